@@ -1,0 +1,103 @@
+"""What a name means: a function listed in a module, or one of the user's own in a file or package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ticketsearch.errors import BadInput, nearest, unknown
+
+__all__ = ["check_options", "listed", "resolve"]
+
+
+def listed(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """Return the functions named in a module's ``__all__``: the names its users may give."""
+    return {name: getattr(module, name) for name in module.__all__}
+
+
+def resolve(
+    text: str, known: Mapping[str, Callable[..., Any]], kind: str, supplied: tuple[str, ...] = ()
+) -> Callable[..., Any]:
+    """Return the function that ``text`` names.
+
+    ``name`` is looked up in ``known``. In ``name:argument`` the argument goes to the function's first
+    positional parameter that the caller does not itself give (``supplied``). ``file.py:function`` and
+    ``package.module:function`` name a function anywhere else.
+
+    Raises :class:`BadInput` for a name that is none of these.
+    """
+    name, colon, argument = text.partition(":")
+    if name in known:
+        return _with_argument(known[name], name, argument if colon else None, kind, supplied)
+    if text.rpartition(":")[0].endswith(".py"):
+        path, _, function = text.rpartition(":")
+        return _attribute(_load_file(Path(path), kind), function, text, kind)
+    if colon and "." in name and all(part.isidentifier() for part in name.split(".")):
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise BadInput(f"{kind} {text!r}: cannot import {name!r} ({error})") from error
+        return _attribute(module, argument, text, kind)
+    raise unknown(kind, name, known, "file.py:function names one of your own")
+
+
+def check_options(function: Callable[..., Any], options: Mapping[str, object], kind: str, name: str) -> None:
+    """Refuse options that the function does not take, before anything is run.
+
+    Raises :class:`BadInput` naming the first unknown option and the known ones.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [p.name for p in parameters if p.default is not p.empty]
+    for option in options:
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise BadInput(f"{kind} {name!r} has no option {option!r}{nearest(option, known)}: {takes}")
+
+
+def _with_argument(
+    function: Callable[..., Any], name: str, argument: str | None, kind: str, supplied: tuple[str, ...]
+) -> Callable[..., Any]:
+    positional = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name not in supplied
+    ]
+    if argument is None:
+        if positional and positional[0].default is positional[0].empty:
+            takes = positional[0].name
+            raise BadInput(f"{kind} {name!r} needs its {takes}: write {name}:{takes.upper()}")
+        return function
+    if not positional:
+        raise BadInput(f"{kind} {name!r} takes nothing after a colon, but got {name}:{argument}")
+    return partial(function, **{positional[0].name: argument})
+
+
+def _load_file(path: Path, kind: str) -> ModuleType:
+    if not path.is_file():
+        raise BadInput(f"{kind}: no file {str(path)!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None  # a .py suffix always finds the source loader
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"{kind}: {str(path)!r} does not load: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _attribute(module: ModuleType, name: str, text: str, kind: str) -> Callable[..., Any]:
+    function = getattr(module, name, None)
+    if not callable(function):
+        callables = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        raise BadInput(f"{kind} {text!r}: no function {name!r} there{nearest(name, callables)}")
+    found: Callable[..., Any] = function
+    return found
