@@ -1,0 +1,338 @@
+"""The evolution: DEAP's tools around whole-mask operators, as a generator of generations.
+
+``for generation in evolve(first, fitness, spec): ...``; saving, printing and stopping are the loop's body.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from deap import base, tools
+from numpy.typing import NDArray
+
+from ticketsearch.canonical import canonical_key
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, MaskSpec, check_mask
+from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
+from ticketsearch.tickets import Ticket, Tickets, as_tickets
+
+__all__ = ["Generation", "evolve"]
+
+Key = Callable[[Mask, MaskSpec], str]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation: the survivors, what was evaluated for it, and the state to go on from.
+
+    Attributes
+    ----------
+    number : 0 is the first population.
+    population : the survivors; a ticket keeps its place in it.
+    offspring : the tickets evaluated in this generation (generation 0: the first population).
+    refused : children that were a network already seen in this run.
+    immigrants : children given up after all attempts and replaced by random masks.
+    statistics : ``best``, ``mean`` and ``worst`` fitness of the population (finite ones), from DEAP.
+    state : JSON-able state of the random generator and the ticket counter.
+    seconds : wall-clock time of the generation, and of it the time of the fitness.
+    """
+
+    number: int
+    population: Tickets
+    offspring: Tickets
+    refused: int = 0
+    immigrants: int = 0
+    statistics: dict[str, float] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    fitness_seconds: float = 0.0
+
+    @property
+    def best(self) -> Ticket:
+        """The ticket of the highest score."""
+        return max(self.population, key=lambda ticket: ticket.score)
+
+    @property
+    def diverged(self) -> int:
+        """How many of the offspring have no finite fitness."""
+        return sum(ticket.diverged for ticket in self.offspring)
+
+
+def evolve(
+    first: Iterable[Ticket] | NDArray[np.bool_],
+    fitness: Callable[..., Any],
+    spec: MaskSpec,
+    *,
+    generations: int = 20,
+    seed: int = 0,
+    population: int | None = None,
+    elites: int = 4,
+    tournament: int = 3,
+    crossover_rate: float = 0.5,
+    mutation_rate: float = 0.05,
+    crossover: Callable[..., Mask] = uniform_crossover,
+    mutation: Callable[..., Mask] = swap_mutation,
+    attempts: int = 10,
+    duplicate_key: Key = canonical_key,
+    after: Generation | None = None,
+    seen: Iterable[str] = (),
+) -> Iterator[Generation]:
+    """Yield generation 0 (the first population, evaluated) and ``generations`` more.
+
+    Each generation makes as many children as the population holds: two parents by tournament, crossover
+    with its rate, else mutation of the first. A child that is a network seen before in this run, by its
+    duplicate key, is refused and made again, up to ``attempts`` times; then a random mask with the layer
+    counts of a member takes its place. Survivors of parents and children (μ+λ): the elites, and the rest by
+    tournament without replacement.
+
+    Parameters
+    ----------
+    first : tickets, or masks ``(population, weights)``; a network that is there twice is dropped.
+    fitness : ``(population, weights)`` bool → ``(population,)`` float; see :mod:`ticketsearch.fitness`.
+    spec : the mask spec.
+    generations : the number of the last generation.
+    seed : of all choices made here.
+    population : μ; by default the size of ``first``.
+    elites : best tickets that always survive.
+    tournament : tickets a tournament draws.
+    crossover_rate : chance of crossover rather than mutation, in [0, 1].
+    mutation_rate : passed to the mutation as ``rate``.
+    crossover, mutation : operators; see :mod:`ticketsearch.operators`.
+    attempts : how often a refused child is made again.
+    duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network.
+    after, seen : go on after this generation, with all duplicate keys of the run so far.
+
+    Raises :class:`BadInput` for bad arguments, a fitness that returns another shape, or one that is not
+    finite for any ticket of the population.
+    """
+    tickets = as_tickets(first) if after is None else after.population
+    size = population or len(tickets)
+    _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    toolbox = base.Toolbox()
+    toolbox.register("mate", crossover, spec=spec, rng=rng)
+    toolbox.register("mutate", mutation, spec=spec, rng=rng, rate=mutation_rate)
+    toolbox.register("immigrate", layer_shuffle, spec=spec, rng=rng)
+    toolbox.register("select", tools.selTournament, tournsize=tournament)
+    toolbox.register("key", duplicate_key, spec=spec)
+    toolbox.register("evaluate", _evaluate, fitness)
+    statistics = tools.Statistics(key=lambda ticket: ticket.score)
+    statistics.register("best", np.max)
+    statistics.register("mean", np.mean)
+    statistics.register("worst", np.min)
+    breeding = _Breeding(toolbox, rng, set(seen), crossover_rate, attempts)
+
+    if after is None:
+        start = time.perf_counter()
+        kept, refused = breeding.first(tickets, spec)
+        seconds = toolbox.evaluate(kept, 0)
+        yield _generation(0, kept, kept, refused, 0, statistics, breeding, start, seconds)
+        tickets = kept
+    else:
+        breeding.restore(after.state)
+    for number in range(1 if after is None else after.number + 1, generations + 1):
+        start = time.perf_counter()
+        with _seeded_random(rng):
+            children, refused, immigrants = breeding.children(tickets, size, number)
+        seconds = toolbox.evaluate(children, number)
+        with _seeded_random(rng):
+            tickets = _survivors(Tickets([*tickets, *children]), size, elites, toolbox)
+        yield _generation(number, tickets, children, refused, immigrants, statistics, breeding, start, seconds)
+
+
+class _Breeding:
+    """Makes tickets that are no network seen before."""
+
+    def __init__(
+        self,
+        toolbox: base.Toolbox,
+        rng: np.random.Generator,
+        seen: set[str],
+        crossover_rate: float,
+        attempts: int,
+    ) -> None:
+        self.toolbox = toolbox
+        self.rng = rng
+        self.seen = seen
+        self.crossover_rate = crossover_rate
+        self.attempts = attempts
+        self.count = 0
+
+    @cached_property
+    def _names(self) -> tuple[str, str]:
+        return tuple(tool.func.__name__ for tool in (self.toolbox.mate, self.toolbox.mutate))  # type: ignore
+
+    def first(self, tickets: Sequence[Ticket], spec: MaskSpec) -> tuple[Tickets, int]:
+        """Number the first population, dropping networks that are there twice."""
+        kept = Tickets()
+        for ticket in tickets:
+            ticket.mask = check_mask(ticket.mask, spec)
+            if self._admit(ticket):
+                kept.append(ticket)
+        return kept, len(tickets) - len(kept)
+
+    def children(self, population: Tickets, size: int, generation: int) -> tuple[Tickets, int, int]:
+        """Return up to ``size`` new tickets, how many were refused, and how many are immigrants.
+
+        Fewer come back only where even random masks are networks seen before: the space is exhausted.
+        """
+        children = Tickets()
+        refused = immigrants = 0
+        for _ in range(size):
+            for attempt in range(2 * self.attempts + 2):
+                immigrant = attempt > self.attempts
+                child = self._immigrant(population) if immigrant else self._child(population)
+                child.generation = generation
+                if self._admit(child):
+                    children.append(child)
+                    immigrants += immigrant
+                    break
+                refused += 1
+        return children, refused, immigrants
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs, as plain numbers and text."""
+        return {"rng": self.rng.bit_generator.state, "count": self.count}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.rng.bit_generator.state = state["rng"]
+        self.count = state["count"]
+
+    def _admit(self, ticket: Ticket) -> bool:
+        ticket.key = self.toolbox.key(ticket.mask)
+        if ticket.key in self.seen:
+            return False
+        self.seen.add(ticket.key)
+        ticket.number = self.count
+        self.count += 1
+        return True
+
+    def _child(self, population: Tickets) -> Ticket:
+        a, b = self.toolbox.select(population, 2)
+        mate, mutate = self._names
+        if a is not b and self.rng.random() < self.crossover_rate:
+            mask, operator, parents = self.toolbox.mate(a.mask, b.mask), mate, (a.number, b.number)
+        else:
+            mask, operator, parents = self.toolbox.mutate(a.mask), mutate, (a.number,)
+        return Ticket(mask, a.initialization, a.pruned_from, operator, parents=parents)
+
+    def _immigrant(self, population: Tickets) -> Ticket:
+        member = population[self.rng.integers(len(population))]
+        mask = self.toolbox.immigrate(member.mask)
+        return Ticket(mask, member.initialization, member.pruned_from, "immigrant")
+
+
+def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int) -> float:
+    """Give each ticket its fitness and measures; return the seconds it took."""
+    if not tickets:
+        return 0.0
+    start = time.perf_counter()
+    function = getattr(fitness, "scores", fitness)
+    extra = {"tickets": tickets, "round": number}
+    named = inspect.signature(function).parameters
+    result = function(tickets.masks, **{name: value for name, value in extra.items() if name in named})
+    seconds = time.perf_counter() - start
+    try:
+        values = np.asarray(getattr(result, "values", result), dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != (len(tickets),):
+        got = values.shape if values.size else type(result).__name__
+        raise BadInput(
+            f"a fitness returns one float a mask, i.e. shape ({len(tickets)},), but got {got}; "
+            "return an array with one score for each row of the masks"
+        )
+    # Once, here: NaN would win DEAP's selections.
+    values = np.where(np.isfinite(values), values, -np.inf)
+    if not np.isfinite(values).any() and number == 0:
+        raise BadInput(
+            f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
+            "lower the learning rate or look into the fitness"
+        )
+    measures = getattr(result, "measures", {})
+    for i, ticket in enumerate(tickets):
+        ticket.fitness.values = (float(values[i]),)
+        ticket.measures = {name: float(column[i]) for name, column in measures.items()}
+    return seconds
+
+
+def _survivors(candidates: Tickets, size: int, elites: int, toolbox: base.Toolbox) -> Tickets:
+    """The elites, then tournaments without replacement: no ticket survives twice."""
+    survivors = Tickets(tools.selBest(candidates, min(elites, size)))
+    chosen = {id(ticket) for ticket in survivors}
+    rest = [ticket for ticket in candidates if id(ticket) not in chosen]
+    while rest and len(survivors) < size:
+        winner = toolbox.select(rest, 1)[0]
+        survivors.append(winner)
+        rest = [ticket for ticket in rest if ticket is not winner]
+    return survivors
+
+
+def _generation(
+    number: int,
+    population: Tickets,
+    offspring: Tickets,
+    refused: int,
+    immigrants: int,
+    statistics: tools.Statistics,
+    breeding: _Breeding,
+    start: float,
+    fitness_seconds: float,
+) -> Generation:
+    finite = [ticket for ticket in population if not ticket.diverged]
+    compiled = {name: float(value) for name, value in statistics.compile(finite).items()} if finite else {}
+    seconds = time.perf_counter() - start
+    return Generation(
+        number,
+        population,
+        offspring,
+        refused,
+        immigrants,
+        compiled,
+        breeding.state(),
+        seconds,
+        fitness_seconds,
+    )
+
+
+@contextmanager
+def _seeded_random(rng: np.random.Generator) -> Iterator[None]:
+    """Seed the global generator that DEAP's selections read, and give it back as it was."""
+    before = random.getstate()
+    random.seed(int(rng.integers(2**63)))
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
+def _check_arguments(
+    size: int,
+    generations: int,
+    elites: int,
+    tournament: int,
+    crossover_rate: float,
+    mutation_rate: float,
+    attempts: int,
+) -> None:
+    rules = (
+        ("population", size, size >= 1, ">= 1"),
+        ("generations", generations, generations >= 0, ">= 0"),
+        ("elites", elites, elites >= 0, ">= 0"),
+        ("tournament", tournament, tournament >= 1, ">= 1"),
+        ("crossover_rate", crossover_rate, 0 <= crossover_rate <= 1, "in [0, 1]"),
+        ("mutation_rate", mutation_rate, 0 < mutation_rate <= 1, "in (0, 1]"),
+        ("attempts", attempts, attempts >= 0, ">= 0"),
+    )
+    for name, value, holds, rule in rules:
+        if not holds:
+            raise BadInput(f"{name} must be {rule}, but got {value}")

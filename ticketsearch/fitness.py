@@ -1,0 +1,182 @@
+"""Fitness: how good a mask is. Larger is better.
+
+A fitness is any callable from ``(population, weights)`` bool masks to ``(population,)`` floats. One that
+names a parameter ``tickets`` is given the tickets (initialization, lineage), one that names ``round`` the
+evaluation round, i.e. the generation. It may return :class:`~ticketsearch.tickets.Scores` to have further
+measures recorded. What is not finite counts as diverged.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, check_masks
+from ticketsearch.models import Initialization, Network
+from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.tickets import Scores, Ticket
+from ticketsearch.training import Cohort, Evaluation, Recipe, data_order, evaluate, find_device, one_thread, train
+
+# The fitnesses that have a name; ShortTraining and build_fitness are importable beside them.
+__all__ = ["short_training"]
+
+# Bytes that one cohort's stacked weights, gradients and activations may take.
+COHORT_BYTES = 512 * 2**20
+
+
+class Fitness(Protocol):
+    """Any callable of this shape; extra parameters ``tickets`` and ``round`` are given where named."""
+
+    def __call__(self, masks: Mask, /) -> ArrayLike | Scores:
+        """Return ``(population,)`` floats, larger is better, for ``(population, weights)`` bool masks."""
+
+
+class ShortTraining:
+    """Fitness by a short training: minus the mean validation loss (cross-entropy, nats).
+
+    Masks are trained together in cohorts. A mask's score depends on its initialization, the data order and
+    the recipe alone, not on its cohort or position in it.
+
+    Parameters
+    ----------
+    network : its parameters are the shared initialization θ₀.
+    dataset : trained on its training part, scored on its validation part.
+    steps, batch, optimizer, lr, momentum, weight_decay : see :class:`~ticketsearch.training.Recipe`.
+    workers : threads that train cohorts side by side, one core each; changes no score.
+    seed : with the evaluation round it gives the data order, common to all masks of a round.
+    device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+    dtype : ``float32`` or ``float64``.
+    initialization : ``shared`` trains every mask from the network's θ₀, ``own`` from its ticket's.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        dataset: Dataset,
+        steps: int = 200,
+        batch: int = 128,
+        optimizer: str = "sgd",
+        lr: float = 0.05,
+        momentum: float = 0.9,
+        workers: int = 1,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        weight_decay: float = 0.0,
+        dtype: Literal["float32", "float64"] = "float32",
+        initialization: Literal["shared", "own"] = "shared",
+    ) -> None:
+        if workers < 1:
+            raise BadInput(f"workers must be >= 1, but got {workers}")
+        if initialization not in ("shared", "own"):
+            raise BadInput(f"initialization must be shared or own, but got {initialization!r}")
+        if dtype not in ("float32", "float64"):
+            raise BadInput(f"dtype must be float32 or float64, but got {dtype!r}")
+        if dataset.input_shape != network.input_shape or dataset.classes != network.classes:
+            raise BadInput(
+                f"the network takes {network.input_shape} and {network.classes} classes, but dataset "
+                f"{dataset.name!r} has {dataset.input_shape} and {dataset.classes}"
+            )
+        self.network = network
+        self.dataset = dataset
+        self.recipe = Recipe(steps, batch, optimizer, lr, momentum, weight_decay)
+        self.workers = workers
+        self.seed = seed
+        self.device = find_device(device)
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.initialization = initialization
+        self._parameters: dict[Initialization, dict[str, torch.Tensor]] = {}
+        data_order(len(dataset.y_train), self.recipe, [0])  # refuses a batch larger than the training part
+
+    def __call__(
+        self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0
+    ) -> NDArray[np.float64]:
+        """Return scores ``(population,)`` of masks ``(population, weights)``: minus the validation loss."""
+        return self.scores(masks, tickets=tickets, round=round).values
+
+    def scores(self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0) -> Scores:
+        """Return the scores with the validation ``accuracy`` of each mask as a measure."""
+        checked = check_masks(masks, self.network.spec)
+        order = data_order(len(self.dataset.y_train), self.recipe, [self.seed, round])
+        found = self.trained(checked, self.recipe, [order], tickets=tickets)
+        return Scores(-found.loss, {"accuracy": found.accuracy})
+
+    def trained(
+        self,
+        masks: Mask,
+        recipe: Recipe,
+        orders: Sequence[NDArray[np.int64]],
+        *,
+        tickets: Sequence[Ticket] | None = None,
+        part: Literal["validation", "test"] = "validation",
+    ) -> Evaluation:
+        """Train masks ``(P, weights)`` with one data order for all or one for each; evaluate on ``part``.
+
+        Parameters are taken from the tickets' initializations under ``own``, else from the network.
+        """
+        if self.initialization == "own" and (tickets is None or any(t.initialization is None for t in tickets)):
+            raise BadInput("initialization 'own' needs tickets that carry an initialization")
+        size = self._cohort_size(len(masks))
+        cohorts = [slice(start, start + size) for start in range(0, len(masks), size)]
+
+        def run(cut: slice) -> Evaluation:
+            torch.set_num_threads(1)
+            cohort = Cohort(
+                self.network.wiring,
+                masks[cut],
+                self._initial(None if tickets is None else tickets[cut]),
+                device=self.device,
+                dtype=self.dtype,
+            )
+            train(cohort, self.dataset, recipe, orders if len(orders) == 1 else orders[cut])
+            x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
+            return evaluate(cohort, x, y)
+
+        if len(masks) == 0:
+            return Evaluation(np.empty(0), np.empty(0))
+        with one_thread():
+            found = Parallel(n_jobs=min(self.workers, len(cohorts)), prefer="threads")(
+                delayed(run)(cut) for cut in cohorts
+            )
+        return Evaluation(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+    def _initial(self, tickets: Sequence[Ticket] | None) -> list[dict[str, torch.Tensor]]:
+        wanted = [self.network.initialization]
+        if self.initialization == "own" and tickets is not None:
+            wanted = [ticket.initialization for ticket in tickets if ticket.initialization is not None]
+        for initialization in wanted:
+            if initialization not in self._parameters:
+                self._parameters[initialization] = self.network.reinitialized(*initialization).parameters()
+        return [self._parameters[initialization] for initialization in wanted]
+
+    def _cohort_size(self, population: int) -> int:
+        """Split evenly over the workers, within the bytes a cohort may take."""
+        # Weights, their product with the mask, gradient, momentum, mask, and a step's temporaries.
+        each = self.network.spec.size * 8 * self.dtype.itemsize
+        return max(1, min(-(-population // self.workers), COHORT_BYTES // each))
+
+
+def short_training(network: Network, dataset: Dataset, **options: Any) -> ShortTraining:
+    """Build :class:`ShortTraining`, the fitness that a search uses unless told otherwise."""
+    return ShortTraining(network, dataset, **options)
+
+
+def build_fitness(name: str, network: Network, dataset: Dataset, **options: Any) -> Callable[..., Any]:
+    """Build the fitness that ``name`` stands for: a listed one, or ``file.py:build``.
+
+    ``build(network, dataset, **options)`` returns the callable.
+    """
+    build = resolve(name, listed(sys.modules[__name__]), "fitness", ("network", "dataset"))
+    check_options(build, options, "fitness", name)
+    fitness = build(network, dataset, **options)
+    if not callable(fitness):
+        raise BadInput(f"fitness {name!r} must build a callable, but built {type(fitness).__name__}")
+    return fitness  # type: ignore[no-any-return]

@@ -1,0 +1,84 @@
+"""Crossovers and mutations on whole flat masks.
+
+Every operator returns a new read-only ``(weights,)`` mask with exactly the count of its (first) parent,
+and leaves no layer without a weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.masks import Mask, MaskSpec, layer_counts
+
+# The operators that have a name; layer_shuffle is importable beside them.
+__all__ = ["swap_mutation", "uniform_crossover"]
+
+
+def swap_mutation(
+    mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, rate: float = 0.05, across: float = 0.1
+) -> Mask:
+    """Prune some kept weights and keep as many pruned ones instead.
+
+    Parameters
+    ----------
+    rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
+    across : chance that a swapped weight may land in any layer rather than in its own.
+    """
+    kept = np.flatnonzero(mask)
+    free = np.flatnonzero(~mask)
+    swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(free))
+    dropped = rng.choice(kept, swaps, replace=False)
+    child = mask.copy()
+    child[dropped] = False
+    bounds = np.array([layer.offset for layer in spec.layers] + [spec.size])
+    stay = dropped[rng.random(swaps) >= across]
+    wanted = np.histogram(stay, bounds)[0]
+    offered = np.histogram(free, bounds)[0]
+    placed = 0
+    for layer, count in zip(spec.layers, np.minimum(wanted, offered), strict=True):
+        if count:
+            own = free[(free >= layer.offset) & (free < layer.offset + layer.size)]
+            child[rng.choice(own, count, replace=False)] = True
+            placed += int(count)
+    if placed < swaps:
+        elsewhere = free[~child[free]]
+        child[rng.choice(elsewhere, swaps - placed, replace=False)] = True
+    return _finished(child, spec, rng)
+
+
+def uniform_crossover(a: Mask, b: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
+    """Keep what both parents keep, and fill up to the first parent's count with a random part of what
+    only one of them keeps."""
+    child = a & b
+    differing = np.flatnonzero(a ^ b)
+    missing = int(np.count_nonzero(a)) - int(np.count_nonzero(child))
+    child[rng.choice(differing, missing, replace=False)] = True
+    return _finished(child, spec, rng)
+
+
+def layer_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
+    """Return a uniformly random mask with the same number of kept weights in each layer.
+
+    The control of Frankle et al. 2021 and Su et al. 2020: what it keeps of a mask is its layer densities.
+    """
+    child = np.zeros(spec.size, dtype=np.bool_)
+    for layer, count in zip(spec.layers, layer_counts(mask, spec), strict=True):
+        child[layer.offset + rng.choice(layer.size, int(count), replace=False)] = True
+    return _finished(child, spec, rng)
+
+
+def _finished(child: NDArray[np.bool_], spec: MaskSpec, rng: np.random.Generator) -> Mask:
+    """Give each emptied layer one weight, taken from the layer that keeps most."""
+    counts = layer_counts(child, spec)
+    for index in np.flatnonzero(counts == 0):
+        richest = int(counts.argmax())
+        if counts[richest] < 2:
+            break  # fewer weights than layers: some layer must stay empty
+        giver, taker = spec.layers[richest], spec.layers[index]
+        child[giver.offset + rng.choice(np.flatnonzero(child[giver.slice]))] = False
+        child[taker.offset + rng.integers(taker.size)] = True
+        counts[richest] -= 1
+        counts[index] += 1
+    child.flags.writeable = False
+    return child

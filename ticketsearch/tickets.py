@@ -1,0 +1,176 @@
+"""Tickets: a mask, the initialization it is trained from, where it came from, and how it scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from deap import base
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, check_mask, density, digest, effective_density, pack, unpack
+from ticketsearch.models import Factory, Initialization, Network, restore
+
+__all__ = ["LoadedTicket", "Scores", "Ticket", "TicketFitness", "Tickets", "load_ticket", "save_ticket"]
+
+FORMAT = "ticketsearch-ticket-1"
+
+
+class TicketFitness(base.Fitness):  # type: ignore[misc]  # deap has no types
+    """One objective, larger is better."""
+
+    weights = (1.0,)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a fitness may return instead of plain values.
+
+    Attributes
+    ----------
+    values : ``(population,)`` float, larger is better; what selection goes by.
+    measures : ``{name: (population,) float}`` recorded beside it, e.g. accuracy.
+    """
+
+    values: NDArray[np.float64]
+    measures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A mask with its initialization, provenance and scores.
+
+    Attributes
+    ----------
+    mask : ``(weights,)`` bool, read-only.
+    initialization : what it is trained from; None where the fitness has no use for one.
+    pruned_from : the initialization whose pruning its lineage began with (first parents' line).
+    operator : what made it: a pruner, a crossover or mutation, ``immigrant``, ``given``.
+    generation : the generation it was evaluated in.
+    parents : numbers of its parents.
+    number : its number in the run, in order of evaluation.
+    key : its duplicate key; equal for the same network up to hidden-neuron permutation.
+    fitness : DEAP's fitness; ``score`` reads it.
+    measures : further figures of its evaluation, e.g. ``accuracy``.
+    """
+
+    mask: Mask
+    initialization: Initialization | None = None
+    pruned_from: Initialization | None = None
+    operator: str = "given"
+    generation: int = 0
+    parents: tuple[int, ...] = ()
+    number: int = -1
+    key: str = ""
+    fitness: TicketFitness = field(default_factory=TicketFitness)
+    measures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """The fitness, larger is better; −inf if training diverged, NaN before evaluation."""
+        return float(self.fitness.values[0]) if self.fitness.valid else float("nan")
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the fitness was not finite."""
+        return self.score == float("-inf")
+
+    @cached_property
+    def digest(self) -> str:
+        """The mask's identity."""
+        return digest(self.mask)
+
+
+class Tickets(list[Ticket]):
+    """A list of tickets whose masks are at hand as one array."""
+
+    @property
+    def masks(self) -> Mask:
+        """The ``(population, weights)`` bool array of the masks."""
+        return np.stack([ticket.mask for ticket in self])
+
+
+class LoadedTicket(NamedTuple):
+    """A network with its initial weights, and the mask that makes a ticket of it."""
+
+    network: Network
+    mask: Mask
+
+
+def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
+    """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
+
+    The network must have the ticket's initialization. Metadata are text: model, options, shapes, scheme,
+    seed, densities, digest, key, fitness and measures.
+    """
+    if ticket.initialization is not None and ticket.initialization != network.initialization:
+        raise BadInput(
+            f"the ticket is trained from {ticket.initialization}, but the network has {network.initialization}"
+        )
+    mask = check_mask(ticket.mask, network.spec)
+    tensors = network.parameters()
+    tensors["mask"] = torch.frombuffer(bytearray(pack(mask)), dtype=torch.uint8)
+    content = {
+        "format": FORMAT,
+        "model": network.name,
+        "options": json.dumps(dict(network.options)),
+        "input_shape": json.dumps(network.input_shape),
+        "classes": str(network.classes),
+        "scheme": network.initialization.scheme,
+        "seed": str(network.initialization.seed),
+        "spec": network.spec.signature,
+        "density": repr(density(mask)),
+        "effective_density": repr(effective_density(mask, network.spec)),
+        "digest": ticket.digest,
+        "key": ticket.key,
+        "operator": ticket.operator,
+        "fitness": repr(ticket.score),
+        "measures": json.dumps(ticket.measures),
+    }
+    save_file(tensors, path, metadata=content)
+
+
+def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTicket:
+    """Return the network with its initial weights and the mask of a ticket file.
+
+    ``factory`` builds the module where the file's model was a function without a name of its own.
+    Raises :class:`BadInput` for a file that is missing, torn, or no ticket.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise BadInput(f"no ticket file {str(path)!r}") from error
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{str(path)!r} is torn or no safetensors file ({error})") from error
+    if content.get("format") != FORMAT or "mask" not in tensors:
+        raise BadInput(f"{str(path)!r} is no ticket: its format is {content.get('format')!r}, not {FORMAT!r}")
+    packed = tensors.pop("mask").numpy().tobytes()
+    network = restore(
+        factory or content["model"],
+        tuple(json.loads(content["input_shape"])),
+        int(content["classes"]),
+        json.loads(content["options"]),
+        Initialization(content["scheme"], int(content["seed"])),
+        tensors,
+    )
+    if network.spec.signature != content["spec"]:
+        raise BadInput(f"{str(path)!r} is of another network than model {content['model']!r} builds now")
+    return LoadedTicket(network, unpack(packed, network.spec))
+
+
+def as_tickets(first: Iterable[Ticket] | NDArray[np.bool_]) -> Tickets:
+    """Return tickets as they are, and the rows of a ``(population, weights)`` array as new tickets."""
+    if isinstance(first, np.ndarray):
+        return Tickets(Ticket(mask) for mask in first)
+    return Tickets(first)
