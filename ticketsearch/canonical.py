@@ -77,8 +77,8 @@ def isomorphic(a: ArrayLike, b: ArrayLike, spec: MaskSpec) -> bool:
     for one, other in zip(first.colours, second.colours, strict=True):
         if not np.array_equal(np.sort(one), np.sort(other)):
             return False
-    forms = [_renumbered(graph, _orders(graph, spec), spec) for graph in (first, second)]
-    return np.array_equal(*forms)
+    form, other_form = (_renumbered(graph, _orders(graph, spec), spec) for graph in (first, second))
+    return np.array_equal(form, other_form)
 
 
 def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
@@ -154,17 +154,14 @@ def _absorb(colours: Colours, ends: Integers, others: Integers, neighbours: Colo
 
 
 def _colours(found: list[Edges], units: list[Mask], spec: MaskSpec) -> list[Colours]:
-    """Return ``(units,)`` stable colours of each group: functions of the graph alone, so their order is canonical.
+    """Return ``(units,)`` stable colours of each group: functions of the graph alone, as is their order.
 
     One sweep passes colours forward through the layers and then back; most masks need half of one.
     """
-    colours = [
-        _mix(
-            np.arange(group.size, dtype=np.uint64) * np.uint64(group.kind != "hidden")
-            + np.uint64(index << 32)
-        )
-        for index, group in enumerate(spec.groups)
-    ]
+    colours = []
+    for index, group in enumerate(spec.groups):
+        fixed = np.uint64(group.kind != "hidden")
+        colours.append(_mix(np.arange(group.size, dtype=np.uint64) * fixed + np.uint64(index << 32)))
     joins = [(2 * index, *ends) for index, ends in enumerate(spec.layer_groups)]
     live = sum(int(np.count_nonzero(units[group])) for group in spec.hidden)
     cells = -1
@@ -255,7 +252,7 @@ def _twins(graph: _Graph, spec: MaskSpec, group: int) -> Iterator[tuple[int, lis
         if target == group:
             wirings.append(np.packbits(_matrix(graph, spec, index)[units], axis=1))
         if source == group:
-            wirings.append(np.packbits(_matrix(graph, spec, index)[:, units], axis=1 - 1).T)
+            wirings.append(np.packbits(_matrix(graph, spec, index)[:, units], axis=0).T)
     classes: dict[tuple[int, bytes], list[int]] = {}
     for unit, colour, wiring in zip(
         units, colours[cell[chosen]], np.concatenate(wirings, axis=1), strict=True
@@ -493,7 +490,7 @@ def _matched(a: _Remainder, ranks_a: Integers, b: _Remainder, ranks_b: Integers)
 
 
 def _matched_connected(a: _Remainder, ranks_a: Integers, b: _Remainder, ranks_b: Integers) -> Integers | None:
-    """Return :func:`_matched` of connected graphs: one vertex individualised here, each possible one there."""
+    """Return :func:`_matched` of connected graphs, of which one vertex is individualised in each."""
     chosen, trace = _individualised(a, ranks_a, int(_target(ranks_a)[0]))
     for vertex in _target(ranks_b).tolist():
         refined, other = _individualised(b, ranks_b, vertex)

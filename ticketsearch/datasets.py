@@ -16,7 +16,7 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,8 +62,6 @@ class Dataset:
     classes: int
 
     def __post_init__(self) -> None:
-        if not _is_integer(self.classes) or self.classes < 2:
-            raise BadInput(f"dataset {self.name!r} needs at least 2 classes, but got {self.classes!r}")
         for part in PARTS:
             where = f"dataset {self.name!r}, {part} part"
             x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
@@ -71,10 +69,7 @@ class Dataset:
             _check_tensor(f"{where}: y", y, torch.int64)
             _check_part(where, x.detach().numpy(), y.numpy())
             _check_shape(where, tuple(x.shape[1:]), self.input_shape)
-            wrong = y[(y < 0) | (y >= self.classes)]
-            if len(wrong):
-                rule = f"labels must be 0 to {self.classes - 1} for {self.classes} classes"
-                raise BadInput(f"{where}: {rule}, but got {int(wrong[0])}: renumber them or change classes")
+            _check_labels(where, y.numpy(), self.classes)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{size} {part}" for size, part in zip(self.sizes, PARTS, strict=True))
@@ -156,8 +151,9 @@ def from_arrays(
         held = _take(f"{where}, validation part", x_validation, y_validation)
         if validation is not None:
             raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
-    if classes is None:
-        classes = _infer_classes(where, [part[1] for part in (train, held, test) if part])
+    labels = np.concatenate([part[1] for part in (train, held, test) if part])
+    classes = _infer_classes(where, labels) if classes is None else classes
+    _check_labels(where, labels, classes)
     fifth, sixth = len(train[1]) // 5, len(train[1]) // 6
     if validation is None:
         validation = sixth if test else fifth
@@ -264,10 +260,10 @@ def npz(
     if not path.is_file():
         raise BadInput(f"dataset npz: no file {str(path)!r}")
     arrays = _read_npz(path)
-    layouts = [{f"{axis}_{part}" for axis in "xy" for part in parts} for parts in (PARTS, ("train", "test"))]
-    if set(arrays) not in [{"x", "y"}, *layouts]:
+    split = {"x_train", "y_train", "x_test", "y_test"}
+    if set(arrays) not in ({"x", "y"}, split, split | {"x_validation", "y_validation"}):
         rule = "arrays must be x, y or x_train, y_train, x_test, y_test (and x_validation, y_validation)"
-        held = ", ".join(sorted(arrays)) or "none"
+        held = ", ".join(sorted(arrays)) or "nothing"
         raise BadInput(f"dataset npz: the {rule}, but {str(path)!r} holds {held}: save it with these names")
     arrays = {key.removesuffix("_train"): array for key, array in arrays.items()}
     return from_arrays(
@@ -301,7 +297,9 @@ def _check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
         raise BadInput(f"{where}: x must be (samples, *input_shape), none of them 0, but got shape {x.shape}")
     if y.shape != x.shape[:1]:
         rule = f"y must hold one label a sample, shape ({len(x)},)"
-        raise BadInput(f"{where}: {rule}, but got {y.shape}: for one-hot labels give y.argmax(1)")
+        raise BadInput(
+            f"{where}: {rule}, but got {y.shape}: give y.argmax(1) if one-hot, y.ravel() if a column"
+        )
     if y.dtype.kind not in "biu":
         raise BadInput(f"{where}: labels must be integers, but got dtype {y.dtype}: convert them first")
     bad = x.size - np.count_nonzero(np.abs(x) <= FLOAT32_MAX)
@@ -309,6 +307,15 @@ def _check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
         rule = "x must be finite as float32"
         values = f"{bad} of {x.size} values are NaN, infinite or too large"
         raise BadInput(f"{where}: {rule}, but {values}: mend them or leave their samples out")
+
+
+def _check_labels(where: str, y: NDArray[Any], classes: int) -> None:
+    if not _is_integer(classes) or classes < 2:
+        raise BadInput(f"{where}: a dataset needs at least 2 classes, but got {classes!r}")
+    wrong = y[(y < 0) | (y >= classes)]
+    if len(wrong):
+        rule = f"labels must be 0 to {classes - 1} for {classes} classes"
+        raise BadInput(f"{where}: {rule}, but got {wrong[0]}: renumber them or change classes")
 
 
 def _take(where: str, x: Values | None, y: Values | None) -> Pair:
@@ -331,13 +338,13 @@ def _array(what: str, values: Values) -> NDArray[Any]:
     return array
 
 
-def _infer_classes(where: str, labels: Iterable[NDArray[Any]]) -> int:
+def _infer_classes(where: str, labels: NDArray[Any]) -> int:
     """Return one more than the largest label; gaps are refused: labels that count from 1 are an accident."""
-    known = set(np.unique(np.concatenate(list(labels))).tolist())
+    known = set(np.unique(labels).tolist())
     classes = int(max(known)) + 1
     missing = next((label for label in range(classes) if label not in known), None)
     if missing is not None and min(known) >= 0:
-        rule = "labels must be 0, 1, 2, … without a gap"
+        rule = "labels must be 0, 1, 2 and so on without a gap"
         way_out = f"renumber them, or give classes={classes} if that is meant"
         raise BadInput(f"{where}: {rule}, but {missing} never occurs and {classes - 1} does: {way_out}")
     return classes
@@ -437,17 +444,14 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
+    what, way_out = f"dataset npz: {str(path)!r}", "save arrays of numbers with numpy.savez"
+    if not zipfile.is_zipfile(path):  # NumPy takes such a file for objects, and advises to load it unsafely
+        raise BadInput(f"{what} is no npz file, or a torn one: {way_out}")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {}  # a .npy file: the caller says which arrays are missing
-        with loaded:
+        with np.load(path, allow_pickle=False) as loaded:
             return dict(loaded)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        way_out = "save arrays of numbers with numpy.savez"
-        raise BadInput(
-            f"dataset npz: {str(path)!r} cannot be read ({_first_line(error)}): {way_out}"
-        ) from error
+        raise BadInput(f"{what} cannot be read ({_first_line(error)}): {way_out}") from error
 
 
 def _first_line(error: Exception) -> str:

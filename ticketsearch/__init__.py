@@ -1,0 +1,70 @@
+"""ticketsearch: a genetic-algorithm search for lottery tickets.
+
+Data and networks
+    load_dataset, Dataset, initialize, Network, Initialization
+Masks
+    MaskSpec, density, effective_density, live, live_units, permute
+Pruning and first populations
+    prune, LayerCollapseWarning, seed_population, initializations
+Fitness and evolution
+    ShortTraining, Scores, Recipe, evolve, Generation, Ticket, Tickets
+Canonical forms and overlap
+    canonical_key, canonical_form, isomorphic, to_networkx, align, overlap_study
+Runs
+    Run, save_ticket, load_ticket
+Errors
+    BadInput
+
+Names are imported when they are first used, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "canonical": "canonical_form canonical_key isomorphic to_networkx",
+    "datasets": "Dataset load_dataset",
+    "errors": "BadInput",
+    "evolution": "Generation evolve",
+    "fitness": "ShortTraining",
+    "masks": "MaskSpec density effective_density live live_units permute",
+    "models": "Initialization Network initialize",
+    "overlap": "align overlap_study",
+    "pruners": "LayerCollapseWarning prune",
+    "runs": "Run",
+    "seeding": "initializations seed_population",
+    "tickets": "Scores Ticket Tickets load_ticket save_ticket",
+    "training": "Recipe",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from ticketsearch.canonical import canonical_form, canonical_key, isomorphic, to_networkx
+    from ticketsearch.datasets import Dataset, load_dataset
+    from ticketsearch.errors import BadInput
+    from ticketsearch.evolution import Generation, evolve
+    from ticketsearch.fitness import ShortTraining
+    from ticketsearch.masks import MaskSpec, density, effective_density, live, live_units, permute
+    from ticketsearch.models import Initialization, Network, initialize
+    from ticketsearch.overlap import align, overlap_study
+    from ticketsearch.pruners import LayerCollapseWarning, prune
+    from ticketsearch.runs import Run
+    from ticketsearch.seeding import initializations, seed_population
+    from ticketsearch.tickets import Scores, Ticket, Tickets, load_ticket, save_ticket
+    from ticketsearch.training import Recipe
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"ticketsearch.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'ticketsearch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,238 @@
+"""Settings: every choice of a run as one tree of checked values, read from and written to TOML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ticketsearch.errors import BadInput, nearest
+
+__all__ = ["Settings", "apply", "changes", "identity", "load", "parse_assignment", "to_toml"]
+
+# Settings that change no content of a run, so that a resumed run may change them.
+FREE = ("training.workers",)
+
+
+class Section(BaseModel):
+    """A part of the settings; unknown names are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """What is learned: a dataset's name and the options of its loader."""
+
+    name: str = "digits"
+    options: dict[str, Any] = {}
+
+
+class Model(Section):
+    """The architecture and the options of its factory."""
+
+    name: str = "mlp:100,50"
+    options: dict[str, Any] = {}
+
+
+class Seeding(Section):
+    """The first population: a pruner over differently initialized copies."""
+
+    method: str = "synflow"
+    density: float = Field(0.05, gt=0, le=1)
+    initializations: int = Field(8, ge=1)
+    schemes: list[str] = ["kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal"]
+    steps: int = Field(100, ge=1)
+    schedule: Literal["exponential", "linear", "one_shot"] = "exponential"
+    scope: Literal["global", "layer"] = "global"
+    mutation_rate: float = Field(0.1, gt=0, le=1)
+    options: dict[str, Any] = {}
+
+
+class Evolution(Section):
+    """The genetic algorithm."""
+
+    population: int = Field(32, ge=1)
+    generations: int = Field(20, ge=0)
+    elites: int = Field(4, ge=0)
+    tournament: int = Field(3, ge=1)
+    crossover: str = "uniform_crossover"
+    crossover_rate: float = Field(0.5, ge=0, le=1)
+    mutation: str = "swap_mutation"
+    mutation_rate: float = Field(0.05, gt=0, le=1)
+    attempts: int = Field(10, ge=0)
+
+
+class Training(Section):
+    """How a ticket is trained for its fitness, and on what."""
+
+    steps: int = Field(200, ge=0)
+    batch: int = Field(128, ge=1)
+    optimizer: str = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    dtype: Literal["float32", "float64"] = "float32"
+    initialization: Literal["shared", "own"] = "shared"
+    device: str = "auto"
+    workers: int = Field(1, ge=1)
+
+
+class Fitness(Section):
+    """The fitness by name; ``short_training`` takes the training settings, others their own options."""
+
+    name: str = "short_training"
+    options: dict[str, Any] = {}
+
+
+class Final(Section):
+    """The final comparison: candidates are chosen on validation data, the winner meets the test data once."""
+
+    steps: int = Field(1000, ge=0)
+    orders: int = Field(5, ge=1)
+    candidates: int = Field(4, ge=1)
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    seed: int = Field(0, ge=0)
+    data: Data = Data()
+    model: Model = Model()
+    seeding: Seeding = Seeding()
+    evolution: Evolution = Evolution()
+    training: Training = Training()
+    fitness: Fitness = Fitness()
+    final: Final = Final()
+
+
+def load(path: str | Path | None, assignments: Iterable[tuple[str, Any]] = ()) -> Settings:
+    """Return the settings of a TOML file (defaults where it is silent, or for None) with assignments applied.
+
+    Raises :class:`BadInput` for a missing or malformed file, an unknown setting, or a value out of range.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise BadInput(f"no settings file {str(path)!r}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInput(f"settings file {str(path)!r} is no TOML: {error}") from error
+    return _validated(_assigned(tree, assignments))
+
+
+def apply(settings: Settings, assignments: Iterable[tuple[str, Any]]) -> Settings:
+    """Return settings with some changed by dotted name, e.g. ``("evolution.generations", 50)``."""
+    return _validated(_assigned(settings.model_dump(), assignments))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read ``a.b=value``; the value is TOML, or else plain text.
+
+    Raises :class:`BadInput` for a text without a name or an equals sign.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise BadInput(f"a setting is given as section.name=value, but got {text!r}")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def to_toml(settings: Settings) -> str:
+    """Return all settings, defaults included, as TOML that :func:`load` reads back to the same."""
+    return tomli_w.dumps(settings.model_dump())
+
+
+def identity(settings: Settings) -> str:
+    """Return a digest of what determines a run's content.
+
+    Only what differs from the defaults counts, so a setting added later leaves old identities as they are.
+    """
+    tree = settings.model_dump(exclude_defaults=True)
+    tree.get("evolution", {}).pop("generations", None)
+    for name in FREE:
+        section, _, key = name.partition(".")
+        tree.get(section, {}).pop(key, None)
+    content = {key: value for key, value in tree.items() if value != {}}
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
+    """Return ``{dotted name: (old value, new value)}`` of what differs and changes a run's content."""
+    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    return {
+        name: (before.get(name), after.get(name))
+        for name in {**before, **after}
+        if before.get(name) != after.get(name) and name not in FREE
+    }
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def _assigned(tree: dict[str, Any], assignments: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    for name, value in assignments:
+        *sections, key = name.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise BadInput(f"unknown setting {name!r}: {section!r} is a value, not a section")
+        place[key] = value
+    return tree
+
+
+def _validated(tree: dict[str, Any]) -> Settings:
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput(_one_line(error)) from error
+    return settings.model_copy(update=_absolute(settings))
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = list(_flat(Settings().model_dump())) + list(Settings.model_fields)
+        siblings = [k for k in known if k.rpartition(".")[0] == name.rpartition(".")[0]] or known
+        hint = nearest(name, [*siblings, *known])
+        return f"unknown setting {name!r}{hint}: known here are {', '.join(sorted(siblings))}"
+    rule = first["msg"].removeprefix("Input ").replace("should be", "must be")
+    return f"setting {name} {rule}, but got {first['input']!r}"
+
+
+def _absolute(settings: Settings) -> dict[str, Section]:
+    """Make paths in names absolute, so that a run can be resumed from any folder."""
+    updates: dict[str, Section] = {}
+    for section, key in (
+        *(("data", "name"), ("model", "name"), ("fitness", "name"), ("seeding", "method")),
+        *(("evolution", "crossover"), ("evolution", "mutation")),
+    ):
+        part: Section = updates.get(section, getattr(settings, section))
+        name: str = getattr(part, key)
+        left, colon, right = name.rpartition(":")
+        if not colon:
+            continue
+        if left.endswith(".py"):
+            name = f"{Path(left).resolve()}:{right}"
+        elif "/" in right or Path(right).exists():
+            first, _, rest = name.partition(":")
+            name = f"{first}:{Path(rest).expanduser().resolve()}"
+        updates[section] = part.model_copy(update={key: name})
+    return updates

@@ -1,0 +1,297 @@
+"""The search: settings become a dataset, a network, a first population, a fitness, and a run on disk."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ticketsearch import operators
+from ticketsearch.config import Settings, apply, changes
+from ticketsearch.datasets import Dataset, load_dataset
+from ticketsearch.errors import BadInput
+from ticketsearch.evolution import Generation, evolve
+from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.masks import Mask, density, effective_density
+from ticketsearch.models import Initialization, Network, initialize
+from ticketsearch.names import listed, resolve
+from ticketsearch.operators import layer_shuffle
+from ticketsearch.pruners import LayerCollapseWarning, check_density, prune
+from ticketsearch.runs import Result, Run
+from ticketsearch.seeding import initializations, seed_population
+from ticketsearch.tickets import Ticket, Tickets, save_ticket
+from ticketsearch.training import Recipe, data_order, find_device
+
+__all__ = ["BEST", "DENSE", "RANDOM", "Search", "contenders", "resume", "start"]
+
+# Contenders of the final comparison; the pruner's own mask is named after the pruner.
+BEST, DENSE, RANDOM = "best ticket", "dense", "random, same layer densities"
+# Streams of data orders beside those of the evaluation rounds, which have no third number.
+CHOOSING, REPORTING = 1, 2
+PACKAGES = ("ticketsearch", "torch", "numpy", "deap", "networkx", "scipy", "scikit-learn", "joblib")
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Everything that settings stand for, ready to run; making one checks them all.
+
+    Attributes
+    ----------
+    settings : as given.
+    dataset, network : loaded and initialized; the network carries the shared θ₀.
+    fitness : masks to scores.
+    """
+
+    settings: Settings
+    dataset: Dataset
+    network: Network
+    fitness: Callable[..., Any]
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> Search:
+        """Load and build what the settings name.
+
+        Raises :class:`BadInput` for any setting that cannot be used.
+        """
+        dataset = load_dataset(settings.data.name, **settings.data.options)
+        first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
+        network = initialize(settings.model.name, dataset, *first, **settings.model.options)
+        check_density(settings.seeding.density, network.spec)
+        trainer = _short_training(settings, network, dataset)
+        name = settings.fitness.name
+        if name == "short_training":
+            if settings.fitness.options:
+                raise BadInput("fitness 'short_training' is set under [training]; leave fitness.options empty")
+            return cls(settings, dataset, network, trainer)
+        fitness = build_fitness(name, network, dataset, **settings.fitness.options)
+        return cls(settings, dataset, network, fitness)
+
+    def first_population(self) -> Tickets:
+        """Return the pruned masks of all initializations and mutants of them."""
+        seeding = self.settings.seeding
+        return seed_population(
+            self.network,
+            self.dataset,
+            self.settings.evolution.population,
+            seeding.density,
+            seeding.initializations,
+            self.settings.seed,
+            method=seeding.method,
+            schemes=seeding.schemes,
+            own=self.settings.training.initialization == "own",
+            mutation_rate=seeding.mutation_rate,
+            **self._pruning_options,
+        )
+
+    def generations(self, run: Run) -> Iterator[Generation]:
+        """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
+        evolution = self.settings.evolution
+        after = run.last()
+        known = listed(operators)
+        for generation in evolve(
+            self.first_population() if after is None else [],
+            self.fitness,
+            self.network.spec,
+            generations=evolution.generations,
+            seed=self.settings.seed,
+            population=evolution.population,
+            elites=evolution.elites,
+            tournament=evolution.tournament,
+            crossover_rate=evolution.crossover_rate,
+            mutation_rate=evolution.mutation_rate,
+            crossover=resolve(evolution.crossover, known, "crossover", ("a", "b")),
+            mutation=resolve(evolution.mutation, known, "mutation", ("mask",)),
+            attempts=evolution.attempts,
+            after=after,
+            seen=run.keys(),
+        ):
+            run.append(generation)
+            yield generation
+
+    def finish(self, run: Run) -> list[Result]:
+        """Choose the winner on validation data, compare it on test data, and save the best tickets.
+
+        The candidates of best fitness get the final training on several data orders; the one of highest
+        mean validation accuracy wins. It, the dense network, the pruner's mask of the same initialization
+        and random masks of the same layer densities (a new one for each data order) are then trained on
+        other data orders and meet the test data.
+        """
+        last = run.last()
+        assert last is not None  # a run that has evolved has generations
+        ranked = sorted(last.population, key=lambda ticket: -ticket.score)[: self.settings.final.candidates]
+        chosen: list[Result] = []
+        for ticket in ranked:
+            name = f"candidate {ticket.number}"
+            masks = np.stack([ticket.mask] * self.settings.final.orders)
+            chosen += self._trained(name, masks, ticket.initialization, CHOOSING, ticket.number)
+        accuracy = {t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in ranked}
+        winner = max(ranked, key=lambda ticket: accuracy[ticket.number])
+        compared: list[Result] = []
+        for name, masks in self._contenders(winner).items():
+            number = winner.number if name == BEST else None
+            compared += self._trained(name, masks, winner.initialization, REPORTING, number)
+        folder = run.path / "tickets"
+        folder.mkdir(exist_ok=True)
+        for ticket in ranked:
+            network = self.network.reinitialized(*(ticket.initialization or self.network.initialization))
+            save_ticket(folder / f"ticket-{ticket.number:05d}.safetensors", network, ticket)
+            if ticket is winner:
+                save_ticket(folder / "best.safetensors", network, ticket)
+        run.save_results([*chosen, *compared])
+        return run.results()
+
+    def _contenders(self, winner: Ticket) -> dict[str, Mask]:
+        """Return ``{name: (orders, weights) masks}`` of what the winner is compared with."""
+        orders = self.settings.final.orders
+        spec = self.network.spec
+        network = self.network.reinitialized(*(winner.initialization or self.network.initialization))
+        seeding = self.settings.seeding
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LayerCollapseWarning)  # said once already, by the seeding
+            pruned = prune(
+                network,
+                seeding.method,
+                density=seeding.density,
+                dataset=self.dataset,
+                seed=self.settings.seed,
+                **self._pruning_options,
+            )
+        rng = np.random.default_rng(np.random.SeedSequence([self.settings.seed, REPORTING]))
+        shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in range(orders)]
+        return {
+            BEST: np.stack([winner.mask] * orders),
+            pruned_name(self.settings): np.stack([pruned] * orders),
+            RANDOM: np.stack(shuffled),
+            DENSE: np.ones((orders, spec.size), dtype=np.bool_),
+        }
+
+    def _trained(
+        self,
+        name: str,
+        masks: Mask,
+        initialization: Initialization | None,
+        stream: int,
+        ticket: int | None,
+    ) -> list[Result]:
+        final = self.settings.final
+        recipe = replace(self._trainer.recipe, steps=final.steps)
+        orders = [self._order(recipe, stream, i) for i in range(final.orders)]
+        part = "validation" if stream == CHOOSING else "test"
+        same = Tickets(Ticket(mask, initialization or self.network.initialization) for mask in masks)
+        found = self._trainer.trained(masks, recipe, orders, tickets=same, part=part)
+        return [
+            Result(
+                name,
+                i,
+                part,
+                ticket,
+                density(mask),
+                effective_density(mask, self.network.spec),
+                float(found.loss[i]),
+                float(found.accuracy[i]),
+            )
+            for i, mask in enumerate(masks)
+        ]
+
+    def _order(self, recipe: Recipe, stream: int, number: int) -> NDArray[np.int64]:
+        return data_order(len(self.dataset.y_train), recipe, [self.settings.seed, stream, number])
+
+    @cached_property
+    def _trainer(self) -> ShortTraining:
+        """What trains the final comparison, whatever fitness the search went by."""
+        if isinstance(self.fitness, ShortTraining):
+            return self.fitness
+        return _short_training(self.settings, self.network, self.dataset)
+
+    @property
+    def _pruning_options(self) -> dict[str, Any]:
+        seeding = self.settings.seeding
+        return {
+            "scope": seeding.scope,
+            "schedule": seeding.schedule,
+            "steps": seeding.steps,
+            **seeding.options,
+        }
+
+
+def start(settings: Settings, root: Path, name: str) -> tuple[Search, Run]:
+    """Prepare a search and make its run folder ``root/name``; nothing is written if a setting is bad."""
+    search = Search.prepare(settings)
+    environment = {package: version(package) for package in PACKAGES}
+    environment["python"] = platform.python_version()
+    environment["system"] = f"{platform.system()} {platform.machine()}"
+    environment["device"] = _device_name(settings.training.device)
+    environment["command"] = " ".join(["ticketsearch", *sys.argv[1:]])
+    run = Run.create(root, name, settings, search.network.spec, search.dataset.fingerprint, environment)
+    return search, run
+
+
+def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search, Run]:
+    """Open a run to go on with it; more generations extend it, any other changed setting is refused.
+
+    Raises :class:`BadInput` for changed settings, fewer generations than there are, or changed data.
+    """
+    run = Run.open(path, write=True)
+    try:
+        settings = apply(run.settings, assignments.items())
+        wanted, have = settings.evolution.generations, run.settings.evolution.generations
+        changed = changes(run.settings, settings)
+        changed.pop("evolution.generations", None)
+        if changed:
+            name, (old, new) = next(iter(changed.items()))
+            raise BadInput(
+                f"a run goes on with its own settings, but {name} is {old!r} in {run.name!r} and {new!r} here; "
+                "leave it out, or start a new run with --name"
+            )
+        if wanted < have:
+            raise BadInput(
+                f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}"
+            )
+        search = Search.prepare(settings)
+        if search.dataset.fingerprint != run.data_fingerprint:
+            raise BadInput(
+                f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "
+                "put them back, or start a new run"
+            )
+        if search.network.spec.signature != run.spec.signature:
+            raise BadInput(
+                f"model {settings.model.name!r} is not the network that run {run.name!r} began with; "
+                "put it back, or start a new run"
+            )
+        if wanted > have:
+            run.extend(wanted)
+    except BaseException:
+        run.close()
+        raise
+    return search, run
+
+
+def pruned_name(settings: Settings) -> str:
+    """Return what the final comparison calls the pruner's own mask."""
+    return f"{settings.seeding.method.rpartition(':')[2]}, same initialization"
+
+
+def contenders(settings: Settings) -> list[str]:
+    """Return the names of the final comparison in the order of its table."""
+    return [BEST, pruned_name(settings), RANDOM, DENSE]
+
+
+def _short_training(settings: Settings, network: Network, dataset: Dataset) -> ShortTraining:
+    return ShortTraining(network, dataset, seed=settings.seed, **settings.training.model_dump())
+
+
+def _device_name(device: str) -> str:
+    found = find_device(device)
+    if found.type == "cuda":
+        return f"{found} ({torch.cuda.get_device_name(found)})"
+    return f"{found} ({platform.processor() or platform.machine()})"
