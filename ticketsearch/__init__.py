@@ -42,7 +42,41 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604
+__all__ = [
+    "BadInput",
+    "Dataset",
+    "Generation",
+    "Initialization",
+    "LayerCollapseWarning",
+    "MaskSpec",
+    "Network",
+    "Recipe",
+    "Run",
+    "Scores",
+    "ShortTraining",
+    "Ticket",
+    "Tickets",
+    "__version__",
+    "align",
+    "canonical_form",
+    "canonical_key",
+    "density",
+    "effective_density",
+    "evolve",
+    "initializations",
+    "initialize",
+    "isomorphic",
+    "live",
+    "live_units",
+    "load_dataset",
+    "load_ticket",
+    "overlap_study",
+    "permute",
+    "prune",
+    "save_ticket",
+    "seed_population",
+    "to_networkx",
+]
 
 if TYPE_CHECKING:
     from ticketsearch.canonical import canonical_form, canonical_key, isomorphic, to_networkx

@@ -339,10 +339,17 @@ def _individualised(graph: _Remainder, ranks: Integers, vertex: int) -> tuple[In
     return _refine(graph, chosen)
 
 
-def _target(ranks: Integers) -> Integers:
-    """Return the vertices of the smallest open cell, of equal ones the first."""
+def _target(graph: _Remainder, ranks: Integers) -> Integers:
+    """Return the vertices of the open cell that meets most other cells, of those the largest, the first.
+
+    ``graph`` is reduced, so each meeting is neither empty nor complete: such a cell splits most others.
+    """
     sizes = np.bincount(ranks)
-    return np.flatnonzero(ranks == np.argmin(np.where(sizes > 1, sizes, len(ranks) + 1)))
+    code = (graph.labels * len(sizes) + ranks[graph.tails]) * len(sizes) + ranks[graph.heads]
+    tail_cells, head_cells = np.divmod(np.unique(code) % len(sizes) ** 2, len(sizes))
+    meetings = np.bincount(np.concatenate([tail_cells, head_cells]), minlength=len(sizes))
+    merit = np.where(sizes > 1, meetings * (graph.size + 1) + sizes, -1)
+    return np.flatnonzero(ranks == np.argmax(merit))
 
 
 def _is_discrete(ranks: Integers) -> bool:
@@ -429,7 +436,7 @@ def _search(graph: _Remainder, ranks: Integers) -> Integers:
     least, kept = b"", list[tuple[int, Integers]]()
     orbits: nx.utils.UnionFind[int] = nx.utils.UnionFind(range(graph.size))
     tried: list[int] = []
-    for vertex in _target(ranks).tolist():
+    for vertex in _target(graph, ranks).tolist():
         if orbits[vertex] in {orbits[other] for other in tried}:
             continue
         tried.append(vertex)
@@ -491,8 +498,8 @@ def _matched(a: _Remainder, ranks_a: Integers, b: _Remainder, ranks_b: Integers)
 
 def _matched_connected(a: _Remainder, ranks_a: Integers, b: _Remainder, ranks_b: Integers) -> Integers | None:
     """Return :func:`_matched` of connected graphs, of which one vertex is individualised in each."""
-    chosen, trace = _individualised(a, ranks_a, int(_target(ranks_a)[0]))
-    for vertex in _target(ranks_b).tolist():
+    chosen, trace = _individualised(a, ranks_a, int(_target(a, ranks_a)[0]))
+    for vertex in _target(b, ranks_b).tolist():
         refined, other = _individualised(b, ranks_b, vertex)
         if other == trace:
             found = _matched(a, chosen, b, refined)

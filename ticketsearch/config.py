@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ticketsearch.errors import BadInput, nearest
 
-__all__ = ["Settings", "apply", "changes", "identity", "load", "parse_assignment", "to_toml"]
+__all__ = ["Settings", "apply", "changes", "identity", "leaves", "load", "parse_assignment", "to_toml"]
 
 # Settings that change no content of a run, so that a resumed run may change them.
 FREE = ("training.workers",)
@@ -173,6 +173,17 @@ def changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
         for name in {**before, **after}
         if before.get(name) != after.get(name) and name not in FREE
     }
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return dotted assignments that rebuild a settings tree; options stay whole, as they have any names."""
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and key != "options":
+            found += leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value))
+    return found
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -200,12 +200,12 @@ def mnist1d(
     with _global_randomness_kept():
         from mnist1d.data import get_dataset_args, make_dataset
 
-        arguments = get_dataset_args()  # type: ignore[no-untyped-call]
+        arguments = get_dataset_args()
         arguments.seed = int(seed)
         # It makes equally many of each class; the few too many are left out by the first split.
         arguments.num_samples = math.ceil(sum(sizes.values()) / MNIST1D_CLASSES) * MNIST1D_CLASSES
         arguments.train_split = 1.0
-        made = make_dataset(arguments)  # type: ignore[no-untyped-call]
+        made = make_dataset(arguments)
     rest, last = _split_off("mnist1d", (made["x"], made["y"]), test, seed, keep=train + validation)
     return from_arrays("mnist1d", *rest, *last, validation=validation, seed=seed, standardize=standardize)
 

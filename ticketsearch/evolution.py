@@ -114,7 +114,7 @@ def evolve(
     finite for any ticket of the population.
     """
     tickets = as_tickets(first) if after is None else after.population
-    size = population or len(tickets)
+    size = len(tickets) if population is None else population
     _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     toolbox = base.Toolbox()
@@ -145,7 +145,9 @@ def evolve(
         seconds = toolbox.evaluate(children, number)
         with _seeded_random(rng):
             tickets = _survivors(Tickets([*tickets, *children]), size, elites, toolbox)
-        yield _generation(number, tickets, children, refused, immigrants, statistics, breeding, start, seconds)
+        yield _generation(
+            number, tickets, children, refused, immigrants, statistics, breeding, start, seconds
+        )
 
 
 class _Breeding:
@@ -168,7 +170,7 @@ class _Breeding:
 
     @cached_property
     def _names(self) -> tuple[str, str]:
-        return tuple(tool.func.__name__ for tool in (self.toolbox.mate, self.toolbox.mutate))  # type: ignore
+        return self.toolbox.mate.func.__name__, self.toolbox.mutate.func.__name__
 
     def first(self, tickets: Sequence[Ticket], spec: MaskSpec) -> tuple[Tickets, int]:
         """Number the first population, dropping networks that are there twice."""
@@ -219,11 +221,14 @@ class _Breeding:
     def _child(self, population: Tickets) -> Ticket:
         a, b = self.toolbox.select(population, 2)
         mate, mutate = self._names
-        if a is not b and self.rng.random() < self.crossover_rate:
-            mask, operator, parents = self.toolbox.mate(a.mask, b.mask), mate, (a.number, b.number)
-        else:
-            mask, operator, parents = self.toolbox.mutate(a.mask), mutate, (a.number,)
-        return Ticket(mask, a.initialization, a.pruned_from, operator, parents=parents)
+        crossed = a is not b and self.rng.random() < self.crossover_rate
+        return Ticket(
+            self.toolbox.mate(a.mask, b.mask) if crossed else self.toolbox.mutate(a.mask),
+            a.initialization,
+            a.pruned_from,
+            mate if crossed else mutate,
+            parents=(a.number, b.number) if crossed else (a.number,),
+        )
 
     def _immigrant(self, population: Tickets) -> Ticket:
         member = population[self.rng.integers(len(population))]

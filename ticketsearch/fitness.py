@@ -23,7 +23,16 @@ from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Initialization, Network
 from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.tickets import Scores, Ticket
-from ticketsearch.training import Cohort, Evaluation, Recipe, data_order, evaluate, find_device, one_thread, train
+from ticketsearch.training import (
+    Cohort,
+    Evaluation,
+    Recipe,
+    data_order,
+    evaluate,
+    find_device,
+    one_thread,
+    train,
+)
 
 # The fitnesses that have a name; ShortTraining and build_fitness are importable beside them.
 __all__ = ["short_training"]
@@ -122,7 +131,9 @@ class ShortTraining:
 
         Parameters are taken from the tickets' initializations under ``own``, else from the network.
         """
-        if self.initialization == "own" and (tickets is None or any(t.initialization is None for t in tickets)):
+        if self.initialization == "own" and (
+            tickets is None or any(t.initialization is None for t in tickets)
+        ):
             raise BadInput("initialization 'own' needs tickets that carry an initialization")
         size = self._cohort_size(len(masks))
         cohorts = [slice(start, start + size) for start in range(0, len(masks), size)]

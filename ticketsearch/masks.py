@@ -124,7 +124,9 @@ class MaskSpec:
     @cached_property
     def signature(self) -> str:
         """A digest of the whole spec: masks of specs with equal signatures may be compared."""
-        return hashlib.blake2b(repr((self.layers, self.groups, self.nodes)).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(
+            repr((self.layers, self.groups, self.nodes)).encode(), digest_size=8
+        ).hexdigest()
 
     def split(self, mask: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return ``{layer name: view of shape (..., *layer shape)}`` of a ``(..., weights)`` array."""
@@ -190,7 +192,9 @@ def check_masks(masks: ArrayLike, spec: MaskSpec) -> Mask:
 def _read_only_bool(array: NDArray[Any]) -> Mask:
     if array.dtype != np.bool_:
         if not np.isin(array, (0, 1)).all():
-            raise BadInput(f"a mask holds True and False, or 1 and 0, but got dtype {array.dtype} with others")
+            raise BadInput(
+                f"a mask holds True and False, or 1 and 0, but got dtype {array.dtype} with others"
+            )
         array = array.astype(np.bool_)
     if array.flags.writeable:
         array = array.view()

@@ -178,7 +178,12 @@ def _factory(model: str | Factory, options: Mapping[str, Any]) -> tuple[Factory,
 
 
 def _make(
-    factory: Factory, name: str, input_shape: tuple[int, ...], classes: int, options: Mapping[str, Any], seed: int
+    factory: Factory,
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any],
+    seed: int,
 ) -> nn.Module:
     """Build the module under its seed, leaving torch's global generator as it was."""
     with torch.random.fork_rng(devices=[]):
@@ -211,11 +216,16 @@ def _build(
     wiring = trace(module, input_shape)
     outputs = wiring.spec.groups[wiring.spec.nodes[-1].group].size
     if outputs != classes:
-        raise BadInput(
-            f"the dataset has {classes} classes, but model {name!r} returns {outputs} values"
-        )
+        raise BadInput(f"the dataset has {classes} classes, but model {name!r} returns {outputs} values")
     return Network(
-        name, module, Initialization(scheme, seed), wiring, tuple(input_shape), classes, dict(options), factory
+        name,
+        module,
+        Initialization(scheme, seed),
+        wiring,
+        tuple(input_shape),
+        classes,
+        dict(options),
+        factory,
     )
 
 

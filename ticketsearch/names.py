@@ -55,7 +55,8 @@ def check_options(function: Callable[..., Any], options: Mapping[str, object], k
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
-    known = [p.name for p in parameters if p.default is not p.empty]
+    bound = function.keywords if isinstance(function, partial) else {}
+    known = [p.name for p in parameters if p.default is not p.empty and p.name not in bound]
     for option in options:
         if option not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"

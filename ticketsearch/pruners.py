@@ -116,9 +116,9 @@ def prune(
 ) -> Mask:
     """Return the mask that a pruner leaves of a network, with exactly ``round(density * size)`` ones.
 
-    After step ``k < steps`` of the exponential schedule ``N - floor((1 - density^(k/steps)) * N)`` weights are
-    kept, as in the SynFlow authors' code (Tanaka et al. 2020, algorithm 1); what a step prunes never comes
-    back. Ties go to the smaller index.
+    After step ``k < steps`` of the exponential schedule ``N - floor((1 - density^(k/steps)) * N)`` weights
+    are kept, as in the SynFlow authors' code (Tanaka et al. 2020, algorithm 1); what a step prunes never
+    comes back. Ties go to the smaller index.
 
     Parameters
     ----------
@@ -165,9 +165,7 @@ def prune(
             kept[part] = keep_largest(flat[part], kept[part], count)
     if scope == "layer":
         _correct_total(kept, flat, spec, target)
-    empty = [
-        layer.name for layer, n in zip(spec.layers, layer_counts(kept, spec), strict=True) if n == 0
-    ]
+    empty = [layer.name for layer, n in zip(spec.layers, layer_counts(kept, spec), strict=True) if n == 0]
     if empty:
         warnings.warn(
             f"{name} at density {density:g} left no weight in {', '.join(empty)}: layer collapse",
@@ -195,7 +193,7 @@ def check_density(density: float, spec: MaskSpec) -> int:
 
 
 def keep_largest(scores: NDArray[np.float64], kept: Mask, count: int) -> Mask:
-    """Return ``kept`` cut to its ``count`` largest scores, ties to the smaller index; shapes ``(weights,)``."""
+    """Return ``kept`` cut to its ``count`` largest scores, ties to the smaller index; all ``(weights,)``."""
     indices = np.flatnonzero(kept)
     result = np.zeros_like(kept)
     if count >= len(indices):
@@ -259,7 +257,9 @@ def _flat_scores(parts: dict[str, Tensor], spec: MaskSpec, name: str) -> NDArray
         part = parts.get(layer.name)
         if part is None or tuple(part.shape) != layer.shape:
             got = "nothing" if part is None else f"shape {tuple(part.shape)}"
-            raise BadInput(f"pruner {name!r} must score {layer.name} with shape {layer.shape}, but gave {got}")
+            raise BadInput(
+                f"pruner {name!r} must score {layer.name} with shape {layer.shape}, but gave {got}"
+            )
         scores = part.detach().cpu().double().numpy()
         if not np.isfinite(scores).all():
             bad = int(np.count_nonzero(~np.isfinite(scores)))

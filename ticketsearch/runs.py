@@ -26,7 +26,20 @@ from ticketsearch.masks import MaskSpec, pack, unpack
 from ticketsearch.models import Initialization
 from ticketsearch.tickets import Ticket, Tickets
 
-__all__ = ["Result", "Run", "counting_name", "list_runs"]
+__all__ = [
+    "BEST",
+    "DENSE",
+    "RANDOM",
+    "Result",
+    "Run",
+    "contenders",
+    "counting_name",
+    "list_runs",
+    "pruned_name",
+]
+
+# Contenders of the final comparison; the pruner's own mask is named after the pruner.
+BEST, DENSE, RANDOM = "best ticket", "dense", "random, same layer densities"
 
 APPLICATION_ID = 0x7469636B  # "tick"
 SCHEMA_VERSION = 1
@@ -101,7 +114,7 @@ class Run:
         self._connection = connection
         self._lock = lock
         meta = dict(self._rows("SELECT key, value FROM meta"))
-        self.settings = config.load(None, _leaves(json.loads(meta["settings"])))
+        self.settings = config.load(None, config.leaves(json.loads(meta["settings"])))
         self.spec = MaskSpec.from_json(json.loads(meta["spec"]))
         self.data_fingerprint = meta["data_fingerprint"]
         self.environment: dict[str, str] = json.loads(meta["environment"])
@@ -160,7 +173,9 @@ class Run:
             try:
                 os.rename(hidden, root / name)  # noqa: PTH104 - Path.rename says no more
             except OSError as error:
-                raise BadInput(f"run {name!r} was made by another process just now; choose another --name") from error
+                raise BadInput(
+                    f"run {name!r} was made by another process just now; choose another --name"
+                ) from error
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
@@ -175,7 +190,9 @@ class Run:
         path = Path(path)
         file = path / "run.sqlite"
         if not file.is_file():
-            raise BadInput(f"no run in {str(path)!r}: it holds no run.sqlite; `ticketsearch list` shows the runs")
+            raise BadInput(
+                f"no run in {str(path)!r}: it holds no run.sqlite; `ticketsearch list` shows the runs"
+            )
         lock = _lock(path) if write else None
         try:
             connection = _connect(file, write)
@@ -238,7 +255,9 @@ class Run:
                 ),
             )
             for ticket in generation.offspring:
-                execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _ticket_row(ticket))
+                execute(
+                    "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _ticket_row(ticket)
+                )
             for position, ticket in enumerate(generation.population):
                 execute("INSERT INTO members VALUES (?, ?, ?)", (generation.number, position, ticket.number))
 
@@ -261,7 +280,8 @@ class Run:
     def results(self) -> list[Result]:
         """Return the final comparison; empty until the run is finished."""
         rows = self._rows("SELECT * FROM results ORDER BY contender, part, data_order")
-        return [Result(*row[:6], float("inf") if row[6] is None else row[6], row[7]) for row in rows]
+        results = [Result._make(row) for row in rows]
+        return [r._replace(loss=float("inf")) if r.loss is None else r for r in results]
 
     def tickets(self, generation: int | None = None) -> Tickets:
         """Return all tickets by number, or the members of a generation in their places."""
@@ -284,7 +304,9 @@ class Run:
         everyone = {ticket.number: ticket for ticket in self.tickets()}
         rows = self._rows("SELECT * FROM generations ORDER BY number")
         for number, refused, immigrants, statistics, state, seconds, fitness_seconds, _ in rows:
-            members = self._rows("SELECT ticket FROM members WHERE generation = ? ORDER BY position", (number,))
+            members = self._rows(
+                "SELECT ticket FROM members WHERE generation = ? ORDER BY position", (number,)
+            )
             yield Generation(
                 number,
                 Tickets(everyone[ticket] for (ticket,) in members),
@@ -349,6 +371,16 @@ def counting_name(root: Path, settings: Settings) -> str:
     return f"{stem}-{1 + max((int(match[1]) for match in taken if match), default=0):03d}"
 
 
+def pruned_name(settings: Settings) -> str:
+    """Return what the final comparison calls the pruner's own mask."""
+    return f"{settings.seeding.method.rpartition(':')[2]}, same initialization"
+
+
+def contenders(settings: Settings) -> list[str]:
+    """Return the names of the final comparison in the order of its table."""
+    return [BEST, pruned_name(settings), RANDOM, DENSE]
+
+
 def list_runs(root: Path) -> list[Path]:
     """Return the run folders inside ``root``, by name."""
     if not root.is_dir():
@@ -379,7 +411,9 @@ def _lock(path: Path) -> Any:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise BadInput(f"run {path.name!r} is being written by another process; wait for it or stop it") from error
+        raise BadInput(
+            f"run {path.name!r} is being written by another process; wait for it or stop it"
+        ) from error
     return file
 
 
@@ -387,17 +421,6 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return dotted assignments that rebuild a settings tree; options stay whole, as they have any names."""
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and key != "options":
-            found += _leaves(value, f"{prefix}{key}.")
-        else:
-            found.append((prefix + key, value))
-    return found
 
 
 def _ticket_row(ticket: Ticket) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,15 +27,13 @@ from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import listed, resolve
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import LayerCollapseWarning, check_density, prune
-from ticketsearch.runs import Result, Run
+from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, pruned_name
 from ticketsearch.seeding import initializations, seed_population
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
 from ticketsearch.training import Recipe, data_order, find_device
 
-__all__ = ["BEST", "DENSE", "RANDOM", "Search", "contenders", "resume", "start"]
+__all__ = ["Search", "resume", "start"]
 
-# Contenders of the final comparison; the pruner's own mask is named after the pruner.
-BEST, DENSE, RANDOM = "best ticket", "dense", "random, same layer densities"
 # Streams of data orders beside those of the evaluation rounds, which have no third number.
 CHOOSING, REPORTING = 1, 2
 PACKAGES = ("ticketsearch", "torch", "numpy", "deap", "networkx", "scipy", "scikit-learn", "joblib")
@@ -71,7 +69,9 @@ class Search:
         name = settings.fitness.name
         if name == "short_training":
             if settings.fitness.options:
-                raise BadInput("fitness 'short_training' is set under [training]; leave fitness.options empty")
+                raise BadInput(
+                    "fitness 'short_training' is set under [training]; leave fitness.options empty"
+                )
             return cls(settings, dataset, network, trainer)
         fitness = build_fitness(name, network, dataset, **settings.fitness.options)
         return cls(settings, dataset, network, fitness)
@@ -118,10 +118,11 @@ class Search:
             run.append(generation)
             yield generation
 
-    def finish(self, run: Run) -> list[Result]:
+    def finish(self, run: Run) -> Iterator[str]:
         """Choose the winner on validation data, compare it on test data, and save the best tickets.
 
-        The candidates of best fitness get the final training on several data orders; the one of highest
+        Yields each contender's name before its training; the results are in the run at the end. The
+        candidates of best fitness get the final training on several data orders; the one of highest
         mean validation accuracy wins. It, the dense network, the pruner's mask of the same initialization
         and random masks of the same layer densities (a new one for each data order) are then trained on
         other data orders and meet the test data.
@@ -132,29 +133,38 @@ class Search:
         chosen: list[Result] = []
         for ticket in ranked:
             name = f"candidate {ticket.number}"
+            yield name
             masks = np.stack([ticket.mask] * self.settings.final.orders)
             chosen += self._trained(name, masks, ticket.initialization, CHOOSING, ticket.number)
         accuracy = {t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in ranked}
         winner = max(ranked, key=lambda ticket: accuracy[ticket.number])
         compared: list[Result] = []
         for name, masks in self._contenders(winner).items():
+            yield name
             number = winner.number if name == BEST else None
             compared += self._trained(name, masks, winner.initialization, REPORTING, number)
-        folder = run.path / "tickets"
+        self._save_tickets(run.path / "tickets", ranked, winner)
+        run.save_results([*chosen, *compared])
+
+    def _save_tickets(self, folder: Path, ranked: list[Ticket], winner: Ticket) -> None:
         folder.mkdir(exist_ok=True)
+        for stale in folder.glob("*.safetensors"):  # of an interrupted or since extended run
+            stale.unlink()
         for ticket in ranked:
-            network = self.network.reinitialized(*(ticket.initialization or self.network.initialization))
+            network = self._network_of(ticket)
             save_ticket(folder / f"ticket-{ticket.number:05d}.safetensors", network, ticket)
             if ticket is winner:
                 save_ticket(folder / "best.safetensors", network, ticket)
-        run.save_results([*chosen, *compared])
-        return run.results()
+
+    def _network_of(self, ticket: Ticket) -> Network:
+        """Return the network with the initialization the ticket is trained from."""
+        return self.network.reinitialized(*(ticket.initialization or self.network.initialization))
 
     def _contenders(self, winner: Ticket) -> dict[str, Mask]:
         """Return ``{name: (orders, weights) masks}`` of what the winner is compared with."""
         orders = self.settings.final.orders
         spec = self.network.spec
-        network = self.network.reinitialized(*(winner.initialization or self.network.initialization))
+        network = self._network_of(winner)
         seeding = self.settings.seeding
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LayerCollapseWarning)  # said once already, by the seeding
@@ -186,7 +196,7 @@ class Search:
         final = self.settings.final
         recipe = replace(self._trainer.recipe, steps=final.steps)
         orders = [self._order(recipe, stream, i) for i in range(final.orders)]
-        part = "validation" if stream == CHOOSING else "test"
+        part: Literal["validation", "test"] = "validation" if stream == CHOOSING else "test"
         same = Tickets(Ticket(mask, initialization or self.network.initialization) for mask in masks)
         found = self._trainer.trained(masks, recipe, orders, tickets=same, part=part)
         return [
@@ -236,27 +246,20 @@ def start(settings: Settings, root: Path, name: str) -> tuple[Search, Run]:
     return search, run
 
 
-def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search, Run]:
+def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, Run]:
     """Open a run to go on with it; more generations extend it, any other changed setting is refused.
+
+    The search is None where the run is finished and not extended: nothing is left to do.
 
     Raises :class:`BadInput` for changed settings, fewer generations than there are, or changed data.
     """
     run = Run.open(path, write=True)
     try:
         settings = apply(run.settings, assignments.items())
-        wanted, have = settings.evolution.generations, run.settings.evolution.generations
-        changed = changes(run.settings, settings)
-        changed.pop("evolution.generations", None)
-        if changed:
-            name, (old, new) = next(iter(changed.items()))
-            raise BadInput(
-                f"a run goes on with its own settings, but {name} is {old!r} in {run.name!r} and {new!r} here; "
-                "leave it out, or start a new run with --name"
-            )
-        if wanted < have:
-            raise BadInput(
-                f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}"
-            )
+        _refuse_changes(run, settings)
+        wanted = settings.evolution.generations
+        if run.finished and wanted == run.settings.evolution.generations:
+            return None, run
         search = Search.prepare(settings)
         if search.dataset.fingerprint != run.data_fingerprint:
             raise BadInput(
@@ -268,7 +271,7 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search, Run]:
                 f"model {settings.model.name!r} is not the network that run {run.name!r} began with; "
                 "put it back, or start a new run"
             )
-        if wanted > have:
+        if wanted > run.settings.evolution.generations:
             run.extend(wanted)
     except BaseException:
         run.close()
@@ -276,14 +279,18 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search, Run]:
     return search, run
 
 
-def pruned_name(settings: Settings) -> str:
-    """Return what the final comparison calls the pruner's own mask."""
-    return f"{settings.seeding.method.rpartition(':')[2]}, same initialization"
-
-
-def contenders(settings: Settings) -> list[str]:
-    """Return the names of the final comparison in the order of its table."""
-    return [BEST, pruned_name(settings), RANDOM, DENSE]
+def _refuse_changes(run: Run, settings: Settings) -> None:
+    changed = changes(run.settings, settings)
+    changed.pop("evolution.generations", None)
+    if changed:
+        name, (old, new) = next(iter(changed.items()))
+        raise BadInput(
+            f"a run goes on with its own settings, but {name} is {old!r} in {run.name!r} and {new!r} here; "
+            "leave it out, or start a new run"
+        )
+    wanted, have = settings.evolution.generations, run.settings.evolution.generations
+    if wanted < have:
+        raise BadInput(f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}")
 
 
 def _short_training(settings: Settings, network: Network, dataset: Dataset) -> ShortTraining:

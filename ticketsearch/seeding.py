@@ -27,7 +27,7 @@ ATTEMPTS = 100
 def initializations(
     count: int, *, schemes: Sequence[str] = DEFAULT_SCHEMES, seed: int = 0
 ) -> list[Initialization]:
-    """Return ``count`` initializations, scheme after scheme, each with a seed of its own drawn from ``seed``."""
+    """Return ``count`` initializations, scheme after scheme, each with its own seed drawn from ``seed``."""
     if count < 1:
         raise BadInput(f"initializations must be >= 1, but got {count}")
     if not schemes:
@@ -111,5 +111,7 @@ def _copies(
     else:
         drawn = list(wanted)
     if network.initialization.scheme == AS_BUILT and network.factory is None:
-        raise BadInput("a network without a factory cannot be initialized again; use ts.initialize(factory, …)")
+        raise BadInput(
+            "a network without a factory cannot be initialized again; use ts.initialize(factory, …)"
+        )
     return [network, *(network.reinitialized(*initialization) for initialization in drawn)]

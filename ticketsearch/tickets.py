@@ -114,7 +114,8 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
     """
     if ticket.initialization is not None and ticket.initialization != network.initialization:
         raise BadInput(
-            f"the ticket is trained from {ticket.initialization}, but the network has {network.initialization}"
+            f"the ticket is trained from {ticket.initialization}, but the network has "
+            f"{network.initialization}"
         )
     mask = check_mask(ticket.mask, network.spec)
     tensors = network.parameters()

@@ -113,10 +113,10 @@ class Cohort:
 
         bits = torch.from_numpy(np.packbits(masks, axis=1))  # one transfer, an eighth of the bytes
         shifts = torch.arange(7, -1, -1, dtype=torch.uint8)
-        flat = ((bits.to(device)[:, :, None] >> shifts.to(device)) & 1).flatten(1)[:, : masks.shape[1]].to(dtype)
-        self.masks = [
-            flat[:, layer.slice].reshape(self.size, *layer.shape) for layer in wiring.spec.layers
-        ]
+        flat = (
+            ((bits.to(device)[:, :, None] >> shifts.to(device)) & 1).flatten(1)[:, : masks.shape[1]].to(dtype)
+        )
+        self.masks = [flat[:, layer.slice].reshape(self.size, *layer.shape) for layer in wiring.spec.layers]
         self.weights = [
             (stack(layer.name) * mask).requires_grad_()
             for layer, mask in zip(wiring.spec.layers, self.masks, strict=True)
@@ -129,7 +129,7 @@ class Cohort:
         return [*self.weights, *(bias for bias in self.biases if bias is not None)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(P, samples, classes)`` for ``(samples, features)``, or ``(P, samples, features)``."""
+        """Return logits ``(P, samples, classes)`` of ``(samples, features)`` or ``(P, samples, features)``."""
         if x.ndim == 2:
             x = x.expand(self.size, *x.shape)
 
@@ -188,7 +188,8 @@ def evaluate(cohort: Cohort, x: Tensor, y: Tensor) -> Evaluation:
     x, y = _resident(x, y, cohort)
     loss = torch.zeros(cohort.size, dtype=torch.float64, device=cohort.device)
     correct = torch.zeros(cohort.size, dtype=torch.int64, device=cohort.device)
-    for samples, labels in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
+    blocks = [torch.split(whole, EVALUATION_BATCH) for whole in (x, y)]  # type: ignore[no-untyped-call]
+    for samples, labels in zip(*blocks, strict=True):
         logits = cohort.forward(samples)
         each = F.cross_entropy(
             logits.flatten(0, 1), labels.expand(cohort.size, -1).reshape(-1), reduction="none"
@@ -228,7 +229,9 @@ def find_device(device: str) -> torch.device:
     if found.type not in ("cpu", "cuda"):
         raise BadInput(f"a device is auto, cpu, cuda or cuda:N, but got {device!r}")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise BadInput(f"device {device!r} was asked for, but {torch.cuda.device_count()} CUDA devices are here")
+        raise BadInput(
+            f"device {device!r} was asked for, but {torch.cuda.device_count()} CUDA devices are here"
+        )
     return found
 
 

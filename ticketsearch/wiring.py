@@ -96,7 +96,7 @@ class Wiring:
 
 
 def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
-    """Return the wiring of a module that takes ``(samples, *input_shape)`` and returns ``(samples, classes)``.
+    """Return the wiring of a module from ``(samples, *input_shape)`` to ``(samples, classes)``.
 
     The trace is checked against the module itself on a few random samples.
 
@@ -104,7 +104,9 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
     """
     shared = _shared_parameters(module)
     if shared:
-        raise BadInput(f"parameters may not be shared between layers, but {' and '.join(shared)} are one tensor")
+        raise BadInput(
+            f"parameters may not be shared between layers, but {' and '.join(shared)} are one tensor"
+        )
     try:
         graph = fx.symbolic_trace(module).graph
     except Exception as error:  # fx raises whatever the module's own code raises on a proxy
@@ -144,7 +146,9 @@ class _Tracer:
             else:
                 raise self._refusal(node, f"the tensor {node.target!r} used directly")
         if not isinstance(output, fx.Node) or output not in self.place:
-            raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
+            raise BadInput(
+                "a network returns one tensor (samples, classes), but this one returns something else"
+            )
         if not self.layers:
             raise BadInput(f"{type(self.module).__name__} has no Linear layer: nothing to prune")
         end, shape = self.place[output]
@@ -187,7 +191,11 @@ class _Tracer:
             raise self._refusal(node, type(child).__name__)
 
     def _function(self, node: fx.Node) -> None:
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        name = (
+            node.target
+            if isinstance(node.target, str)
+            else getattr(node.target, "__name__", str(node.target))
+        )
         values = [a for a in node.args if isinstance(a, fx.Node) and a in self.place]
         if name in ("size", "getattr", "getitem"):
             return  # a shape asked for; only flattening makes use of one
@@ -220,15 +228,15 @@ class _Tracer:
         arguments = node.args[1:]
         if name == "flatten":
             bounds = {**dict(zip(("start_dim", "end_dim"), arguments, strict=False)), **node.kwargs}
-            return bounds.get("start_dim", 0) == 1 and bounds.get("end_dim", -1) in (-1, len(shape))
+            return bool(bounds.get("start_dim", 0) == 1 and bounds.get("end_dim", -1) in (-1, len(shape)))
         sizes = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
         if len(sizes) != 2:
             return False
         first, second = sizes
         if first == -1:
-            return second == math.prod(shape)
+            return bool(second == math.prod(shape))
         # The first size must be the number of samples, which only x.size(0) or x.shape[0] can give.
-        return isinstance(first, fx.Node) and second in (-1, math.prod(shape))
+        return isinstance(first, fx.Node) and bool(second in (-1, math.prod(shape)))
 
     def _value(self, node: fx.Node, argument: Any) -> tuple[int, tuple[int, ...]]:
         if not isinstance(argument, fx.Node) or argument not in self.place:
@@ -265,7 +273,9 @@ class _Tracer:
         groups = []
         for root in roots:
             step = self.steps[root]
-            size = math.prod(self.input_shape) if step.operation == "input" else self.layers[step.layer].shape[0]
+            size = (
+                math.prod(self.input_shape) if step.operation == "input" else self.layers[step.layer].shape[0]
+            )
             if step.operation == "input":
                 groups.append(Group("input", size, "input"))
             elif root == find(len(self.steps) - 1):
@@ -286,7 +296,7 @@ class _Tracer:
             return _at_zero(step.function)[0] != 0
         if step.operation != "linear":
             return False
-        bias = self.linears[step.layer][1].bias
+        bias: Tensor | None = self.linears[step.layer][1].bias  # torch types it as never None
         if bias is None:
             return False
         return bool(bias.detach().ne(0).any()) or not self._blocked(index)
@@ -321,14 +331,14 @@ class _Replay:
     def __init__(self, node: fx.Node, value: fx.Node) -> None:
         self.target = node.target
         self.method = node.op == "call_method"
-        self.arguments = [None if a is value else a for a in node.args]
+        self.arguments: list[Any] = [None if a is value else a for a in node.args]
         self.open = [i for i, a in enumerate(node.args) if a is value]
         self.keywords = {k: v for k, v in node.kwargs.items() if k != "inplace"}
 
     def __call__(self, x: Tensor) -> Tensor:
         arguments = list(self.arguments)
         for i in self.open:
-            arguments[i] = x  # type: ignore[call-overload]
+            arguments[i] = x
         if self.method:
             result = getattr(x, str(self.target))(*arguments[1:], **self.keywords)
         else:

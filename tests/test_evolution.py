@@ -1,0 +1,276 @@
+"""The evolution: who is chosen, who survives, what is refused, and that it goes on where it stopped."""
+
+import random
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ticketsearch.errors import BadInput
+from ticketsearch.evolution import evolve
+from ticketsearch.masks import Group, Layer, MaskSpec, Node, digest, layer_counts
+from ticketsearch.tickets import Scores, Ticket, Tickets
+
+
+def make_spec(*widths: int) -> MaskSpec:
+    layers, nodes, offset = [], [Node("input", (), 0)], 0
+    for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers.append(Layer(f"{i}.weight", (n_out, n_in), offset))
+        offset += n_in * n_out
+        nodes.append(Node("linear", (len(nodes) - 1,), i + 1, i))
+        if i < len(widths) - 2:
+            nodes.append(Node("elementwise", (len(nodes) - 1,), i + 1))
+    kinds = ["input"] + ["hidden"] * (len(widths) - 2) + ["output"]
+    groups = tuple(Group(kind + str(i), width, kind) for i, (kind, width) in enumerate(zip(kinds, widths, strict=True)))
+    return MaskSpec(tuple(layers), groups, tuple(nodes))
+
+
+SPEC = make_spec(8, 6, 4)
+TARGET = np.arange(SPEC.size) % 3 == 0
+
+
+def likeness(masks):
+    """A landscape without training: how many bits agree with a hidden target."""
+    return (masks == TARGET).sum(axis=1).astype(float)
+
+
+def first_masks(count=12, kept=24, seed=0):
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, SPEC.size), dtype=bool)
+    for mask in masks:
+        mask[rng.choice(SPEC.size, kept, replace=False)] = True
+    return masks
+
+
+def run(**options):
+    return list(evolve(first_masks(), likeness, SPEC, **{"generations": 15, "seed": 3, **options}))
+
+
+def contents(generations):
+    return [
+        (g.number, [(t.number, t.digest, t.score, t.parents, t.operator) for t in g.population], g.refused, g.state)
+        for g in generations
+    ]
+
+
+def test_generation_zero_is_the_first_population_evaluated():
+    first = first_masks()
+    generations = run(generations=0)
+    assert [g.number for g in generations] == [0]
+    assert np.array_equal(generations[0].population.masks, first)
+    assert [t.score for t in generations[0].population] == likeness(first).tolist()
+
+
+def test_the_search_climbs_and_never_loses_its_best():
+    best = [g.best.score for g in run(generations=40)]
+    assert best == sorted(best)
+    assert best[-1] > best[0] + 5
+
+
+def test_better_parents_have_more_children():
+    planted = Tickets(Ticket(mask) for mask in first_masks(8))
+    scores = {ticket.digest: float(rank) for rank, ticket in enumerate(planted)}
+
+    def fitness(masks):
+        return np.array([scores.get(digest(mask), -100.0) for mask in masks])
+
+    children = Counter()
+    for seed in range(30):
+        fresh = Tickets(Ticket(ticket.mask) for ticket in planted)
+        for generation in evolve(fresh, fitness, SPEC, generations=1, seed=seed):
+            for ticket in generation.offspring:
+                children.update(ticket.parents[:1])
+    shares = [children[number] for number in range(8)]
+    assert shares[7] > shares[4] > shares[0]
+    assert shares[7] > 0.25 * sum(shares)  # 1 − (7/8)³ of three-way tournaments hold the best: a third
+
+
+def test_survivors_are_the_elites_and_no_ticket_survives_twice():
+    for before, after in zip(run(), run()[1:], strict=False):
+        everyone = {t.number: t.score for t in [*before.population, *after.offspring]}
+        survivors = [t.number for t in after.population]
+        assert len(survivors) == len(set(survivors)) == 12
+        top = sorted(everyone.values(), reverse=True)[:4]
+        assert sorted((t.score for t in after.population), reverse=True)[:4] == top
+
+
+def test_the_population_holds_no_network_twice_and_counts_stay_exact():
+    keys = Counter()
+    for generation in run(generations=30):
+        keys.update(t.key for t in generation.offspring)
+        assert len({t.key for t in generation.population}) == len(generation.population)
+        assert (generation.population.masks.sum(axis=1) == 24).all()
+        assert (layer_counts(generation.population.masks, SPEC) > 0).all()
+    assert max(keys.values()) == 1
+
+
+def test_isomorphic_tickets_of_the_first_population_are_dropped():
+    masks = first_masks(6)
+    twin = masks[0].copy()
+    twin[:48] = masks[0][:48].reshape(6, 8)[::-1].ravel()
+    twin[48:] = masks[0][48:].reshape(4, 6)[:, ::-1].ravel()
+    generation = next(iter(evolve(np.vstack([masks, twin[None]]), likeness, SPEC, seed=0)))
+    assert generation.refused == 1
+    assert len(generation.population) == 6
+
+
+def test_a_seen_network_is_refused_and_after_all_attempts_an_immigrant_comes():
+    asked = []
+
+    def only_immigrants_are_new(mask, spec):
+        # Everything after the first population counts as seen, until the attempts of one child are used up.
+        asked.append(1)
+        turn = len(asked) - 13
+        return f"new {len(asked)}" if len(asked) <= 12 or turn % 12 == 11 else "seen"
+
+    generations = run(generations=1, duplicate_key=only_immigrants_are_new, attempts=10)
+    # One child slips through as the first "seen" key; from then on each takes 11 refusals and an immigrant.
+    assert generations[1].immigrants >= 10
+    assert generations[1].refused >= 10 * 11
+    assert {t.operator for t in generations[1].offspring} >= {"immigrant"}
+
+
+def test_an_exhausted_space_ends_in_fewer_children_not_in_a_loop():
+    tiny = make_spec(2, 1, 1)
+    masks = np.array([[1, 0, 1], [0, 1, 1]], dtype=bool)
+    generations = list(evolve(masks, lambda m: m[:, 0].astype(float), tiny, generations=3, seed=0))
+    assert len(generations) == 4
+    assert all(len(g.offspring) == 0 for g in generations[1:])
+    assert all(g.refused > 0 for g in generations[1:])
+
+
+def test_the_same_seed_gives_the_same_evolution_and_another_does_not():
+    assert contents(run()) == contents(run())
+    assert contents(run()) != contents(run(seed=4))
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7, 14])
+def test_going_on_after_any_generation_equals_an_uninterrupted_evolution(stop):
+    whole = run()
+    seen = [t.key for g in whole[: stop + 1] for t in g.offspring]
+    rest = list(
+        evolve([], likeness, SPEC, generations=15, seed=3, population=12, after=whole[stop], seen=seen)
+    )
+    assert contents(rest) == contents(whole[stop + 1 :])
+
+
+def test_global_random_generators_are_left_as_they_were():
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002 - the global one is what must not move
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    run(generations=3)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+
+
+def test_nan_never_wins_and_is_recorded_as_diverged():
+    def fitness(masks):
+        values = likeness(masks)
+        values[::3] = np.nan
+        values[1::3] = np.inf
+        return values
+
+    generations = run() and list(evolve(first_masks(), fitness, SPEC, generations=5, seed=0))
+    assert generations[0].diverged == 8
+    assert np.isfinite(generations[-1].best.score)
+    assert all(np.isfinite(value) for g in generations for value in g.statistics.values())
+
+
+def test_a_fitness_that_is_never_finite_is_one_line():
+    with pytest.raises(BadInput, match="not finite for any of the 12") as caught:
+        run_with(lambda masks: np.full(len(masks), np.nan))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [np.zeros(11), np.zeros((12, 1)), 0.5, None, ["a"] * 12, np.zeros((12, 2)), [[1.0], [1.0, 2.0]]],
+    ids=["short", "column", "scalar", "none", "text", "two", "ragged"],
+)
+def test_a_fitness_of_another_shape_is_one_line(result):
+    with pytest.raises(BadInput, match=r"one float a mask, i\.e\. shape \(12,\)") as caught:
+        run_with(lambda masks: result)
+    assert "\n" not in str(caught.value)
+
+
+def run_with(fitness):
+    return list(evolve(first_masks(), fitness, SPEC, generations=1, seed=0))
+
+
+def test_a_fitness_is_given_tickets_and_round_where_it_names_them():
+    calls = []
+
+    def fitness(masks, tickets, *, round):
+        assert [t.digest for t in tickets] == [digest(mask) for mask in masks]
+        calls.append(round)
+        return likeness(masks)
+
+    list(evolve(first_masks(), fitness, SPEC, generations=2, seed=0))
+    assert calls == [0, 1, 2]
+
+
+def test_measures_beside_the_scores_are_kept_with_the_tickets():
+    def fitness(masks):
+        return Scores(likeness(masks), {"kept": masks.sum(axis=1)})
+
+    generation = next(iter(evolve(first_masks(), fitness, SPEC, seed=0)))
+    assert all(ticket.measures == {"kept": 24.0} for ticket in generation.population)
+
+
+def test_a_child_takes_its_first_parents_initialization_and_lineage():
+    first = Tickets(Ticket(m, ("scheme", i), ("pruned", i)) for i, m in enumerate(first_masks()))
+    everyone = {}
+    for generation in evolve(first, likeness, SPEC, generations=5, seed=0):
+        for ticket in generation.offspring:
+            everyone[ticket.number] = ticket
+            if ticket.parents:
+                parent = everyone[ticket.parents[0]]
+                assert ticket.initialization == parent.initialization
+                assert ticket.pruned_from == parent.pruned_from
+                assert ticket.generation == generation.number
+    assert {"swap_mutation", "uniform_crossover"} <= {t.operator for t in everyone.values()}
+
+
+def test_masks_that_are_given_are_never_written_to():
+    masks = first_masks()
+    before = masks.copy()
+    list(evolve(masks, likeness, SPEC, generations=5, seed=0))
+    assert np.array_equal(masks, before)
+
+
+def test_no_warning_where_everything_diverges_later():
+    def fitness(masks, round):
+        return likeness(masks) if round == 0 else np.full(len(masks), np.nan)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generations = list(evolve(first_masks(), fitness, SPEC, generations=2, seed=0))
+    assert generations[-1].diverged == 12
+    assert np.isfinite(generations[-1].best.score)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"population": 0}, "population must be >= 1, but got 0"),
+        ({"generations": -1}, "generations must be >= 0, but got -1"),
+        ({"tournament": 0}, "tournament must be >= 1"),
+        ({"crossover_rate": 1.5}, r"crossover_rate must be in \[0, 1\]"),
+        ({"mutation_rate": 0.0}, r"mutation_rate must be in \(0, 1\]"),
+        ({"elites": -1}, "elites must be >= 0"),
+        ({"attempts": -1}, "attempts must be >= 0"),
+    ],
+)
+def test_bad_arguments_are_refused_with_rule_and_value(options, message):
+    with pytest.raises(BadInput, match=message):
+        run(**options)
+
+
+def test_masks_of_another_network_are_refused():
+    with pytest.raises(BadInput, match=r"shape \(72,\)"):
+        list(evolve(np.ones((4, 10), dtype=bool), likeness, SPEC))
+
+
+def test_an_empty_first_population_is_refused():
+    with pytest.raises(BadInput, match="population must be >= 1"):
+        list(evolve([], likeness, SPEC))

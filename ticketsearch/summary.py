@@ -1,0 +1,177 @@
+"""What a run came to: the final comparison, the overlap of its seeds, and its whole content as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.masks import density, effective_density, layer_counts
+from ticketsearch.overlap import RawOverlap, raw_overlap
+from ticketsearch.runs import Result, Run, contenders
+from ticketsearch.tickets import Ticket, Tickets
+
+__all__ = [
+    "Comparison",
+    "comparison",
+    "comparison_lines",
+    "content",
+    "one_line",
+    "overlap_lines",
+    "seed_overlap",
+    "seeds",
+    "winner",
+]
+
+
+class Comparison(NamedTuple):
+    """One row of the final table: test results over data orders, mean and sample standard deviation."""
+
+    contender: str
+    density: float
+    effective_density: float
+    accuracy: float
+    accuracy_sd: float
+    loss: float
+    loss_sd: float
+    accuracies: tuple[float, ...]
+
+
+def comparison(run: Run) -> list[Comparison]:
+    """Return the rows of the final table, best ticket first; empty until the run is finished."""
+    results = [result for result in run.results() if result.part == "test"]
+    rows = []
+    for name in contenders(run.settings):
+        own = [result for result in results if result.contender == name]
+        if own:
+            rows.append(_comparison(name, own))
+    return rows
+
+
+def winner(run: Run) -> Ticket | None:
+    """Return the ticket that validation chose, or None until the run is finished."""
+    numbers = {r.ticket for r in run.results() if r.part == "test" and r.ticket is not None}
+    return next((ticket for ticket in run.tickets() if ticket.number in numbers), None)
+
+
+def seeds(run: Run) -> Tickets:
+    """Return the pruner's own masks, one an initialization (a network that came twice is there once)."""
+    pruner = run.settings.seeding.method.rpartition(":")[2]
+    return Tickets(t for t in run.tickets() if t.generation == 0 and t.operator == pruner)
+
+
+def seed_overlap(run: Run) -> RawOverlap | None:
+    """Return the overlap of the seeds, or None where there are fewer than two."""
+    found = seeds(run)
+    return raw_overlap(found.masks, run.spec) if len(found) > 1 else None
+
+
+def comparison_lines(run: Run) -> list[str]:
+    """Return the final table as text, with the sentence that says how it was made."""
+    rows = comparison(run)
+    if not rows:
+        return [f"Not finished: generation {run.progress()} of {run.settings.evolution.generations}."]
+    final = run.settings.final
+    width = max(len(row.contender) for row in rows)
+    lines = [
+        f"Test split, after {final.steps} training steps, {final.orders} data orders (mean ± sd):",
+        f"  {'':{width}}  {'accuracy':^15}  {'loss':^15}  density  effective",
+    ]
+    for row in rows:
+        lines.append(
+            f"  {row.contender:{width}}  {row.accuracy:.4f} ± {row.accuracy_sd:.4f}  "
+            f"{row.loss:.4f} ± {row.loss_sd:.4f}  {row.density:7.4f}  {row.effective_density:9.4f}"
+        )
+    return lines
+
+
+def overlap_lines(run: Run) -> list[str]:
+    """Return what the seeds of different initializations share, against chance, in sentences."""
+    overlap, found = seed_overlap(run), seeds(run)
+    seeding = run.settings.seeding
+    lines = []
+    if overlap is None:
+        lines.append("Overlap: fewer than two different masks from different initializations.")
+    else:
+        lines.append(
+            f"Overlap of {len(found)} {found[0].operator} masks from different initializations: "
+            f"IoU {_off_diagonal(overlap.iou):.4f}, by chance {_off_diagonal(overlap.chance):.4f} "
+            "(same layer densities); mean over pairs"
+        )
+    same = min(seeding.initializations, run.settings.evolution.population) - len(found)
+    if same > 0:
+        lines.append(f"{same} initializations gave a network that another one had given already.")
+    return lines
+
+
+def one_line(run: Run) -> str:
+    """Return a run's state in one line."""
+    settings = run.settings
+    done, total = run.progress(), settings.evolution.generations
+    state = "finished" if run.finished else f"generation {max(done, 0)}/{total}"
+    name = settings.data.name.rpartition("/")[2]
+    text = (
+        f"{state:18}  {name}, {settings.model.name.rpartition('/')[2]}, density {settings.seeding.density:g}"
+    )
+    rows = comparison(run)
+    return text + (f", test accuracy {rows[0].accuracy:.4f}" if rows else "")
+
+
+def content(run: Run) -> Iterator[str]:
+    """Yield a run's content as lines: equal for equal runs, so without times, rates and paths."""
+    yield f"run {run.name}"
+    yield f"network {run.spec.signature}, {run.spec.size} weights; data {run.data_fingerprint}"
+    for generation in run.generations():
+        statistics = ", ".join(f"{name} {value!r}" for name, value in generation.statistics.items())
+        yield (
+            f"generation {generation.number}: {statistics}; {len(generation.offspring)} evaluated, "
+            f"{generation.diverged} diverged, {generation.refused} refused, "
+            f"{generation.immigrants} immigrants"
+        )
+        for ticket in generation.offspring:
+            yield f"  {_ticket_line(ticket, run)}"
+        yield f"  survivors {' '.join(str(ticket.number) for ticket in generation.population)}"
+    for result in run.results():
+        yield (
+            f"{result.part} of {result.contender}, data order {result.data_order}: "
+            f"accuracy {result.accuracy!r}, loss {result.loss!r}, density {result.density!r}, "
+            f"effective density {result.effective_density!r}"
+        )
+    yield from overlap_lines(run)
+
+
+def _ticket_line(ticket: Ticket, run: Run) -> str:
+    parents = " from " + " ".join(map(str, ticket.parents)) if ticket.parents else ""
+    pruned = f" of {ticket.pruned_from.scheme} {ticket.pruned_from.seed}" if ticket.pruned_from else ""
+    measures = "".join(f", {name} {value!r}" for name, value in ticket.measures.items())
+    layers = "+".join(map(str, layer_counts(ticket.mask, run.spec)))
+    return (
+        f"ticket {ticket.number} {ticket.digest} key {ticket.key}: {ticket.operator}{parents}{pruned}, "
+        f"kept {layers}, density {density(ticket.mask):.6g}, "
+        f"effective {effective_density(ticket.mask, run.spec):.6g}, fitness {ticket.score!r}{measures}"
+    )
+
+
+def _comparison(name: str, own: list[Result]) -> Comparison:
+    accuracy = np.array([result.accuracy for result in own])
+    loss = np.array([result.loss for result in own])
+    return Comparison(
+        name,
+        float(np.mean([result.density for result in own])),
+        float(np.mean([result.effective_density for result in own])),
+        float(accuracy.mean()),
+        _sd(accuracy),
+        float(loss.mean()),
+        _sd(loss),
+        tuple(accuracy.tolist()),
+    )
+
+
+def _sd(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 and np.isfinite(values).all() else float("nan")
+
+
+def _off_diagonal(matrix: NDArray[np.float64]) -> float:
+    return float(matrix[np.triu_indices(len(matrix), k=1)].mean())
