@@ -20,17 +20,19 @@ ALLOWED = {
     "pruners": "names masks wiring models datasets",
     "tickets": "masks models",
     "operators": "names masks",
-    "seeding": "masks models pruners datasets operators tickets",
+    "seeding": "masks models pruners datasets operators tickets canonical",
     "training": "masks wiring models datasets",
     "fitness": "names masks models datasets training tickets",
     "canonical": "masks",
     "overlap": "masks canonical",
     "evolution": "masks operators canonical tickets",
-    "runs": "masks config tickets evolution",
-    "search": "names masks config datasets models pruners tickets operators seeding training fitness overlap "
+    "runs": "masks models config tickets evolution",
+    "search": "names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs",
-    "report": "masks config overlap runs",
-    "cli": "config search runs report",
+    "summary": "masks overlap runs tickets",
+    "report": "masks config overlap runs summary",
+    "progress": "",
+    "cli": "config search runs summary report progress masks evolution",
     "__main__": "cli",
 }
 

@@ -3,6 +3,7 @@
 import random
 import warnings
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ from ticketsearch.tickets import Scores, Ticket, Tickets
 
 def make_spec(*widths: int) -> MaskSpec:
     layers, nodes, offset = [], [Node("input", (), 0)], 0
-    for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n_in, n_out) in enumerate(pairwise(widths)):
         layers.append(Layer(f"{i}.weight", (n_out, n_in), offset))
         offset += n_in * n_out
         nodes.append(Node("linear", (len(nodes) - 1,), i + 1, i))
         if i < len(widths) - 2:
             nodes.append(Node("elementwise", (len(nodes) - 1,), i + 1))
     kinds = ["input"] + ["hidden"] * (len(widths) - 2) + ["output"]
-    groups = tuple(Group(kind + str(i), width, kind) for i, (kind, width) in enumerate(zip(kinds, widths, strict=True)))
+    groups = tuple(
+        Group(kind + str(i), width, kind) for i, (kind, width) in enumerate(zip(kinds, widths, strict=True))
+    )
     return MaskSpec(tuple(layers), groups, tuple(nodes))
 
 
@@ -49,7 +52,12 @@ def run(**options):
 
 def contents(generations):
     return [
-        (g.number, [(t.number, t.digest, t.score, t.parents, t.operator) for t in g.population], g.refused, g.state)
+        (
+            g.number,
+            [(t.number, t.digest, t.score, t.parents, t.operator) for t in g.population],
+            g.refused,
+            g.state,
+        )
         for g in generations
     ]
 

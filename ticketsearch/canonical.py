@@ -84,19 +84,21 @@ def isomorphic(a: ArrayLike, b: ArrayLike, spec: MaskSpec) -> bool:
 def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     """Return the coloured graph of the live part of ``mask``: ``nx.vf2pp_is_isomorphic`` decides by it.
 
-    Each node has one attribute, the string ``label``: hidden units that of their group, inputs and outputs
-    one of their own. As vf2pp compares no edges, each live weight is a node too, labelled by its layer and
-    joined to its source and target unit; where a layer joins a group to itself the weight is two nodes, one
-    at each end, so that its direction shows. ``nx.vf2pp_is_isomorphic(a, b, node_label="label")`` then
-    agrees with :func:`isomorphic` (on whole large masks it takes minutes).
+    Each node has one attribute, the string ``label``: live hidden units that of their group, inputs and
+    outputs, which are all there (vf2pp calls no empty graph isomorphic), one of their own. As vf2pp
+    compares no edges, each live weight is a node too, labelled by its layer and joined to its source and
+    target unit; where a layer joins a group to itself the weight is two nodes, one at each end, so that its
+    direction shows. ``nx.vf2pp_is_isomorphic(a, b, node_label="label")`` then agrees with
+    :func:`isomorphic` (on whole large masks it takes minutes).
     Raises :class:`BadInput` for another shape or other values.
     """
     found, units = live_edges(check_mask(mask, spec), spec)
     graph: nx.Graph[str] = nx.Graph()
     for group, alive in zip(spec.groups, units, strict=True):
-        for unit in np.flatnonzero(alive).tolist():
+        hidden = group.kind == "hidden"
+        for unit in np.flatnonzero(alive).tolist() if hidden else range(group.size):
             node = f"{group.name}[{unit}]"
-            graph.add_node(node, label=group.name if group.kind == "hidden" else node)
+            graph.add_node(node, label=group.name if hidden else node)
     for layer, (source, target), (rows, columns) in zip(spec.layers, spec.layer_groups, found, strict=True):
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             weight = f"{layer.name}[{row}, {column}]"
@@ -163,8 +165,7 @@ def _colours(found: list[Edges], units: list[Mask], spec: MaskSpec) -> list[Colo
         fixed = np.uint64(group.kind != "hidden")
         colours.append(_mix(np.arange(group.size, dtype=np.uint64) * fixed + np.uint64(index << 32)))
     joins = [(2 * index, *ends) for index, ends in enumerate(spec.layer_groups)]
-    live = sum(int(np.count_nonzero(units[group])) for group in spec.hidden)
-    cells = -1
+    live, cells = _live(units, spec), -1
     while True:
         for salt, source, target in joins:
             if target in spec.hidden:
@@ -177,8 +178,12 @@ def _colours(found: list[Edges], units: list[Mask], spec: MaskSpec) -> list[Colo
                 arcs = found[salt // 2]
                 colours[source] = _absorb(colours[source], arcs.columns, arcs.rows, colours[target], salt + 1)
         before, cells = cells, _cells(colours, units, spec)
-        if cells in (before, live):
+        if cells <= before or cells == live:
             return colours
+
+
+def _live(units: list[Mask], spec: MaskSpec) -> int:
+    return sum(int(np.count_nonzero(units[group])) for group in spec.hidden)
 
 
 def _cells(colours: list[Colours], units: list[Mask], spec: MaskSpec) -> int:
@@ -216,50 +221,64 @@ def _renumbered(graph: _Graph, orders: dict[int, Integers], spec: MaskSpec) -> M
 def _positions(graph: _Graph, spec: MaskSpec) -> list[Integers]:
     """Return for each group ``(units,)`` the canonical place of each unit among those of its colour."""
     positions = [np.zeros(group.size, dtype=np.intp) for group in spec.groups]
+    if _cells(graph.colours, graph.units, spec) == _live(graph.units, spec):
+        return positions
+    split = [_settled(graph, spec, group) for group in range(len(spec.groups))]
+    settled = [units for units, _ in split]
     vertices: list[tuple[int, int]] = []
-    cells: list[tuple[int, int, int]] = []
+    cells: list[tuple[int, int, int, bytes]] = []
     members: list[list[int]] = []
     for group in spec.hidden:
-        for colour, twins in _twins(graph, spec, group):
+        for (colour, wiring), twins in _twins(graph, spec, group, split[group][1], settled):
             vertices.append((group, twins[0]))
-            cells.append((group, colour, len(twins)))
+            cells.append((group, colour, len(twins), wiring))
             members.append(twins)
-    if len(set(cells)) == len(cells):
-        sequence = [vertex for _, vertex in sorted(zip(cells, range(len(cells)), strict=True))]
+    known = sorted(set(cells))
+    if len(known) == len(cells):
+        sequence = [cells.index(cell) for cell in known]
     else:
-        rank = {cell: number for number, cell in enumerate(sorted(set(cells)))}
         remainder = _remainder(graph, spec, np.array(vertices))
-        start = np.array([rank[cell] for cell in cells])
-        sequence = _sequence(remainder, _refine(remainder, start)[0]).tolist()
+        rank = {cell: number for number, cell in enumerate(known)}
+        sequence = _sequence(remainder, _refine(remainder, np.array([rank[c] for c in cells]))[0]).tolist()
     for place, vertex in enumerate(sequence):
         positions[vertices[vertex][0]][members[vertex]] = place
     return positions
 
 
-def _twins(graph: _Graph, spec: MaskSpec, group: int) -> Iterator[tuple[int, list[int]]]:
-    """Yield (colour, units) for each class of twins in the open cells of a group.
-
-    Twins have the same sources and targets in every layer, so any order among them gives the same mask.
-    """
+def _settled(graph: _Graph, spec: MaskSpec, group: int) -> tuple[Integers, Integers]:
+    """Return the units of a group that are told apart, in canonical order, and the live ones that are not."""
+    if group not in spec.hidden:
+        return np.arange(spec.groups[group].size), np.arange(0)
     alive = np.flatnonzero(graph.units[group])
-    colours, cell, sizes = np.unique(graph.colours[group][alive], return_inverse=True, return_counts=True)
-    chosen = np.flatnonzero(sizes[cell] > 1)
-    if len(chosen) == 0:
-        return
-    units = alive[chosen]
-    wirings = [np.empty((len(units), 0), dtype=np.uint8)]
+    _, first, cell, sizes = np.unique(
+        graph.colours[group][alive], return_index=True, return_inverse=True, return_counts=True
+    )
+    return alive[first[sizes == 1]], alive[sizes[cell] > 1]
+
+
+def _twins(
+    graph: _Graph, spec: MaskSpec, group: int, units: Integers, settled: list[Integers]
+) -> Iterator[tuple[tuple[int, bytes], list[int]]]:
+    """Yield ((colour, weights that join it to ``settled`` units), units) for each class of twins.
+
+    Twins have the same sources and targets in every layer, so any order among them gives the same mask. The
+    weights to settled units follow from the colour, unless hashes collided: with them it is exact.
+    """
+    wirings, known = [np.empty((len(units), 0), dtype=np.bool_)], [np.empty((len(units), 0), dtype=np.bool_)]
     for index, (source, target) in enumerate(spec.layer_groups):
         if target == group:
-            wirings.append(np.packbits(_matrix(graph, spec, index)[units], axis=1))
+            wirings.append(_matrix(graph, spec, index)[units])
+            known.append(wirings[-1][:, settled[source]])
         if source == group:
-            wirings.append(np.packbits(_matrix(graph, spec, index)[:, units], axis=0).T)
-    classes: dict[tuple[int, bytes], list[int]] = {}
-    for unit, colour, wiring in zip(
-        units, colours[cell[chosen]], np.concatenate(wirings, axis=1), strict=True
-    ):
-        classes.setdefault((int(colour), wiring.tobytes()), []).append(int(unit))
-    for (colour, _), twins in classes.items():
-        yield colour, twins
+            wirings.append(_matrix(graph, spec, index)[:, units].T)
+            known.append(wirings[-1][:, settled[target]])
+    rows, parts = np.packbits(np.hstack(wirings), axis=1), np.packbits(np.hstack(known), axis=1)
+    classes: dict[bytes, list[int]] = {}
+    for number, row in enumerate(rows):
+        classes.setdefault(row.tobytes(), []).append(number)
+    for numbers in classes.values():
+        colour = int(graph.colours[group][units[numbers[0]]])
+        yield (colour, parts[numbers[0]].tobytes()), units[numbers].tolist()
 
 
 def _matrix(graph: _Graph, spec: MaskSpec, layer: int) -> Mask:

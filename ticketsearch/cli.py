@@ -6,6 +6,7 @@ What takes long to import (torch, the search) is imported by the command that ne
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import sys
 import tomllib
@@ -92,14 +93,23 @@ def evolve(
         str | None, typer.Option(help="digits, mnist1d, idx:FOLDER, npz:FILE or file.py:function.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="mlp:H1,H2,…, lenet_300_100 or file.py:function.")] = None,
-    density: Annotated[float | None, typer.Option(help="Kept / total of every mask, in (0, 1].")] = None,
-    population: Annotated[int | None, typer.Option(help="Tickets in a generation.")] = None,
-    generations: Annotated[int | None, typer.Option(help="Generations after the first population.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps of an evaluation.")] = None,
-    initializations: Annotated[
-        int | None, typer.Option(help="Initializations that are pruned for the first population.")
+    density: Annotated[
+        str | None, typer.Option(metavar="FLOAT", help="Kept / total of every mask, in (0, 1].")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    population: Annotated[
+        str | None, typer.Option(metavar="INTEGER", help="Tickets in a generation.")
+    ] = None,
+    generations: Annotated[
+        str | None, typer.Option(metavar="INTEGER", help="Generations after the first population.")
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option(metavar="INTEGER", help="Optimizer steps of an evaluation.")
+    ] = None,
+    initializations: Annotated[
+        str | None,
+        typer.Option(metavar="INTEGER", help="Initializations that are pruned for the first population."),
+    ] = None,
+    seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder in runs/; counted by default.")] = None,
     resume: Annotated[
@@ -113,6 +123,7 @@ def evolve(
     """Prune differently initialized copies, evolve the masks, compare the best ticket on test data."""
     from ticketsearch.config import parse_assignment
 
+    # Numbers arrive as text: the settings check them, and say rule and value in the same words everywhere.
     flags = {
         "data.name": data,
         "model.name": model,
@@ -136,14 +147,16 @@ def evolve(
         try:
             if search is not None:
                 _evolve(search, run)
+            _print_outcome(run)
         except KeyboardInterrupt:
+            # A second Ctrl-C must not cut short what says how to go on.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             print(
                 f"\nInterrupted after generation {run.progress()}; "
                 f"go on with: ticketsearch evolve --resume {_mention(run)}",
                 file=sys.stderr,
             )
             raise typer.Exit(INTERRUPTED) from None
-        _print_outcome(run)
 
 
 @app.command("list")
@@ -206,14 +219,18 @@ def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -
     """Make the run, or open the one to go on with; without a search where that one is finished."""
     from ticketsearch import search as searching
     from ticketsearch.config import load
-    from ticketsearch.runs import check_name, counting_name
+    from ticketsearch.runs import check_free, counting_name
 
     if resume is not None:
         return searching.resume(_path(resume), assignments)
     settings = load(None, assignments.items())
     if name is not None:
-        check_name(name)
-    return searching.start(settings, RUNS, name or counting_name(RUNS, settings))
+        check_free(RUNS, name)
+    search = searching.Search.prepare(settings)
+    copies, method = settings.seeding.initializations, settings.seeding.method
+    print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)
+    _ = search.first_population  # what is wrong with it shows before there is a run
+    return search, searching.create_run(search, RUNS, name or counting_name(RUNS, settings))
 
 
 def _evolve(search: Search, run: Run) -> None:
@@ -222,12 +239,9 @@ def _evolve(search: Search, run: Run) -> None:
 
     settings = search.settings
     total = settings.evolution.generations
-    copies = settings.seeding.initializations
     with progress(total) as shown:
         shown.say(f"Run {run.name}: {settings.data.name}, {settings.model.name}, {run.spec.size} weights")
-        if run.progress() < 0:
-            shown.say(f"Pruning {copies} initializations with {settings.seeding.method} …")
-        elif run.progress() < total:
+        if 0 <= run.progress() < total:
             shown.say(f"Going on after generation {run.progress()}")
         for generation in search.generations(run):
             _show(generation, run, shown)

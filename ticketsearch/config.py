@@ -80,7 +80,7 @@ class Training(Section):
     dtype: Literal["float32", "float64"] = "float32"
     initialization: Literal["shared", "own"] = "shared"
     device: str = "auto"
-    workers: int = Field(1, ge=1)
+    workers: int = Field(0, ge=0)  # threads that train side by side; 0 is one a core
 
 
 class Fitness(Section):
@@ -122,6 +122,8 @@ def load(path: str | Path | None, assignments: Iterable[tuple[str, Any]] = ()) -
             tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise BadInput(f"no settings file {str(path)!r}") from error
+        except OSError as error:
+            raise BadInput(f"settings file {str(path)!r} cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"settings file {str(path)!r} is no TOML: {error}") from error
     return _validated(_assigned(tree, assignments))
@@ -162,7 +164,9 @@ def identity(settings: Settings) -> str:
         section, _, key = name.partition(".")
         tree.get(section, {}).pop(key, None)
     content = {key: value for key, value in tree.items() if value != {}}
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(
+        json.dumps(content, sort_keys=True, default=str).encode(), digest_size=8
+    ).hexdigest()
 
 
 def changes(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
@@ -220,7 +224,7 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = list(_flat(Settings().model_dump())) + list(Settings.model_fields)
+        known = list(dict.fromkeys([*dict(leaves(Settings().model_dump())), *Settings.model_fields]))
         siblings = [k for k in known if k.rpartition(".")[0] == name.rpartition(".")[0]] or known
         hint = nearest(name, [*siblings, *known])
         return f"unknown setting {name!r}{hint}: known here are {', '.join(sorted(siblings))}"
@@ -242,7 +246,7 @@ def _absolute(settings: Settings) -> dict[str, Section]:
             continue
         if left.endswith(".py"):
             name = f"{Path(left).resolve()}:{right}"
-        elif "/" in right or Path(right).exists():
+        elif "/" in right or (section == "data" and "." not in left and Path(right).exists()):
             first, _, rest = name.partition(":")
             name = f"{first}:{Path(rest).expanduser().resolve()}"
         updates[section] = part.model_copy(update={key: name})

@@ -14,7 +14,9 @@ class BadInput(ValueError):  # noqa: N818 - it names the fault, and reads well a
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known name nearest to ``name``, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    names = list(known)
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    matches = matches or [other for other in names if name and other.startswith(name)]
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 

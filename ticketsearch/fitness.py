@@ -135,18 +135,16 @@ class ShortTraining:
             tickets is None or any(t.initialization is None for t in tickets)
         ):
             raise BadInput("initialization 'own' needs tickets that carry an initialization")
+        if tickets is not None and len(tickets) != len(masks):
+            raise BadInput(f"tickets are one a mask ({len(masks)}), but got {len(tickets)}")
         size = self._cohort_size(len(masks))
         cohorts = [slice(start, start + size) for start in range(0, len(masks), size)]
+        # Not in the threads: building a network seeds torch's global generator and tracing patches nn.Module.
+        initial = [self._initial(None if tickets is None else tickets[cut]) for cut in cohorts]
 
-        def run(cut: slice) -> Evaluation:
+        def run(cut: slice, parameters: list[dict[str, torch.Tensor]]) -> Evaluation:
             torch.set_num_threads(1)
-            cohort = Cohort(
-                self.network.wiring,
-                masks[cut],
-                self._initial(None if tickets is None else tickets[cut]),
-                device=self.device,
-                dtype=self.dtype,
-            )
+            cohort = Cohort(self.network.wiring, masks[cut], parameters, device=self.device, dtype=self.dtype)
             train(cohort, self.dataset, recipe, orders if len(orders) == 1 else orders[cut])
             x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
             return evaluate(cohort, x, y)
@@ -155,7 +153,7 @@ class ShortTraining:
             return Evaluation(np.empty(0), np.empty(0))
         with one_thread():
             found = Parallel(n_jobs=min(self.workers, len(cohorts)), prefer="threads")(
-                delayed(run)(cut) for cut in cohorts
+                delayed(run)(*arguments) for arguments in zip(cohorts, initial, strict=True)
             )
         return Evaluation(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
@@ -177,6 +175,7 @@ class ShortTraining:
 
 def short_training(network: Network, dataset: Dataset, **options: Any) -> ShortTraining:
     """Build :class:`ShortTraining`, the fitness that a search uses unless told otherwise."""
+    check_options(ShortTraining, options, "fitness", "short_training")
     return ShortTraining(network, dataset, **options)
 
 

@@ -323,10 +323,11 @@ def permute(mask: NDArray[Any], spec: MaskSpec, order: Mapping[str, ArrayLike]) 
     for name, given in order.items():
         if name not in hidden:
             raise BadInput(f"only the hidden groups {', '.join(hidden)} may be renumbered, but got {name!r}")
-        array = np.asarray(given, dtype=np.intp)
-        if not np.array_equal(np.sort(array), np.arange(spec.groups[hidden[name]].size)):
-            raise BadInput(f"the order of group {name!r} is no permutation of its units")
-        orders[hidden[name]] = array
+        array = np.asarray(given)
+        size = spec.groups[hidden[name]].size
+        if array.shape != (size,) or not np.array_equal(np.sort(array), np.arange(size)):
+            raise BadInput(f"the order of group {name!r} is no permutation of its {size} units")
+        orders[hidden[name]] = array.astype(np.intp)
     parts = []
     for layer, (source, target) in zip(spec.layers, spec.layer_groups, strict=True):
         part = mask[layer.slice].reshape(layer.shape)

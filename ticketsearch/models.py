@@ -6,6 +6,7 @@ works on copies of its parameters.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,10 +55,10 @@ def mlp(
     """Return a multilayer perceptron; ``hidden`` lists the hidden widths, e.g. ``"300,100"``."""
     activations = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
     activations |= {"gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "identity": nn.Identity}
-    if activation not in activations:
-        raise unknown("activation", activation, activations)
+    if str(activation) not in activations:
+        raise unknown("activation", str(activation), activations)
     try:
-        widths = [int(width) for width in hidden.split(",")]
+        widths = [int(width) for width in str(hidden).split(",")]
     except ValueError:
         widths = [0]
     if min(widths) < 1:
@@ -165,16 +166,17 @@ def restore(
         reason = " ".join(str(error).split())
         raise BadInput(f"the parameters are not those of model {name!r}: {reason}") from error
     wiring = trace(module, input_shape)
-    return Network(name, module, initialization, wiring, input_shape, classes, dict(options), factory)
+    return Network(name, module, initialization, wiring, tuple(input_shape), classes, dict(options), factory)
 
 
 def _factory(model: str | Factory, options: Mapping[str, Any]) -> tuple[Factory, str]:
     if callable(model):
-        return model, getattr(model, "__name__", type(model).__name__)
-    supplied = ("input_shape", "classes")
-    factory = resolve(model, listed(sys.modules[__name__]), "model", supplied)
-    check_options(factory, options, "model", model)
-    return factory, model
+        factory, name = model, getattr(model, "__name__", type(model).__name__)
+    else:
+        known = listed(sys.modules[__name__])
+        factory, name = resolve(model, known, "model", ("input_shape", "classes")), model
+    check_options(factory, options, "model", name)
+    return factory, name
 
 
 def _make(
@@ -194,7 +196,8 @@ def _make(
     for parameter_name, parameter in module.named_parameters():
         if parameter.dtype not in (torch.float32, torch.float64):
             raise BadInput(f"parameters are float32 or float64, but {parameter_name} is {parameter.dtype}")
-    return module.to("cpu", torch.float32)
+    # A factory may return a module that it keeps; what the network holds is its own.
+    return copy.deepcopy(module).to("cpu", torch.float32)
 
 
 def _build(
@@ -208,8 +211,8 @@ def _build(
 ) -> Network:
     if scheme != AS_BUILT and scheme not in SCHEMES:
         raise unknown("initialization scheme", scheme, [*SCHEMES, AS_BUILT])
-    if seed < 0:
-        raise BadInput(f"a seed is a non-negative integer, but got {seed}")
+    if not 0 <= seed < 2**63:
+        raise BadInput(f"a seed of a network is an integer from 0 to 2**63 - 1, but got {seed}")
     module = _make(factory, name, input_shape, classes, options, seed)
     if scheme != AS_BUILT:
         _set_weights(module, scheme, seed)

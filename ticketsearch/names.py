@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -41,8 +42,8 @@ def resolve(
     if colon and "." in name and all(part.isidentifier() for part in name.split(".")):
         try:
             module = importlib.import_module(name)
-        except ImportError as error:
-            raise BadInput(f"{kind} {text!r}: cannot import {name!r} ({error})") from error
+        except Exception as error:  # the module's own code may raise anything
+            raise BadInput(f"{kind} {text!r}: cannot import {name!r} ({_one_line(error)})") from error
         return _attribute(module, argument, text, kind)
     raise unknown(kind, name, known, "file.py:function names one of your own")
 
@@ -84,15 +85,24 @@ def _with_argument(
 def _load_file(path: Path, kind: str) -> ModuleType:
     if not path.is_file():
         raise BadInput(f"{kind}: no file {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"file_{path.stem}", path)
     assert spec is not None  # a .py suffix always finds the source loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # A dataclass looks its own module up while it is made. It is listed only that long: worker processes
+    # cannot import it by name and so must be sent its functions whole.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise BadInput(f"{kind}: {str(path)!r} does not load: {type(error).__name__}: {error}") from error
+        raise BadInput(f"{kind}: {str(path)!r} does not load ({_one_line(error)})") from error
+    finally:
+        del sys.modules[spec.name]
     return module
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _attribute(module: ModuleType, name: str, text: str, kind: str) -> Callable[..., Any]:

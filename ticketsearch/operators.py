@@ -44,16 +44,25 @@ def swap_mutation(
     if placed < swaps:
         elsewhere = free[~child[free]]
         child[rng.choice(elsewhere, swaps - placed, replace=False)] = True
-    return _finished(child, spec, rng)
+    child = _finished(child, spec, rng)
+    if swaps and np.array_equal(child, mask):  # refilling an emptied layer undid the swap
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate, across=across)
+    return child
 
 
 def uniform_crossover(a: Mask, b: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
     """Keep what both parents keep, and fill up to the first parent's count with a random part of what
     only one of them keeps."""
     child = a & b
-    differing = np.flatnonzero(a ^ b)
+    differing = a ^ b
     missing = int(np.count_nonzero(a)) - int(np.count_nonzero(child))
-    child[rng.choice(differing, missing, replace=False)] = True
+    for layer in spec.layers:
+        own = np.flatnonzero(differing[layer.slice])
+        if missing and len(own) and not child[layer.slice].any():
+            # Parents that agree on nothing here: one weight comes first, so that the layer is not emptied.
+            child[layer.offset + rng.choice(own)] = True
+            missing -= 1
+    child[rng.choice(np.flatnonzero(differing & ~child), missing, replace=False)] = True
     return _finished(child, spec, rng)
 
 

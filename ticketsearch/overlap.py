@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ticketsearch.canonical import canonical_form, canonical_key, canonical_order
+from ticketsearch.canonical import canonical_key, canonical_order
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import (
     Mask,
@@ -26,6 +26,7 @@ from ticketsearch.masks import (
     check_masks,
     digest,
     layer_counts,
+    live,
     live_units,
     permute,
 )
@@ -104,20 +105,22 @@ def _shared(masks: Mask) -> NDArray[np.int64]:
 def _jaccard(shared: NDArray[np.int64]) -> Floats:
     sizes = np.diagonal(shared)
     union = sizes[:, None] + sizes - shared
-    return np.divide(shared, union, out=np.ones(shared.shape), where=union > 0)
+    ratio: Floats = np.divide(shared, union, out=np.ones(shared.shape), where=union > 0)
+    return ratio
 
 
 def _containment(shared: NDArray[np.int64]) -> Floats:
     sizes = np.diagonal(shared)
     smaller = np.minimum(sizes[:, None], sizes)
-    return np.divide(shared, smaller, out=np.ones(shared.shape), where=smaller > 0)
+    ratio: Floats = np.divide(shared, smaller, out=np.ones(shared.shape), where=smaller > 0)
+    return ratio
 
 
 # Chance
 
 
 class Chance(NamedTuple):
-    """Expected IoU of each pair: whole masks ``(population, population)``, and with ``(layers, ...)`` before."""
+    """Expected IoU of each pair: ``whole`` (population, population), ``layers`` with (layers, ...) before."""
 
     whole: Floats
     layers: Floats
@@ -161,7 +164,7 @@ def _counts(masks: ArrayLike, spec: MaskSpec) -> NDArray[np.int64]:
 
 
 def _hypergeometric(size: int, a: int, b: int) -> tuple[int, Floats]:
-    """Return the least and the odds of each size of the intersection of random a and b of ``size`` weights."""
+    """Return the least size, and the odds of each, of the intersection of random a and b of ``size``."""
     mean = a * b / size
     # The 20 are for layers of few weights, whose tails are longer than a normal distribution's.
     reach = 10 * np.sqrt(mean * (1 - a / size) * (1 - b / size)) + 20
@@ -211,7 +214,11 @@ def _several(masks: ArrayLike, spec: MaskSpec) -> Mask:
 
 
 def align(mask: ArrayLike, reference: ArrayLike, spec: MaskSpec, *, restarts: int = 3, seed: int = 0) -> Mask:
-    """Return ``mask`` renumbered to overlap ``reference`` most, ``(weights,)`` bool; see :func:`align_order`."""
+    """Return ``mask`` renumbered to overlap ``reference`` most, ``(weights,)`` bool.
+
+    Exact for masks that are renumberings of each other, otherwise a lower bound: see :func:`align_order`,
+    which explains the arguments and raises alike.
+    """
     order = align_order(mask, reference, spec, restarts=restarts, seed=seed)
     aligned: Mask = permute(check_mask(mask, spec), spec, order)
     return aligned
@@ -223,11 +230,11 @@ def align_order(
     """Return ``{hidden group: (units,) old numbers}`` under which ``mask`` overlaps ``reference`` most.
 
     Where the masks, or their live parts, are renumberings of each other, the canonical orders say which, and
-    the overlap of those parts is complete. Otherwise it is a lower bound of the best there is: the groups are
-    assigned one at a time, the others held, until none gains (Ainsworth et al. 2023, "Git Re-Basin",
-    section 3.2, with kept weights for weights). The best of ``restarts`` starting points is returned: the
-    given numbers, so that the overlap never falls; the groups assigned first to last, and last to first; and
-    from the fourth on random numbers, drawn by ``seed``.
+    the overlap of those parts is complete, whatever it costs the dead ones. Otherwise it is a lower bound of
+    the best there is: the groups are assigned one at a time, the others held, until none gains (Ainsworth et
+    al. 2023, "Git Re-Basin", section 3.2, with kept weights for weights). The best of ``restarts`` starting
+    points is returned: the given numbers, so that the overlap never falls; the groups assigned first to
+    last, and last to first; and from the fourth on random numbers, drawn by ``seed``.
     Raises :class:`BadInput` for another shape or fewer than one start.
     """
     if restarts < 1:
@@ -237,58 +244,52 @@ def align_order(
     return {spec.groups[group].name: order for group, order in orders.items()}
 
 
-class _Canonical(NamedTuple):
-    key: str
-    orders: Orders
-
-
 class _Subject(NamedTuple):
-    """What alignment asks of a mask: its layers' matrices, its canonical numbers whole and live, live units."""
+    """What alignment asks of a mask: canonical orders and forms (digests), whole and live, and its layers."""
 
     parts: list[NDArray[np.float32]]
-    whole: _Canonical
-    live: _Canonical
     units: list[Mask]
+    whole_orders: Orders
+    whole_form: str
+    live_orders: Orders
+    live_form: str
+    live_digest: str
 
 
 def _subject(mask: Mask, spec: MaskSpec) -> _Subject:
     names = {spec.groups[group].name: group for group in spec.hidden}
-    whole = canonical_order(mask, spec, live_only=False)
-    live = canonical_order(mask, spec)
+    whole, alive = canonical_order(mask, spec, live_only=False), canonical_order(mask, spec)
+    living = live(mask, spec)
     return _Subject(
         [part.astype(np.float32) for part in spec.split(mask).values()],
-        _Canonical(digest(permute(mask, spec, whole)), {names[n]: order for n, order in whole.items()}),
-        _Canonical(digest(canonical_form(mask, spec)), {names[n]: order for n, order in live.items()}),
         list(live_units(mask, spec).values()),
+        {names[name]: order for name, order in whole.items()},
+        digest(permute(mask, spec, whole)),
+        {names[name]: order for name, order in alive.items()},
+        digest(permute(living, spec, alive)),
+        digest(living),
     )
 
 
 def _aligned(
     mask: _Subject, reference: _Subject, spec: MaskSpec, restarts: int, rng: np.random.Generator
 ) -> Orders:
-    if mask.whole.key == reference.whole.key:
-        return _composed(mask.whole.orders, reference.whole.orders)
-    if mask.live.key == reference.live.key:
-        orders = _composed(mask.live.orders, reference.live.orders)
-        free = {group: (~reference.units[group], ~mask.units[group]) for group in spec.hidden}
-        pair = _Pair(
-            mask, reference, spec, {g: (r.nonzero()[0], m.nonzero()[0]) for g, (r, m) in free.items()}
-        )
+    if mask.whole_form == reference.whole_form:
+        return _composed(mask.whole_orders, reference.whole_orders)
+    given = {group: np.arange(spec.groups[group].size) for group in spec.hidden}
+    if mask.live_form == reference.live_form:
+        free = {g: (np.flatnonzero(~reference.units[g]), np.flatnonzero(~mask.units[g])) for g in spec.hidden}
+        pair = _Pair(mask, reference, spec, free)
+        starts = [_composed(mask.live_orders, reference.live_orders)]
+        starts += [given] if mask.live_digest == reference.live_digest else []
+    else:
+        pair = _Pair(mask, reference, spec, {group: (units, units) for group, units in given.items()})
+        built = [pair.built(groups) for groups in (spec.hidden, spec.hidden[::-1])[: restarts - 1]]
+        drawn = ({g: rng.permutation(units) for g, units in given.items()} for _ in range(restarts - 3))
+        starts = [dict(given), *built, *drawn]
+    for orders in starts:
         pair.climb(orders)
-        return orders
-    every = {group: np.arange(spec.groups[group].size) for group in spec.hidden}
-    pair = _Pair(mask, reference, spec, {group: (units, units) for group, units in every.items()})
-    found = []
-    for start in range(restarts):
-        if start == 0:
-            orders = dict(every)
-        elif start < 3:
-            orders = pair.built(spec.hidden if start == 1 else spec.hidden[::-1])
-        else:
-            orders = {group: rng.permutation(len(units)) for group, units in every.items()}
-        pair.climb(orders)
-        found.append(orders)
-    return max(found, key=pair.intersection)
+    return max(starts, key=pair.intersection)
 
 
 def _composed(mask: Orders, reference: Orders) -> Orders:
@@ -309,66 +310,68 @@ class _Pair:
         spec: MaskSpec,
         free: Mapping[int, tuple[Integers, Integers]],
     ) -> None:
-        self.joins = list(zip(reference.parts, mask.parts, spec.layer_groups, strict=True))
         self.free = free
-        # What a group shares over weights from and to inputs and outputs never changes.
-        self.constant = {
-            group: self._linear(group, {}, [g for g in range(len(spec.groups)) if g not in spec.hidden])
-            for group in spec.hidden
-        }
+        self.sizes = [group.size for group in spec.groups]
+        joins = list(zip(reference.parts, mask.parts, spec.layer_groups, strict=True))
+        self.inner = [(r, m, source) for r, m, (source, target) in joins if source == target]
+        self.outer = [join for join in joins if join[2][0] != join[2][1]]
+        # What a group shares over weights from inputs and to outputs never changes.
+        fixed = [group for group in range(len(spec.groups)) if group not in spec.hidden]
+        self.constant = {group: self._profit(group, {}, fixed) for group in spec.hidden}
 
-    def _linear(self, group: int, orders: Orders, known: Iterable[int]) -> NDArray[np.float32]:
-        """Return (place, unit) → shared weights with the ``known`` groups, for layers that leave ``group``."""
-        size = len(self.free[group][0])
-        for reference, _, (source, target) in self.joins:
-            if group in (source, target):
-                size = reference.shape[0 if target == group else 1]
-        profit = np.zeros((size, size), dtype=np.float32)
-        for reference, mask, (source, target) in self.joins:
-            if target == group and source != group and source in known:
+    def _profit(self, group: int, orders: Orders, known: Iterable[int]) -> NDArray[np.float32]:
+        """Return ``(units, units)``: how many weights from and to ``known`` a place and a unit share."""
+        profit = np.zeros((self.sizes[group],) * 2, dtype=np.float32)
+        for reference, mask, (source, target) in self.outer:
+            if target == group and source in known:
                 profit += reference @ (mask[:, orders[source]] if source in orders else mask).T
-            if source == group and target != group and target in known:
+            elif source == group and target in known:
                 profit += reference.T @ (mask[orders[target]] if target in orders else mask)
         return profit
 
-    def _slope(self, group: int, order: Integers) -> NDArray[np.float32] | float:
-        """Return the gradient of the layers that join ``group`` to itself, whose share is quadratic."""
-        return sum(
-            (r @ m[:, order].T + r.T @ m[order] for r, m, ends in self.joins if ends == (group, group)),
-            start=0.0,
-        )
+    def _slope(self, group: int, order: Integers) -> NDArray[np.float32]:
+        """Return ``(units, units)``: the gradient of :meth:`_looped` at ``order``."""
+        slope = np.zeros((self.sizes[group],) * 2, dtype=np.float32)
+        for reference, mask, owner in self.inner:
+            if owner == group:
+                slope += reference @ mask[:, order].T + reference.T @ mask[order]
+        return slope
 
-    def _inner(self, group: int, order: Integers) -> float:
+    def _looped(self, group: int, order: Integers) -> float:
+        """Return the weights shared in layers that join ``group`` to itself: quadratic in its order."""
         return sum(
-            float((r * m[np.ix_(order, order)]).sum()) for r, m, ends in self.joins if ends == (group, group)
+            float((reference * mask[np.ix_(order, order)]).sum())
+            for reference, mask, owner in self.inner
+            if owner == group
         )
 
     def built(self, groups: Sequence[int]) -> Orders:
         """Return orders found group by group, each from the fixed groups and those before it."""
         orders: Orders = {}
         for group in groups:
-            profit = self.constant[group] + self._linear(group, orders, orders)
+            profit = self.constant[group] + self._profit(group, orders, orders)
             orders[group] = linear_sum_assignment(profit, maximize=True)[1]
         return orders
 
     def climb(self, orders: Orders) -> None:
         """Assign the groups in turn, in place, until no group gains."""
+        tied = {owner for _, _, owner in self.inner}
         waiting = list(orders)
         while waiting:
             group = waiting.pop(0)
             if self._improve(group, orders):
-                waiting += [other for other in orders if other not in waiting]
+                waiting += [g for g in orders if g not in waiting and (g != group or g in tied)]
 
     def _improve(self, group: int, orders: Orders) -> bool:
         places, units = self.free[group]
         held = orders[group]
-        linear = self.constant[group] + self._linear(group, orders, orders)
-        slope = linear + self._slope(group, held)
+        linear = self.constant[group] + self._profit(group, orders, orders)
+        slope = (linear + self._slope(group, held))[np.ix_(places, units)]
         order = held.copy()
-        order[places] = units[linear_sum_assignment(slope[np.ix_(places, units)], maximize=True)[1]]
+        order[places] = units[linear_sum_assignment(slope, maximize=True)[1]]
         rows = np.arange(len(order))
-        gain = float(linear[rows, order].sum() - linear[rows, held].sum())
-        gain += self._inner(group, order) - self._inner(group, held)
+        gain = float((linear[rows, order] - linear[rows, held]).sum())
+        gain += self._looped(group, order) - self._looped(group, held)
         if gain < 0.5:  # counts are whole numbers
             return False
         orders[group] = order
@@ -376,8 +379,8 @@ class _Pair:
 
     def intersection(self, orders: Orders) -> float:
         """Return the number of weights that the reference and the renumbered mask share."""
-        total = 0.0
-        for reference, mask, (source, target) in self.joins:
+        total = sum(self._looped(owner, orders[owner]) for owner in {owner for _, _, owner in self.inner})
+        for reference, mask, (source, target) in self.outer:
             rows = mask[orders[target]] if target in orders else mask
             total += float((reference * (rows[:, orders[source]] if source in orders else rows)).sum())
         return total
@@ -410,8 +413,8 @@ def shuffle_layers(mask: Mask, spec: MaskSpec, *, rng: np.random.Generator) -> M
 def shuffle_degrees(mask: Mask, spec: MaskSpec, *, rng: np.random.Generator, sweeps: int = 20) -> Mask:
     """Return a ``(weights,)`` mask in which each unit keeps its numbers of weights in each layer, in and out.
 
-    Pairs of weights swap their sources, many pairs at once, so that each weight has about ``sweeps`` chances
-    to move. A swap depends only on the four places of each pair, which the swap back has too: the chain is
+    Pairs of weights swap their sources, many pairs at once, so that each weight is chosen about ``sweeps``
+    times. A swap depends only on the four places of each pair, which the swap back has too: the chain is
     symmetric, and its limit uniform over all masks with these degrees.
     """
     shuffled = np.empty(spec.size, dtype=np.bool_)
@@ -436,8 +439,10 @@ def _swapped(part: Mask, width: int, rng: np.random.Generator, sweeps: int) -> M
         uses = np.bincount(np.concatenate([old, new]).ravel(), minlength=len(part))
         kept = np.bincount(places, minlength=len(part))
         kept[old] = 0
-        # All four places belong to this pair alone, and the two new ones are empty.
+        # All four places belong to this pair alone, and the two new ones are empty; half of those swap, as a
+        # chain that always moves would never forget whether its steps were even.
         free = (uses[old] == 1).all(axis=0) & (uses[new] == 1).all(axis=0) & (kept[new] == 0).all(axis=0)
+        free &= rng.random(pairs) < 0.5
         places[chosen[:, free]] = new[:, free]
     shuffled = np.zeros_like(part)
     shuffled[places] = True
@@ -459,7 +464,7 @@ class Null(NamedTuple):
 
 
 def _null(observed: Floats, draw: Callable[[], Floats], draws: int) -> Null | None:
-    """Return the Monte-Carlo test of the mean over pairs; a draw replaces all masks, for pairs share masks."""
+    """Return the Monte-Carlo test of the mean over pairs: a draw replaces all masks, as pairs share them."""
     if draws == 0:
         return None
     value = _pair_mean(observed)
@@ -507,14 +512,14 @@ class OverlapStudy:
     def summary(self) -> str:
         """Return the study in plain sentences."""
         count = len(self.names)
-        pairs = count * (count - 1) // 2
         lines = [
-            f"Of the {pairs} pairs of {count} masks, {self.identical} are the same network up to a renumbering "
-            "of hidden neurons.",
-            f"As they are, they share {_pair_mean(self.iou):.4f} of their weights on average (intersection over "
-            f"union; chance {_pair_mean(self.chance):.4f}); {_sentence(self.uniform, 'raw overlap')}.",
+            f"Of the {count * (count - 1) // 2} pairs of {count} masks, {self.identical} are the same "
+            "network up to a renumbering of hidden neurons.",
+            f"As they are, pairs share {_pair_mean(self.iou):.4f} of their weights on average (intersection "
+            f"over union), where chance gives {_pair_mean(self.chance):.4f}.",
+            f"Against masks of the same layer counts, {_sentence(self.uniform, 'raw overlap')}.",
             f"Renumbered to match, they share at least {_pair_mean(self.aligned):.4f}.",
-            f"Against masks of the same layer densities, {_sentence(self.aligned_uniform, 'aligned overlap')}.",
+            f"Against masks of the same layer counts, {_sentence(self.aligned_uniform, 'aligned overlap')}.",
             f"Against masks of the same degrees, {_sentence(self.aligned_degrees, 'aligned overlap')}.",
         ]
         return "\n".join(lines)

@@ -141,7 +141,7 @@ def prune(
     if callable(method):
         scores, name = method, getattr(method, "__name__", "pruner")
     else:
-        scores, name = _named(method), method
+        scores, name = named(method), method
     check_options(scores, options, "pruner", name)
     target = check_density(density, spec)
     for word, value, known in (("scope", scope, Scope), ("schedule", schedule, Schedule)):
@@ -154,7 +154,9 @@ def prune(
     kept = np.ones(spec.size, dtype=np.bool_)
     fractions = _fractions(density, schedule, steps)
     for step, fraction in enumerate(fractions, start=1):
-        masked = {key: torch.from_numpy(part) for key, part in spec.split(kept).items()}
+        before = kept.copy()
+        # Of a copy: a score function may keep its mask or write to it.
+        masked = {key: torch.from_numpy(part) for key, part in spec.split(kept.copy()).items()}
         flat = _flat_scores(scores(network, masked, samples, rng=rng, **options), spec, name)
         last = step == len(fractions)
         for part in _parts(spec, scope):
@@ -164,7 +166,7 @@ def prune(
                 count = target if scope == "global" else max(1, round(density * size))
             kept[part] = keep_largest(flat[part], kept[part], count)
     if scope == "layer":
-        _correct_total(kept, flat, spec, target)
+        _correct_total(kept, before, flat, spec, target)
     empty = [layer.name for layer, n in zip(spec.layers, layer_counts(kept, spec), strict=True) if n == 0]
     if empty:
         warnings.warn(
@@ -209,7 +211,8 @@ def keep_largest(scores: NDArray[np.float64], kept: Mask, count: int) -> Mask:
     return result
 
 
-def _named(method: str) -> ScoreFunction:
+def named(method: str) -> ScoreFunction:
+    """Return the score function of a name; raises :class:`BadInput` for an unknown one."""
     return resolve(method, listed(sys.modules[__name__]), "pruner", ("network", "mask", "batch"))
 
 
@@ -225,9 +228,12 @@ def _parts(spec: MaskSpec, scope: Scope) -> list[slice]:
     return [slice(0, spec.size)] if scope == "global" else [layer.slice for layer in spec.layers]
 
 
-def _correct_total(kept: Mask, scores: NDArray[np.float64], spec: MaskSpec, target: int) -> None:
+def _correct_total(
+    kept: Mask, before: Mask, scores: NDArray[np.float64], spec: MaskSpec, target: int
+) -> None:
     """Take back what rounding layer by layer kept too much, or give what it kept too little, largest layer
-    first: the total is exact and no layer changes by more than rounding does."""
+    first: the total is exact and no layer changes by more than rounding does. Only what the last step
+    pruned (``before`` it: True) is given back."""
     by_size = sorted(spec.layers, key=lambda layer: -layer.size)
     excess = int(np.count_nonzero(kept)) - target
     turn = 0
@@ -237,8 +243,8 @@ def _correct_total(kept: Mask, scores: NDArray[np.float64], spec: MaskSpec, targ
         if excess > 0 and count > 1:
             kept[part] = keep_largest(scores[part], kept[part], count - 1)
             excess -= 1
-        elif excess < 0 and count < part.stop - part.start:
-            free = np.flatnonzero(~kept[part])
+        elif excess < 0 and (before[part] & ~kept[part]).any():
+            free = np.flatnonzero(before[part] & ~kept[part])
             kept[part.start + free[np.argmax(scores[part][free])]] = True
             excess += 1
         turn += 1
@@ -251,14 +257,17 @@ def _batch(dataset: Dataset, size: int, rng: np.random.Generator) -> Batch:
     return dataset.x_train[chosen], dataset.y_train[chosen]
 
 
-def _flat_scores(parts: dict[str, Tensor], spec: MaskSpec, name: str) -> NDArray[np.float64]:
+def _flat_scores(parts: Any, spec: MaskSpec, name: str) -> NDArray[np.float64]:
+    if not isinstance(parts, dict):
+        raise BadInput(f"pruner {name!r} must return {{layer name: scores}}, but gave {type(parts).__name__}")
     flat = np.empty(spec.size, dtype=np.float64)
     for layer in spec.layers:
         part = parts.get(layer.name)
-        if part is None or tuple(part.shape) != layer.shape:
-            got = "nothing" if part is None else f"shape {tuple(part.shape)}"
+        if not isinstance(part, Tensor) or tuple(part.shape) != layer.shape:
+            kind = "nothing" if part is None else type(part).__name__
+            got = f"shape {tuple(part.shape)}" if isinstance(part, Tensor) else kind
             raise BadInput(
-                f"pruner {name!r} must score {layer.name} with shape {layer.shape}, but gave {got}"
+                f"pruner {name!r} must score {layer.name} by a tensor of shape {layer.shape}, but gave {got}"
             )
         scores = part.detach().cpu().double().numpy()
         if not np.isfinite(scores).all():

@@ -143,7 +143,7 @@ def _figure(
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', _opening(title), svg, count=1)
     return {"name": name, "title": title, "svg": Markup(svg)}
 
@@ -180,8 +180,8 @@ def _draw_layers(axes: Axes, densities: LayerDensities) -> None:
 
 def _draw_matrix(axes: Axes, overlap: RawOverlap) -> None:
     """Raw IoU below the diagonal, the level of chance above it."""
-    count = len(overlap.iou)
-    shown = np.where(np.tri(count, dtype=bool), overlap.iou, overlap.chance)
+    count = len(overlap.whole)
+    shown = np.where(np.tri(count, dtype=bool), overlap.whole, overlap.chance)
     np.fill_diagonal(shown, np.nan)
     top = max(float(np.nanmax(shown)), 1e-9)
     axes.imshow(shown, cmap="Blues", vmin=0, vmax=top)

@@ -139,12 +139,7 @@ class Run:
         The folder is filled under a hidden name and renamed at the end: from the moment it exists it can be
         resumed. Raises :class:`BadInput` if the name is taken or would leave ``root``.
         """
-        check_name(name)
-        if (root / name).exists():
-            raise BadInput(
-                f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name}, "
-                "or choose another --name"
-            )
+        check_free(root, name)
         root.mkdir(parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
         try:
@@ -360,6 +355,16 @@ def check_name(name: str) -> str:
             f"but got {name!r}"
         )
     return name
+
+
+def check_free(root: Path, name: str) -> None:
+    """Raise :class:`BadInput` for a name that cannot be given to a new run in ``root``."""
+    check_name(name)
+    if (root / name).exists():
+        raise BadInput(
+            f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name}, "
+            "or choose another --name"
+        )
 
 
 def counting_name(root: Path, settings: Settings) -> str:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from numpy.typing import NDArray
 
-from ticketsearch import operators
+from ticketsearch import operators, pruners
 from ticketsearch.config import Settings, apply, changes
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
@@ -24,7 +25,7 @@ from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.masks import Mask, density, effective_density
 from ticketsearch.models import Initialization, Network, initialize
-from ticketsearch.names import listed, resolve
+from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import LayerCollapseWarning, check_density, prune
 from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, pruned_name
@@ -32,7 +33,7 @@ from ticketsearch.seeding import initializations, seed_population
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
 from ticketsearch.training import Recipe, data_order, find_device
 
-__all__ = ["Search", "resume", "start"]
+__all__ = ["Search", "create_run", "resume"]
 
 # Streams of data orders beside those of the evaluation rounds, which have no third number.
 CHOOSING, REPORTING = 1, 2
@@ -48,12 +49,15 @@ class Search:
     settings : as given.
     dataset, network : loaded and initialized; the network carries the shared θ₀.
     fitness : masks to scores.
+    crossover, mutation : the operators.
     """
 
     settings: Settings
     dataset: Dataset
     network: Network
     fitness: Callable[..., Any]
+    crossover: Callable[..., Mask]
+    mutation: Callable[..., Mask]
 
     @classmethod
     def prepare(cls, settings: Settings) -> Search:
@@ -65,19 +69,16 @@ class Search:
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
         check_density(settings.seeding.density, network.spec)
-        trainer = _short_training(settings, network, dataset)
-        name = settings.fitness.name
-        if name == "short_training":
-            if settings.fitness.options:
-                raise BadInput(
-                    "fitness 'short_training' is set under [training]; leave fitness.options empty"
-                )
-            return cls(settings, dataset, network, trainer)
-        fitness = build_fitness(name, network, dataset, **settings.fitness.options)
-        return cls(settings, dataset, network, fitness)
+        pruner = settings.seeding.method
+        check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner)
+        fitness = _fitness(settings, network, dataset)
+        crossover = _operator(settings.evolution.crossover, "crossover", ("a", "b"))
+        mutation = _operator(settings.evolution.mutation, "mutation", ("mask",))
+        return cls(settings, dataset, network, fitness, crossover, mutation)
 
+    @cached_property
     def first_population(self) -> Tickets:
-        """Return the pruned masks of all initializations and mutants of them."""
+        """The pruned masks of all initializations, and mutants of them."""
         seeding = self.settings.seeding
         return seed_population(
             self.network,
@@ -97,9 +98,8 @@ class Search:
         """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
         evolution = self.settings.evolution
         after = run.last()
-        known = listed(operators)
         for generation in evolve(
-            self.first_population() if after is None else [],
+            self.first_population if after is None else [],
             self.fitness,
             self.network.spec,
             generations=evolution.generations,
@@ -109,8 +109,8 @@ class Search:
             tournament=evolution.tournament,
             crossover_rate=evolution.crossover_rate,
             mutation_rate=evolution.mutation_rate,
-            crossover=resolve(evolution.crossover, known, "crossover", ("a", "b")),
-            mutation=resolve(evolution.mutation, known, "mutation", ("mask",)),
+            crossover=self.crossover,
+            mutation=self.mutation,
             attempts=evolution.attempts,
             after=after,
             seen=run.keys(),
@@ -234,16 +234,18 @@ class Search:
         }
 
 
-def start(settings: Settings, root: Path, name: str) -> tuple[Search, Run]:
-    """Prepare a search and make its run folder ``root/name``; nothing is written if a setting is bad."""
-    search = Search.prepare(settings)
+def create_run(search: Search, root: Path, name: str) -> Run:
+    """Make the run folder ``root/name`` of a search.
+
+    Do so when the search is prepared and its first population is made: no bad setting leaves a folder.
+    """
+    settings = search.settings
     environment = {package: version(package) for package in PACKAGES}
     environment["python"] = platform.python_version()
     environment["system"] = f"{platform.system()} {platform.machine()}"
     environment["device"] = _device_name(settings.training.device)
     environment["command"] = " ".join(["ticketsearch", *sys.argv[1:]])
-    run = Run.create(root, name, settings, search.network.spec, search.dataset.fingerprint, environment)
-    return search, run
+    return Run.create(root, name, settings, search.network.spec, search.dataset.fingerprint, environment)
 
 
 def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, Run]:
@@ -293,8 +295,23 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
         raise BadInput(f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}")
 
 
+def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., Mask]:
+    known = {known: f for known, f in listed(operators).items() if known.endswith(f"_{kind}")}
+    return resolve(name, known, kind, supplied)
+
+
+def _fitness(settings: Settings, network: Network, dataset: Dataset) -> Callable[..., Any]:
+    if settings.fitness.name != "short_training":
+        return build_fitness(settings.fitness.name, network, dataset, **settings.fitness.options)
+    if settings.fitness.options:
+        raise BadInput("fitness 'short_training' is set under [training]; leave fitness.options empty")
+    return _short_training(settings, network, dataset)
+
+
 def _short_training(settings: Settings, network: Network, dataset: Dataset) -> ShortTraining:
-    return ShortTraining(network, dataset, seed=settings.seed, **settings.training.model_dump())
+    options = settings.training.model_dump()
+    options["workers"] = options["workers"] or cpu_count()
+    return ShortTraining(network, dataset, seed=settings.seed, **options)
 
 
 def _device_name(device: str) -> str:

@@ -85,20 +85,20 @@ def seed_population(
     for copy in _copies(network, initializations, schemes, seed):
         mask = prune(copy, method, density=density, dataset=dataset, seed=seed, **options)
         trained_from = copy.initialization if own else network.initialization
-        name = method if isinstance(method, str) else getattr(method, "__name__", "pruner")
+        name = method.rpartition(":")[2] if isinstance(method, str) else getattr(method, "__name__", "pruner")
         add(Ticket(mask, trained_from, copy.initialization, name))
     pruned = list(tickets)
     failures = 0
     while len(tickets) < size:
         parent = pruned[len(tickets) % len(pruned)]
         child = swap_mutation(parent.mask, spec=network.spec, rng=rng, rate=mutation_rate)
-        if not add(Ticket(child, parent.initialization, parent.pruned_from, "swap_mutation")):
-            failures += 1
-            if failures == ATTEMPTS:
-                raise BadInput(
-                    f"found only {len(tickets)} different networks of density {density:g} for a population "
-                    f"of {size}; ask for a smaller population or another density"
-                )
+        added = add(Ticket(child, parent.initialization, parent.pruned_from, "swap_mutation"))
+        failures = 0 if added else failures + 1
+        if failures == ATTEMPTS:
+            raise BadInput(
+                f"found only {len(tickets)} different networks of density {density:g} for a population "
+                f"of {size}; ask for a smaller population or another density"
+            )
     return tickets
 
 

@@ -97,8 +97,8 @@ def overlap_lines(run: Run) -> list[str]:
     else:
         lines.append(
             f"Overlap of {len(found)} {found[0].operator} masks from different initializations: "
-            f"IoU {_off_diagonal(overlap.iou):.4f}, by chance {_off_diagonal(overlap.chance):.4f} "
-            "(same layer densities); mean over pairs"
+            f"IoU {_off_diagonal(overlap.whole):.4f}, by chance {_off_diagonal(overlap.chance):.4f} "
+            "(same layer densities); means over pairs."
         )
     same = min(seeding.initializations, run.settings.evolution.population) - len(found)
     if same > 0:

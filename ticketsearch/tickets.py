@@ -157,16 +157,16 @@ def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTi
     if content.get("format") != FORMAT or "mask" not in tensors:
         raise BadInput(f"{str(path)!r} is no ticket: its format is {content.get('format')!r}, not {FORMAT!r}")
     packed = tensors.pop("mask").numpy().tobytes()
-    network = restore(
-        factory or content["model"],
-        tuple(json.loads(content["input_shape"])),
-        int(content["classes"]),
-        json.loads(content["options"]),
-        Initialization(content["scheme"], int(content["seed"])),
-        tensors,
-    )
-    if network.spec.signature != content["spec"]:
-        raise BadInput(f"{str(path)!r} is of another network than model {content['model']!r} builds now")
+    try:
+        model, signature = content["model"], content["spec"]
+        input_shape, classes = tuple(json.loads(content["input_shape"])), int(content["classes"])
+        options = json.loads(content["options"])
+        initialization = Initialization(content["scheme"], int(content["seed"]))
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"{str(path)!r} is no whole ticket: its metadata lack or garble {error}") from error
+    network = restore(factory or model, input_shape, classes, options, initialization, tensors)
+    if network.spec.signature != signature:
+        raise BadInput(f"{str(path)!r} is of another network than model {model!r} builds now")
     return LoadedTicket(network, unpack(packed, network.spec))
 
 

@@ -35,6 +35,9 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] =
 }
 # Samples an evaluation takes at once: bounds its memory; fixed, since a sum's last bits follow its blocks.
 EVALUATION_BATCH = 1024
+# Widths are filled up with masked units to a multiple of this, so that every network of a cohort begins on a
+# cache line and ends on a whole vector: kernels round by alignment and at the tail, i.e. by position.
+ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Cohort:
         self.dtype = dtype
 
         def stack(name: str) -> Tensor:
-            tensor = torch.stack([parameters[name] for parameters in initial]).to(device, dtype)
+            tensor = torch.stack([_filled(parameters[name]) for parameters in initial]).to(device, dtype)
             return tensor if len(initial) == self.size else tensor.repeat(self.size, *[1] * (tensor.ndim - 1))
 
         bits = torch.from_numpy(np.packbits(masks, axis=1))  # one transfer, an eighth of the bytes
@@ -116,7 +119,10 @@ class Cohort:
         flat = (
             ((bits.to(device)[:, :, None] >> shifts.to(device)) & 1).flatten(1)[:, : masks.shape[1]].to(dtype)
         )
-        self.masks = [flat[:, layer.slice].reshape(self.size, *layer.shape) for layer in wiring.spec.layers]
+        self.masks = [
+            _filled(flat[:, layer.slice].reshape(self.size, *layer.shape), axes=2)
+            for layer in wiring.spec.layers
+        ]
         self.weights = [
             (stack(layer.name) * mask).requires_grad_()
             for layer, mask in zip(wiring.spec.layers, self.masks, strict=True)
@@ -129,7 +135,8 @@ class Cohort:
         return [*self.weights, *(bias for bias in self.biases if bias is not None)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(P, samples, classes)`` of ``(samples, features)`` or ``(P, samples, features)``."""
+        """Return logits ``(P, samples, classes)`` of ``(samples, features)``, one for all or one for each."""
+        x = _filled(x, axes=1)
         if x.ndim == 2:
             x = x.expand(self.size, *x.shape)
 
@@ -139,17 +146,19 @@ class Cohort:
             return torch.bmm(value, weight) if bias is None else torch.baddbmm(bias[:, None], value, weight)
 
         values = self.wiring.run(x, linear=linear, elementwise=lambda f, v: f(v), add=torch.add)
-        return values[-1]
+        return values[-1][:, :, : self.wiring.spec.groups[self.wiring.spec.nodes[-1].group].size]
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of the present parameters, pruned weights zero."""
-        named = {
-            layer.name: weight.detach() * mask
-            for layer, weight, mask in zip(self.wiring.spec.layers, self.weights, self.masks, strict=True)
-        }
-        for name, bias in zip(self.wiring.biases, self.biases, strict=True):
+        named: dict[str, Tensor] = {}
+        layers = zip(
+            self.wiring.spec.layers, self.weights, self.masks, self.wiring.biases, self.biases, strict=True
+        )
+        for layer, weight, mask, name, bias in layers:
+            rows, columns = layer.shape
+            named[layer.name] = (weight.detach() * mask)[:, :rows, :columns].clone()
             if name is not None and bias is not None:
-                named[name] = bias.detach().clone()
+                named[name] = bias.detach()[:, :rows].clone()
         return named
 
 
@@ -188,7 +197,7 @@ def evaluate(cohort: Cohort, x: Tensor, y: Tensor) -> Evaluation:
     x, y = _resident(x, y, cohort)
     loss = torch.zeros(cohort.size, dtype=torch.float64, device=cohort.device)
     correct = torch.zeros(cohort.size, dtype=torch.int64, device=cohort.device)
-    blocks = [torch.split(whole, EVALUATION_BATCH) for whole in (x, y)]  # type: ignore[no-untyped-call]
+    blocks = [torch.split(whole, EVALUATION_BATCH) for whole in (x, y)]
     for samples, labels in zip(*blocks, strict=True):
         logits = cohort.forward(samples)
         each = F.cross_entropy(
@@ -247,4 +256,11 @@ def one_thread() -> Iterator[None]:
 
 
 def _resident(x: Tensor, y: Tensor, cohort: Cohort) -> tuple[Tensor, Tensor]:
-    return x.flatten(1).to(cohort.device, cohort.dtype), y.to(cohort.device)
+    return _filled(x.flatten(1).to(cohort.device, cohort.dtype), axes=1), y.to(cohort.device)
+
+
+def _filled(tensor: Tensor, axes: int | None = None) -> Tensor:
+    """Fill the last ``axes`` axes (by default all) with zeros to multiples of ALIGNMENT."""
+    sizes = tensor.shape if axes is None else tensor.shape[-axes:]
+    missing = [-size % ALIGNMENT for size in reversed(sizes)]
+    return F.pad(tensor, [amount for size in missing for amount in (0, size)]) if any(missing) else tensor

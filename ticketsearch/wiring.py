@@ -168,8 +168,15 @@ class _Tracer:
 
     def _module(self, node: fx.Node) -> None:
         child = self.module.get_submodule(str(node.target))
-        source, shape = self._value(node, node.args[0])
+        arguments = (*node.args, *node.kwargs.values())
+        if len(arguments) != 1:
+            raise self._refusal(node, f"{type(child).__name__} of {len(arguments)} values")
+        source, shape = self._value(node, arguments[0])
         if isinstance(child, nn.Linear):
+            if "weight" not in dict(child.named_parameters(recurse=False)):
+                raise self._refusal(node, "a Linear whose weight is computed from other parameters")
+            if any(name == node.target for name, _ in self.linears):
+                raise self._refusal(node, f"a second use of layer {node.target!r}")
             if shape != (child.in_features,):
                 raise self._refusal(
                     node, f"Linear({child.in_features}, {child.out_features}) on a value of shape {shape}"
@@ -235,8 +242,7 @@ class _Tracer:
         first, second = sizes
         if first == -1:
             return bool(second == math.prod(shape))
-        # The first size must be the number of samples, which only x.size(0) or x.shape[0] can give.
-        return isinstance(first, fx.Node) and bool(second in (-1, math.prod(shape)))
+        return _is_number_of_samples(first) and bool(second in (-1, math.prod(shape)))
 
     def _value(self, node: fx.Node, argument: Any) -> tuple[int, tuple[int, ...]]:
         if not isinstance(argument, fx.Node) or argument not in self.place:
@@ -281,7 +287,9 @@ class _Tracer:
             elif root == find(len(self.steps) - 1):
                 groups.append(Group("output", size, "output"))
             else:
-                groups.append(Group(self.linears[step.layer][0], size, "hidden"))
+                name = self.linears[step.layer][0]
+                taken = name in ("input", "output")  # a layer may be called what the fixed groups are
+                groups.append(Group(f"hidden {name}" if taken else name, size, "hidden"))
         nodes = tuple(
             Node(step.operation, step.inputs, group_of[find(i)], step.layer, self._constant(i))
             for i, step in enumerate(self.steps)
@@ -315,6 +323,12 @@ class _Tracer:
             if value != 0 or (slope != 0 and not self._blocked(consumer)):
                 return False
         return True
+
+
+def _is_number_of_samples(value: Any) -> bool:
+    """Whether a traced value is ``x.size(0)``, ``x.size()[0]`` or ``x.shape[0]``."""
+    asked = isinstance(value, fx.Node) and (value.target == "size" or value.target is operator.getitem)
+    return bool(asked and len(value.args) == 2 and value.args[1] == 0)
 
 
 def _at_zero(function: Callable[[Tensor], Tensor]) -> tuple[float, float]:
@@ -381,7 +395,14 @@ def _check(wiring: Wiring, module: nn.Module, input_shape: tuple[int, ...]) -> N
 
     with torch.no_grad():
         values = wiring.run(x.flatten(1), linear=linear, elementwise=lambda f, v: f(v), add=torch.add)
-        outputs = double(x)
+        try:
+            outputs = double(x)
+        except Exception as error:  # the module's own code may raise anything
+            reason = " ".join(str(error).split())
+            raise BadInput(
+                f"{type(module).__name__} fails on {len(x)} samples of shape {input_shape} "
+                f"({type(error).__name__}: {reason}); make it take (samples, *{input_shape})"
+            ) from error
     if outputs.shape != values[-1].shape or not torch.allclose(outputs, values[-1], rtol=1e-9, atol=1e-9):
         raise BadInput(
             f"{type(module).__name__} computes something other than its trace (a forward that is random, or "

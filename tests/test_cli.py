@@ -1,0 +1,289 @@
+"""The command line: what it prints, where, and what bad input comes to."""
+
+import io
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.live import Live
+
+from ticketsearch import cli
+from ticketsearch.progress import Line, LiveTable, PlainLines
+from ticketsearch.runs import Run
+
+
+@pytest.fixture
+def shell(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def finished(shell, small_run, tmp_path):
+    """A shell whose folder holds the finished run ``small``."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "small").symlink_to(small_run)
+    return shell
+
+
+def refused(result, *words):
+    """Assert one line on stderr that has these words, nothing on stdout, and exit code 2."""
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    errors = [line for line in err.splitlines() if not line.startswith(("Run ", "Pruning "))]
+    assert len(errors) == 1, err
+    assert errors[0].startswith("error: ")
+    for word in words:
+        assert word in errors[0]
+
+
+def test_help_names_every_command_and_imports_no_torch():
+    code = (
+        "import sys\n"
+        "from ticketsearch import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "assert not {'torch', 'sklearn', 'matplotlib', 'deap', 'pydantic'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("evolve", "list", "show", "report"):
+        assert command in done.stdout
+
+
+def test_python_dash_m_is_the_same_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "ticketsearch", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("ticketsearch 0.")
+
+
+def test_a_search_prints_lines_on_stderr_and_the_comparison_on_stdout(shell, tmp_path):
+    small = (
+        "--model",
+        "mlp:10",
+        "--density",
+        "0.2",
+        "--population",
+        "4",
+        "--generations",
+        "2",
+        "--steps",
+        "5",
+    )
+    code, out, err = shell("evolve", *small, "--initializations", "2", "--set", "final.steps=5")
+    assert code == 0
+    lines = re.findall(
+        r"^generation (\d)/2: fitness best -\d\.\d+ mean -\d\.\d+, density 0\.2000 effective 0\.\d+, "
+        r"\d+ duplicates refused, [\d.]+ evaluations/s, (?:\d:\d\d|\?) left$",
+        err,
+        re.MULTILINE,
+    )
+    assert lines == ["0", "1", "2"]
+    for contender in ("best ticket", "synflow, same initialization", "random, same layer densities", "dense"):
+        assert re.search(rf"^  {contender} +0\.\d{{4}} ± 0\.\d{{4}}", out, re.MULTILINE)
+    assert re.search(r"Overlap of 2 synflow masks .* IoU 0\.\d{4}, by chance 0\.\d{4}", out)
+    assert (tmp_path / "runs" / "digits-mlp-001" / "report.html").is_file()
+    assert "runs/digits-mlp-001/report.html" in out
+    assert "runs/digits-mlp-001/tickets" in out
+
+
+def test_show_prints_content_and_nothing_of_times_or_places(finished, small_run):
+    code, out, _ = finished("show", "small")
+    assert code == 0
+    with Run.open(small_run) as run:
+        for ticket in run.tickets():
+            assert f"ticket {ticket.number} {ticket.digest} key {ticket.key}: {ticket.operator}" in out
+            assert f"fitness {ticket.score!r}" in out
+        for result in run.results():
+            assert f"accuracy {result.accuracy!r}" in out
+    assert not re.search(r"second|/s\b|\d:\d\d|runs/|tmp|20\d\d-", out)
+
+
+def test_list_has_a_line_for_each_run_readable_or_not(finished, tmp_path):
+    broken = tmp_path / "runs" / "broken"
+    broken.mkdir()
+    (broken / "run.sqlite").write_bytes(b"x" * 5000)
+    code, out, _ = finished("list")
+    assert code == 0
+    first, second = out.splitlines()
+    assert re.match(r"broken +unreadable", first)
+    assert re.match(r"small +finished +digits, mlp:12, density 0\.1, test accuracy 0\.\d{4}", second)
+
+
+def test_list_without_runs_says_so(shell):
+    code, out, _ = shell("list")
+    assert code == 0
+    assert "No runs" in out
+
+
+def test_report_writes_the_page_again(finished, small_run):
+    (small_run / "report.html").unlink(missing_ok=True)
+    code, out, _ = finished("report", "runs/small")
+    assert code == 0
+    assert Path(out.strip()).is_file()
+
+
+def test_resuming_a_finished_run_prints_its_result(finished):
+    code, out, err = finished("evolve", "--resume", "small")
+    assert code == 0
+    assert "best ticket" in out
+    assert "generation" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--popluation", "4"], ["--popluation", "--population"]),
+        (["--set", "evolution.popluation=4"], ["evolution.popluation", "evolution.population"]),
+        (["--set", "evolution"], ["section.name=value"]),
+        (["--set", "nothing.at=all"], ["unknown setting 'nothing'"]),
+        (["--population", "0"], ["evolution.population", "greater than or equal to 1", "got '0'"]),
+        (["--population", "many"], ["evolution.population", "valid integer", "many"]),
+        (["--density", "0"], ["seeding.density", "greater than 0", "got '0'"]),
+        (["--density", "1.5"], ["seeding.density", "less than or equal to 1", "1.5"]),
+        (["--density", "nan"], ["seeding.density"]),
+        (["--density", "0.0001"], ["too few for one in each of 3 layers", "lowest density"]),
+        (["--density", "1"], ["found only 1 different networks of density 1", "smaller population"]),
+        (["--data", "digit"], ["unknown dataset 'digit'", "did you mean 'digits'"]),
+        (["--data", "idx:nowhere"], ["nowhere"]),
+        (["--data", "idx"], ["needs its folder", "idx:FOLDER"]),
+        (["--data", "npz:none.npz"], ["none.npz"]),
+        (["--data", "mine.py:load"], ["no file", "mine.py"]),
+        (["--set", "data.options={sede=1}"], ["no option 'sede'", "did you mean 'seed'"]),
+        (["--model", "mpl:10"], ["unknown model 'mpl'", "did you mean 'mlp'"]),
+        (["--model", "mlp:10,x"], ["mlp widths", "10,x"]),
+        (["--set", "seeding.method=synfow"], ["unknown pruner 'synfow'", "did you mean 'synflow'"]),
+        (["--set", "seeding.options={bias=true}"], ["no option 'bias'", "did you mean 'biases'"]),
+        (["--set", 'seeding.schemes=["kaiming"]'], ["unknown initialization scheme 'kaiming'"]),
+        (["--set", "seeding.schemes=[]"], ["at least one initialization scheme"]),
+        (["--set", "evolution.mutation=swap"], ["unknown mutation 'swap'", "did you mean 'swap_mutation'"]),
+        (["--set", "evolution.crossover=swap_mutation"], ["crossover"]),
+        (["--set", "training.optimizer=sdg"], ["unknown optimizer 'sdg'", "did you mean 'sgd'"]),
+        (["--set", "training.batch=5000"], ["batch=5000", "1079"]),
+        (["--set", "fitness.name=short_trainig"], ["unknown fitness", "did you mean 'short_training'"]),
+        (["--device", "gpu"], ["a device is auto, cpu, cuda or cuda:N", "gpu"]),
+        (["--device", "cuda:99"], ["cuda:99", "CUDA devices are here"]),
+        (["--name", "../out"], ["a run's name", "../out"]),
+        (["--resume", "absent"], ["no run in", "absent"]),
+        (["--resume", "absent", "--name", "x"], ["--name", "drop one"]),
+        (["absent.toml"], ["no settings file", "absent.toml"]),
+        (["--seed", "-1"], ["seed", "greater than or equal to 0"]),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(shell, tmp_path, arguments, words):
+    refused(shell("evolve", *arguments), *words)
+    assert not [path for path in (tmp_path / "runs").glob("*") if not path.name.startswith(".")]
+    assert not list(tmp_path.glob("runs/.*"))
+
+
+def test_a_taken_name_is_refused_and_the_run_stays(finished, small_run):
+    before = (small_run / "run.sqlite").read_bytes()
+    refused(finished("evolve", "--name", "small"), "exists already", "--resume small")
+    assert (small_run / "run.sqlite").read_bytes() == before
+
+
+def test_resuming_with_other_settings_or_other_data_is_refused(finished):
+    refused(finished("evolve", "--resume", "small", "--density", "0.2"), "seeding.density is 0.1", "0.2 here")
+    refused(finished("evolve", "--resume", "small", "--generations", "1"), "can only be extended", "1")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return lambda masks: masks.sum(axis=1)[:-1] * 1.0", ["one float a mask", "(4,)", "(3,)"]),
+        ("return lambda masks: masks.sum(axis=1) * float('nan')", ["not finite for any of the 4"]),
+        ("return 5", ["must build a callable", "int"]),
+    ],
+)
+def test_a_users_fitness_that_is_wrong_is_one_line(shell, tmp_path, body, words):
+    (tmp_path / "mine.py").write_text(f"def build(network, dataset):\n    {body}\n")
+    small = ("--model", "mlp:10", "--density", "0.2", "--population", "4", "--generations", "1")
+    result = shell("evolve", *small, "--initializations", "2", "--set", "fitness.name=mine.py:build")
+    refused(result, *words)
+
+
+def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(shell, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np, torch\n"
+        "from ticketsearch.datasets import from_arrays\n"
+        "from ticketsearch.operators import layer_shuffle\n"
+        "def load(*, samples=300):\n"
+        "    rng = np.random.default_rng(0)\n"
+        "    y = np.arange(samples) % 3\n"
+        "    return from_arrays('mine', rng.normal(size=(samples, 5)) + y[:, None], y)\n"
+        "def model(input_shape, classes):\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(5, 9), torch.nn.ReLU(), torch.nn.Linear(9, classes))\n"
+        "def scores(network, mask, batch, *, rng):\n"
+        "    assert batch is not None\n"
+        "    return {k: torch.rand(p.shape) for k, p in network.parameters().items() if k in mask}\n"
+        "def mutate(mask, *, spec, rng, rate):\n"
+        "    return layer_shuffle(mask, spec=spec, rng=rng)\n"
+        "def build(network, dataset, *, sign=1):\n"
+        "    return lambda masks: sign * masks[:, :10].sum(axis=1)\n"
+    )
+    code, out, err = shell(
+        *("evolve", "--data", "mine.py:load", "--model", "mine.py:model", "--density", "0.3"),
+        *("--population", "6", "--generations", "3", "--initializations", "3", "--name", "mine"),
+        *("--set", "seeding.method=mine.py:scores", "--set", "evolution.mutation=mine.py:mutate"),
+        *("--set", "fitness.name=mine.py:build", "--set", "fitness.options={sign=-1}"),
+        *("--set", "final.steps=5", "--set", "data.options={samples=240}", "--set", "training.batch=32"),
+    )
+    assert code == 0, err
+    assert "scores, same initialization" in out
+    with Run.open(tmp_path / "runs" / "mine") as run:
+        assert {t.operator for t in run.tickets()} >= {"scores", "mutate"}
+        assert all(t.score == -t.mask[:10].sum() for t in run.tickets())
+        assert Path(run.settings.data.name.rpartition(":")[0]).is_absolute()
+
+
+def test_a_folder_where_nothing_can_be_made_is_one_line(shell, tmp_path):
+    (tmp_path / "runs").write_text("a file, not a folder")
+    result = shell(
+        "evolve", "--population", "4", "--generations", "0", "--initializations", "2", "--steps", "1"
+    )
+    refused(result, "runs")
+
+
+LINE = Line(3, -0.25, -0.5, 0.05, 0.04, 7, 1, 32, 2.0)
+
+
+def test_plain_lines_tell_speed_and_time_left(capsys):
+    lines = PlainLines(5)
+    lines.generation(LINE)
+    err = capsys.readouterr().err
+    assert "16.0 evaluations/s" in err
+    assert "0:04 left" in err
+    assert "7 duplicates refused, 1 diverged" in err
+
+
+def test_the_live_table_has_a_row_a_generation():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Live(console=console, auto_refresh=False) as live:
+        table = LiveTable(5, live)
+        table.say("Pruning")
+        table.generation(LINE)
+        live.refresh()
+    shown = console.file.getvalue()
+    for word in ("generation", "3/5", "-0.2500", "-0.5000", "0.0500", "0.0400", "16.0", "0:04"):
+        assert word in shown
+
+
+def test_help_is_quick_enough_to_be_read(monkeypatch):
+    """No timed claim is made here; a tenfold slip (an eager import of torch) would show all the same."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "ticketsearch", "--help"], capture_output=True, check=True)
+    assert time.perf_counter() - start < 5

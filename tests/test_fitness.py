@@ -1,0 +1,358 @@
+"""Fitness: what a score is, and that it depends on nothing but mask, initialization, order and recipe."""
+
+import copy
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ticketsearch import fitness as fitness_module
+from ticketsearch.datasets import from_arrays
+from ticketsearch.errors import BadInput
+from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.models import Initialization, initialize
+from ticketsearch.tickets import Scores, Ticket
+from ticketsearch.training import Cohort, Recipe, data_order, evaluate, train
+
+
+def masks_for(network, size, seed=0, density=0.6):
+    return np.random.default_rng(seed).random((size, network.spec.size)) < density
+
+
+def short(network, dataset, **options):
+    return ShortTraining(network, dataset, **{"steps": 10, "batch": 13, "device": "cpu", **options})
+
+
+def trained_alone(network, mask, dataset, recipe, order, dtype=torch.float32):
+    cohort = Cohort(
+        network.wiring, mask[None], [network.parameters()], device=torch.device("cpu"), dtype=dtype
+    )
+    train(cohort, dataset, recipe, [order])
+    return evaluate(cohort, dataset.x_validation, dataset.y_validation)
+
+
+def refused(call, *words):
+    with pytest.raises(BadInput) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def tickets_of(network, masks):
+    """Tickets that begin from other initializations, every third from the network's own."""
+    own = network.initialization
+    return [
+        Ticket(mask, own if i % 3 == 0 else Initialization(own.scheme, 50 + i))
+        for i, mask in enumerate(masks)
+    ]
+
+
+# --- a score belongs to the mask alone
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("activation", "optimizer"),
+    [("relu", "sgd"), ("elu", "sgd"), ("silu", "nesterov"), ("gelu", "adamw"), ("tanh", "adam")],
+)
+@pytest.mark.parametrize("hidden", ["5", "9,7"])
+def test_a_mask_scores_the_same_bits_alone_and_in_any_company(tiny, hidden, activation, optimizer, dtype):
+    """Odd widths, batches and samples, so that no network's tensors fit the processor's vectors."""
+    network = initialize(f"mlp:{hidden}", tiny, activation=activation)
+    options = {"optimizer": optimizer, "lr": 0.01, "weight_decay": 1e-3, "dtype": dtype}
+    fitness = short(network, tiny, **options)
+    masks = masks_for(network, 7)
+    together = fitness(masks)
+    assert len(set(together)) == 7
+    for i in range(7):
+        assert fitness(masks[i : i + 1]) == together[i]
+    order = np.random.default_rng(1).permutation(7)
+    assert np.array_equal(fitness(masks[order]), together[order])
+    assert np.array_equal(fitness(masks[[4, 2]]), together[[4, 2]])
+    assert np.array_equal(fitness(np.repeat(masks[3:4], 5, axis=0)), np.repeat(together[3], 5))
+    for workers in (2, 3):
+        assert np.array_equal(short(network, tiny, workers=workers, **options)(masks), together)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_mask_of_the_default_network_scores_the_same_bits_in_any_company(digits, optimizer):
+    network = initialize("mlp:100,50", digits)
+    options = {"steps": 20, "batch": 128, "optimizer": optimizer, "lr": 0.02}
+    masks = masks_for(network, 6, density=0.5)
+    together = short(network, digits, **options)(masks)
+    for i in range(6):
+        assert short(network, digits, **options)(masks[i : i + 1]) == together[i]
+    assert np.array_equal(short(network, digits, workers=2, **options)(masks[::-1]), together[::-1])
+
+
+def test_the_bytes_a_cohort_may_take_change_no_score(tiny, monkeypatch):
+    network = initialize("mlp:9,7", tiny)
+    masks = masks_for(network, 7)
+    wanted = short(network, tiny)(masks)
+    for allowed in (1, network.spec.size * 8 * 4 * 3):
+        monkeypatch.setattr(fitness_module, "COHORT_BYTES", allowed)
+        sizes = []
+
+        def counted(*arguments, sizes=sizes, **options):
+            sizes.append(len(arguments[1]))
+            return Cohort(*arguments, **options)
+
+        monkeypatch.setattr(fitness_module, "Cohort", counted)
+        assert np.array_equal(short(network, tiny)(masks), wanted)
+        assert sizes == ([1] * 7 if allowed == 1 else [3, 3, 1])
+
+
+def test_workers_change_no_score_of_tickets_with_their_own_initialization(tiny):
+    """A factory that draws its own weights: building it in the threads raced for torch's generator."""
+
+    def deep(input_shape, classes):
+        layers = [nn.Linear(input_shape[0], 8), nn.ReLU()]
+        for _ in range(4):
+            layers += [nn.Linear(8, 8), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(8, classes))
+
+    network = initialize(deep, tiny, "as_built")
+    masks = masks_for(network, 9)
+    tickets = tickets_of(network, masks)
+    alone = short(network, tiny, initialization="own")(masks, tickets=tickets)
+    assert len(set(alone)) == 9
+    state = torch.get_rng_state()
+    for _ in range(2):
+        spread = short(network, tiny, initialization="own", workers=3)
+        assert np.array_equal(spread(masks, tickets=tickets), alone)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_torch_keeps_its_threads(tiny):
+    network = initialize("mlp:5", tiny)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for workers in (1, 2):
+            short(network, tiny, workers=workers)(masks_for(network, 4))
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- what a score is
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_score_is_minus_the_validation_loss_and_accuracy_is_beside_it(tiny, dtype):
+    network = initialize("mlp:9", tiny, seed=3)
+    fitness = short(network, tiny, steps=25, batch=20, lr=0.1, seed=5, dtype=dtype)
+    masks = masks_for(network, 3)
+    found = fitness.scores(masks, round=2)
+    assert isinstance(found, Scores)
+    assert found.values.dtype == np.float64
+    assert set(found.measures) == {"accuracy"}
+    recipe = Recipe(steps=25, batch=20, lr=0.1)
+    order = data_order(61, recipe, [5, 2])
+    for i, mask in enumerate(masks):
+        wanted = trained_alone(network, mask, tiny, recipe, order, getattr(torch, dtype))
+        assert found.values[i] == -wanted.loss[0]
+        assert found.measures["accuracy"][i] == wanted.accuracy[0]
+    assert (found.values < 0).all()
+    assert np.array_equal(fitness(masks, round=2), found.values)
+
+
+def test_integers_and_lists_are_masks_too(tiny):
+    network = initialize("mlp:5", tiny)
+    fitness = short(network, tiny)
+    masks = masks_for(network, 2)
+    assert np.array_equal(fitness(masks.astype(int).tolist()), fitness(masks))
+
+
+def test_no_masks_give_no_scores(tiny):
+    network = initialize("mlp:5", tiny)
+    found = short(network, tiny).scores(np.empty((0, network.spec.size), dtype=bool))
+    assert found.values.shape == found.measures["accuracy"].shape == (0,)
+
+
+def test_an_empty_mask_is_scored(tiny):
+    network = initialize("mlp:5", tiny)
+    empty, full = short(network, tiny)(np.stack([np.zeros(network.spec.size), np.ones(network.spec.size)]))
+    assert np.isfinite(empty)
+    assert full > empty
+
+
+def test_one_round_gives_one_data_order_and_a_new_round_another(tiny):
+    network = initialize("mlp:9", tiny)
+    masks = masks_for(network, 3)
+    fitness = short(network, tiny, seed=1)
+    first = fitness(masks, round=0)
+    assert np.array_equal(fitness(masks), first)
+    assert np.array_equal(short(network, tiny, seed=1)(masks), first)
+    assert (fitness(masks, round=1) != first).all()
+    assert (short(network, tiny, seed=2)(masks) != first).all()
+
+
+def test_shared_trains_every_mask_from_the_network_whatever_its_ticket_says(tiny):
+    network = initialize("mlp:9", tiny)
+    masks = masks_for(network, 4)
+    fitness = short(network, tiny)
+    assert np.array_equal(fitness(masks, tickets=tickets_of(network, masks)), fitness(masks))
+
+
+def test_own_trains_every_mask_from_its_ticket(tiny):
+    network = initialize("mlp:9", tiny)
+    masks = masks_for(network, 4)
+    tickets = tickets_of(network, masks)
+    found = short(network, tiny, initialization="own")(masks, tickets=tickets)
+    for i, ticket in enumerate(tickets):
+        copied = initialize("mlp:9", tiny, *ticket.initialization)
+        assert short(copied, tiny)(masks[i : i + 1]) == found[i]
+    shared = short(network, tiny)(masks)
+    assert (found == shared).tolist() == [True, False, False, True]
+
+
+def test_a_learning_rate_that_diverges_gives_values_that_are_not_finite(tiny):
+    network = initialize("mlp:9,9", tiny)
+    for optimizer in ("sgd", "adamw"):
+        fitness = short(network, tiny, lr=1e30, steps=20, optimizer=optimizer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert not np.isfinite(fitness(masks_for(network, 3))).any()
+
+
+def test_test_data_are_never_touched(tiny):
+    network = initialize("mlp:9", tiny)
+    masks = masks_for(network, 3)
+
+    def score(**changed):
+        return short(network, dataclasses.replace(tiny, **changed))(masks)
+
+    wanted = score()
+    poison = {"x_test": torch.full_like(tiny.x_test, 1e6), "y_test": (tiny.y_test + 1) % 3}
+    assert np.array_equal(score(**poison), wanted)
+    assert (score(x_validation=tiny.x_validation + 1) != wanted).all()
+    assert (score(y_train=(tiny.y_train + 1) % 3) != wanted).all()
+
+
+def test_the_test_part_is_evaluated_only_where_asked(tiny):
+    network = initialize("mlp:9", tiny)
+    masks = masks_for(network, 2)
+    fitness = short(network, tiny)
+    orders = [data_order(61, fitness.recipe, [seed]) for seed in (3, 4)]
+    swapped = dataclasses.replace(tiny, x_validation=tiny.x_test, y_validation=tiny.y_test)
+    on_test = fitness.trained(masks, fitness.recipe, orders, part="test")
+    for i, mask in enumerate(masks):
+        wanted = trained_alone(network, mask, swapped, fitness.recipe, orders[i])
+        assert on_test.loss[i] == wanted.loss[0]
+        assert on_test.accuracy[i] == wanted.accuracy[0]
+
+
+def test_scoring_writes_neither_to_network_nor_masks_nor_data(tiny):
+    network = initialize("mlp:9", tiny)
+    before = copy.deepcopy(network.module.state_dict())
+    masks = masks_for(network, 3)
+    kept, fingerprint = masks.copy(), tiny.fingerprint
+    short(network, tiny)(masks)
+    assert np.array_equal(masks, kept)
+    assert dataclasses.replace(tiny).fingerprint == fingerprint
+    for name, value in network.module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 0}, ("workers must be >= 1", "0")),
+        ({"workers": -2}, ("workers must be >= 1", "-2")),
+        ({"dtype": "float16"}, ("float32 or float64", "'float16'")),
+        ({"initialization": "fresh"}, ("shared or own", "'fresh'")),
+        ({"optimizer": "sdg"}, ("unknown optimizer 'sdg'", "did you mean 'sgd'")),
+        ({"batch": 62}, ("batch=62", "61 samples")),
+        ({"lr": -1.0}, ("lr must be > 0", "-1.0")),
+        ({"device": "tpu"}, ("auto, cpu, cuda", "'tpu'")),
+    ],
+)
+def test_a_bad_option_is_refused(tiny, options, words):
+    network = initialize("mlp:5", tiny)
+    refused(lambda: short(network, tiny, **options), *words)
+
+
+def test_a_dataset_of_another_shape_or_number_of_classes_is_refused(tiny, digits):
+    network = initialize("mlp:5", tiny)
+    refused(lambda: short(network, digits), "(7,)", "3 classes", "'digits'", "(1, 8, 8)", "10")
+    rng = np.random.default_rng(0)
+    four = from_arrays("four", rng.normal(size=(60, 7)), np.arange(60) % 4)
+    refused(lambda: short(network, four), "3 classes", "'four'", "4")
+
+
+def test_masks_of_another_shape_or_other_values_are_refused(tiny):
+    network = initialize("mlp:5", tiny)
+    fitness = short(network, tiny)
+    refused(lambda: fitness(np.ones(network.spec.size, dtype=bool)), f"(population, {network.spec.size})")
+    refused(lambda: fitness(np.ones((2, network.spec.size + 1))), f"(2, {network.spec.size + 1})")
+    refused(lambda: fitness(np.full((2, network.spec.size), 0.5)), "1 and 0")
+
+
+def test_own_without_tickets_or_with_the_wrong_number_is_refused(tiny):
+    network = initialize("mlp:5", tiny)
+    fitness = short(network, tiny, initialization="own")
+    masks = masks_for(network, 4)
+    tickets = tickets_of(network, masks)
+    refused(lambda: fitness(masks), "'own'", "initialization")
+    refused(lambda: fitness(masks, tickets=[*tickets[:3], Ticket(masks[3])]), "'own'", "initialization")
+    for wrong in (tickets[:1], tickets[:3], [*tickets, tickets[0]]):
+        refused(lambda wrong=wrong: fitness(masks, tickets=wrong), "one a mask (4)", str(len(wrong)))
+
+
+# --- fitness by name
+
+
+def test_a_fitness_is_built_by_name_with_its_options(tiny):
+    network = initialize("mlp:5", tiny)
+    options = {"steps": 10, "batch": 13, "device": "cpu", "seed": 4}
+    built = build_fitness("short_training", network, tiny, **options)
+    masks = masks_for(network, 2)
+    assert np.array_equal(built(masks), ShortTraining(network, tiny, **options)(masks))
+
+
+def test_an_unknown_fitness_is_refused_with_the_nearest(tiny):
+    network = initialize("mlp:5", tiny)
+    refused(
+        lambda: build_fitness("short_trainin", network, tiny),
+        "'short_trainin'",
+        "did you mean 'short_training'",
+    )
+
+
+def test_an_unknown_option_of_the_short_training_is_refused(tiny):
+    network = initialize("mlp:5", tiny)
+    refused(lambda: build_fitness("short_training", network, tiny, stepz=1), "no option 'stepz'", "'steps'")
+
+
+FILE = """
+import numpy as np
+
+def build(network, dataset, *, weight=1.0):
+    return lambda masks: weight * np.asarray(masks).sum(axis=1)
+
+def no_fitness(network, dataset):
+    return 3.0
+"""
+
+
+def test_a_fitness_of_a_file_is_built_and_its_options_are_checked(tiny, tmp_path):
+    (tmp_path / "mine.py").write_text(FILE)
+    network = initialize("mlp:5", tiny)
+    name = f"{tmp_path / 'mine.py'}:build"
+    masks = masks_for(network, 3)
+    built = build_fitness(name, network, tiny, weight=-2.0)
+    assert np.array_equal(built(masks), -2.0 * masks.sum(axis=1))
+    refused(lambda: build_fitness(name, network, tiny, wait=1), "no option 'wait'", "weight")
+    refused(lambda: build_fitness(name.replace("build", "biuld"), network, tiny), "'biuld'", "'build'")
+    refused(
+        lambda: build_fitness(name.replace("build", "no_fitness"), network, tiny), "build a callable", "float"
+    )

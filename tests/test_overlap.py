@@ -1,0 +1,397 @@
+"""Overlap: values by hand, chance by enumeration, alignment of renumbered copies, honest null models."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Group, Layer, MaskSpec, Node, layer_counts, live, permute
+from ticketsearch.overlap import (
+    align,
+    align_order,
+    chance_iou,
+    containment,
+    iou,
+    overlap_study,
+    pairwise_iou,
+    raw_overlap,
+    shuffle_degrees,
+    shuffle_layers,
+)
+
+
+def mlp(*sizes):
+    kinds = ["input", *["hidden"] * (len(sizes) - 2), "output"]
+    groups = tuple(
+        Group(f"g{i}", size, kind) for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
+    )
+    layers, nodes, offset = [], [Node("input", (), 0)], 0
+    for index, (columns, rows) in enumerate(itertools.pairwise(sizes)):
+        layers.append(Layer(f"fc{index}.weight", (rows, columns), offset))
+        offset += rows * columns
+        nodes.append(Node("linear", (len(nodes) - 1,), index + 1, index))
+        if index < len(sizes) - 2:
+            nodes.append(Node("elementwise", (len(nodes) - 1,), index + 1))
+    return MaskSpec(tuple(layers), groups, tuple(nodes))
+
+
+def residual(inputs, hidden, outputs):
+    """x → h, h + f(h), → y: the middle layer joins the hidden group to itself."""
+    shapes = [(hidden, inputs), (hidden, hidden), (outputs, hidden)]
+    offsets = np.cumsum([0, *(a * b for a, b in shapes)]).tolist()
+    layers = [Layer(f"l{i}", shape, offsets[i]) for i, shape in enumerate(shapes)]
+    groups = (Group("x", inputs, "input"), Group("h", hidden, "hidden"), Group("y", outputs, "output"))
+    nodes = (
+        Node("input", (), 0),
+        Node("linear", (0,), 1, 0),
+        Node("elementwise", (1,), 1),
+        Node("linear", (2,), 1, 1),
+        Node("add", (1, 3), 1),
+        Node("linear", (4,), 2, 2),
+    )
+    return MaskSpec(tuple(layers), groups, nodes)
+
+
+SPECS = {"mlp": mlp(6, 9, 8, 3), "tied": residual(4, 7, 2), "flat": mlp(4, 3)}
+
+
+def random_mask(spec, density, rng):
+    return rng.random(spec.size) < density
+
+
+def shuffled(mask, spec, rng):
+    return permute(
+        mask, spec, {spec.groups[g].name: rng.permutation(spec.groups[g].size) for g in spec.hidden}
+    )
+
+
+def test_overlap_has_its_values_by_hand():
+    a = np.array([1, 1, 1, 0, 0, 0], dtype=bool)
+    b = np.array([0, 1, 1, 1, 1, 0], dtype=bool)
+    nothing = np.zeros(6, dtype=bool)
+    assert iou(a, b) == 2 / 5
+    assert containment(a, b) == 2 / 3
+    assert iou(a, a) == containment(a, a) == 1
+    assert iou(a, nothing) == 0
+    assert iou(nothing, nothing) == containment(a, nothing) == 1
+    assert pairwise_iou([a, b, nothing]).tolist() == [[1, 0.4, 0], [0.4, 1, 0], [0, 0, 1]]
+
+
+def test_pairwise_overlap_is_that_of_each_pair_of_large_masks():
+    masks = np.random.default_rng(0).random((4, 1_500_000)) < 0.3
+    expected = [[np.sum(a & b) / np.sum(a | b) for b in masks] for a in masks]
+    assert np.array_equal(pairwise_iou(masks), expected)
+
+
+def test_chance_is_exact_on_tiny_layers():
+    spec = mlp(2, 2, 1)
+    counts = np.array([[2, 1], [3, 1], [0, 0]])
+    chance = chance_iou(counts, spec)
+
+    def placed(count, size):
+        return [frozenset(kept) for kept in itertools.combinations(range(size), count)]
+
+    for i, j in itertools.product(range(3), repeat=2):
+        one, two = (
+            [
+                (len(a & b), len(a | b))
+                for a in placed(counts[i, layer], size)
+                for b in placed(counts[j, layer], size)
+            ]
+            for layer, size in enumerate((4, 2))
+        )
+        ratios = [(s + t) / (u + v) if u + v else 1 for (s, u), (t, v) in itertools.product(one, two)]
+        assert chance.whole[i, j] == pytest.approx(np.mean(ratios), rel=1e-12)
+        for layer, cases in enumerate((one, two)):
+            mean = np.mean([shared / union if union else 1 for shared, union in cases])
+            assert chance.layers[layer, i, j] == pytest.approx(mean, rel=1e-12)
+
+
+def test_chance_is_the_mean_of_random_masks():
+    spec = mlp(30, 20, 10, 5)
+    rng = np.random.default_rng(0)
+    masks = np.stack([random_mask(spec, density, rng) for density in (0.1, 0.3)])
+    masks[:, spec.layers[2].slice] = True
+    drawn = [pairwise_iou([shuffle_layers(m, spec, rng=rng) for m in masks])[0, 1] for _ in range(3000)]
+    expected = chance_iou(masks, spec)
+    assert expected.whole[0, 1] == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / len(drawn) ** 0.5)
+    assert expected.layers[2, 0, 1] == 1
+    assert np.array_equal(chance_iou(layer_counts(masks, spec), spec).whole, expected.whole)
+
+
+def test_chance_of_large_layers_is_close_to_the_ratio_of_means():
+    spec = mlp(784, 300, 100, 10)
+    chance = chance_iou([[2352, 300, 100], [23520, 3000, 955]], spec)
+    kept = np.array([2352, 300, 100]), np.array([23520, 3000, 955])
+    shared = kept[0] * kept[1] / [235200, 30000, 1000]
+    assert chance.whole[0, 1] == pytest.approx(
+        shared.sum() / (sum(map(np.sum, kept)) - shared.sum()), rel=1e-3
+    )
+    assert chance.layers[0, 0, 1] == pytest.approx(shared[0] / (kept[0] + kept[1] - shared)[0], rel=1e-3)
+
+
+def test_raw_overlap_of_eight_lenet_masks_takes_well_below_a_second():
+    spec = mlp(784, 300, 100, 10)
+    rng = np.random.default_rng(0)
+    masks = np.stack([random_mask(spec, 0.05 + 0.01 * i, rng) for i in range(8)])
+    started = time.perf_counter()
+    raw = raw_overlap(masks, spec)
+    assert time.perf_counter() - started < 1
+    assert raw.whole.shape == raw.chance.shape == (8, 8)
+    assert raw.layers.shape == raw.layers_chance.shape == (3, 8, 8)
+    pairs = np.triu_indices(8, 1)
+    assert raw.whole[pairs] == pytest.approx(raw.chance[pairs], rel=0.1)
+    assert raw.layers[1, 0, 1] == iou(masks[0, spec.layers[1].slice], masks[1, spec.layers[1].slice])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from(list(SPECS)))
+def test_a_renumbered_copy_aligns_exactly(seed, density, name):
+    spec = SPECS[name]
+    rng = np.random.default_rng(seed)
+    mask = random_mask(spec, density, rng)
+    assert np.array_equal(align(shuffled(mask, spec, rng), mask, spec), mask)
+
+
+def test_a_symmetric_copy_aligns_exactly():
+    """Assignment alone is lost here: all units look alike until one is told apart."""
+    spec = mlp(2, 12, 12, 1)
+    ring = np.eye(12, dtype=bool) | np.roll(np.eye(12, dtype=bool), 1, axis=1)
+    mask = np.concatenate([np.ones(24, dtype=bool), ring.ravel(), np.ones(12, dtype=bool)])
+    for seed in range(5):
+        assert np.array_equal(align(shuffled(mask, spec, np.random.default_rng(seed)), mask, spec), mask)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_live_parts_align_exactly_whatever_is_dead(seed):
+    rng = np.random.default_rng(seed)
+    spec = mlp(4, 8, 8, 2)
+    mask = random_mask(spec, 0.25, rng)
+    matrices = spec.split(mask.copy())
+    matrices["fc1.weight"][:, 5:] = False  # units 5 to 7 of the first group feed nothing
+    other = spec.split(spec.join(matrices))
+    other["fc0.weight"][5:] = rng.random((3, 4)) < 0.5
+    a, b = spec.join(matrices), shuffled(spec.join(other), spec, rng)
+    moved = align(b, a, spec)
+    assert np.array_equal(live(moved, spec), live(a, spec))
+    assert np.sum(moved & a) >= np.sum(live(a, spec))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from(list(SPECS)), st.integers(1, 5))
+def test_alignment_never_lowers_the_overlap_and_is_a_renumbering(seed, density, name, restarts):
+    spec = SPECS[name]
+    rng = np.random.default_rng(seed)
+    mask, reference = random_mask(spec, density, rng), random_mask(spec, rng.random(), rng)
+    moved = align(mask, reference, spec, restarts=restarts, seed=seed)
+    assert np.sum(moved & reference) >= np.sum(mask & reference)
+    order = align_order(mask, reference, spec, restarts=restarts, seed=seed)
+    assert np.array_equal(moved, permute(mask, spec, order))
+    assert set(order) == {spec.groups[group].name for group in spec.hidden}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_alignment_never_lowers_the_overlap_of_dead_masks(seed):
+    rng = np.random.default_rng(seed)
+    spec = mlp(6, 9, 8, 3)
+    masks = rng.random((2, spec.size)) < 0.5
+    masks[:, spec.layers[2].slice] = False
+    assert not live(masks[0], spec).any()
+    assert np.sum(align(*masks, spec) & masks[1]) > np.sum(masks[0] & masks[1])
+    masks[1] = masks[0]
+    masks[1, 0] ^= True
+    assert np.sum(align(*masks, spec) & masks[1]) >= np.sum(masks[0] & masks[1])
+
+
+def test_alignment_finds_the_best_of_all_renumberings_of_one_group():
+    spec = mlp(3, 5, 2)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        mask, reference = random_mask(spec, 0.5, rng), random_mask(spec, 0.5, rng)
+        best = max(
+            np.sum(permute(mask, spec, {"g1": o}) & reference) for o in itertools.permutations(range(5))
+        )
+        assert np.sum(align(mask, reference, spec, restarts=1) & reference) == best
+
+
+@pytest.mark.parametrize("spec", [mlp(2, 4, 3, 1), residual(2, 5, 1)])
+def test_alignment_by_parts_is_near_the_best_of_all_renumberings(spec):
+    rng = np.random.default_rng(1)
+    shares = []
+    for _ in range(10):
+        mask, reference = random_mask(spec, 0.4, rng), random_mask(spec, 0.4, rng)
+        choices = itertools.product(
+            *(itertools.permutations(range(spec.groups[g].size)) for g in spec.hidden)
+        )
+        names = [spec.groups[group].name for group in spec.hidden]
+        orders = (dict(zip(names, choice, strict=True)) for choice in choices)
+        best = max(np.sum(permute(mask, spec, order) & reference) for order in orders)
+        shares.append(np.sum(align(mask, reference, spec, restarts=6) & reference) / best)
+    assert max(shares) <= 1
+    assert np.mean(shares) > 0.93
+
+
+def test_alignment_recovers_most_of_a_copy_with_noise():
+    spec = mlp(100, 40, 20, 5)
+    rng = np.random.default_rng(0)
+    mask = random_mask(spec, 0.1, rng)
+    noisy = mask ^ (rng.random(spec.size) < 0.01)
+    assert iou(align(shuffled(noisy, spec, rng), mask, spec), mask) == iou(noisy, mask)
+
+
+def test_uniform_shuffles_keep_layer_counts_and_move_weights():
+    spec = SPECS["mlp"]
+    rng = np.random.default_rng(0)
+    mask = random_mask(spec, 0.3, rng)
+    drawn = np.stack([shuffle_layers(mask, spec, rng=rng) for _ in range(2000)])
+    assert (layer_counts(drawn, spec) == layer_counts(mask, spec)).all()
+    share = np.repeat(
+        layer_counts(mask, spec) / [la.size for la in spec.layers], [la.size for la in spec.layers]
+    )
+    assert drawn.mean(axis=0) == pytest.approx(share, abs=0.06)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.4, 0.6, 0.95, 1.0])
+def test_degree_preserving_shuffles_keep_degrees_and_move_weights(density):
+    spec = mlp(30, 20, 15, 10)
+    rng = np.random.default_rng(0)
+    mask = random_mask(spec, density, rng)
+    other = shuffle_degrees(mask, spec, rng=rng)
+    for a, b in zip(spec.split(mask).values(), spec.split(other).values(), strict=True):
+        assert np.array_equal(a.sum(axis=0), b.sum(axis=0))
+        assert np.array_equal(a.sum(axis=1), b.sum(axis=1))
+    assert np.array_equal(mask, other) == (density == 1)
+    if density < 1:
+        dense = density > 0.5
+        assert iou(mask ^ dense, other ^ dense) < 0.5
+
+
+def test_degree_preserving_shuffles_are_uniform_over_permutation_matrices():
+    spec = mlp(4, 4)
+    rng = np.random.default_rng(0)
+    start = np.eye(4, dtype=bool).ravel()
+    drawn = np.stack([shuffle_degrees(start, spec, rng=rng, sweeps=40) for _ in range(4800)])
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(counts) == 24
+    assert np.sum((counts - 200) ** 2 / 200) < 55  # chi-square with 23 degrees of freedom, p = 0.0002
+
+
+def test_degree_preserving_shuffles_are_uniform_where_some_swaps_are_refused():
+    spec = mlp(3, 3)
+    rng = np.random.default_rng(1)
+    start = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
+    matrices = (np.arange(512)[:, None] >> np.arange(9) & 1).astype(bool).reshape(-1, 3, 3)
+    same = (matrices.sum(axis=1) == start.sum(axis=0)) & (matrices.sum(axis=2) == start.sum(axis=1))
+    drawn = np.stack([shuffle_degrees(start.ravel(), spec, rng=rng, sweeps=60) for _ in range(3000)])
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    expected = 3000 / same.all(axis=1).sum()
+    assert len(counts) == same.all(axis=1).sum()
+    assert np.sum((counts - expected) ** 2 / expected) < 25
+
+
+def test_p_values_of_random_masks_are_spread_out():
+    spec = mlp(8, 6, 5, 2)
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(60):
+        masks = np.stack([random_mask(spec, 0.3, rng) for _ in range(3)])
+        found.append(overlap_study(masks, spec, draws=39, aligned_draws=0, seed=seed).uniform.p)
+    assert 0.35 < np.mean(found) < 0.7
+    assert min(found) < 0.2
+    assert max(found) > 0.8
+
+
+def test_p_values_of_aligned_random_masks_are_spread_out():
+    spec = mlp(5, 4, 3, 2)
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(25):
+        masks = np.stack([random_mask(spec, 0.4, rng) for _ in range(3)])
+        study = overlap_study(masks, spec, draws=0, aligned_draws=9, restarts=1, seed=seed)
+        found.append((study.aligned_uniform.p, study.aligned_degrees.p))
+    assert (np.mean(found, axis=0) > 0.35).all()
+    assert (np.min(found, axis=0) < 0.35).all()
+
+
+def test_renumbered_copies_of_one_network_stand_out_only_when_aligned():
+    spec = mlp(20, 15, 12, 4)
+    rng = np.random.default_rng(0)
+    mask = random_mask(spec, 0.2, rng)
+    masks = np.stack([shuffled(mask, spec, rng) for _ in range(4)])
+    study = overlap_study(masks, spec, names=list("abcd"), draws=99, aligned_draws=19)
+    assert study.identical == 6
+    assert (study.aligned == 1).all()
+    assert study.iou[np.triu_indices(4, 1)].max() < 0.25
+    assert study.aligned_uniform.p == study.aligned_degrees.p == 1 / 20
+    assert study.aligned_uniform.effect > 0.3
+    assert study.aligned_uniform.observed == 1
+    assert study.aligned_uniform.mean > study.uniform.mean
+
+
+def test_identical_masks_have_the_least_p_value_and_plain_words():
+    spec = mlp(20, 15, 12, 4)
+    mask = random_mask(spec, 0.2, np.random.default_rng(0))
+    study = overlap_study([mask, mask, mask], spec, draws=99, aligned_draws=0)
+    assert study.uniform.p == 1 / 100
+    assert (study.iou == 1).all()
+    assert (study.containment == 1).all()
+    assert study.names == ("0", "1", "2")
+    assert study.aligned_uniform is None
+    words = study.summary()
+    assert "Of the 3 pairs of 3 masks, 3 are the same network" in words
+    assert "raw overlap is more than shuffled masks have" in words
+    assert "aligned overlap was not tested (no draws)" in words
+
+
+def test_a_study_is_the_same_for_one_seed_and_another_for_another():
+    spec = mlp(8, 6, 5, 2)
+    masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])
+    first, again, other = (
+        overlap_study(masks, spec, draws=20, aligned_draws=5, restarts=4, seed=seed) for seed in (0, 0, 1)
+    )
+    assert first.uniform == again.uniform
+    assert first.aligned_degrees == again.aligned_degrees
+    assert np.array_equal(first.aligned, again.aligned)
+    assert first.uniform.mean != other.uniform.mean
+
+
+def test_28_pairs_of_lenet_masks_align_quickly():
+    spec = mlp(784, 300, 100, 10)
+    rng = np.random.default_rng(0)
+    masks = np.stack([random_mask(spec, 0.02, rng) for _ in range(8)])
+    started = time.perf_counter()
+    study = overlap_study(masks, spec, draws=0, aligned_draws=0)
+    assert time.perf_counter() - started < 6  # under 2 s on a free core
+    assert study.aligned[0, 1] > 3 * study.iou[0, 1]
+
+
+def test_bad_input_is_one_line():
+    spec = mlp(2, 3, 1)
+    masks = np.ones((2, 9), dtype=bool)
+    cases = [
+        (lambda: iou(np.ones(3), np.ones(4)), r"one shape \(weights,\), but got \(3,\) and \(4,\)"),
+        (lambda: containment(masks, masks), r"but got \(2, 9\) and \(2, 9\)"),
+        (lambda: pairwise_iou(np.ones(3)), r"one row a network, but got \(3,\)"),
+        (lambda: raw_overlap(masks[:, 1:], spec), r"\(population, 9\)"),
+        (lambda: raw_overlap(masks[:1], spec), "at least 2 masks, but got 1"),
+        (lambda: overlap_study(masks[:1], spec), "at least 2 masks, but got 1"),
+        (lambda: overlap_study(masks, spec, names=["a"]), "one name a mask, 2, but got 1"),
+        (lambda: overlap_study(masks, spec, draws=-1), "0 or more, but got -1 and 199"),
+        (lambda: overlap_study(masks, spec, restarts=0), "at least 1, but got 0"),
+        (lambda: align(masks[0], masks[1], spec, restarts=0), "at least 1, but got 0"),
+        (lambda: align(masks[0, 1:], masks[1], spec), r"shape \(9,\), but got \(8,\)"),
+        (
+            lambda: chance_iou([[7, 1]], spec),
+            r"between 0 and the layers' sizes \[6, 3\], but got \[\[7, 1\]\]",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(BadInput, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
