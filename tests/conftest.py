@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 from ticketsearch.datasets import Dataset, load_dataset
+
+# Small products on two threads that share a busy core take ten times as long.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +39,36 @@ def tiny():
         parts[f"x_{part}"] = torch.from_numpy(x.astype(np.float32))
         parts[f"y_{part}"] = torch.from_numpy(y)
     return Dataset(name="tiny", classes=3, **parts)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """The folder of a small finished run on digits, made through the command line."""
+    from ticketsearch import cli
+
+    folder = tmp_path_factory.mktemp("small_run")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(
+                [
+                    *(
+                        "evolve",
+                        "--name",
+                        "small",
+                        "--model",
+                        "mlp:12",
+                        "--density",
+                        "0.1",
+                        "--device",
+                        "cpu",
+                    ),
+                    *("--population", "6", "--generations", "2", "--steps", "20", "--initializations", "3"),
+                    *("--set", "final.steps=30", "--set", "final.orders=3"),
+                ]
+            )
+        assert ended.value.code == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs" / "small"

@@ -24,7 +24,7 @@ ALLOWED = {
     "training": "masks wiring models datasets",
     "fitness": "names masks models datasets training tickets",
     "canonical": "masks",
-    "overlap": "masks canonical",
+    "overlap": "masks canonical operators",
     "evolution": "masks operators canonical tickets",
     "runs": "masks models config tickets evolution",
     "search": "names masks config datasets models pruners tickets operators seeding training fitness "

@@ -187,7 +187,7 @@ def test_an_unknown_setting_in_a_file_is_refused_too(tmp_path):
         ("training.lr", float("inf")),
         ("training.momentum", 1),
         ("training.batch", 0),
-        ("training.workers", 0),
+        ("training.workers", -1),
         ("training.dtype", "float16"),
         ("final.orders", 0),
         ("data.name", 3),

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Group, Layer, MaskSpec, Node, layer_counts, live, permute
+from ticketsearch.operators import layer_shuffle
 from ticketsearch.overlap import (
     align,
     align_order,
     chance_iou,
     containment,
+    degree_shuffle,
     iou,
     overlap_study,
     pairwise_iou,
     raw_overlap,
-    shuffle_degrees,
-    shuffle_layers,
 )
 
 
@@ -118,7 +118,7 @@ def test_chance_is_the_mean_of_random_masks():
     rng = np.random.default_rng(0)
     masks = np.stack([random_mask(spec, density, rng) for density in (0.1, 0.3)])
     masks[:, spec.layers[2].slice] = True
-    drawn = [pairwise_iou([shuffle_layers(m, spec, rng=rng) for m in masks])[0, 1] for _ in range(3000)]
+    drawn = [pairwise_iou([layer_shuffle(m, spec=spec, rng=rng) for m in masks])[0, 1] for _ in range(3000)]
     expected = chance_iou(masks, spec)
     assert expected.whole[0, 1] == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / len(drawn) ** 0.5)
     assert expected.layers[2, 0, 1] == 1
@@ -249,7 +249,7 @@ def test_uniform_shuffles_keep_layer_counts_and_move_weights():
     spec = SPECS["mlp"]
     rng = np.random.default_rng(0)
     mask = random_mask(spec, 0.3, rng)
-    drawn = np.stack([shuffle_layers(mask, spec, rng=rng) for _ in range(2000)])
+    drawn = np.stack([layer_shuffle(mask, spec=spec, rng=rng) for _ in range(2000)])
     assert (layer_counts(drawn, spec) == layer_counts(mask, spec)).all()
     share = np.repeat(
         layer_counts(mask, spec) / [la.size for la in spec.layers], [la.size for la in spec.layers]
@@ -262,7 +262,7 @@ def test_degree_preserving_shuffles_keep_degrees_and_move_weights(density):
     spec = mlp(30, 20, 15, 10)
     rng = np.random.default_rng(0)
     mask = random_mask(spec, density, rng)
-    other = shuffle_degrees(mask, spec, rng=rng)
+    other = degree_shuffle(mask, spec=spec, rng=rng)
     for a, b in zip(spec.split(mask).values(), spec.split(other).values(), strict=True):
         assert np.array_equal(a.sum(axis=0), b.sum(axis=0))
         assert np.array_equal(a.sum(axis=1), b.sum(axis=1))
@@ -276,7 +276,7 @@ def test_degree_preserving_shuffles_are_uniform_over_permutation_matrices():
     spec = mlp(4, 4)
     rng = np.random.default_rng(0)
     start = np.eye(4, dtype=bool).ravel()
-    drawn = np.stack([shuffle_degrees(start, spec, rng=rng, sweeps=40) for _ in range(4800)])
+    drawn = np.stack([degree_shuffle(start, spec=spec, rng=rng, sweeps=40) for _ in range(4800)])
     _, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(counts) == 24
     assert np.sum((counts - 200) ** 2 / 200) < 55  # chi-square with 23 degrees of freedom, p = 0.0002
@@ -288,7 +288,7 @@ def test_degree_preserving_shuffles_are_uniform_where_some_swaps_are_refused():
     start = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
     matrices = (np.arange(512)[:, None] >> np.arange(9) & 1).astype(bool).reshape(-1, 3, 3)
     same = (matrices.sum(axis=1) == start.sum(axis=0)) & (matrices.sum(axis=2) == start.sum(axis=1))
-    drawn = np.stack([shuffle_degrees(start.ravel(), spec, rng=rng, sweeps=60) for _ in range(3000)])
+    drawn = np.stack([degree_shuffle(start.ravel(), spec=spec, rng=rng, sweeps=60) for _ in range(3000)])
     _, counts = np.unique(drawn, axis=0, return_counts=True)
     expected = 3000 / same.all(axis=1).sum()
     assert len(counts) == same.all(axis=1).sum()

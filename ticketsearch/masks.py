@@ -262,7 +262,8 @@ def live_edges(
         elif node.operation == "linear":
             value = np.full(spec.groups[node.group].size, constants and node.constant)
             rows, columns = kept[node.layer]
-            value[rows[active[node.inputs[0]][columns]]] = True
+            sources = active[node.inputs[0]]
+            value[rows if sources.all() else rows[sources[columns]]] = True
         else:
             value = np.logical_or.reduce([active[i] for i in node.inputs])
             if constants and node.constant:
@@ -274,7 +275,8 @@ def live_edges(
         node = spec.nodes[index]
         if node.operation == "linear":
             rows, columns = kept[node.layer]
-            relevant[node.inputs[0]][columns[relevant[index][rows]]] = True
+            targets = relevant[index]
+            relevant[node.inputs[0]][columns if targets.all() else columns[targets[rows]]] = True
         else:
             for source in node.inputs:
                 relevant[source] |= relevant[index]
@@ -284,8 +286,10 @@ def live_edges(
         units[node.group] |= active[index] & relevant[index]
         if node.operation == "linear":
             rows, columns = kept[node.layer]
-            keep = active[node.inputs[0]][columns] & relevant[index][rows]
-            found[node.layer] = Edges(rows[keep], columns[keep])
+            sources, targets = active[node.inputs[0]], relevant[index]
+            if not (sources.all() and targets.all()):
+                keep = sources[columns] & targets[rows]
+                found[node.layer] = Edges(rows[keep], columns[keep])
     return found, units
 
 

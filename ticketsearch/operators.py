@@ -1,7 +1,7 @@
 """Crossovers and mutations on whole flat masks.
 
-Every operator returns a new read-only ``(weights,)`` mask with exactly the count of its (first) parent,
-and leaves no layer without a weight.
+Crossovers and mutations return a new read-only ``(weights,)`` mask with exactly the count of its (first)
+parent, and leave no layer without a weight.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def swap_mutation(
     Parameters
     ----------
     rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
-    across : chance that a swapped weight may land in any layer rather than in its own.
+    across : chance that a swapped weight may land in any layer rather than in its own (which it also does
+        where its own is full).
     """
     kept = np.flatnonzero(mask)
     free = np.flatnonzero(~mask)
@@ -69,12 +70,14 @@ def uniform_crossover(a: Mask, b: Mask, *, spec: MaskSpec, rng: np.random.Genera
 def layer_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
     """Return a uniformly random mask with the same number of kept weights in each layer.
 
-    The control of Frankle et al. 2021 and Su et al. 2020: what it keeps of a mask is its layer densities.
+    The control of Frankle et al. 2021 and Su et al. 2020: what it keeps of a mask is its layer densities,
+    exactly, so a layer that is empty stays empty.
     """
     child = np.zeros(spec.size, dtype=np.bool_)
     for layer, count in zip(spec.layers, layer_counts(mask, spec), strict=True):
-        child[layer.offset + rng.choice(layer.size, int(count), replace=False)] = True
-    return _finished(child, spec, rng)
+        child[layer.offset + rng.choice(layer.size, int(count), replace=False, shuffle=False)] = True
+    child.flags.writeable = False
+    return child
 
 
 def _finished(child: NDArray[np.bool_], spec: MaskSpec, rng: np.random.Generator) -> Mask:

@@ -30,6 +30,7 @@ from ticketsearch.masks import (
     live_units,
     permute,
 )
+from ticketsearch.operators import layer_shuffle
 
 __all__ = [
     "Chance",
@@ -40,12 +41,11 @@ __all__ = [
     "align_order",
     "chance_iou",
     "containment",
+    "degree_shuffle",
     "iou",
     "overlap_study",
     "pairwise_iou",
     "raw_overlap",
-    "shuffle_degrees",
-    "shuffle_layers",
 ]
 
 Floats = NDArray[np.float64]
@@ -402,15 +402,7 @@ def _aligned_iou(masks: Mask, spec: MaskSpec, restarts: int, rng: np.random.Gene
 # Null models
 
 
-def shuffle_layers(mask: Mask, spec: MaskSpec, *, rng: np.random.Generator) -> Mask:
-    """Return a ``(weights,)`` mask with the same number of weights in each layer, placed uniformly."""
-    shuffled = np.zeros(spec.size, dtype=np.bool_)
-    for layer, count in zip(spec.layers, layer_counts(mask, spec), strict=True):
-        shuffled[layer.offset + rng.choice(layer.size, int(count), replace=False, shuffle=False)] = True
-    return shuffled
-
-
-def shuffle_degrees(mask: Mask, spec: MaskSpec, *, rng: np.random.Generator, sweeps: int = 20) -> Mask:
+def degree_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, sweeps: int = 40) -> Mask:
     """Return a ``(weights,)`` mask in which each unit keeps its numbers of weights in each layer, in and out.
 
     Pairs of weights swap their sources, many pairs at once, so that each weight is chosen about ``sweeps``
@@ -564,7 +556,7 @@ def overlap_study(
     aligned = _aligned_iou(array, spec, restarts, streams[0])
 
     def shuffled(shuffle: Callable[..., Mask], rng: np.random.Generator) -> Mask:
-        return np.stack([shuffle(mask, spec, rng=rng) for mask in array])
+        return np.stack([shuffle(mask, spec=spec, rng=rng) for mask in array])
 
     def realigned(shuffle: Callable[..., Mask], rng: np.random.Generator) -> Callable[[], Floats]:
         return lambda: _aligned_iou(shuffled(shuffle, rng), spec, restarts, rng)
@@ -579,7 +571,7 @@ def overlap_study(
         layers=raw.layers,
         layers_chance=raw.layers_chance,
         identical=sum(a == b for a, b in itertools.combinations(keys, 2)),
-        uniform=_null(raw.whole, lambda: pairwise_iou(shuffled(shuffle_layers, streams[1])), draws),
-        aligned_uniform=_null(aligned, realigned(shuffle_layers, streams[2]), aligned_draws),
-        aligned_degrees=_null(aligned, realigned(shuffle_degrees, streams[3]), aligned_draws),
+        uniform=_null(raw.whole, lambda: pairwise_iou(shuffled(layer_shuffle, streams[1])), draws),
+        aligned_uniform=_null(aligned, realigned(layer_shuffle, streams[2]), aligned_draws),
+        aligned_degrees=_null(aligned, realigned(degree_shuffle, streams[3]), aligned_draws),
     )
