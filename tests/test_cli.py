@@ -4,7 +4,6 @@ import io
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -226,7 +225,8 @@ def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(
         "    y = np.arange(samples) % 3\n"
         "    return from_arrays('mine', rng.normal(size=(samples, 5)) + y[:, None], y)\n"
         "def model(input_shape, classes):\n"
-        "    return torch.nn.Sequential(torch.nn.Linear(5, 9), torch.nn.ReLU(), torch.nn.Linear(9, classes))\n"
+        "    nn = torch.nn\n"
+        "    return nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, classes))\n"
         "def scores(network, mask, batch, *, rng):\n"
         "    assert batch is not None\n"
         "    return {k: torch.rand(p.shape) for k, p in network.parameters().items() if k in mask}\n"
@@ -280,10 +280,3 @@ def test_the_live_table_has_a_row_a_generation():
     shown = console.file.getvalue()
     for word in ("generation", "3/5", "-0.2500", "-0.5000", "0.0500", "0.0400", "16.0", "0:04"):
         assert word in shown
-
-
-def test_help_is_quick_enough_to_be_read(monkeypatch):
-    """No timed claim is made here; a tenfold slip (an eager import of torch) would show all the same."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "ticketsearch", "--help"], capture_output=True, check=True)
-    assert time.perf_counter() - start < 5

@@ -160,7 +160,8 @@ def test_a_second_writer_is_refused_and_readers_are_not(run):
 
 def test_the_lock_goes_with_a_killed_process(run, tmp_path):
     run.close()
-    code = f"from ticketsearch.runs import Run; import os; Run.open({str(run.path)!r}, write=True); os.kill(os.getpid(), 9)"
+    opened = f"Run.open({str(run.path)!r}, write=True)"
+    code = f"from ticketsearch.runs import Run; import os; run = {opened}; os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     Run.open(run.path, write=True).close()
 
