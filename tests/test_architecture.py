@@ -17,7 +17,7 @@ ALLOWED = {
     "datasets": "names",
     "wiring": "masks",
     "models": "names masks wiring datasets",
-    "pruners": "names masks wiring models datasets",
+    "pruners": "names masks wiring models datasets training",
     "tickets": "masks models",
     "operators": "names masks",
     "seeding": "masks models pruners datasets operators tickets canonical",

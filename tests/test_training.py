@@ -304,8 +304,8 @@ def test_a_batch_larger_than_the_training_part_is_refused():
     [
         ({"steps": -1}, "steps must be >= 0, but got -1"),
         ({"batch": 0}, "batch must be >= 1, but got 0"),
-        ({"lr": 0}, "lr must be > 0, but got 0"),
-        ({"lr": float("nan")}, "lr must be > 0, but got nan"),
+        ({"lr": 0}, "lr must be > 0 and finite, but got 0"),
+        ({"lr": float("nan")}, "lr must be > 0 and finite, but got nan"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), but got 1.0"),
         ({"momentum": -0.1}, r"momentum must be in \[0, 1\), but got -0.1"),
         ({"weight_decay": -1e-9}, "weight_decay must be >= 0, but got -1e-09"),

@@ -22,6 +22,7 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
 from ticketsearch.models import Network
 from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.training import one_thread
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
 __all__ = ["magnitude", "random", "synflow"]
@@ -151,22 +152,14 @@ def prune(
         raise BadInput(f"pruning takes at least 1 step, but got steps={steps}")
     rng = np.random.default_rng(seed)
     samples = None if dataset is None else _batch(dataset, batch, rng)
-    kept = np.ones(spec.size, dtype=np.bool_)
-    fractions = _fractions(density, schedule, steps)
-    for step, fraction in enumerate(fractions, start=1):
-        before = kept.copy()
+
+    def score(kept: Mask) -> NDArray[np.float64]:
         # Of a copy: a score function may keep its mask or write to it.
         masked = {key: torch.from_numpy(part) for key, part in spec.split(kept.copy()).items()}
-        flat = _flat_scores(scores(network, masked, samples, rng=rng, **options), spec, name)
-        last = step == len(fractions)
-        for part in _parts(spec, scope):
-            size = part.stop - part.start
-            count = size - math.floor((1.0 - fraction) * size)
-            if last:
-                count = target if scope == "global" else max(1, round(density * size))
-            kept[part] = keep_largest(flat[part], kept[part], count)
-    if scope == "layer":
-        _correct_total(kept, before, flat, spec, target)
+        return _flat_scores(scores(network, masked, samples, rng=rng, **options), spec, name)
+
+    with one_thread():  # the products are small: threads make them slower, many times so where cores are busy
+        kept = _cut(score, spec, _fractions(density, schedule, steps), scope, target)
     empty = [layer.name for layer, n in zip(spec.layers, layer_counts(kept, spec), strict=True) if n == 0]
     if empty:
         warnings.warn(
@@ -175,6 +168,29 @@ def prune(
             stacklevel=2,
         )
     kept.flags.writeable = False
+    return kept
+
+
+def _cut(
+    score: Callable[[Mask], NDArray[np.float64]],
+    spec: MaskSpec,
+    fractions: list[float],
+    scope: Scope,
+    target: int,
+) -> NDArray[np.bool_]:
+    """Score and cut once for each fraction to keep; the last cut leaves exactly ``target`` weights."""
+    kept = np.ones(spec.size, dtype=np.bool_)
+    for step, fraction in enumerate(fractions, start=1):
+        before = kept.copy()
+        scores = score(kept)
+        for part in _parts(spec, scope):
+            size = part.stop - part.start
+            count = size - math.floor((1.0 - fraction) * size)
+            if step == len(fractions):
+                count = target if scope == "global" else max(1, round(fraction * size))
+            kept[part] = keep_largest(scores[part], kept[part], count)
+    if scope == "layer":
+        _correct_total(kept, before, scores, spec, target)
     return kept
 
 
@@ -220,8 +236,8 @@ def _fractions(density: float, schedule: Schedule, steps: int) -> list[float]:
     if schedule == "one_shot":
         return [density]
     if schedule == "linear":
-        return [1.0 - (1.0 - density) * k / steps for k in range(1, steps + 1)]
-    return [density ** (k / steps) for k in range(1, steps + 1)]
+        return [*(1.0 - (1.0 - density) * k / steps for k in range(1, steps)), density]
+    return [*(density ** (k / steps) for k in range(1, steps)), density]
 
 
 def _parts(spec: MaskSpec, scope: Scope) -> list[slice]:

@@ -7,6 +7,7 @@ the gradient is masked too, and pruned weights stay exactly zero under every opt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,17 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask
 from ticketsearch.wiring import Wiring
 
-__all__ = ["OPTIMIZERS", "Cohort", "Evaluation", "Recipe", "data_order", "evaluate", "find_device", "train"]
+__all__ = [
+    "OPTIMIZERS",
+    "Cohort",
+    "Evaluation",
+    "Recipe",
+    "data_order",
+    "evaluate",
+    "find_device",
+    "one_thread",
+    "train",
+]
 
 OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] = {
     "sgd": lambda p, r: torch.optim.SGD(p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay),
@@ -65,7 +76,7 @@ class Recipe:
         rules = (
             ("steps", self.steps, self.steps >= 0, ">= 0"),
             ("batch", self.batch, self.batch >= 1, ">= 1"),
-            ("lr", self.lr, self.lr > 0, "> 0"),
+            ("lr", self.lr, 0 < self.lr < math.inf, "> 0 and finite"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0"),
         )
