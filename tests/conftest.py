@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Fixtures and checks that several test modules share."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,26 @@ import pytest
 import torch
 
 from ticketsearch.datasets import Dataset, load_dataset
+from ticketsearch.errors import BadInput
 
 # Small products on two threads that share a busy core take ten times as long.
 torch.set_num_threads(1)
+
+
+def refusal(call, *arguments, **options):
+    """Return the message of the refusal, which must be one line."""
+    with pytest.raises(BadInput) as caught:
+        call(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def refused(call, *words):
+    """Check that the call is refused in one line, and that each of the words is in it."""
+    message = refusal(call)
+    for word in words:
+        assert word in message, message
 
 
 @pytest.fixture(scope="session")

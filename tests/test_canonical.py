@@ -15,49 +15,18 @@ import pynauty
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import mlp, residual, shuffled
 
-from ticketsearch import canonical
 from ticketsearch.canonical import (
     canonical_form,
     canonical_key,
     canonical_order,
     isomorphic,
+    refinement,
     to_networkx,
 )
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Group, Layer, MaskSpec, Node, digest, edges, live, live_edges, permute
-
-
-def mlp(*sizes, constant=False):
-    kinds = ["input", *["hidden"] * (len(sizes) - 2), "output"]
-    groups = tuple(
-        Group(f"g{i}", size, kind) for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
-    )
-    layers, nodes, offset = [], [Node("input", (), 0)], 0
-    for index, (columns, rows) in enumerate(itertools.pairwise(sizes)):
-        layers.append(Layer(f"fc{index}.weight", (rows, columns), offset))
-        offset += rows * columns
-        nodes.append(Node("linear", (len(nodes) - 1,), index + 1, index, constant))
-        if index < len(sizes) - 2:
-            nodes.append(Node("elementwise", (len(nodes) - 1,), index + 1))
-    return MaskSpec(tuple(layers), groups, tuple(nodes))
-
-
-def residual(inputs, hidden, outputs):
-    """x → h, h + f(h), → y: the middle layer joins the hidden group to itself."""
-    shapes = [(hidden, inputs), (hidden, hidden), (outputs, hidden)]
-    offsets = np.cumsum([0, *(a * b for a, b in shapes)]).tolist()
-    layers = [Layer(f"l{i}", shape, offsets[i]) for i, shape in enumerate(shapes)]
-    groups = (Group("x", inputs, "input"), Group("h", hidden, "hidden"), Group("y", outputs, "output"))
-    nodes = (
-        Node("input", (), 0),
-        Node("linear", (0,), 1, 0),
-        Node("elementwise", (1,), 1),
-        Node("linear", (2,), 1, 1),
-        Node("add", (1, 3), 1),
-        Node("linear", (4,), 2, 2),
-    )
-    return MaskSpec(tuple(layers), groups, nodes)
 
 
 def parallel(inputs, first, second, outputs):
@@ -90,12 +59,6 @@ def around(block, inputs=3, outputs=2):
     spec = mlp(inputs, columns, rows, outputs)
     parts = np.ones((columns, inputs), dtype=bool), block, np.ones((outputs, rows), dtype=bool)
     return spec, np.concatenate([part.ravel() for part in parts])
-
-
-def shuffled(mask, spec, rng):
-    return permute(
-        mask, spec, {spec.groups[g].name: rng.permutation(spec.groups[g].size) for g in spec.hidden}
-    )
 
 
 def renumberings(spec):
@@ -218,7 +181,7 @@ def test_relations_of_a_group_to_itself_have_their_known_number(units, known):
 @pytest.mark.parametrize("name", ["3+3", "constant", "residual", "parallel"])
 @pytest.mark.parametrize("values", [1, 3])
 def test_keys_are_exact_whatever_hashes_collide(name, values, monkeypatch):
-    monkeypatch.setattr(canonical, "_mix", lambda x: (x % np.uint64(values)) << np.uint64(60))
+    monkeypatch.setattr(refinement, "_mix", lambda x: (x % np.uint64(values)) << np.uint64(60))
     spec = TINY[name]
     table = renumberings(spec)
     rng = np.random.default_rng(0)

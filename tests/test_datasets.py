@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import refusal
 
 from ticketsearch import datasets
 from ticketsearch.datasets import Dataset, from_arrays, load_dataset
-from ticketsearch.errors import BadInput
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_mnist = pytest.mark.skipif(not (SHARED / "data/mnist").is_dir(), reason="no MNIST at hand")
@@ -59,22 +59,8 @@ def idx_folder(folder, *, pack=bytes, rename=str):
     return folder
 
 
-def refusal(call, *args, **options):
-    """Return the message of the refusal, which must be one line."""
-    with pytest.raises(BadInput) as caught:
-        call(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
 def shares(labels, classes):
     return torch.bincount(labels, minlength=classes) / len(labels)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_dataset("digits")
 
 
 @pytest.fixture(scope="module")

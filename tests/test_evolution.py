@@ -3,33 +3,17 @@
 import random
 import warnings
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
+from networks import mlp
 
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import evolve
-from ticketsearch.masks import Group, Layer, MaskSpec, Node, digest, layer_counts
+from ticketsearch.masks import digest, layer_counts
 from ticketsearch.tickets import Scores, Ticket, Tickets
 
-
-def make_spec(*widths: int) -> MaskSpec:
-    layers, nodes, offset = [], [Node("input", (), 0)], 0
-    for i, (n_in, n_out) in enumerate(pairwise(widths)):
-        layers.append(Layer(f"{i}.weight", (n_out, n_in), offset))
-        offset += n_in * n_out
-        nodes.append(Node("linear", (len(nodes) - 1,), i + 1, i))
-        if i < len(widths) - 2:
-            nodes.append(Node("elementwise", (len(nodes) - 1,), i + 1))
-    kinds = ["input"] + ["hidden"] * (len(widths) - 2) + ["output"]
-    groups = tuple(
-        Group(kind + str(i), width, kind) for i, (kind, width) in enumerate(zip(kinds, widths, strict=True))
-    )
-    return MaskSpec(tuple(layers), groups, tuple(nodes))
-
-
-SPEC = make_spec(8, 6, 4)
+SPEC = mlp(8, 6, 4)
 TARGET = np.arange(SPEC.size) % 3 == 0
 
 
@@ -140,7 +124,7 @@ def test_a_seen_network_is_refused_and_after_all_attempts_an_immigrant_comes():
 
 
 def test_an_exhausted_space_ends_in_fewer_children_not_in_a_loop():
-    tiny = make_spec(2, 1, 1)
+    tiny = mlp(2, 1, 1)
     masks = np.array([[1, 0, 1], [0, 1, 1]], dtype=bool)
     generations = list(evolve(masks, lambda m: m[:, 0].astype(float), tiny, generations=3, seed=0))
     assert len(generations) == 4

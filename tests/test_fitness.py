@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import refused
 from torch import nn
 
 from ticketsearch import fitness as fitness_module
 from ticketsearch.datasets import from_arrays
-from ticketsearch.errors import BadInput
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.tickets import Scores, Ticket
@@ -32,15 +32,6 @@ def trained_alone(network, mask, dataset, recipe, order, dtype=torch.float32):
     )
     train(cohort, dataset, recipe, [order])
     return evaluate(cohort, dataset.x_validation, dataset.y_validation)
-
-
-def refused(call, *words):
-    with pytest.raises(BadInput) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 def tickets_of(network, masks):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import refusal
 from torch import nn
 
 from ticketsearch import models
-from ticketsearch.errors import BadInput
 from ticketsearch.models import SCHEMES, Initialization, Network, initialize, lenet_300_100, mlp, restore
 
 IMAGES = SimpleNamespace(input_shape=(1, 4, 5), classes=3)
@@ -21,14 +21,6 @@ def tanh_net(input_shape, classes, width=6):
     return nn.Sequential(
         nn.Flatten(), nn.Linear(math.prod(input_shape), width), nn.Tanh(), nn.Linear(width, classes)
     )
-
-
-def refusal(function, *arguments, **options):
-    with pytest.raises(BadInput) as caught:
-        function(*arguments, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def same(a, b):

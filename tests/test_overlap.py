@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import mlp, residual, shuffled
 
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Group, Layer, MaskSpec, Node, layer_counts, live, permute
+from ticketsearch.masks import layer_counts, live, permute
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.overlap import (
     align,
@@ -24,50 +25,11 @@ from ticketsearch.overlap import (
     raw_overlap,
 )
 
-
-def mlp(*sizes):
-    kinds = ["input", *["hidden"] * (len(sizes) - 2), "output"]
-    groups = tuple(
-        Group(f"g{i}", size, kind) for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
-    )
-    layers, nodes, offset = [], [Node("input", (), 0)], 0
-    for index, (columns, rows) in enumerate(itertools.pairwise(sizes)):
-        layers.append(Layer(f"fc{index}.weight", (rows, columns), offset))
-        offset += rows * columns
-        nodes.append(Node("linear", (len(nodes) - 1,), index + 1, index))
-        if index < len(sizes) - 2:
-            nodes.append(Node("elementwise", (len(nodes) - 1,), index + 1))
-    return MaskSpec(tuple(layers), groups, tuple(nodes))
-
-
-def residual(inputs, hidden, outputs):
-    """x → h, h + f(h), → y: the middle layer joins the hidden group to itself."""
-    shapes = [(hidden, inputs), (hidden, hidden), (outputs, hidden)]
-    offsets = np.cumsum([0, *(a * b for a, b in shapes)]).tolist()
-    layers = [Layer(f"l{i}", shape, offsets[i]) for i, shape in enumerate(shapes)]
-    groups = (Group("x", inputs, "input"), Group("h", hidden, "hidden"), Group("y", outputs, "output"))
-    nodes = (
-        Node("input", (), 0),
-        Node("linear", (0,), 1, 0),
-        Node("elementwise", (1,), 1),
-        Node("linear", (2,), 1, 1),
-        Node("add", (1, 3), 1),
-        Node("linear", (4,), 2, 2),
-    )
-    return MaskSpec(tuple(layers), groups, nodes)
-
-
 SPECS = {"mlp": mlp(6, 9, 8, 3), "tied": residual(4, 7, 2), "flat": mlp(4, 3)}
 
 
 def random_mask(spec, density, rng):
     return rng.random(spec.size) < density
-
-
-def shuffled(mask, spec, rng):
-    return permute(
-        mask, spec, {spec.groups[g].name: rng.permutation(spec.groups[g].size) for g in spec.hidden}
-    )
 
 
 def test_overlap_has_its_values_by_hand():

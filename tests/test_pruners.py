@@ -10,13 +10,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from ticketsearch import pruners
 from ticketsearch.datasets import Dataset
-from ticketsearch.errors import BadInput
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.pruners import LayerCollapseWarning, check_density, keep_largest, prune, synflow
@@ -152,15 +152,6 @@ def constant(network, mask, batch, *, rng):
 def unmasked_noise(network, mask, batch, *, rng):
     """Scores that do not know what was pruned before."""
     return {name: torch.from_numpy(rng.random(part.shape)) for name, part in mask.items()}
-
-
-def refused(call, *words):
-    with pytest.raises(BadInput) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 # --- SynFlow against its authors

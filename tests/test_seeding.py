@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from conftest import refused
 
 from ticketsearch.canonical import canonical_key
-from ticketsearch.errors import BadInput
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.pruners import prune
@@ -22,15 +22,6 @@ def network(tiny):
 
 def copies(network, drawn):
     return [network, *(network.reinitialized(*initialization) for initialization in drawn)]
-
-
-def refused(call, *words):
-    with pytest.raises(BadInput) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 def test_first_come_the_pruned_masks_of_the_differently_initialized_copies(network):

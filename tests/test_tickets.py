@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import refused
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ticketsearch.errors import BadInput
 from ticketsearch.masks import density, digest, effective_density
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.tickets import (
@@ -26,15 +26,6 @@ from ticketsearch.tickets import (
 def ticket_of(network, seed=0, **values):
     mask = np.random.default_rng(seed).random(network.spec.size) < 0.3
     return Ticket(mask, network.initialization, network.initialization, "synflow", **values)
-
-
-def refused(call, *words):
-    with pytest.raises(BadInput) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 def own_model(input_shape, classes, *, width=4):

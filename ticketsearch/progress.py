@@ -134,7 +134,7 @@ class LiveTable:
 
     def _draw(self) -> None:
         table = Table(box=None, pad_edge=False)
-        for heading in ("generation", "best", "mean", "density", "effective"):
+        for heading in ("generation", "best fitness", "mean", "density", "effective"):
             table.add_column(heading, justify="right")
         for heading in ("refused", "diverged", "eval/s", "left"):
             table.add_column(heading, justify="right")

@@ -1,0 +1,154 @@
+"""The composition: what settings become, which data meet which use, and when a run may be resumed."""
+
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+
+from ticketsearch import config, search, summary
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import layer_counts
+from ticketsearch.pruners import prune
+from ticketsearch.runs import BEST, DENSE, RANDOM, Run
+from ticketsearch.tickets import load_ticket
+
+SMALL = (
+    *(("model.name", "mlp:12"), ("seeding.density", 0.1), ("seeding.initializations", 3)),
+    *(("evolution.population", 6), ("evolution.generations", 2), ("training.steps", 20)),
+    *(("final.steps", 20), ("final.orders", 2), ("training.device", "cpu")),
+)
+
+
+def searched(root, name, *assignments):
+    prepared = search.Search.prepare(config.load(None, [*SMALL, *assignments]))
+    with search.create_run(prepared, root, name) as run:
+        for _ in prepared.generations(run):
+            pass
+        said = list(prepared.finish(run))
+    return prepared, root / name, said
+
+
+def test_the_networks_initialization_is_the_first_seeds(tmp_path):
+    prepared = search.Search.prepare(config.load(None, SMALL))
+    first = prepared.first_population[0]
+    assert first.initialization == first.pruned_from == prepared.network.initialization
+    assert np.array_equal(first.mask, prune(prepared.network, "synflow", density=0.1))
+
+
+def test_all_tickets_share_one_initialization_and_under_own_keep_their_lineages(tmp_path):
+    prepared, path, _ = searched(tmp_path, "shared")
+    with Run.open(path) as run:
+        assert {t.initialization for t in run.tickets()} == {prepared.network.initialization}
+        assert len({t.pruned_from for t in run.tickets()}) == 3
+    _, path, _ = searched(tmp_path, "own", ("training.initialization", "own"))
+    with Run.open(path) as run:
+        tickets = {t.number: t for t in run.tickets()}
+        assert len({t.initialization for t in tickets.values()}) > 1
+        for ticket in tickets.values():
+            assert ticket.initialization == ticket.pruned_from
+            if ticket.parents:
+                assert ticket.initialization == tickets[ticket.parents[0]].initialization
+    network, mask = load_ticket(path / "tickets" / "best.safetensors")
+    with Run.open(path) as run:
+        winner = summary.winner(run)
+    assert network.initialization == winner.initialization
+    assert np.array_equal(mask, winner.mask)
+
+
+def test_the_contenders_are_what_their_names_say(tmp_path):
+    prepared, path, said = searched(tmp_path, "one")
+    with Run.open(path) as run:
+        winner = summary.winner(run)
+        results = run.results()
+    masks = prepared._contenders(winner)
+    assert (masks[BEST] == winner.mask).all()
+    assert (masks["synflow, same initialization"] == prepared.first_population[0].mask).all()
+    assert masks[DENSE].all()
+    assert len({mask.tobytes() for mask in masks[RANDOM]}) == 2  # a new one for each data order
+    assert (layer_counts(masks[RANDOM], prepared.network.spec) == layer_counts(winner.mask, run.spec)).all()
+    assert {r.contender for r in results if r.part == "test"} == set(masks)
+    assert said[-4:] == list(masks)
+
+
+def test_test_data_touch_nothing_but_the_test_results(tmp_path):
+    """The same search on data whose test part is another gives all the same but the test results."""
+    (tmp_path / "mine.py").write_text(
+        "import dataclasses, torch\n"
+        "from ticketsearch.datasets import load_dataset\n"
+        "def load(*, other=False):\n"
+        "    d = load_dataset('digits')\n"
+        "    return dataclasses.replace(d, x_test=torch.zeros_like(d.x_test)) if other else d\n"
+    )
+    name = ("data.name", f"{tmp_path}/mine.py:load")
+    contents = []
+    for other in (False, True):
+        _, path, _ = searched(tmp_path, f"other-{other}", name, ("data.options", {"other": other}))
+        with Run.open(path) as run:
+            contents.append(
+                [line for line in summary.content(run) if not line.startswith(("run ", "network "))]
+            )
+    same, changed = [], []
+    for a, b in zip(*contents, strict=True):
+        (same if a == b else changed).append(a)
+    assert all(line.startswith("test of") for line in changed)
+    assert len(changed) == 8
+    assert not any(line.startswith("test of") for line in same)
+
+
+def test_other_data_or_another_network_of_the_same_name_are_refused(tmp_path):
+    source = tmp_path / "mine.py"
+    source.write_text(
+        "from ticketsearch.datasets import load_dataset\n"
+        "from ticketsearch.models import mlp\n"
+        "def load():\n    return load_dataset('digits', seed=0)\n"
+        "def model(input_shape, classes):\n    return mlp(input_shape, classes, '12')\n"
+    )
+    names = (("data.name", f"{source}:load"), ("model.name", f"{source}:model"))
+    prepared = search.Search.prepare(config.load(None, [*SMALL, *names]))
+    search.create_run(prepared, tmp_path, "one").close()
+    text = source.read_text()
+    source.write_text(text.replace("seed=0", "seed=1"))
+    with pytest.raises(BadInput, match=r"the data of .* are not those"):
+        search.resume(tmp_path / "one", {})
+    source.write_text(text.replace("'12'", "'13'"))
+    with pytest.raises(BadInput, match="is not the network"):
+        search.resume(tmp_path / "one", {})
+    source.write_text(text)
+    going_on, run = search.resume(tmp_path / "one", {"training.workers": 2})
+    run.close()
+    assert going_on is not None
+
+
+def test_a_finished_run_needs_neither_data_nor_model_to_be_shown_again(tmp_path):
+    data = tmp_path / "mine.py"
+    data.write_text(
+        "from ticketsearch.datasets import load_dataset\ndef load():\n    return load_dataset('digits')\n"
+    )
+    _, path, _ = searched(tmp_path, "one", ("data.name", f"{data}:load"))
+    data.unlink()
+    nothing, run = search.resume(path, {})
+    with run:
+        assert nothing is None
+        assert summary.comparison(run)
+
+
+def test_a_copied_run_folder_is_the_same_run(tmp_path):
+    _, path, _ = searched(tmp_path, "one")
+    shutil.copytree(path, tmp_path / "two")
+    with Run.open(path) as one, Run.open(tmp_path / "two") as two:
+        assert list(summary.content(one))[1:] == list(summary.content(two))[1:]
+
+
+def test_a_pruner_that_collapses_a_layer_warns_and_the_search_goes_on(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def scores(network, mask, batch, *, rng):\n"
+        "    size = {name: part.numel() for name, part in mask.items()}\n"
+        "    return {name: part * float(size[name]) for name, part in mask.items()}\n"
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, path, _ = searched(tmp_path, "one", ("seeding.method", f"{tmp_path}/mine.py:scores"))
+    assert any("layer collapse" in str(warning.message) for warning in caught)
+    with Run.open(path) as run:
+        assert run.finished

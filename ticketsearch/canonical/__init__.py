@@ -1,0 +1,21 @@
+"""Canonical forms: which masks are the same network up to a renumbering of hidden neurons.
+
+The live part of a mask is a directed graph: units are vertices, coloured by their neuron group (inputs and
+outputs each by a colour of their own), kept weights are arcs labelled by their layer. A renumbering of
+hidden neurons is an isomorphism of that graph, so a mask is recognised by a canonical form: the live weights
+with the live hidden units of each group renumbered in an order that depends on the graph alone.
+
+    mask → graph → refinement → ties → remainder → individualisation → forms
+
+The order is found in three steps. Colour refinement (``refinement``) settles nearly all units of nearly all
+masks; units with equal neighbourhoods, twins, are interchangeable (``ties``); what is left is split into
+components (``remainder``) that are canonicalised one by one by individualisation and refinement, pruned by
+traces and automorphisms (``individualisation``). ``forms`` renumbers the mask and makes the key of it.
+Refinement hashes, but no result depends on a hash being free of collisions: a collision makes a cell coarser
+and the search longer.
+"""
+
+from ticketsearch.canonical.forms import canonical_form, canonical_key, canonical_order, isomorphic
+from ticketsearch.canonical.graph import to_networkx
+
+__all__ = ["canonical_form", "canonical_key", "canonical_order", "isomorphic", "to_networkx"]

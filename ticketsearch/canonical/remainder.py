@@ -1,0 +1,113 @@
+"""The remainder: the graph among units that neither colours nor twins settle, and where it falls apart.
+
+Its vertices stand in cells, numbered by ranks ``(vertices,)``: the units that nothing has told apart so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Remainder", "coloured_form", "components", "is_discrete", "target_cell"]
+
+Integers = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Remainder:
+    """A directed graph with labelled arcs from ``tails`` to ``heads``; odd labels are those of loops."""
+
+    size: int
+    tails: Integers
+    heads: Integers
+    labels: Integers
+
+    @cached_property
+    def incidence(self) -> tuple[Integers, Integers, NDArray[np.uint64]]:
+        """For both ends of each arc: the vertex, where its neighbour stands in a table, the table's salts."""
+        salts, row = np.unique(np.concatenate([2 * self.labels, 2 * self.labels + 1]), return_inverse=True)
+        neighbours = np.concatenate([self.tails, self.heads])
+        return (
+            np.concatenate([self.heads, self.tails]),
+            row * self.size + neighbours,
+            salts.astype(np.uint64)[:, None] << np.uint64(32),
+        )
+
+    def arcs(self, chosen: NDArray[np.generic]) -> tuple[Integers, Integers, Integers]:
+        """Return tails, heads and labels of some arcs."""
+        return self.tails[chosen], self.heads[chosen], self.labels[chosen]
+
+
+def is_discrete(ranks: Integers) -> bool:
+    """Return whether each vertex has a cell of its own."""
+    return int(np.bincount(ranks).max(initial=0)) <= 1
+
+
+def target_cell(graph: Remainder, ranks: Integers) -> Integers:
+    """Return the vertices of the open cell that meets most other cells, of those the largest, the first.
+
+    ``graph`` is reduced, so each meeting is neither empty nor complete: such a cell splits most others.
+    """
+    sizes = np.bincount(ranks)
+    code = (graph.labels * len(sizes) + ranks[graph.tails]) * len(sizes) + ranks[graph.heads]
+    tail_cells, head_cells = np.divmod(np.unique(code) % len(sizes) ** 2, len(sizes))
+    meetings = np.bincount(np.concatenate([tail_cells, head_cells]), minlength=len(sizes))
+    merit = np.where(sizes > 1, meetings * (graph.size + 1) + sizes, -1)
+    return np.flatnonzero(ranks == np.argmax(merit))
+
+
+def coloured_form(graph: Remainder, ranks: Integers, order: Integers) -> bytes:
+    """Return cells and arcs under an order of the vertices: equal exactly for equal coloured graphs."""
+    place = np.argsort(order)
+    arcs = (graph.labels * graph.size + place[graph.tails]) * graph.size + place[graph.heads]
+    return ranks[order].tobytes() + np.sort(arcs).tobytes()
+
+
+def components(graph: Remainder, ranks: Integers) -> list[tuple[Integers, Remainder]]:
+    """Return the connected components of the reduced graph: their vertices and the graph on them."""
+    graph = _reduced(graph, ranks)
+    joined: nx.Graph[int] = nx.empty_graph(graph.size)
+    joined.add_edges_from(zip(graph.tails.tolist(), graph.heads.tolist(), strict=True))
+    found = [np.array(sorted(component)) for component in nx.connected_components(joined)]
+    if len(found) == 1:
+        return [(found[0], graph)]
+    owner, place = np.empty(graph.size, dtype=np.intp), np.empty(graph.size, dtype=np.intp)
+    for number, vertices in enumerate(found):
+        owner[vertices], place[vertices] = number, np.arange(len(vertices))
+    order = np.argsort(owner[graph.tails], kind="stable")
+    bounds = np.searchsorted(owner[graph.tails][order], np.arange(1, len(found)))
+    parts = []
+    for vertices, chosen in zip(found, np.split(order, bounds), strict=True):
+        tails, heads, labels = graph.arcs(chosen)
+        parts.append((vertices, Remainder(len(vertices), place[tails], place[heads], labels)))
+    return parts
+
+
+def _reduced(graph: Remainder, ranks: Integers) -> Remainder:
+    """Return the graph without what the cells say already, so that it falls apart where it can.
+
+    Of each pair of cells and each label, the arcs go if they are all there, and are replaced by the missing
+    ones if those are fewer. Counts decide, so this is exact whether or not ``ranks`` are equitable.
+    """
+    sizes = np.bincount(ranks)
+    code = (graph.labels * len(sizes) + ranks[graph.tails]) * len(sizes) + ranks[graph.heads]
+    joins, join, counts = np.unique(code, return_inverse=True, return_counts=True)
+    rest, head_cells = np.divmod(joins, len(sizes))
+    labels, tail_cells = np.divmod(rest, len(sizes))
+    loopless = (tail_cells == head_cells) & (labels % 2 == 0)
+    room = sizes[tail_cells] * sizes[head_cells] - np.where(loopless, sizes[tail_cells], 0)
+    parts = [graph.arcs(2 * counts[join] <= room[join])]
+    for number in np.flatnonzero((2 * counts > room) & (counts < room)):
+        tails, heads, _ = graph.arcs(join == number)
+        missing = np.ones((graph.size, graph.size), dtype=np.bool_)
+        missing[tails, heads] = False
+        if loopless[number]:
+            np.fill_diagonal(missing, False)
+        cells = np.flatnonzero(ranks == tail_cells[number]), np.flatnonzero(ranks == head_cells[number])
+        rows, columns = missing[np.ix_(*cells)].nonzero()
+        parts.append((cells[0][rows], cells[1][columns], np.full(len(rows), labels[number])))
+    return Remainder(graph.size, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

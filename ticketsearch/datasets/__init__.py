@@ -1,0 +1,40 @@
+"""Datasets: whole tensors in three parts; training data trains, validation scores, test is for the report.
+
+A name is a loader in ``__all__``, with what follows a colon as its first argument (``idx:FOLDER``), or
+``file.py:function`` for a loader of one's own that returns a :class:`Dataset`. Inputs are standardised
+with the mean and deviation of the training part alone. Nothing is ever downloaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ticketsearch import names
+from ticketsearch.datasets.arrays import from_arrays as from_arrays
+from ticketsearch.datasets.dataset import PARTS as PARTS
+from ticketsearch.datasets.dataset import Dataset as Dataset
+from ticketsearch.datasets.files import idx, npz
+from ticketsearch.datasets.libraries import digits, mnist1d
+from ticketsearch.errors import BadInput
+
+# The loaders and nothing else: these are the names that users may give.
+__all__ = ["digits", "idx", "mnist1d", "npz"]
+
+
+def load_dataset(name: str, /, **options: Any) -> Dataset:
+    """Return the dataset of a name: a loader of this module, ``idx:FOLDER``, ``file.py:function``.
+
+    ``options`` go to the loader. What a user's own loader raises passes through unchanged.
+
+    Raises :class:`BadInput` for an unknown name or option, unusable data, or a loader that returns
+    something else.
+    """
+    load = names.resolve(name, names.listed(sys.modules[__name__]), "dataset")
+    names.check_options(load, options, "dataset", name)
+    dataset = load(**options)
+    if not isinstance(dataset, Dataset):
+        got = type(dataset).__name__
+        way_out = "ticketsearch.datasets.from_arrays makes one of arrays"
+        raise BadInput(f"dataset {name!r}: a loader must return a Dataset, but got {got}: {way_out}")
+    return dataset

@@ -1,0 +1,162 @@
+"""Datasets of arrays: their missing parts are split off, stratified, and every part is standardised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ticketsearch.datasets.dataset import PARTS, Dataset, check_labels, check_part, check_shape, is_integer
+from ticketsearch.errors import BadInput, unknown
+
+__all__ = ["check_seed", "first_line", "from_arrays", "split_off"]
+
+STANDARDIZATIONS = ("feature", "global", "none")
+
+Values = ArrayLike | torch.Tensor
+Pair = tuple[NDArray[Any], NDArray[Any]]  # samples (samples, *input_shape) and labels (samples,)
+
+
+def from_arrays(
+    name: str,
+    x: Values,
+    y: Values,
+    x_test: Values | None = None,
+    y_test: Values | None = None,
+    *,
+    x_validation: Values | None = None,
+    y_validation: Values | None = None,
+    validation: int | None = None,
+    seed: int = 0,
+    classes: int | None = None,
+    standardize: str = "global",
+) -> Dataset:
+    """Return a dataset of arrays, its missing parts split off ``x`` and ``y``, stratified by label.
+
+    ``x``: (samples, *input_shape) numbers; ``y``: (samples,) integers in [0, classes). Parts that are
+    given are used as they are. Of n samples a missing test part takes n // 5 and a missing validation
+    part ``validation`` samples, by default n // 5 too, or n // 6 where the test part is given.
+    ``seed`` draws the split. ``classes`` is by default one more than the largest label.
+    ``standardize``: ``"global"``, one mean and deviation; ``"feature"``, one for each feature, where a
+    constant feature is only centred; ``"none"``. Both are the training part's, in float64.
+
+    Raises :class:`BadInput` for data that is no dataset, or that cannot be split.
+    """
+    where = f"dataset {name!r}"
+    check_seed(seed)
+    if standardize not in STANDARDIZATIONS:
+        raise unknown("standardization", str(standardize), STANDARDIZATIONS)
+    train = _take(f"{where}, train part", x, y)
+    test, held = None, None
+    if x_test is not None or y_test is not None:
+        test = _take(f"{where}, test part", x_test, y_test)
+    if x_validation is not None or y_validation is not None:
+        held = _take(f"{where}, validation part", x_validation, y_validation)
+        if validation is not None:
+            raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
+    labels = np.concatenate([part[1] for part in (train, held, test) if part])
+    classes = _infer_classes(where, labels) if classes is None else classes
+    check_labels(where, labels, classes)
+    fifth, sixth = len(train[1]) // 5, len(train[1]) // 6
+    if validation is None:
+        validation = sixth if test else fifth
+    if not test:
+        train, test = split_off(where, train, fifth, seed)
+    if not held:
+        train, held = split_off(where, train, validation, seed)
+    pairs = dict(zip(PARTS, (train, held, test), strict=True))
+    for part, pair in pairs.items():  # before broadcasting could hide a wrong shape
+        check_shape(f"{where}, {part} part", pair[0].shape[1:], train[0].shape[1:])
+    samples = _standardized([pair[0] for pair in pairs.values()], standardize)
+    tensors = {f"x_{part}": torch.from_numpy(x) for part, x in zip(PARTS, samples, strict=True)}
+    tensors |= {f"y_{part}": torch.from_numpy(pair[1].astype(np.int64)) for part, pair in pairs.items()}
+    return Dataset(name=name, classes=classes, **tensors)
+
+
+def split_off(where: str, pair: Pair, size: int, seed: int, keep: int | None = None) -> tuple[Pair, Pair]:
+    """Return ``keep`` samples (by default all others) and ``size`` samples, disjoint and stratified."""
+    x, y = pair
+    if not is_integer(size):
+        raise BadInput(f"{where}: validation must be an integer number of samples, but got {size!r}")
+    kept = len(y) - size if keep is None else keep
+    labels, counts = np.unique(y, return_counts=True)
+    if counts.min() < 2:
+        rule = "splitting needs a sample of every class for every part"
+        rare = f"class {labels[counts.argmin()]} has one sample left to split in two"
+        raise BadInput(f"{where}: {rule}, but {rare}: add samples, or give the parts yourself")
+    if min(size, kept) < len(labels):
+        rule = f"every part must have at least as many samples as there are classes ({len(labels)})"
+        raise BadInput(f"{where}: {rule}, but a split is {kept} + {size}: add samples, or give other sizes")
+
+    from sklearn.model_selection import train_test_split
+
+    order = np.arange(len(y))
+    rest, part = train_test_split(order, train_size=kept, test_size=size, stratify=y, random_state=seed)
+    return (x[rest], y[rest]), (x[part], y[part])
+
+
+def check_seed(seed: int) -> None:
+    """Raise :class:`BadInput` unless the seed is one that scikit-learn takes: an integer in [0, 2**32)."""
+    if not is_integer(seed) or not 0 <= seed < 2**32:
+        raise BadInput(f"a dataset's seed must be an integer in [0, 2**32), but got {seed!r}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, to be quoted inside a message."""
+    return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
+
+
+def _take(where: str, x: Values | None, y: Values | None) -> Pair:
+    """Return a part as checked arrays, integers as the narrowest of float32 and float64 that holds them."""
+    if x is None or y is None:
+        raise BadInput(f"{where}: x and y belong together, but {'x' if x is None else 'y'} is missing")
+    samples, labels = _array(f"{where}: x", x), _array(f"{where}: y", y)
+    samples = samples.astype(np.promote_types(samples.dtype, np.float32), copy=False)
+    check_part(where, samples, labels)
+    return samples, labels
+
+
+def _array(what: str, values: Values) -> NDArray[Any]:
+    try:
+        array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{what} must be an array of numbers, but {first_line(error)}") from error
+    if array.dtype.kind not in "biuf":
+        raise BadInput(f"{what} must be an array of real numbers, but got dtype {array.dtype}: convert it")
+    return array
+
+
+def _infer_classes(where: str, labels: NDArray[Any]) -> int:
+    """Return one more than the largest label; gaps are refused: labels that count from 1 are an accident."""
+    known = set(np.unique(labels).tolist())
+    classes = int(max(known)) + 1
+    missing = next((label for label in range(classes) if label not in known), None)
+    if missing is not None and min(known) >= 0:
+        rule = "labels must be 0, 1, 2 and so on without a gap"
+        way_out = f"renumber them, or give classes={classes} if that is meant"
+        raise BadInput(f"{where}: {rule}, but {missing} never occurs and {classes - 1} does: {way_out}")
+    return classes
+
+
+def _standardized(parts: list[NDArray[Any]], how: str) -> list[NDArray[np.float32]]:
+    """Return the parts as float32, less the first one's mean, in units of its standard deviation.
+
+    NumPy reduces in one order whatever the number of threads, so every process gets the same bits.
+    """
+    mean, deviation = np.asarray(0.0), np.asarray(1.0)
+    if how != "none":
+        train, axis = parts[0], 0 if how == "feature" else None
+        low, high = train.min(axis=axis), train.max(axis=axis)
+        # Rounding leaves a constant a deviation just above 0; dividing by that would blow noise up to 1.
+        constant = low == high
+        mean = np.where(constant, low, train.mean(axis=axis, dtype=np.float64))
+        deviation = np.where(constant, 1.0, train.std(axis=axis, dtype=np.float64))
+    scaled = []
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by Dataset
+        for part in parts:
+            centred = np.subtract(part, mean, dtype=np.float64)
+            centred /= deviation
+            scaled.append(centred.astype(np.float32, order="C"))
+    return scaled

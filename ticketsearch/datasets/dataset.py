@@ -1,0 +1,119 @@
+"""What a dataset is: six tensors, and the checks of a part that hold for arrays as well."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ticketsearch.errors import BadInput
+
+__all__ = ["PARTS", "Dataset", "check_labels", "check_part", "check_shape", "is_integer"]
+
+PARTS = ("train", "validation", "test")
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Samples and labels of the three parts, as whole tensors on the CPU.
+
+    Each ``x`` is ``(samples, *input_shape)`` float32 and finite, each ``y`` ``(samples,)`` int64 in
+    [0, classes). :func:`from_arrays` makes one of arrays, splitting and standardising them.
+
+    Raises :class:`BadInput` for anything else, naming the part.
+    """
+
+    name: str
+    x_train: torch.Tensor
+    y_train: torch.Tensor
+    x_validation: torch.Tensor
+    y_validation: torch.Tensor
+    x_test: torch.Tensor
+    y_test: torch.Tensor
+    classes: int
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            where = f"dataset {self.name!r}, {part} part"
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            _check_tensor(f"{where}: x", x, torch.float32)
+            _check_tensor(f"{where}: y", y, torch.int64)
+            check_part(where, x.detach().numpy(), y.numpy())
+            check_shape(where, tuple(x.shape[1:]), self.input_shape)
+            check_labels(where, y.numpy(), self.classes)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size} {part}" for size, part in zip(self.sizes, PARTS, strict=True))
+        return f"Dataset({self.name!r}: {sizes}, input_shape={self.input_shape}, classes={self.classes})"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.x_train.shape[1:])
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Number of training, validation and test samples."""
+        return len(self.y_train), len(self.y_validation), len(self.y_test)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all six tensors: equal exactly for the same data in the same order and split."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in PARTS:
+            for tensor in (getattr(self, f"x_{part}"), getattr(self, f"y_{part}")):
+                digest.update(repr(tuple(tensor.shape)).encode())
+                digest.update(tensor.detach().contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
+    """Raise :class:`BadInput` unless ``x`` and ``y`` are finite samples and their integer labels."""
+    if x.ndim < 2 or 0 in x.shape:
+        raise BadInput(f"{where}: x must be (samples, *input_shape), none of them 0, but got shape {x.shape}")
+    if y.shape != x.shape[:1]:
+        rule = f"y must hold one label a sample, shape ({len(x)},)"
+        raise BadInput(
+            f"{where}: {rule}, but got {y.shape}: give y.argmax(1) if one-hot, y.ravel() if a column"
+        )
+    if y.dtype.kind not in "biu":
+        raise BadInput(f"{where}: labels must be integers, but got dtype {y.dtype}: convert them first")
+    bad = x.size - np.count_nonzero(np.abs(x) <= FLOAT32_MAX)
+    if bad:
+        rule = "x must be finite as float32"
+        values = f"{bad} of {x.size} values are NaN, infinite or too large"
+        raise BadInput(f"{where}: {rule}, but {values}: mend them or leave their samples out")
+
+
+def check_labels(where: str, y: NDArray[Any], classes: int) -> None:
+    """Raise :class:`BadInput` for fewer than 2 classes, or a label that is none of them."""
+    if not is_integer(classes) or classes < 2:
+        raise BadInput(f"{where}: a dataset needs at least 2 classes, but got {classes!r}")
+    wrong = y[(y < 0) | (y >= classes)]
+    if len(wrong):
+        rule = f"labels must be 0 to {classes - 1} for {classes} classes"
+        raise BadInput(f"{where}: {rule}, but got {wrong[0]}: renumber them or change classes")
+
+
+def check_shape(where: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Raise :class:`BadInput` for samples of another shape than the training part's."""
+    if shape != wanted:
+        raise BadInput(f"{where}: samples must have shape {wanted}, as in the train part, but got {shape}")
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy; a truth value is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_tensor(what: str, value: object, dtype: torch.dtype) -> None:
+    if not isinstance(value, torch.Tensor) or value.dtype != dtype or value.device.type != "cpu":
+        got = f"{value.dtype}, {value.device}" if isinstance(value, torch.Tensor) else type(value).__name__
+        way_out = "ticketsearch.datasets.from_arrays converts arrays and tensors"
+        raise BadInput(f"{what} must be a {dtype} tensor on the CPU, but got {got}: {way_out}")

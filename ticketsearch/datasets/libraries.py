@@ -1,0 +1,73 @@
+"""Datasets that come with other libraries: scikit-learn's digits, and the generator of MNIST-1D."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from ticketsearch.datasets.arrays import check_seed, from_arrays, split_off
+from ticketsearch.datasets.dataset import Dataset, is_integer
+from ticketsearch.errors import BadInput
+
+__all__ = ["digits", "mnist1d"]
+
+MNIST1D_CLASSES = 10
+
+
+def digits(*, seed: int = 0, standardize: str = "global") -> Dataset:
+    """Return scikit-learn's 1,797 handwritten digits: samples (1, 8, 8), split 60/20/20 by ``seed``."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return from_arrays("digits", bunch.images[:, None], bunch.target, seed=seed, standardize=standardize)
+
+
+def mnist1d(
+    *, seed: int = 0, train: int = 4000, validation: int = 1000, test: int = 1000, standardize: str = "global"
+) -> Dataset:
+    """Return freshly generated MNIST-1D: samples (40,), 10 classes, exactly as many as asked for.
+
+    ``seed`` draws the samples and the split. The generator normalises with one mean and deviation over
+    all samples, test included; ``"global"`` and ``"feature"`` undo that affine map, ``"none"`` keeps it.
+
+    Greydanus & Kobak 2024, "Scaling down deep learning with MNIST-1D", https://arxiv.org/abs/2011.14439.
+
+    Raises :class:`BadInput` for a part with fewer samples than classes.
+    """
+    sizes = {"train": train, "validation": validation, "test": test}
+    for part, size in sizes.items():
+        if not is_integer(size) or size < MNIST1D_CLASSES:
+            raise BadInput(
+                f"mnist1d: {part} must be an integer of at least {MNIST1D_CLASSES}, but got {size!r}"
+            )
+    check_seed(seed)
+    with _global_randomness_kept():
+        from mnist1d.data import get_dataset_args, make_dataset
+
+        arguments = get_dataset_args()
+        arguments.seed = int(seed)
+        # It makes equally many of each class; the few too many are left out by the first split.
+        arguments.num_samples = math.ceil(sum(sizes.values()) / MNIST1D_CLASSES) * MNIST1D_CLASSES
+        arguments.train_split = 1.0
+        made = make_dataset(arguments)
+    rest, last = split_off("mnist1d", (made["x"], made["y"]), test, seed, keep=train + validation)
+    return from_arrays("mnist1d", *rest, *last, validation=validation, seed=seed, standardize=standardize)
+
+
+@contextmanager
+def _global_randomness_kept() -> Iterator[None]:
+    """Restore the global generators, which the MNIST-1D package seeds, and keep its warnings to itself."""
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state to restore
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)  # noqa: NPY002

@@ -1,0 +1,78 @@
+"""Chance: the overlap that masks of given layer counts are expected to have."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import MaskSpec, check_masks, layer_counts
+
+__all__ = ["Chance", "chance_iou"]
+
+Floats = NDArray[np.float64]
+
+
+class Chance(NamedTuple):
+    """Expected IoU of each pair: ``whole`` (population, population), ``layers`` with (layers, ...) before."""
+
+    whole: Floats
+    layers: Floats
+
+
+def chance_iou(masks: ArrayLike, spec: MaskSpec) -> Chance:
+    """Return the expected IoU of masks with these layer counts, placed at random within each layer.
+
+    ``masks`` is ``(population, weights)`` bool, or its ``(population, layers)`` integer layer counts. The
+    intersection in a layer is hypergeometric, that of whole masks a sum of independent ones; as IoU is not
+    linear in it, the expectation is over its distribution, exact but for tails beyond 10 standard
+    deviations. The diagonal is the chance level of two masks that share the counts.
+    Raises :class:`BadInput` for another shape, or counts that a layer cannot have.
+    """
+    counts = _counts(masks, spec)
+    population = len(counts)
+    whole = np.empty((population, population))
+    layers = np.empty((len(spec.layers), population, population))
+    for i, j in itertools.combinations_with_replacement(range(population), 2):
+        start, odds = 0, np.ones(1)
+        for index, layer in enumerate(spec.layers):
+            a, b = int(counts[i, index]), int(counts[j, index])
+            first, part = _hypergeometric(layer.size, a, b)
+            layers[index, i, j] = layers[index, j, i] = _expected(first, part, a + b)
+            start, odds = start + first, np.convolve(odds, part)
+        whole[i, j] = whole[j, i] = _expected(start, odds, int(counts[i].sum() + counts[j].sum()))
+    return Chance(whole, layers)
+
+
+def _counts(masks: ArrayLike, spec: MaskSpec) -> NDArray[np.int64]:
+    array = np.asarray(masks)
+    if array.dtype == np.bool_ or array.ndim != 2 or array.shape[1] != len(spec.layers):
+        return layer_counts(check_masks(array, spec), spec)
+    sizes = np.array([layer.size for layer in spec.layers])
+    counts = array.astype(np.int64)
+    if (counts < 0).any() or (counts > sizes).any() or (counts != array).any():
+        raise BadInput(
+            f"layer counts lie between 0 and the layers' sizes {sizes.tolist()}, but got {array.tolist()}"
+        )
+    return counts
+
+
+def _hypergeometric(size: int, a: int, b: int) -> tuple[int, Floats]:
+    """Return the least size, and the odds of each, of the intersection of random a and b of ``size``."""
+    mean = a * b / size
+    # The 20 are for layers of few weights, whose tails are longer than a normal distribution's.
+    reach = 10 * np.sqrt(mean * (1 - a / size) * (1 - b / size)) + 20
+    first = max(0, a + b - size, int(mean - reach))
+    k = np.arange(first, min(a, b, int(mean + reach)), dtype=np.float64)
+    steps = np.log((a - k) * (b - k)) - np.log((k + 1) * (size - a - b + k + 1))
+    logs = np.concatenate([[0.0], np.cumsum(steps)])
+    odds = np.exp(logs - logs.max())
+    return first, odds / odds.sum()
+
+
+def _expected(first: int, odds: Floats, total: int) -> float:
+    shared = first + np.arange(len(odds))
+    return float(odds @ (shared / (total - shared))) if total else 1.0

@@ -1,0 +1,121 @@
+"""Raw overlap: masks compared weight by weight, beside what chance gives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, MaskSpec, check_masks
+from ticketsearch.overlap.chance import chance_iou
+
+__all__ = [
+    "RawOverlap",
+    "check_several",
+    "containment",
+    "iou",
+    "jaccard",
+    "pairwise_containment",
+    "pairwise_iou",
+    "raw_overlap",
+]
+
+Floats = NDArray[np.float64]
+
+
+def iou(a: ArrayLike, b: ArrayLike) -> float:
+    """Return |a ∩ b| / |a ∪ b| of two ``(weights,)`` masks; 1 for two empty ones.
+
+    Raises :class:`BadInput` for masks of unequal shapes.
+    """
+    return float(pairwise_iou(_pair(a, b))[0, 1])
+
+
+def containment(a: ArrayLike, b: ArrayLike) -> float:
+    """Return |a ∩ b| / min(|a|, |b|) of two ``(weights,)`` masks; 1 where one is empty.
+
+    Raises :class:`BadInput` for masks of unequal shapes.
+    """
+    return float(pairwise_containment(_pair(a, b))[0, 1])
+
+
+def pairwise_iou(masks: ArrayLike) -> Floats:
+    """Return the IoU of each pair of masks, ``(population, population)``, of ``(population, weights)`` bool.
+
+    Raises :class:`BadInput` for another number of dimensions.
+    """
+    array = np.asarray(masks, dtype=np.bool_)
+    if array.ndim != 2:
+        raise BadInput(
+            f"masks have shape (population, weights), i.e. one row a network, but got {array.shape}"
+        )
+    return jaccard(_shared(array))
+
+
+def pairwise_containment(masks: Mask) -> Floats:
+    """Return the containment of each pair of ``(population, weights)`` masks, a row and a column a mask."""
+    shared = _shared(masks)
+    sizes = np.diagonal(shared)
+    smaller = np.minimum(sizes[:, None], sizes)
+    ratio: Floats = np.divide(shared, smaller, out=np.ones(shared.shape), where=smaller > 0)
+    return ratio
+
+
+def _pair(a: ArrayLike, b: ArrayLike) -> Mask:
+    pair = np.asarray(a, dtype=np.bool_), np.asarray(b, dtype=np.bool_)
+    if pair[0].ndim != 1 or pair[0].shape != pair[1].shape:
+        shapes = f"{pair[0].shape} and {pair[1].shape}"
+        raise BadInput(
+            f"overlap is of two masks of one shape (weights,), but got {shapes}: compare one network"
+        )
+    return np.stack(pair)
+
+
+def _shared(masks: Mask) -> NDArray[np.int64]:
+    """Return the sizes of all intersections ``(population, population)``; the diagonal has the masks' own."""
+    shared = np.zeros((len(masks), len(masks)), dtype=np.int64)
+    block = 1 << 20  # float32 counts exactly up to 2^24
+    for start in range(0, masks.shape[1], block):
+        part = masks[:, start : start + block].astype(np.float32)
+        shared += (part @ part.T).astype(np.int64)
+    return shared
+
+
+def jaccard(shared: NDArray[np.int64]) -> Floats:
+    """Return IoU from the sizes of intersections, of which the diagonal has the masks' own."""
+    sizes = np.diagonal(shared)
+    union = sizes[:, None] + sizes - shared
+    ratio: Floats = np.divide(shared, union, out=np.ones(shared.shape), where=union > 0)
+    return ratio
+
+
+class RawOverlap(NamedTuple):
+    """Raw IoU and its chance level: whole ``(population, population)``, by layer ``(layers, ...)`` before."""
+
+    whole: Floats
+    chance: Floats
+    layers: Floats
+    layers_chance: Floats
+
+
+def raw_overlap(masks: ArrayLike, spec: MaskSpec) -> RawOverlap:
+    """Return the raw overlap of all pairs of ``(population, weights)`` masks beside its chance level.
+
+    Raises :class:`BadInput` for another shape or fewer than two masks.
+    """
+    array = check_several(masks, spec)
+    layers = np.stack([pairwise_iou(array[:, layer.slice]) for layer in spec.layers])
+    chance = chance_iou(array, spec)
+    return RawOverlap(pairwise_iou(array), chance.whole, layers, chance.layers)
+
+
+def check_several(masks: ArrayLike, spec: MaskSpec) -> Mask:
+    """Return ``(population, weights)`` masks as they are, or raise :class:`BadInput`; two are the fewest."""
+    array = check_masks(masks, spec)
+    if len(array) < 2:
+        raise BadInput(
+            f"overlap is of pairs, so it needs at least 2 masks, but got {len(array)}: add another"
+        )
+    return array

@@ -1,0 +1,25 @@
+"""The run folder: one SQLite file, the settings, the environment, and the best tickets.
+
+A generation is one transaction that holds tickets, scores, lineage and the random generator's state: what
+is committed is the checkpoint. ``runs/README.md`` of the repository explains the tables.
+"""
+
+from __future__ import annotations
+
+from ticketsearch.runs.folders import check_free, check_name, counting_name, list_runs
+from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, pruned_name
+from ticketsearch.runs.store import Run
+
+__all__ = [
+    "BEST",
+    "DENSE",
+    "RANDOM",
+    "Result",
+    "Run",
+    "check_free",
+    "check_name",
+    "contenders",
+    "counting_name",
+    "list_runs",
+    "pruned_name",
+]

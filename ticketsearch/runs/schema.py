@@ -1,0 +1,149 @@
+"""The SQLite file of a run: its tables, how it is made, opened and checked, and a ticket as a row."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import MaskSpec, pack, unpack
+from ticketsearch.models import Initialization
+from ticketsearch.tickets import Ticket
+
+__all__ = ["check", "connect", "create", "ticket_of", "ticket_row"]
+
+APPLICATION_ID = 0x7469636B  # "tick"
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE generations (
+    number INTEGER PRIMARY KEY,
+    refused INTEGER NOT NULL,
+    immigrants INTEGER NOT NULL,
+    statistics TEXT NOT NULL,
+    state TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    fitness_seconds REAL NOT NULL,
+    finished REAL NOT NULL
+);
+CREATE TABLE tickets (
+    number INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL REFERENCES generations (number),
+    mask BLOB NOT NULL,
+    digest TEXT NOT NULL,
+    key TEXT NOT NULL UNIQUE,
+    operator TEXT NOT NULL,
+    parents TEXT NOT NULL,
+    scheme TEXT,
+    seed INTEGER,
+    pruned_scheme TEXT,
+    pruned_seed INTEGER,
+    fitness REAL,
+    measures TEXT NOT NULL
+);
+CREATE TABLE members (
+    generation INTEGER NOT NULL REFERENCES generations (number),
+    position INTEGER NOT NULL,
+    ticket INTEGER NOT NULL REFERENCES tickets (number),
+    PRIMARY KEY (generation, position)
+) WITHOUT ROWID;
+CREATE TABLE results (
+    contender TEXT NOT NULL,
+    data_order INTEGER NOT NULL,
+    part TEXT NOT NULL,
+    ticket INTEGER REFERENCES tickets (number),
+    density REAL NOT NULL,
+    effective_density REAL NOT NULL,
+    loss REAL,
+    accuracy REAL NOT NULL,
+    PRIMARY KEY (contender, data_order, part)
+) WITHOUT ROWID;
+"""
+
+
+def create(file: Path, meta: Mapping[str, str]) -> None:
+    """Make the file of a new run, which holds ``meta`` and no generation."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    with contextlib.closing(connection):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("BEGIN")
+        for statement in SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+        connection.execute("COMMIT")
+
+
+def connect(file: Path, write: bool) -> sqlite3.Connection:
+    """Open the file of a run that exists, for reading or for writing."""
+    location = file.resolve().as_uri()
+    if write:
+        connection = sqlite3.connect(f"{location}?mode=rw", uri=True, isolation_level=None)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+    # A reader of a WAL file writes a little beside it; where it may not, nobody else writes either.
+    mode = "mode=ro" if os.access(file.parent, os.W_OK) else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{location}?{mode}", uri=True, isolation_level=None)
+
+
+def check(connection: sqlite3.Connection, file: Path, write: bool) -> None:
+    """Raise :class:`BadInput` for the file of another program or version; look for damage before writing.
+
+    Raises :class:`sqlite3.DatabaseError` for a damaged file.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise BadInput(f"{str(file)!r} is no ticketsearch run: it belongs to another program")
+    if version != SCHEMA_VERSION:
+        raise BadInput(
+            f"{str(file)!r} has schema {version}, but this version of ticketsearch reads "
+            f"{SCHEMA_VERSION}; use the version that wrote it"
+        )
+    if write:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+
+
+def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
+    """Return a ticket as a row of the table ``tickets``; a diverged one has no fitness there."""
+    trained, pruned = ticket.initialization, ticket.pruned_from
+    return (
+        ticket.number,
+        ticket.generation,
+        pack(ticket.mask),
+        ticket.digest,
+        ticket.key,
+        ticket.operator,
+        json.dumps(ticket.parents),
+        *(trained or (None, None)),
+        *(pruned or (None, None)),
+        None if ticket.diverged else ticket.score,
+        json.dumps(ticket.measures),
+    )
+
+
+def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
+    """Return the ticket in a row of the table ``tickets``."""
+    number, generation, mask, _, key, operator, parents, scheme, seed, pruned_scheme, pruned_seed = row[:11]
+    ticket = Ticket(
+        unpack(mask, spec),
+        None if scheme is None else Initialization(scheme, seed),
+        None if pruned_scheme is None else Initialization(pruned_scheme, pruned_seed),
+        operator,
+        generation,
+        tuple(json.loads(parents)),
+        number,
+        key,
+        measures=json.loads(row[12]),
+    )
+    ticket.fitness.values = (float("-inf") if row[11] is None else row[11],)
+    return ticket

@@ -1,0 +1,248 @@
+"""The store of one run: create, append, resume, read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ticketsearch import config
+from ticketsearch.config import Settings
+from ticketsearch.errors import BadInput
+from ticketsearch.evolution import Generation
+from ticketsearch.masks import MaskSpec
+from ticketsearch.runs import schema
+from ticketsearch.runs.folders import check_free, lock_folder, write_atomically
+from ticketsearch.runs.results import Result
+from ticketsearch.tickets import Tickets
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A run on disk, open for reading, or by one process for writing.
+
+    Make one with :meth:`create` or :meth:`open`; use it as a context manager or :meth:`close` it.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Any = None) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = lock
+        meta = dict(self._rows("SELECT key, value FROM meta"))
+        self.settings = config.load(None, config.leaves(json.loads(meta["settings"])))
+        self.spec = MaskSpec.from_json(json.loads(meta["spec"]))
+        self.data_fingerprint = meta["data_fingerprint"]
+        self.environment: dict[str, str] = json.loads(meta["environment"])
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        name: str,
+        settings: Settings,
+        spec: MaskSpec,
+        data_fingerprint: str,
+        environment: Mapping[str, str],
+    ) -> Run:
+        """Make a run folder ``root/name`` and open it for writing.
+
+        The folder is filled under a hidden name and renamed at the end: from the moment it exists it can be
+        resumed. Raises :class:`BadInput` if the name is taken or would leave ``root``.
+        """
+        check_free(root, name)
+        root.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
+        try:
+            hidden.chmod(0o755)
+            (hidden / "tickets").mkdir()
+            (hidden / "settings.toml").write_text(config.to_toml(settings), encoding="utf-8")
+            (hidden / "environment.json").write_text(json.dumps(dict(environment), indent=2) + "\n")
+            schema.create(
+                hidden / "run.sqlite",
+                {
+                    "settings": json.dumps(settings.model_dump()),
+                    "spec": json.dumps(spec.to_json()),
+                    "data_fingerprint": data_fingerprint,
+                    "environment": json.dumps(dict(environment)),
+                },
+            )
+            try:
+                os.rename(hidden, root / name)  # noqa: PTH104 - Path.rename says no more
+            except OSError as error:
+                raise BadInput(
+                    f"run {name!r} was made by another process just now; choose another --name"
+                ) from error
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        return cls.open(root / name, write=True)
+
+    @classmethod
+    def open(cls, path: str | Path, *, write: bool = False) -> Run:
+        """Open the run folder ``path``, e.g. ``"runs/digits-mlp-001"``.
+
+        Raises :class:`BadInput` if it is no run, its file is damaged or foreign, or another process writes.
+        """
+        path = Path(path)
+        file = path / "run.sqlite"
+        if not file.is_file():
+            raise BadInput(
+                f"no run in {str(path)!r}: it holds no run.sqlite; `ticketsearch list` shows the runs"
+            )
+        lock = lock_folder(path) if write else None
+        try:
+            connection = schema.connect(file, write)
+            try:
+                schema.check(connection, file, write)
+                return cls(path, connection, lock)
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.DatabaseError, KeyError, json.JSONDecodeError) as error:
+            if lock is not None:
+                lock.close()
+            raise BadInput(
+                f"{str(file)!r} cannot be read ({error}): it is damaged or not a run; "
+                "start again with the settings.toml beside it"
+            ) from error
+        except BadInput:
+            if lock is not None:
+                lock.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file and let others write."""
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, generation: Generation) -> None:
+        """Commit a generation: one transaction, all of it or nothing."""
+        with self._transaction() as execute:
+            execute(
+                "INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    generation.number,
+                    generation.refused,
+                    generation.immigrants,
+                    json.dumps(generation.statistics),
+                    json.dumps(generation.state),
+                    generation.seconds,
+                    generation.fitness_seconds,
+                    time.time(),
+                ),
+            )
+            for ticket in generation.offspring:
+                row = schema.ticket_row(ticket)
+                execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            for position, ticket in enumerate(generation.population):
+                execute("INSERT INTO members VALUES (?, ?, ?)", (generation.number, position, ticket.number))
+
+    def extend(self, generations: int) -> None:
+        """Set a larger number of generations; the final results no longer hold and are dropped."""
+        settings = config.apply(self.settings, [("evolution.generations", generations)])
+        with self._transaction() as execute:
+            execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(settings.model_dump()),))
+            execute("DELETE FROM results")
+        write_atomically(self.path / "settings.toml", config.to_toml(settings))
+        self.settings = settings
+
+    def save_results(self, results: Sequence[Result]) -> None:
+        """Commit the final comparison, in place of an earlier one."""
+        with self._transaction() as execute:
+            execute("DELETE FROM results")
+            for result in results:
+                execute("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(result))
+
+    def results(self) -> list[Result]:
+        """Return the final comparison; empty until the run is finished."""
+        rows = self._rows("SELECT * FROM results ORDER BY contender, part, data_order")
+        results = [Result._make(row) for row in rows]
+        return [r._replace(loss=float("inf")) if r.loss is None else r for r in results]
+
+    def tickets(self, generation: int | None = None) -> Tickets:
+        """Return all tickets by number, or the members of a generation in their places."""
+        if generation is None:
+            rows = self._rows("SELECT * FROM tickets ORDER BY number")
+        else:
+            rows = self._rows(
+                "SELECT tickets.* FROM members JOIN tickets ON tickets.number = members.ticket "
+                "WHERE members.generation = ? ORDER BY members.position",
+                (generation,),
+            )
+        return Tickets(schema.ticket_of(row, self.spec) for row in rows)
+
+    def keys(self) -> list[str]:
+        """Return the duplicate keys of all tickets of the run."""
+        return [key for (key,) in self._rows("SELECT key FROM tickets ORDER BY number")]
+
+    def generations(self) -> Iterator[Generation]:
+        """Yield the generations in order, each with its population and offspring."""
+        everyone = {ticket.number: ticket for ticket in self.tickets()}
+        rows = self._rows("SELECT * FROM generations ORDER BY number")
+        for number, refused, immigrants, statistics, state, seconds, fitness_seconds, _ in rows:
+            members = self._rows(
+                "SELECT ticket FROM members WHERE generation = ? ORDER BY position", (number,)
+            )
+            yield Generation(
+                number,
+                Tickets(everyone[ticket] for (ticket,) in members),
+                Tickets(ticket for ticket in everyone.values() if ticket.generation == number),
+                refused,
+                immigrants,
+                json.loads(statistics),
+                json.loads(state),
+                seconds,
+                fitness_seconds,
+            )
+
+    def last(self) -> Generation | None:
+        """Return the last committed generation, or None before the first."""
+        found = None
+        for found in self.generations():  # noqa: B007 - the last one is meant
+            pass
+        return found
+
+    @property
+    def finished(self) -> bool:
+        """Whether all generations and the final comparison are there."""
+        return self.progress() == self.settings.evolution.generations and bool(self.results())
+
+    def progress(self) -> int:
+        """Return the number of the last committed generation, −1 before the first."""
+        ((number,),) = self._rows("SELECT coalesce(max(number), -1) FROM generations")
+        return int(number)
+
+    def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection.execute
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # The error that brought us here is the one to report, also where SQLite rolled back by itself.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
