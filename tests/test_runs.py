@@ -5,12 +5,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from test_evolution import SPEC, first_masks, likeness
 
-from ticketsearch import config
+from ticketsearch import config, search
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import evolve
 from ticketsearch.models import Initialization
@@ -94,7 +95,7 @@ def test_generations_come_back_exactly(run, diverging):
         assert all(same(a, b) for a, b in zip(written, opened.generations(), strict=True))
         assert same(opened.last(), written[-1])
         assert opened.keys() == [t.key for g in written for t in g.offspring]
-        assert [t.number for t in opened.tickets(2)] == [t.number for t in written[2].population]
+        assert [t.number for t in opened.population(2)] == [t.number for t in written[2].population]
         assert opened.progress() == 4
         assert sum(t.diverged for t in opened.tickets()) == sum(g.diverged for g in written)
 
@@ -221,6 +222,25 @@ def test_runs_are_named_by_counting(tmp_path):
     assert counting_name(tmp_path, settings) == "mnist1d-mlp-008"
     odd = config.load(None, [("data.name", "some/where/my data.py:load"), ("model.name", "lenet_300_100")])
     check_name(counting_name(tmp_path, odd))
+
+
+def test_searches_that_begin_at_the_same_moment_count_on(run, tmp_path, monkeypatch):
+    names = iter(["one", "one", "two"])
+    monkeypatch.setattr(search, "counting_name", lambda *_: next(names))
+    prepared = SimpleNamespace(
+        settings=run.settings,
+        network=SimpleNamespace(spec=SPEC),
+        dataset=SimpleNamespace(fingerprint=""),
+    )
+    with search.create_run(prepared, tmp_path) as second:
+        assert second.name == "two"
+
+
+def test_a_ticket_is_found_by_its_number_or_refused(run):
+    run.append(some_generations(0)[0])
+    assert run.ticket(3).digest == run.tickets()[3].digest
+    with pytest.raises(BadInput, match="has no ticket 99"):
+        run.ticket(99)
 
 
 def test_only_runs_are_listed(run, tmp_path):

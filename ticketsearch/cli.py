@@ -219,7 +219,7 @@ def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -
     """Make the run, or open the one to go on with; without a search where that one is finished."""
     from ticketsearch import search as searching
     from ticketsearch.config import load
-    from ticketsearch.runs import check_free, counting_name
+    from ticketsearch.runs import check_free
 
     if resume is not None:
         return searching.resume(_path(resume), assignments)
@@ -230,7 +230,7 @@ def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -
     copies, method = settings.seeding.initializations, settings.seeding.method
     print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)
     _ = search.first_population  # what is wrong with it shows before there is a run
-    return search, searching.create_run(search, RUNS, name or counting_name(RUNS, settings))
+    return search, searching.create_run(search, RUNS, name)
 
 
 def _evolve(search: Search, run: Run) -> None:

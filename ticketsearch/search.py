@@ -6,6 +6,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -28,7 +29,7 @@ from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import LayerCollapseWarning, check_density, prune
-from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, pruned_name
+from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, counting_name, pruned_name
 from ticketsearch.seeding import initializations, seed_population
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
 from ticketsearch.training import Recipe, data_order, find_device
@@ -234,10 +235,11 @@ class Search:
         }
 
 
-def create_run(search: Search, root: Path, name: str) -> Run:
-    """Make the run folder ``root/name`` of a search.
+def create_run(search: Search, root: Path, name: str | None = None) -> Run:
+    """Make the run folder ``root/name`` of a search; without a name it gets the next counting one.
 
     Do so when the search is prepared and its first population is made: no bad setting leaves a folder.
+    Raises :class:`BadInput` for a name that is taken or would leave ``root``.
     """
     settings = search.settings
     environment = {package: version(package) for package in PACKAGES}
@@ -245,7 +247,11 @@ def create_run(search: Search, root: Path, name: str) -> Run:
     environment["system"] = f"{platform.system()} {platform.machine()}"
     environment["device"] = _device_name(settings.training.device)
     environment["command"] = " ".join(["ticketsearch", *sys.argv[1:]])
-    return Run.create(root, name, settings, search.network.spec, search.dataset.fingerprint, environment)
+    content = (settings, search.network.spec, search.dataset.fingerprint, environment)
+    while name is None:
+        with suppress(NameTaken):  # by a search that began at the same moment
+            return Run.create(root, counting_name(root, settings), *content)
+    return Run.create(root, name, *content)
 
 
 def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, Run]:

@@ -52,14 +52,14 @@ def comparison(run: Run) -> list[Comparison]:
 
 def winner(run: Run) -> Ticket | None:
     """Return the ticket that validation chose, or None until the run is finished."""
-    numbers = {r.ticket for r in run.results() if r.part == "test" and r.ticket is not None}
-    return next((ticket for ticket in run.tickets() if ticket.number in numbers), None)
+    numbers = [r.ticket for r in run.results() if r.part == "test" and r.ticket is not None]
+    return run.ticket(numbers[0]) if numbers else None
 
 
 def seeds(run: Run) -> Tickets:
     """Return the pruner's own masks, one an initialization (a network that came twice is there once)."""
     pruner = run.settings.seeding.method.rpartition(":")[2]
-    return Tickets(t for t in run.tickets() if t.generation == 0 and t.operator == pruner)
+    return Tickets(ticket for ticket in run.offspring(0) if ticket.operator == pruner)
 
 
 def seed_overlap(run: Run) -> RawOverlap | None:

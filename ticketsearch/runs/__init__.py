@@ -6,7 +6,7 @@ is committed is the checkpoint. ``runs/README.md`` of the repository explains th
 
 from __future__ import annotations
 
-from ticketsearch.runs.folders import check_free, check_name, counting_name, list_runs
+from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
 from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, pruned_name
 from ticketsearch.runs.store import Run
 
@@ -14,6 +14,7 @@ __all__ = [
     "BEST",
     "DENSE",
     "RANDOM",
+    "NameTaken",
     "Result",
     "Run",
     "check_free",

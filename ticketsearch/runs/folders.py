@@ -9,7 +9,19 @@ from typing import Any
 from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
 
-__all__ = ["check_free", "check_name", "counting_name", "list_runs", "lock_folder", "write_atomically"]
+__all__ = [
+    "NameTaken",
+    "check_free",
+    "check_name",
+    "counting_name",
+    "list_runs",
+    "lock_folder",
+    "write_atomically",
+]
+
+
+class NameTaken(BadInput):
+    """The name of a new run is that of a run that exists."""
 
 
 def check_name(name: str) -> str:
@@ -26,7 +38,7 @@ def check_free(root: Path, name: str) -> None:
     """Raise :class:`BadInput` for a name that cannot be given to a new run in ``root``."""
     check_name(name)
     if (root / name).exists():
-        raise BadInput(
+        raise NameTaken(
             f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name}, "
             "or choose another --name"
         )

@@ -46,6 +46,7 @@ CREATE TABLE tickets (
     fitness REAL,
     measures TEXT NOT NULL
 );
+CREATE INDEX tickets_of_generation ON tickets (generation);
 CREATE TABLE members (
     generation INTEGER NOT NULL REFERENCES generations (number),
     position INTEGER NOT NULL,
@@ -111,6 +112,14 @@ def check(connection: sqlite3.Connection, file: Path, write: bool) -> None:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+
+
+def unreadable(file: Path, error: Exception) -> BadInput:
+    """Return the one line for a file that SQLite, or what is in it, says is damaged."""
+    return BadInput(
+        f"{str(file)!r} cannot be read ({error}): it is damaged or not a run; "
+        "start again with the settings.toml beside it"
+    )
 
 
 def ticket_row(ticket: Ticket) -> tuple[Any, ...]:

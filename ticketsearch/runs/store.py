@@ -19,9 +19,9 @@ from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation
 from ticketsearch.masks import MaskSpec
 from ticketsearch.runs import schema
-from ticketsearch.runs.folders import check_free, lock_folder, write_atomically
+from ticketsearch.runs.folders import NameTaken, check_free, lock_folder, write_atomically
 from ticketsearch.runs.results import Result
-from ticketsearch.tickets import Tickets
+from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = ["Run"]
 
@@ -82,7 +82,7 @@ class Run:
             try:
                 os.rename(hidden, root / name)  # noqa: PTH104 - Path.rename says no more
             except OSError as error:
-                raise BadInput(
+                raise NameTaken(
                     f"run {name!r} was made by another process just now; choose another --name"
                 ) from error
         except BaseException:
@@ -111,16 +111,11 @@ class Run:
             except BaseException:
                 connection.close()
                 raise
-        except (sqlite3.DatabaseError, KeyError, json.JSONDecodeError) as error:
+        except BaseException as error:
             if lock is not None:
                 lock.close()
-            raise BadInput(
-                f"{str(file)!r} cannot be read ({error}): it is damaged or not a run; "
-                "start again with the settings.toml beside it"
-            ) from error
-        except BadInput:
-            if lock is not None:
-                lock.close()
+            if isinstance(error, sqlite3.DatabaseError | KeyError | json.JSONDecodeError):
+                raise schema.unreadable(file, error) from error
             raise
 
     def close(self) -> None:
@@ -179,48 +174,41 @@ class Run:
         results = [Result._make(row) for row in rows]
         return [r._replace(loss=float("inf")) if r.loss is None else r for r in results]
 
-    def tickets(self, generation: int | None = None) -> Tickets:
-        """Return all tickets by number, or the members of a generation in their places."""
-        if generation is None:
-            rows = self._rows("SELECT * FROM tickets ORDER BY number")
-        else:
-            rows = self._rows(
-                "SELECT tickets.* FROM members JOIN tickets ON tickets.number = members.ticket "
-                "WHERE members.generation = ? ORDER BY members.position",
-                (generation,),
-            )
-        return Tickets(schema.ticket_of(row, self.spec) for row in rows)
+    def tickets(self) -> Tickets:
+        """Return all tickets of the run by number."""
+        return self._tickets("SELECT * FROM tickets ORDER BY number")
+
+    def ticket(self, number: int) -> Ticket:
+        """Return one ticket. Raises :class:`BadInput` for a number that is not there."""
+        found = self._tickets("SELECT * FROM tickets WHERE number = ?", (number,))
+        if not found:
+            raise BadInput(f"run {self.name!r} has no ticket {number}; `ticketsearch show` lists them")
+        return found[0]
+
+    def population(self, generation: int) -> Tickets:
+        """Return the members of a generation in their places."""
+        return self._tickets(
+            "SELECT tickets.* FROM members JOIN tickets ON tickets.number = members.ticket "
+            "WHERE members.generation = ? ORDER BY members.position",
+            (generation,),
+        )
+
+    def offspring(self, generation: int) -> Tickets:
+        """Return the tickets that were evaluated in a generation, by number."""
+        return self._tickets("SELECT * FROM tickets WHERE generation = ? ORDER BY number", (generation,))
 
     def keys(self) -> list[str]:
         """Return the duplicate keys of all tickets of the run."""
         return [key for (key,) in self._rows("SELECT key FROM tickets ORDER BY number")]
 
     def generations(self) -> Iterator[Generation]:
-        """Yield the generations in order, each with its population and offspring."""
-        everyone = {ticket.number: ticket for ticket in self.tickets()}
-        rows = self._rows("SELECT * FROM generations ORDER BY number")
-        for number, refused, immigrants, statistics, state, seconds, fitness_seconds, _ in rows:
-            members = self._rows(
-                "SELECT ticket FROM members WHERE generation = ? ORDER BY position", (number,)
-            )
-            yield Generation(
-                number,
-                Tickets(everyone[ticket] for (ticket,) in members),
-                Tickets(ticket for ticket in everyone.values() if ticket.generation == number),
-                refused,
-                immigrants,
-                json.loads(statistics),
-                json.loads(state),
-                seconds,
-                fitness_seconds,
-            )
+        """Yield the generations in order, each with its population and offspring, one at a time."""
+        for number in range(self.progress() + 1):
+            yield self._generation(number)
 
     def last(self) -> Generation | None:
         """Return the last committed generation, or None before the first."""
-        found = None
-        for found in self.generations():  # noqa: B007 - the last one is meant
-            pass
-        return found
+        return self._generation(self.progress()) if self.progress() >= 0 else None
 
     @property
     def finished(self) -> bool:
@@ -232,8 +220,30 @@ class Run:
         ((number,),) = self._rows("SELECT coalesce(max(number), -1) FROM generations")
         return int(number)
 
+    def _generation(self, number: int) -> Generation:
+        ((_, refused, immigrants, statistics, state, seconds, fitness_seconds, _),) = self._rows(
+            "SELECT * FROM generations WHERE number = ?", (number,)
+        )
+        return Generation(
+            number,
+            self.population(number),
+            self.offspring(number),
+            refused,
+            immigrants,
+            json.loads(statistics),
+            json.loads(state),
+            seconds,
+            fitness_seconds,
+        )
+
+    def _tickets(self, query: str, parameters: Sequence[Any] = ()) -> Tickets:
+        return Tickets(schema.ticket_of(row, self.spec) for row in self._rows(query, parameters))
+
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise schema.unreadable(self.path / "run.sqlite", error) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:
