@@ -24,9 +24,12 @@ set_up() {
     # Read from standard input, so that the digest does not depend on where the repository lies.
     wanted="$(cat "$root/pyproject.toml" "$root/scripts/constraints.txt" | cksum) $root"
     stamp="$root/.venv/.installed-${extra:-package}"
-    if [ -x "$python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-        return
-    fi
+    # The package alone is there as well where it was installed with an extra.
+    for done in "$root"/.venv/.installed-"${extra:-}"*; do
+        if [ -x "$python" ] && [ -f "$done" ] && [ "$(cat "$done")" = "$wanted" ]; then
+            return
+        fi
+    done
     if [ ! -x "$python" ] || ! "$python" -m pip --version >/dev/null 2>&1; then
         base=$(find_python) || exit 2
         echo "Making $root/.venv" >&2
