@@ -20,13 +20,13 @@ find_python() {
 }
 
 set_up() {
-    local extra=$1 wanted stamp base
-    # Read from standard input, so that the digest does not depend on where the repository lies.
+    local extra=$1 wanted stamp found base
+    # An editable installation points to the folder, so a moved one is made again.
     wanted="$(cat "$root/pyproject.toml" "$root/scripts/constraints.txt" | cksum) $root"
     stamp="$root/.venv/.installed-${extra:-package}"
     # The package alone is there as well where it was installed with an extra.
-    for done in "$root"/.venv/.installed-"${extra:-}"*; do
-        if [ -x "$python" ] && [ -f "$done" ] && [ "$(cat "$done")" = "$wanted" ]; then
+    for found in "$root"/.venv/.installed-"${extra:-}"*; do
+        if [ -x "$python" ] && [ -f "$found" ] && [ "$(cat "$found")" = "$wanted" ]; then
             return
         fi
     done
