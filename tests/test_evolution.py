@@ -264,5 +264,73 @@ def test_masks_of_another_network_are_refused():
 
 
 def test_an_empty_first_population_is_refused():
-    with pytest.raises(BadInput, match="population must be >= 1"):
-        list(evolve([], likeness, SPEC))
+    for population in (None, 5):
+        with pytest.raises(BadInput, match="at least 1 ticket"):
+            evolve([], likeness, SPEC, population=population)
+
+
+def test_the_callers_tickets_may_begin_several_evolutions():
+    first = Tickets(Ticket(mask) for mask in first_masks())
+    one = next(evolve(first, likeness, SPEC))
+    two = next(evolve(first, lambda masks: -likeness(masks), SPEC))
+    assert [t.score for t in one.population] == likeness(first.masks).tolist()
+    assert [t.score for t in two.population] == (-likeness(first.masks)).tolist()
+    assert all(np.isnan(ticket.score) and ticket.number == -1 for ticket in first)
+
+
+@pytest.mark.parametrize("which", ["mutation", "crossover"])
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda mask: np.ones_like(mask), "made 72 of 24"),
+        (lambda mask: np.zeros_like(mask), "made 0 of 24"),
+        (lambda mask: mask[:-1], r"shape \(72,\)"),
+        (lambda mask: mask * 2, "True and False"),
+    ],
+)
+def test_an_operator_that_breaks_its_contract_is_refused(which, made, message):
+    def operator(a, b=None, *, spec, rng, rate=None):
+        return made(a)
+
+    with pytest.raises(BadInput, match=message):
+        list(evolve(first_masks(), likeness, SPEC, **{which: operator}, crossover_rate=which == "crossover"))
+
+
+def test_an_operator_may_return_integers_and_be_any_callable():
+    class Shuffle:
+        def __call__(self, mask, *, spec, rng, rate):
+            return rng.permutation(mask).astype(int)
+
+    generations = list(
+        evolve(first_masks(), likeness, SPEC, generations=1, mutation=Shuffle(), crossover_rate=0)
+    )
+    assert {t.operator for t in generations[1].offspring} == {"Shuffle"}
+    assert generations[1].population.masks.dtype == bool
+
+
+def test_a_subclass_of_a_fitness_and_odd_callables_are_called_as_they_are():
+    class Fitness:
+        scores = ()
+
+        def __call__(self, masks):
+            return likeness(masks) - 100
+
+    assert next(evolve(first_masks(), Fitness(), SPEC)).best.score < -20
+    with pytest.raises(BadInput, match="a fitness is a callable"):
+        evolve(first_masks(), None, SPEC)
+
+
+def test_a_duplicate_key_is_called_with_mask_and_spec():
+    assert (
+        len(next(evolve(first_masks(), likeness, SPEC, duplicate_key=lambda m, s: digest(m))).population)
+        == 12
+    )
+
+
+def test_measures_of_another_shape_are_refused():
+    with pytest.raises(BadInput, match="measures are one float a mask"):
+        next(evolve(first_masks(), lambda m: Scores(likeness(m), {"kept": 3.0}), SPEC))
+
+
+def test_lists_of_masks_begin_an_evolution_too():
+    assert len(next(evolve([list(mask) for mask in first_masks()], likeness, SPEC)).population) == 12

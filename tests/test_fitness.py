@@ -2,19 +2,21 @@
 
 import copy
 import dataclasses
+import threading
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from conftest import refused
+from conftest import refusal, refused
 from torch import nn
 
 from ticketsearch import fitness as fitness_module
 from ticketsearch.datasets import from_arrays
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.models import Initialization, initialize
-from ticketsearch.tickets import Scores, Ticket
+from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.tickets import Scores, Ticket, Tickets
 from ticketsearch.training import Cohort, Recipe, data_order, evaluate, train
 
 
@@ -139,18 +141,18 @@ def test_a_score_is_minus_the_validation_loss_and_accuracy_is_beside_it(tiny, dt
     network = initialize("mlp:9", tiny, seed=3)
     fitness = short(network, tiny, steps=25, batch=20, lr=0.1, seed=5, dtype=dtype)
     masks = masks_for(network, 3)
-    found = fitness.scores(masks, round=2)
+    found = fitness(masks, round=2)
     assert isinstance(found, Scores)
-    assert found.values.dtype == np.float64
+    assert found.dtype == np.float64
     assert set(found.measures) == {"accuracy"}
     recipe = Recipe(steps=25, batch=20, lr=0.1)
-    order = data_order(61, recipe, [5, 2])
+    order = data_order(61, recipe, seed_sequence(5, Stream.ROUND, 2))
     for i, mask in enumerate(masks):
         wanted = trained_alone(network, mask, tiny, recipe, order, getattr(torch, dtype))
-        assert found.values[i] == -wanted.loss[0]
+        assert found[i] == -wanted.loss[0]
         assert found.measures["accuracy"][i] == wanted.accuracy[0]
-    assert (found.values < 0).all()
-    assert np.array_equal(fitness(masks, round=2), found.values)
+    assert (found < 0).all()
+    assert np.array_equal(fitness(masks, round=2), found)
 
 
 def test_integers_and_lists_are_masks_too(tiny):
@@ -162,8 +164,8 @@ def test_integers_and_lists_are_masks_too(tiny):
 
 def test_no_masks_give_no_scores(tiny):
     network = initialize("mlp:5", tiny)
-    found = short(network, tiny).scores(np.empty((0, network.spec.size), dtype=bool))
-    assert found.values.shape == found.measures["accuracy"].shape == (0,)
+    found = short(network, tiny)(np.empty((0, network.spec.size), dtype=bool))
+    assert found.shape == found.measures["accuracy"].shape == (0,)
 
 
 def test_an_empty_mask_is_scored(tiny):
@@ -184,11 +186,32 @@ def test_one_round_gives_one_data_order_and_a_new_round_another(tiny):
     assert (short(network, tiny, seed=2)(masks) != first).all()
 
 
-def test_shared_trains_every_mask_from_the_network_whatever_its_ticket_says(tiny):
+def test_shared_refuses_tickets_that_carry_another_initialization(tiny):
     network = initialize("mlp:9", tiny)
     masks = masks_for(network, 4)
     fitness = short(network, tiny)
-    assert np.array_equal(fitness(masks, tickets=tickets_of(network, masks)), fitness(masks))
+    message = refusal(fitness, masks, tickets=tickets_of(network, masks))
+    assert "give it initialization='own'" in message
+    same = Tickets(Ticket(mask, network.initialization) for mask in masks)
+    assert np.array_equal(fitness(masks, tickets=same), fitness(masks))
+
+
+def test_a_failing_cohort_stops_the_others_and_no_thread_is_left_behind(tiny, monkeypatch):
+    network = initialize("mlp:9", tiny)
+    fitness = short(network, tiny, workers=2, steps=100_000)
+    before = threading.active_count()
+
+    def fail(cohort, *arguments, **options):
+        if fail.first:
+            fail.first = False
+            raise KeyboardInterrupt
+        return train(cohort, *arguments, **options)
+
+    fail.first = True
+    monkeypatch.setattr("ticketsearch.fitness.train", fail)
+    with pytest.raises(KeyboardInterrupt):
+        fitness(masks_for(network, 4))
+    assert threading.active_count() == before
 
 
 def test_own_trains_every_mask_from_its_ticket(tiny):

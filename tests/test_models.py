@@ -81,7 +81,7 @@ def test_one_width_may_be_a_number_as_toml_gives_it():
 @pytest.mark.parametrize("widths", ["", "0", "3,", "3,,4", "-3", "3.5", "x", "3;4", "10,0"])
 def test_widths_that_are_no_positive_integers_are_refused(widths):
     message = refusal(initialize, f"mlp:{widths}", IMAGES)
-    assert message == f"mlp widths are positive integers such as mlp:300,100, but got {widths!r}"
+    assert message == f"mlp widths are integers from 1 to 1000000 such as mlp:300,100, but got {widths!r}"
 
 
 def test_an_unknown_model_activation_or_option_names_the_nearest():

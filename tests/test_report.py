@@ -9,6 +9,7 @@ import pytest
 from ticketsearch import report, summary
 from ticketsearch.evolution import evolve
 from ticketsearch.masks import layer_counts
+from ticketsearch.overlap import chance_iou, pairwise_iou, raw_overlap
 from ticketsearch.runs import Run
 
 
@@ -36,8 +37,20 @@ def test_layer_densities_are_those_of_the_seeds_and_the_winner(run):
     densities = report.layer_densities(run)
     sizes = [layer.size for layer in run.spec.layers]
     assert densities.names == [layer.name for layer in run.spec.layers]
-    assert np.array_equal(densities.seeds, layer_counts(summary.seeds(run).masks, run.spec) / sizes)
+    assert np.array_equal(densities.seeds, layer_counts(run.seeds().masks, run.spec) / sizes)
     assert np.array_equal(densities.winner, layer_counts(summary.winner(run).mask, run.spec) / sizes)
+
+
+def test_the_overlap_figure_is_measured_below_the_diagonal_and_chance_above(run):
+    seeds = run.seeds()
+    raw = raw_overlap(seeds.masks, run.spec)
+    matrix = report.overlap_matrix(raw)
+    below = np.tril_indices(len(seeds), -1)
+    above = np.triu_indices(len(seeds), 1)
+    assert np.array_equal(matrix[below], pairwise_iou(seeds.masks)[below])
+    assert np.array_equal(matrix[above], chance_iou(seeds.masks, run.spec).whole[above])
+    assert not np.array_equal(raw.whole[below], raw.chance[below])
+    assert np.isnan(np.diag(matrix)).all()
 
 
 def test_the_comparison_is_mean_and_sd_over_data_orders(run):
@@ -123,10 +136,13 @@ def test_what_users_name_is_escaped(small_run, tmp_path):
 
 
 def test_an_unfinished_run_has_a_report_too(tmp_path, small_run):
-    with Run.open(small_run) as run, Run.create(tmp_path, "new", run.settings, run.spec, "", {}) as new:
+    with (
+        Run.open(small_run) as run,
+        Run.create(tmp_path, "new", run.settings, run.spec, "", {}, run.seeds()) as new,
+    ):
         page = report.write_report(new).read_text(encoding="utf-8")
         assert "No generation is finished yet" in page
-        assert "<svg" not in page
+        assert re.findall(r'<figure id="(\w+)">', page) == ["overlap"]  # the seeds are there from the start
         first = [t for t in run.tickets() if t.generation == 0]
         generations = evolve(first, lambda masks: -masks[:, :5].sum(axis=1), run.spec, generations=0)
         new.append(next(iter(generations)))

@@ -100,6 +100,18 @@ def test_generations_come_back_exactly(run, diverging):
         assert sum(t.diverged for t in opened.tickets()) == sum(g.diverged for g in written)
 
 
+def test_the_seeds_come_back_in_their_order_equal_ones_too(run, tmp_path):
+    masks = first_masks(3)[[0, 1, 0]]
+    seeds = [
+        Ticket(mask, None, Initialization("orthogonal", i), "synflow", key=f"key {mask[0]}")
+        for i, mask in enumerate(masks)
+    ]
+    with Run.create(tmp_path, "seeded", run.settings, SPEC, "", {}, seeds) as seeded:
+        assert np.array_equal(seeded.seeds().masks, masks)
+        found = [(s.pruned_from, s.operator, s.key) for s in seeded.seeds()]
+        assert found == [(s.pruned_from, s.operator, s.key) for s in seeds]
+
+
 def test_an_evolution_goes_on_from_what_was_read_back(run):
     written = some_generations(6)
     for generation in written[:4]:
@@ -231,6 +243,7 @@ def test_searches_that_begin_at_the_same_moment_count_on(run, tmp_path, monkeypa
         settings=run.settings,
         network=SimpleNamespace(spec=SPEC),
         dataset=SimpleNamespace(fingerprint=""),
+        seeds=[],
     )
     with search.create_run(prepared, tmp_path) as second:
         assert second.name == "two"

@@ -2,16 +2,18 @@
 
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ticketsearch import config, search, summary
 from ticketsearch.errors import BadInput
+from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.runs import BEST, DENSE, RANDOM, Run
-from ticketsearch.tickets import load_ticket
+from ticketsearch.tickets import Ticket, load_ticket
 
 SMALL = (
     *(("model.name", "mlp:12"), ("seeding.density", 0.1), ("seeding.initializations", 3)),
@@ -61,7 +63,7 @@ def test_the_contenders_are_what_their_names_say(tmp_path):
     with Run.open(path) as run:
         winner = summary.winner(run)
         results = run.results()
-    masks = prepared._contenders(winner)
+    masks = prepared._contenders(winner, prepared.seeds)
     assert (masks[BEST] == winner.mask).all()
     assert (masks["synflow, same initialization"] == prepared.first_population[0].mask).all()
     assert masks[DENSE].all()
@@ -69,6 +71,69 @@ def test_the_contenders_are_what_their_names_say(tmp_path):
     assert (layer_counts(masks[RANDOM], prepared.network.spec) == layer_counts(winner.mask, run.spec)).all()
     assert {r.contender for r in results if r.part == "test"} == set(masks)
     assert said[-4:] == list(masks)
+
+
+def test_under_own_the_rivals_share_the_winners_initialization(tmp_path):
+    prepared = search.Search.prepare(config.load(None, [*SMALL, ("training.initialization", "own")]))
+    other = prepared.seeds[1]
+    assert other.initialization == other.pruned_from != prepared.network.initialization
+    masks = prepared._contenders(other, prepared.seeds)
+    copy = prepared.network.reinitialized(*other.initialization)
+    assert (masks["synflow, same initialization"] == prune(copy, "synflow", density=0.1)).all()
+    final = prepared._trained("any", masks[DENSE], other.initialization, search.Stream.REPORTING, None)
+    alone = search.Search.prepare(config.load(None, SMALL))
+    recipe = replace(alone.fitness.recipe, steps=20)
+    shared = ShortTraining(copy, prepared.dataset, device="cpu")
+    orders = [alone._order(recipe, search.Stream.REPORTING, i) for i in range(2)]
+    wanted = shared.trained(masks[DENSE], recipe, orders, part="test")
+    assert [r.loss for r in final] == wanted.loss.tolist()
+
+
+def test_the_random_control_has_the_winners_layer_counts_not_the_pruners(tmp_path):
+    prepared = search.Search.prepare(config.load(None, SMALL))
+    spec = prepared.network.spec
+    mask = prepared.seeds[0].mask.copy()
+    first, second = (layer.slice for layer in spec.layers)
+    mask[np.flatnonzero(mask[first])[0]] = False
+    mask[second.start + np.flatnonzero(~mask[second])[0]] = True
+    winner = Ticket(mask, prepared.network.initialization)
+    masks = prepared._contenders(winner, prepared.seeds)
+    assert (layer_counts(masks[RANDOM], spec) == layer_counts(mask, spec)).all()
+    assert (layer_counts(prepared.seeds[0].mask, spec) != layer_counts(mask, spec)).any()
+
+
+def test_random_seeds_differ_and_equal_seeds_count_in_the_overlap(tmp_path):
+    prepared = search.Search.prepare(config.load(None, [*SMALL, ("seeding.method", "random")]))
+    assert len({seed.digest for seed in prepared.seeds}) == 3
+    (tmp_path / "mine.py").write_text(
+        "def scores(network, mask, batch, *, rng):\n    return {n: m * 1.0 for n, m in mask.items()}\n"
+    )
+    same = ("seeding.method", f"{tmp_path}/mine.py:scores")
+    prepared = search.Search.prepare(config.load(None, [*SMALL, same]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = search.create_run(prepared, tmp_path, "same")
+    with run:
+        assert len(prepared.first_population) == 6
+        assert summary.seed_overlap(run).whole.tolist() == [[1.0] * 3] * 3
+        assert "IoU 1.0000" in summary.overlap_lines(run)[0]
+        assert "they are 1 different networks" in summary.overlap_lines(run)[2]
+
+
+def test_more_initializations_than_places_all_count_in_the_overlap(tmp_path):
+    prepared = search.Search.prepare(config.load(None, [*SMALL, ("evolution.population", 2)]))
+    with search.create_run(prepared, tmp_path, "few") as run:
+        assert len(prepared.first_population) == 2
+        assert len(run.seeds()) == 3
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(tmp_path, monkeypatch):
+    prepared = search.Search.prepare(config.load(None, SMALL))
+    search.create_run(prepared, tmp_path, "one").close()
+    monkeypatch.setattr(search, "_device_name", lambda _: "cuda:7 (another)")
+    with pytest.warns(UserWarning, match="goes on on cuda:7"):
+        _, run = search.resume(tmp_path / "one", {})
+    run.close()
 
 
 def test_test_data_touch_nothing_but_the_test_results(tmp_path):
@@ -86,13 +151,17 @@ def test_test_data_touch_nothing_but_the_test_results(tmp_path):
         _, path, _ = searched(tmp_path, f"other-{other}", name, ("data.options", {"other": other}))
         with Run.open(path) as run:
             contents.append(
-                [line for line in summary.content(run) if not line.startswith(("run ", "network "))]
+                [
+                    line
+                    for line in summary.content(run)
+                    if not line.startswith(("run ", "network ", "seed of"))
+                ]
             )
     same, changed = [], []
     for a, b in zip(*contents, strict=True):
         (same if a == b else changed).append(a)
-    assert all(line.startswith("test of") for line in changed)
-    assert len(changed) == 8
+    assert all(line.startswith(("test of", "settings ")) for line in changed)
+    assert len(changed) == 1 + 8
     assert not any(line.startswith("test of") for line in same)
 
 

@@ -45,19 +45,13 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail(problem.format_message())  # type: ignore[attr-defined]
     except BadInput as problem:
         code = _fail(str(problem))
-    except sqlite3.Error as problem:
-        code = _fail(
-            f"the run's file: {problem}; all committed generations are safe: free disk space, or ask "
-            "for write permission, then --resume the run"
-        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain again
         code = 0
-    except OSError as problem:
-        where = f" {problem.filename!r}" if problem.filename else ""
-        code = _fail(
-            f"{problem.strerror or problem}{where}; make room or give permission, then --resume the run"
-        )
+    except (OSError, sqlite3.Error) as problem:
+        code = _fail(_reason(problem))
+    except MemoryError as problem:
+        code = _fail(f"out of memory {problem}; ask for fewer steps, a smaller population or a smaller model")
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         code = INTERRUPTED
@@ -109,7 +103,10 @@ def evolve(
         str | None,
         typer.Option(metavar="INTEGER", help="Initializations that are pruned for the first population."),
     ] = None,
-    seed: Annotated[str | None, typer.Option(metavar="INTEGER", help="Of everything random.")] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(metavar="INTEGER", help="Of everything random but the data split (data.options.seed)."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder in runs/; counted by default.")] = None,
     resume: Annotated[
@@ -142,21 +139,43 @@ def evolve(
         raise BadInput(
             f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
         )
-    search, run = _opened(assignments, name, resume)
+    try:
+        search, run = _opened(assignments, name, resume)
+    except KeyboardInterrupt:
+        how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
+        raise _interrupted(f"Interrupted; {how}") from None
     with run:
+        again = f"go on with: ticketsearch evolve --resume {_mention(run)}"
         try:
             if search is not None:
                 _evolve(search, run)
             _print_outcome(run)
         except KeyboardInterrupt:
-            # A second Ctrl-C must not cut short what says how to go on.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            print(
-                f"\nInterrupted after generation {run.progress()}; "
-                f"go on with: ticketsearch evolve --resume {_mention(run)}",
-                file=sys.stderr,
-            )
-            raise typer.Exit(INTERRUPTED) from None
+            done = f"after generation {run.progress()}" if run.progress() >= 0 else "in the first generation"
+            raise _interrupted(f"Interrupted {done}; {again}") from None
+        except (OSError, sqlite3.Error) as problem:
+            raise BadInput(
+                f"run {run.name!r} stopped ({_reason(problem)}); all committed generations are safe: "
+                f"mend the cause and {again}"
+            ) from problem
+        except BadInput:
+            raise
+        except Exception:
+            print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
+            raise
+
+
+def _interrupted(message: str) -> typer.Exit:
+    # A second Ctrl-C must not cut short what says how to go on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print(f"\n{message}", file=sys.stderr)
+    return typer.Exit(INTERRUPTED)
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
+    return str(problem)
 
 
 @app.command("list")

@@ -246,7 +246,7 @@ def _absolute(settings: Settings) -> dict[str, Section]:
             continue
         if left.endswith(".py"):
             name = f"{Path(left).resolve()}:{right}"
-        elif "/" in right or (section == "data" and "." not in left and Path(right).exists()):
+        elif section == "data" and "." not in left and ("/" in right or Path(right).exists()):
             first, _, rest = name.partition(":")
             name = f"{first}:{Path(rest).expanduser().resolve()}"
         updates[section] = part.model_copy(update={key: name})

@@ -10,8 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_mask
 from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
-from ticketsearch.tickets import Ticket, Tickets, as_tickets
+from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.tickets import Scores, Ticket, TicketFitness, Tickets, as_tickets
 
 __all__ = ["Generation", "evolve"]
 
@@ -87,6 +87,8 @@ def evolve(
 ) -> Iterator[Generation]:
     """Yield generation 0 (the first population, evaluated) and ``generations`` more.
 
+    Arguments are checked at once; the work is done as the generations are asked for.
+
     Each generation makes as many children as the population holds: two parents by tournament, crossover
     with its rate, else mutation of the first. A child that is a network seen before in this run, by its
     duplicate key, is refused and made again, up to ``attempts`` times; then a random mask with the layer
@@ -114,36 +116,51 @@ def evolve(
     finite for any ticket of the population.
     """
     tickets = as_tickets(first) if after is None else after.population
-    size = len(tickets) if population is None else population
+    if not tickets:
+        raise BadInput("an evolution begins with at least 1 ticket, but the first population is empty")
+    before = len(tickets) if after is None else after.state["population"]
+    size = before if population is None else population
     _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts)
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    if not callable(fitness):
+        raise BadInput(f"a fitness is a callable from masks to scores, but got {type(fitness).__name__}")
+    rng = np.random.default_rng(seed_sequence(seed, Stream.EVOLUTION))
     toolbox = base.Toolbox()
     toolbox.register("mate", crossover, spec=spec, rng=rng)
     toolbox.register("mutate", mutation, spec=spec, rng=rng, rate=mutation_rate)
     toolbox.register("immigrate", layer_shuffle, spec=spec, rng=rng)
     toolbox.register("select", tools.selTournament, tournsize=tournament)
-    toolbox.register("key", duplicate_key, spec=spec)
+    toolbox.register("key", duplicate_key)
     toolbox.register("evaluate", _evaluate, fitness)
     statistics = tools.Statistics(key=lambda ticket: ticket.score)
     statistics.register("best", np.max)
     statistics.register("mean", np.mean)
     statistics.register("worst", np.min)
-    breeding = _Breeding(toolbox, rng, set(seen), crossover_rate, attempts)
+    breeding = _Breeding(toolbox, spec, rng, set(seen), crossover_rate, attempts, size)
+    return _generations(tickets, breeding, statistics, generations, elites, after)
 
+
+def _generations(
+    tickets: Tickets,
+    breeding: _Breeding,
+    statistics: tools.Statistics,
+    generations: int,
+    elites: int,
+    after: Generation | None,
+) -> Iterator[Generation]:
+    toolbox, size = breeding.toolbox, breeding.size
     if after is None:
         start = time.perf_counter()
-        kept, refused = breeding.first(tickets, spec)
-        seconds = toolbox.evaluate(kept, 0)
-        yield _generation(0, kept, kept, refused, 0, statistics, breeding, start, seconds)
-        tickets = kept
+        tickets, refused = breeding.first(tickets)
+        seconds = toolbox.evaluate(tickets, 0)
+        yield _generation(0, tickets, tickets, refused, 0, statistics, breeding, start, seconds)
     else:
         breeding.restore(after.state)
     for number in range(1 if after is None else after.number + 1, generations + 1):
         start = time.perf_counter()
-        with _seeded_random(rng):
-            children, refused, immigrants = breeding.children(tickets, size, number)
+        with _seeded_random(breeding.rng):
+            children, refused, immigrants = breeding.children(tickets, number)
         seconds = toolbox.evaluate(children, number)
-        with _seeded_random(rng):
+        with _seeded_random(breeding.rng):
             tickets = _survivors(Tickets([*tickets, *children]), size, elites, toolbox)
         yield _generation(
             number, tickets, children, refused, immigrants, statistics, breeding, start, seconds
@@ -156,39 +173,46 @@ class _Breeding:
     def __init__(
         self,
         toolbox: base.Toolbox,
+        spec: MaskSpec,
         rng: np.random.Generator,
         seen: set[str],
         crossover_rate: float,
         attempts: int,
+        size: int,
     ) -> None:
         self.toolbox = toolbox
+        self.spec = spec
         self.rng = rng
         self.seen = seen
         self.crossover_rate = crossover_rate
         self.attempts = attempts
+        self.size = size
         self.count = 0
 
-    @cached_property
-    def _names(self) -> tuple[str, str]:
-        return self.toolbox.mate.func.__name__, self.toolbox.mutate.func.__name__
-
-    def first(self, tickets: Sequence[Ticket], spec: MaskSpec) -> tuple[Tickets, int]:
-        """Number the first population, dropping networks that are there twice."""
+    def first(self, tickets: Sequence[Ticket]) -> tuple[Tickets, int]:
+        """Number copies of the first population's tickets, dropping networks that are there twice."""
         kept = Tickets()
-        for ticket in tickets:
-            ticket.mask = check_mask(ticket.mask, spec)
+        for given in tickets:
+            # A copy: the caller's tickets may begin another evolution.
+            ticket = replace(
+                given,
+                mask=check_mask(given.mask, self.spec),
+                fitness=TicketFitness(),
+                measures={},
+                generation=0,
+            )
             if self._admit(ticket):
                 kept.append(ticket)
         return kept, len(tickets) - len(kept)
 
-    def children(self, population: Tickets, size: int, generation: int) -> tuple[Tickets, int, int]:
-        """Return up to ``size`` new tickets, how many were refused, and how many are immigrants.
+    def children(self, population: Tickets, generation: int) -> tuple[Tickets, int, int]:
+        """Return a population of new tickets, how many were refused, and how many are immigrants.
 
         Fewer come back only where even random masks are networks seen before: the space is exhausted.
         """
         children = Tickets()
         refused = immigrants = 0
-        for _ in range(size):
+        for _ in range(self.size):
             for attempt in range(2 * self.attempts + 2):
                 immigrant = attempt > self.attempts
                 child = self._immigrant(population) if immigrant else self._child(population)
@@ -202,7 +226,7 @@ class _Breeding:
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, as plain numbers and text."""
-        return {"rng": self.rng.bit_generator.state, "count": self.count}
+        return {"rng": self.rng.bit_generator.state, "count": self.count, "population": self.size}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
@@ -210,7 +234,7 @@ class _Breeding:
         self.count = state["count"]
 
     def _admit(self, ticket: Ticket) -> bool:
-        ticket.key = self.toolbox.key(ticket.mask)
+        ticket.key = self.toolbox.key(ticket.mask, self.spec)
         if ticket.key in self.seen:
             return False
         self.seen.add(ticket.key)
@@ -220,15 +244,17 @@ class _Breeding:
 
     def _child(self, population: Tickets) -> Ticket:
         a, b = self.toolbox.select(population, 2)
-        mate, mutate = self._names
         crossed = a is not b and self.rng.random() < self.crossover_rate
-        return Ticket(
-            self.toolbox.mate(a.mask, b.mask) if crossed else self.toolbox.mutate(a.mask),
-            a.initialization,
-            a.pruned_from,
-            mate if crossed else mutate,
-            parents=(a.number, b.number) if crossed else (a.number,),
-        )
+        tool = self.toolbox.mate if crossed else self.toolbox.mutate
+        name = getattr(tool.func, "__name__", type(tool.func).__name__)
+        mask = check_mask(tool(a.mask, b.mask) if crossed else tool(a.mask), self.spec)
+        if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(a.mask)):
+            raise BadInput(
+                f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "
+                f"of {wanted}"
+            )
+        parents = (a.number, b.number) if crossed else (a.number,)
+        return Ticket(mask, a.initialization, a.pruned_from, name, parents=parents)
 
     def _immigrant(self, population: Tickets) -> Ticket:
         member = population[self.rng.integers(len(population))]
@@ -241,13 +267,15 @@ def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int) -> flo
     if not tickets:
         return 0.0
     start = time.perf_counter()
-    function = getattr(fitness, "scores", fitness)
+    try:
+        named = set(inspect.signature(fitness).parameters)
+    except ValueError:  # some built-in functions have no signature
+        named = set()
     extra = {"tickets": tickets, "round": number}
-    named = inspect.signature(function).parameters
-    result = function(tickets.masks, **{name: value for name, value in extra.items() if name in named})
+    result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
     seconds = time.perf_counter() - start
     try:
-        values = np.asarray(getattr(result, "values", result), dtype=np.float64)
+        values = np.asarray(result, dtype=np.float64)
     except (TypeError, ValueError):
         values = np.empty(0)
     if values.shape != (len(tickets),):
@@ -263,7 +291,10 @@ def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int) -> flo
             f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
             "lower the learning rate or look into the fitness"
         )
-    measures = getattr(result, "measures", {})
+    measures = result.measures if isinstance(result, Scores) else {}
+    for name, column in measures.items():
+        if column.shape != values.shape:
+            raise BadInput(f"measures are one float a mask, {values.shape}, but {name!r} has {column.shape}")
     for i, ticket in enumerate(tickets):
         ticket.fitness.values = (float(values[i]),)
         ticket.measures = {name: float(column[i]) for name, column in measures.items()}

@@ -9,12 +9,13 @@ measures recorded. What is not finite counts as diverged.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.datasets import Dataset
@@ -22,11 +23,13 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Initialization, Network
 from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.training import (
     Cohort,
     Evaluation,
     Recipe,
+    check_batch,
     data_order,
     evaluate,
     find_device,
@@ -103,18 +106,21 @@ class ShortTraining:
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.initialization = initialization
         self._parameters: dict[Initialization, dict[str, torch.Tensor]] = {}
-        data_order(len(dataset.y_train), self.recipe, [0])  # refuses a batch larger than the training part
+        check_batch(len(dataset.y_train), self.recipe)
+        seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
 
     def __call__(
         self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0
-    ) -> NDArray[np.float64]:
-        """Return scores ``(population,)`` of masks ``(population, weights)``: minus the validation loss."""
-        return self.scores(masks, tickets=tickets, round=round).values
+    ) -> Scores:
+        """Return scores ``(population,)`` of masks ``(population, weights)``: minus the validation loss.
 
-    def scores(self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0) -> Scores:
-        """Return the scores with the validation ``accuracy`` of each mask as a measure."""
+        Their ``measures`` hold the validation ``accuracy`` of each mask, in [0, 1].
+        Raises :class:`BadInput` for masks of another network, or tickets that carry other initializations
+        than this fitness trains from.
+        """
         checked = check_masks(masks, self.network.spec)
-        order = data_order(len(self.dataset.y_train), self.recipe, [self.seed, round])
+        stream = seed_sequence(self.seed, Stream.ROUND, round)
+        order = data_order(len(self.dataset.y_train), self.recipe, stream)
         found = self.trained(checked, self.recipe, [order], tickets=tickets)
         return Scores(-found.loss, {"accuracy": found.accuracy})
 
@@ -137,24 +143,44 @@ class ShortTraining:
             raise BadInput("initialization 'own' needs tickets that carry an initialization")
         if tickets is not None and len(tickets) != len(masks):
             raise BadInput(f"tickets are one a mask ({len(masks)}), but got {len(tickets)}")
+        theirs = {t.initialization for t in tickets or ()} - {None, self.network.initialization}
+        if self.initialization == "shared" and theirs:
+            raise BadInput(
+                f"tickets are to be trained from {theirs.pop()}, but this fitness trains all from "
+                f"{self.network.initialization}; give it initialization='own'"
+            )
         size = self._cohort_size(len(masks))
         cohorts = [slice(start, start + size) for start in range(0, len(masks), size)]
         # Not in the threads: building a network seeds torch's global generator and tracing patches nn.Module.
         initial = [self._initial(None if tickets is None else tickets[cut]) for cut in cohorts]
 
+        stopped = threading.Event()
+
+        def check(_: int) -> None:
+            if stopped.is_set():
+                raise InterruptedError("another cohort failed, or the search was interrupted")
+
         def run(cut: slice, parameters: list[dict[str, torch.Tensor]]) -> Evaluation:
             torch.set_num_threads(1)
             cohort = Cohort(self.network.wiring, masks[cut], parameters, device=self.device, dtype=self.dtype)
-            train(cohort, self.dataset, recipe, orders if len(orders) == 1 else orders[cut])
+            own = orders if len(orders) == 1 else orders[cut]
+            train(cohort, self.dataset, recipe, own, after_step=check)
             x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
             return evaluate(cohort, x, y)
 
         if len(masks) == 0:
             return Evaluation(np.empty(0), np.empty(0))
         with one_thread():
-            found = Parallel(n_jobs=min(self.workers, len(cohorts)), prefer="threads")(
-                delayed(run)(*arguments) for arguments in zip(cohorts, initial, strict=True)
-            )
+            if self.workers == 1 or len(cohorts) == 1:
+                found = [run(*arguments) for arguments in zip(cohorts, initial, strict=True)]
+            else:
+                # Left only when all threads have ended: torch must not be at work while Python exits.
+                with ThreadPoolExecutor(self.workers) as pool:
+                    try:
+                        found = list(pool.map(run, cohorts, initial))
+                    except BaseException:
+                        stopped.set()
+                        raise
         return Evaluation(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
     def _initial(self, tickets: Sequence[Ticket] | None) -> list[dict[str, torch.Tensor]]:

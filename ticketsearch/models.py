@@ -35,6 +35,7 @@ SCHEMES: dict[str, Callable[..., Tensor]] = {
     "orthogonal": lambda w, g: nn.init.orthogonal_(w, generator=g),
 }
 AS_BUILT = "as_built"
+MAX_WIDTH = 1_000_000
 
 
 class Initialization(NamedTuple):
@@ -61,8 +62,10 @@ def mlp(
         widths = [int(width) for width in str(hidden).split(",")]
     except ValueError:
         widths = [0]
-    if min(widths) < 1:
-        raise BadInput(f"mlp widths are positive integers such as mlp:300,100, but got {hidden!r}")
+    if not all(1 <= width <= MAX_WIDTH for width in widths):
+        raise BadInput(
+            f"mlp widths are integers from 1 to {MAX_WIDTH} such as mlp:300,100, but got {hidden!r}"
+        )
     layers: list[nn.Module] = [nn.Flatten()]
     previous = int(torch.Size(input_shape).numel())
     for width in widths:
@@ -161,10 +164,15 @@ def restore(
     factory, name = _factory(model, options)
     module = _make(factory, name, input_shape, classes, options, initialization.seed)
     try:
-        module.load_state_dict(dict(parameters))
+        found = module.load_state_dict(dict(parameters), strict=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"the parameters are not those of model {name!r}: {reason}") from error
+    # Buffers are the factory's own: a ticket holds what is initialized and trained.
+    missing = set(found.missing_keys) - {buffer for buffer, _ in module.named_buffers()}
+    if missing or found.unexpected_keys:
+        wrong = ", ".join(sorted(missing) + found.unexpected_keys)
+        raise BadInput(f"the parameters are not those of model {name!r}: {wrong} missing or unknown")
     wiring = trace(module, input_shape)
     return Network(name, module, initialization, wiring, tuple(input_shape), classes, dict(options), factory)
 

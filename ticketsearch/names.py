@@ -14,7 +14,7 @@ from typing import Any
 
 from ticketsearch.errors import BadInput, nearest, unknown
 
-__all__ = ["check_options", "listed", "resolve"]
+__all__ = ["check_keywords", "check_options", "listed", "resolve"]
 
 
 def listed(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -48,20 +48,47 @@ def resolve(
     raise unknown(kind, name, known, "file.py:function names one of your own")
 
 
-def check_options(function: Callable[..., Any], options: Mapping[str, object], kind: str, name: str) -> None:
-    """Refuse options that the function does not take, before anything is run.
+def check_options(
+    function: Callable[..., Any],
+    options: Mapping[str, object],
+    kind: str,
+    name: str,
+    supplied: tuple[str, ...] = (),
+) -> None:
+    """Refuse options that the function does not take, or lacks, before anything is run.
 
-    Raises :class:`BadInput` naming the first unknown option and the known ones.
+    ``supplied`` names the keywords that its caller gives. Raises :class:`BadInput` naming the first unknown
+    or missing option and the known ones.
     """
     parameters = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
     bound = function.keywords if isinstance(function, partial) else {}
-    known = [p.name for p in parameters if p.default is not p.empty and p.name not in bound]
+    known = {
+        p.name: p.default
+        for p in parameters
+        if p.name not in bound and p.name not in supplied
+        if p.kind is p.KEYWORD_ONLY or p.default is not p.empty
+        if p.kind is not p.VAR_KEYWORD
+    }
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    takes = f"it takes {', '.join(known)}" if known else "it takes none"
     for option in options:
-        if option not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        if option not in known and not anything:
             raise BadInput(f"{kind} {name!r} has no option {option!r}{nearest(option, known)}: {takes}")
+    for option, default in known.items():
+        if default is inspect.Parameter.empty and option not in options:
+            raise BadInput(f"{kind} {name!r} needs the option {option!r}: {takes}")
+
+
+def check_keywords(function: Callable[..., Any], keywords: tuple[str, ...], kind: str, name: str) -> None:
+    """Refuse a function that cannot be given these keywords; raises :class:`BadInput` naming the first."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for keyword in keywords:
+        if keyword not in parameters:
+            raise BadInput(
+                f"a {kind} is called with {', '.join(keywords)}, but {name!r} takes no {keyword!r}"
+            )
 
 
 def _with_argument(

@@ -22,6 +22,7 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
 from ticketsearch.models import Network
 from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.training import one_thread
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
@@ -58,7 +59,8 @@ def synflow(
     all-ones input; a weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) · (flow out of its target).
     Computed in float64 with a power of two carried along each flow; all layers share one scale, so scores
     may be compared between layers. Data are not used. ``biases`` lets |bias| feed the flow, as the
-    authors' code does; that breaks the conservation law and can collapse layers.
+    authors' code does; that breaks the conservation law and can collapse layers. It matters where biases
+    start non-zero, as under ``as_built``; the other schemes put them to zero.
     """
     weights = [_absolute_weight(network, mask, layer.name) for layer in network.spec.layers]
     offsets = [network.wiring.biases[i] if biases else None for i in range(len(weights))]
@@ -143,14 +145,14 @@ def prune(
         scores, name = method, getattr(method, "__name__", "pruner")
     else:
         scores, name = named(method), method
-    check_options(scores, options, "pruner", name)
+    check_options(scores, options, "pruner", name, ("rng",))
     target = check_density(density, spec)
     for word, value, known in (("scope", scope, Scope), ("schedule", schedule, Schedule)):
         if value not in get_args(known):
             raise unknown(word, value, get_args(known))
     if steps < 1:
         raise BadInput(f"pruning takes at least 1 step, but got steps={steps}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_sequence(seed, Stream.PRUNING))
     samples = None if dataset is None else _batch(dataset, batch, rng)
 
     def score(kept: Mask) -> NDArray[np.float64]:

@@ -25,9 +25,16 @@ from ticketsearch import config
 from ticketsearch.masks import layer_counts
 from ticketsearch.overlap import RawOverlap
 from ticketsearch.runs import Run
-from ticketsearch.summary import comparison, overlap_lines, seed_overlap, seeds, winner
+from ticketsearch.summary import comparison, overlap_lines, seed_overlap, winner
 
-__all__ = ["FitnessCurve", "LayerDensities", "fitness_curve", "layer_densities", "write_report"]
+__all__ = [
+    "FitnessCurve",
+    "LayerDensities",
+    "fitness_curve",
+    "layer_densities",
+    "overlap_matrix",
+    "write_report",
+]
 
 STYLE: dict[str, Any] = {
     "font.size": 9.0,
@@ -73,12 +80,19 @@ def fitness_curve(run: Run) -> FitnessCurve:
 def layer_densities(run: Run) -> LayerDensities:
     """Return the layer densities of the seeds and of the winner."""
     sizes = np.array([layer.size for layer in run.spec.layers])
-    found, best = seeds(run), winner(run)
+    found, best = run.seeds(), winner(run)
     return LayerDensities(
         [layer.name for layer in run.spec.layers],
         np.array([layer_counts(t.mask, run.spec) / sizes for t in found]).reshape(len(found), len(sizes)),
         None if best is None else layer_counts(best.mask, run.spec) / sizes,
     )
+
+
+def overlap_matrix(overlap: RawOverlap) -> NDArray[np.float64]:
+    """Return raw IoU below the diagonal and its level of chance above, ``(seeds, seeds)``; NaN on it."""
+    shown = np.where(np.tri(len(overlap.whole), dtype=bool), overlap.whole, overlap.chance)
+    np.fill_diagonal(shown, np.nan)
+    return shown
 
 
 def write_report(run: Run) -> Path:
@@ -119,7 +133,8 @@ def write_report(run: Run) -> Path:
         rows=rows,
         final=run.settings.final,
         figures=figures,
-        overlap_lines=overlap_lines(run) if run.progress() >= 0 else [],
+        overlap_lines=overlap_lines(run),
+        seeds=run.seeds(),
         progress=run.progress(),
         winner=winner(run),
         settings=config.to_toml(run.settings),
@@ -179,10 +194,8 @@ def _draw_layers(axes: Axes, densities: LayerDensities) -> None:
 
 
 def _draw_matrix(axes: Axes, overlap: RawOverlap) -> None:
-    """Raw IoU below the diagonal, the level of chance above it."""
-    count = len(overlap.whole)
-    shown = np.where(np.tri(count, dtype=bool), overlap.whole, overlap.chance)
-    np.fill_diagonal(shown, np.nan)
+    shown = overlap_matrix(overlap)
+    count = len(shown)
     top = max(float(np.nanmax(shown)), 1e-9)
     axes.imshow(shown, cmap="Blues", vmin=0, vmax=top)
     if count <= 12:

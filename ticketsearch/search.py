@@ -26,18 +26,17 @@ from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.masks import Mask, density, effective_density
 from ticketsearch.models import Initialization, Network, initialize
-from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.names import check_keywords, check_options, listed, resolve
 from ticketsearch.operators import layer_shuffle
-from ticketsearch.pruners import LayerCollapseWarning, check_density, prune
+from ticketsearch.pruners import check_density
 from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, counting_name, pruned_name
-from ticketsearch.seeding import initializations, seed_population
+from ticketsearch.seeding import fill_population, initializations, prune_copies
+from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
 from ticketsearch.training import Recipe, data_order, find_device
 
 __all__ = ["Search", "create_run", "resume"]
 
-# Streams of data orders beside those of the evaluation rounds, which have no third number.
-CHOOSING, REPORTING = 1, 2
 PACKAGES = ("ticketsearch", "torch", "numpy", "deap", "networkx", "scipy", "scikit-learn", "joblib")
 
 
@@ -71,28 +70,40 @@ class Search:
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
         check_density(settings.seeding.density, network.spec)
         pruner = settings.seeding.method
-        check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner)
+        check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner, ("rng",))
         fitness = _fitness(settings, network, dataset)
         crossover = _operator(settings.evolution.crossover, "crossover", ("a", "b"))
         mutation = _operator(settings.evolution.mutation, "mutation", ("mask",))
         return cls(settings, dataset, network, fitness, crossover, mutation)
 
     @cached_property
-    def first_population(self) -> Tickets:
-        """The pruned masks of all initializations, and mutants of them."""
+    def seeds(self) -> Tickets:
+        """What the pruner leaves of each initialization, the network's own first; equal masks too."""
         seeding = self.settings.seeding
-        return seed_population(
+        return prune_copies(
             self.network,
             self.dataset,
-            self.settings.evolution.population,
             seeding.density,
             seeding.initializations,
             self.settings.seed,
             method=seeding.method,
             schemes=seeding.schemes,
             own=self.settings.training.initialization == "own",
-            mutation_rate=seeding.mutation_rate,
-            **self._pruning_options,
+            scope=seeding.scope,
+            schedule=seeding.schedule,
+            steps=seeding.steps,
+            **seeding.options,
+        )
+
+    @cached_property
+    def first_population(self) -> Tickets:
+        """The seeds that are different networks, as many as fit, and mutants of them."""
+        return fill_population(
+            self.seeds,
+            self.network.spec,
+            self.settings.evolution.population,
+            self.settings.seed,
+            mutation_rate=self.settings.seeding.mutation_rate,
         )
 
     def generations(self, run: Run) -> Iterator[Generation]:
@@ -136,14 +147,14 @@ class Search:
             name = f"candidate {ticket.number}"
             yield name
             masks = np.stack([ticket.mask] * self.settings.final.orders)
-            chosen += self._trained(name, masks, ticket.initialization, CHOOSING, ticket.number)
+            chosen += self._trained(name, masks, ticket.initialization, Stream.CHOOSING, ticket.number)
         accuracy = {t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in ranked}
         winner = max(ranked, key=lambda ticket: accuracy[ticket.number])
         compared: list[Result] = []
-        for name, masks in self._contenders(winner).items():
+        for name, masks in self._contenders(winner, run.seeds()).items():
             yield name
             number = winner.number if name == BEST else None
-            compared += self._trained(name, masks, winner.initialization, REPORTING, number)
+            compared += self._trained(name, masks, winner.initialization, Stream.REPORTING, number)
         self._save_tickets(run.path / "tickets", ranked, winner)
         run.save_results([*chosen, *compared])
 
@@ -161,27 +172,16 @@ class Search:
         """Return the network with the initialization the ticket is trained from."""
         return self.network.reinitialized(*(ticket.initialization or self.network.initialization))
 
-    def _contenders(self, winner: Ticket) -> dict[str, Mask]:
+    def _contenders(self, winner: Ticket, seeds: Tickets) -> dict[str, Mask]:
         """Return ``{name: (orders, weights) masks}`` of what the winner is compared with."""
         orders = self.settings.final.orders
         spec = self.network.spec
-        network = self._network_of(winner)
-        seeding = self.settings.seeding
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LayerCollapseWarning)  # said once already, by the seeding
-            pruned = prune(
-                network,
-                seeding.method,
-                density=seeding.density,
-                dataset=self.dataset,
-                seed=self.settings.seed,
-                **self._pruning_options,
-            )
-        rng = np.random.default_rng(np.random.SeedSequence([self.settings.seed, REPORTING]))
+        pruned = next(seed for seed in seeds if seed.pruned_from == winner.initialization)
+        rng = np.random.default_rng(seed_sequence(self.settings.seed, Stream.CONTROL))
         shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in range(orders)]
         return {
             BEST: np.stack([winner.mask] * orders),
-            pruned_name(self.settings): np.stack([pruned] * orders),
+            pruned_name(self.settings): np.stack([pruned.mask] * orders),
             RANDOM: np.stack(shuffled),
             DENSE: np.ones((orders, spec.size), dtype=np.bool_),
         }
@@ -191,13 +191,13 @@ class Search:
         name: str,
         masks: Mask,
         initialization: Initialization | None,
-        stream: int,
+        stream: Stream,
         ticket: int | None,
     ) -> list[Result]:
         final = self.settings.final
         recipe = replace(self._trainer.recipe, steps=final.steps)
         orders = [self._order(recipe, stream, i) for i in range(final.orders)]
-        part: Literal["validation", "test"] = "validation" if stream == CHOOSING else "test"
+        part: Literal["validation", "test"] = "validation" if stream == Stream.CHOOSING else "test"
         same = Tickets(Ticket(mask, initialization or self.network.initialization) for mask in masks)
         found = self._trainer.trained(masks, recipe, orders, tickets=same, part=part)
         return [
@@ -214,8 +214,10 @@ class Search:
             for i, mask in enumerate(masks)
         ]
 
-    def _order(self, recipe: Recipe, stream: int, number: int) -> NDArray[np.int64]:
-        return data_order(len(self.dataset.y_train), recipe, [self.settings.seed, stream, number])
+    def _order(self, recipe: Recipe, stream: Stream, number: int) -> NDArray[np.int64]:
+        return data_order(
+            len(self.dataset.y_train), recipe, seed_sequence(self.settings.seed, stream, number)
+        )
 
     @cached_property
     def _trainer(self) -> ShortTraining:
@@ -223,16 +225,6 @@ class Search:
         if isinstance(self.fitness, ShortTraining):
             return self.fitness
         return _short_training(self.settings, self.network, self.dataset)
-
-    @property
-    def _pruning_options(self) -> dict[str, Any]:
-        seeding = self.settings.seeding
-        return {
-            "scope": seeding.scope,
-            "schedule": seeding.schedule,
-            "steps": seeding.steps,
-            **seeding.options,
-        }
 
 
 def create_run(search: Search, root: Path, name: str | None = None) -> Run:
@@ -247,7 +239,7 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     environment["system"] = f"{platform.system()} {platform.machine()}"
     environment["device"] = _device_name(settings.training.device)
     environment["command"] = " ".join(["ticketsearch", *sys.argv[1:]])
-    content = (settings, search.network.spec, search.dataset.fingerprint, environment)
+    content = (settings, search.network.spec, search.dataset.fingerprint, environment, search.seeds)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
             return Run.create(root, counting_name(root, settings), *content)
@@ -279,6 +271,12 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, R
                 f"model {settings.model.name!r} is not the network that run {run.name!r} began with; "
                 "put it back, or start a new run"
             )
+        if run.environment.get("device") != (device := _device_name(settings.training.device)):
+            warnings.warn(
+                f"run {run.name!r} began on {run.environment.get('device')} and goes on on {device}: its "
+                "scores will agree with those of the first device to rounding, not to the bit",
+                stacklevel=2,
+            )
         if wanted > run.settings.evolution.generations:
             run.extend(wanted)
     except BaseException:
@@ -303,7 +301,11 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
 
 def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., Mask]:
     known = {known: f for known, f in listed(operators).items() if known.endswith(f"_{kind}")}
-    return resolve(name, known, kind, supplied)
+    operator = resolve(name, known, kind, supplied)
+    keywords = ("spec", "rng", "rate") if kind == "mutation" else ("spec", "rng")
+    check_keywords(operator, keywords, kind, name)
+    check_options(operator, {}, kind, name, keywords)
+    return operator
 
 
 def _fitness(settings: Settings, network: Network, dataset: Dataset) -> Callable[..., Any]:

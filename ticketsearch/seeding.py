@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from ticketsearch.canonical import canonical_key
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.models import AS_BUILT, Initialization, Network
+from ticketsearch.models import Initialization, Network
 from ticketsearch.operators import swap_mutation
 from ticketsearch.pruners import ScoreFunction, prune
+from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, Tickets
 
-__all__ = ["DEFAULT_SCHEMES", "initializations", "seed_population"]
+__all__ = ["DEFAULT_SCHEMES", "fill_population", "initializations", "prune_copies", "seed_population"]
 
 # A gain a layer changes nothing for SynFlow, so schemes differ by distribution, not by scale.
 DEFAULT_SCHEMES = ("kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal")
@@ -32,8 +34,75 @@ def initializations(
         raise BadInput(f"initializations must be >= 1, but got {count}")
     if not schemes:
         raise BadInput("at least one initialization scheme is needed, but got none")
-    seeds = np.random.SeedSequence(seed).generate_state(count)
+    seeds = seed_sequence(seed, Stream.INITIALIZATIONS).generate_state(count)
     return [Initialization(schemes[i % len(schemes)], int(s)) for i, s in enumerate(seeds)]
+
+
+def prune_copies(
+    network: Network,
+    dataset: Dataset | None = None,
+    density: float = 0.05,
+    initializations: int | Sequence[Initialization] = 8,
+    seed: int = 0,
+    *,
+    method: str | ScoreFunction = "synflow",
+    schemes: Sequence[str] = DEFAULT_SCHEMES,
+    own: bool = False,
+    duplicate_key: Callable[[Mask, MaskSpec], str] = canonical_key,
+    **options: Any,
+) -> Tickets:
+    """Return what the pruner leaves of each copy of the network, one ticket a copy, also where two are equal.
+
+    Parameters are those of :func:`seed_population`.
+    """
+    copies = _copies(network, initializations, schemes, seed)
+    seeds = seed_sequence(seed, Stream.PRUNING).generate_state(len(copies))
+    name = method.rpartition(":")[2] if isinstance(method, str) else getattr(method, "__name__", "pruner")
+    tickets = Tickets()
+    for copy, own_seed in zip(copies, seeds, strict=True):
+        mask = prune(copy, method, density=density, dataset=dataset, seed=int(own_seed), **options)
+        trained_from = copy.initialization if own else network.initialization
+        key = duplicate_key(mask, network.spec)
+        tickets.append(Ticket(mask, trained_from, copy.initialization, name, key=key))
+    return tickets
+
+
+def fill_population(
+    pruned: Tickets,
+    spec: MaskSpec,
+    size: int,
+    seed: int = 0,
+    *,
+    mutation_rate: float = 0.1,
+    duplicate_key: Callable[[Mask, MaskSpec], str] = canonical_key,
+) -> Tickets:
+    """Return ``size`` different networks: the pruned ones, as many as fit, then swap mutants of them in turn.
+
+    Raises :class:`BadInput` if no ``size`` different networks are found.
+    """
+    if size < 1:
+        raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
+    rng = np.random.default_rng(seed_sequence(seed, Stream.SEEDING))
+    different = list({ticket.key: ticket for ticket in reversed(pruned)}.values())[::-1]
+    tickets = Tickets(different[:size])
+    seen = {ticket.key for ticket in tickets}
+    failures = 0
+    while len(tickets) < size:
+        parent = different[len(tickets) % len(different)]
+        mask = swap_mutation(parent.mask, spec=spec, rng=rng, rate=mutation_rate)
+        key = duplicate_key(mask, spec)
+        if key not in seen:
+            seen.add(key)
+            tickets.append(Ticket(mask, parent.initialization, parent.pruned_from, "swap_mutation", key=key))
+            failures = 0
+            continue
+        failures += 1
+        if failures == ATTEMPTS:
+            raise BadInput(
+                f"found only {len(tickets)} different networks of density {np.mean(parent.mask):g} for a "
+                f"population of {size}; ask for a smaller population or another density"
+            )
+    return tickets
 
 
 def seed_population(
@@ -44,74 +113,47 @@ def seed_population(
     initializations: int | Sequence[Initialization] = 8,
     seed: int = 0,
     *,
-    method: str | ScoreFunction = "synflow",
-    schemes: Sequence[str] = DEFAULT_SCHEMES,
-    own: bool = False,
     mutation_rate: float = 0.1,
     duplicate_key: Callable[[Mask, MaskSpec], str] = canonical_key,
-    **options: Any,
+    **pruning: Any,
 ) -> Tickets:
     """Return the first population: pruned copies of the network, then mutants of them up to ``size``.
 
     The network itself is the first copy, the others are drawn by :func:`initializations`; a mask that is a
-    network already there (up to hidden-neuron permutation) is left out. What is missing to ``size`` is made
-    by swap mutation of the pruned masks in turn.
+    network already there (up to hidden-neuron permutation) is left out.
 
     Parameters
     ----------
     dataset : only for pruners that use data.
+    size : tickets in the population.
     density : kept / total of every mask, in (0, 1].
-    initializations : how many copies, or the (scheme, seed) of each beside the network's own.
-    method, options : the pruner and its options; see :func:`ticketsearch.pruners.prune`.
-    own : tickets are trained from the initialization they were pruned from, rather than the network's.
-    duplicate_key : equal for masks that count as the same network.
+    initializations : how many copies, the network itself among them; or the (scheme, seed) of each copy
+        beside it.
+    seed : of the copies' initializations, the pruner and the mutants.
+    mutation_rate : chance that a mutant swaps a weight, in (0, 1].
+    duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network.
+    pruning : ``method`` (``"synflow"``), ``schemes`` of the copies, ``own`` (tickets are trained from the
+        initialization they were pruned from, rather than the network's), and options of
+        :func:`ticketsearch.pruners.prune`.
 
     Raises :class:`BadInput` for a bad argument, or if no ``size`` different networks are found.
     """
     if size < 1:
         raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
-    tickets = Tickets()
-    seen: set[str] = set()
-
-    def add(ticket: Ticket) -> bool:
-        ticket.key = duplicate_key(ticket.mask, network.spec)
-        if ticket.key in seen or len(tickets) == size:
-            return False
-        seen.add(ticket.key)
-        tickets.append(ticket)
-        return True
-
-    for copy in _copies(network, initializations, schemes, seed):
-        mask = prune(copy, method, density=density, dataset=dataset, seed=seed, **options)
-        trained_from = copy.initialization if own else network.initialization
-        name = method.rpartition(":")[2] if isinstance(method, str) else getattr(method, "__name__", "pruner")
-        add(Ticket(mask, trained_from, copy.initialization, name))
-    pruned = list(tickets)
-    failures = 0
-    while len(tickets) < size:
-        parent = pruned[len(tickets) % len(pruned)]
-        child = swap_mutation(parent.mask, spec=network.spec, rng=rng, rate=mutation_rate)
-        added = add(Ticket(child, parent.initialization, parent.pruned_from, "swap_mutation"))
-        failures = 0 if added else failures + 1
-        if failures == ATTEMPTS:
-            raise BadInput(
-                f"found only {len(tickets)} different networks of density {density:g} for a population "
-                f"of {size}; ask for a smaller population or another density"
-            )
-    return tickets
+    pruned = prune_copies(
+        network, dataset, density, initializations, seed, duplicate_key=duplicate_key, **pruning
+    )
+    return fill_population(
+        pruned, network.spec, size, seed, mutation_rate=mutation_rate, duplicate_key=duplicate_key
+    )
 
 
 def _copies(
     network: Network, wanted: int | Sequence[Initialization], schemes: Sequence[str], seed: int
 ) -> list[Network]:
-    if isinstance(wanted, int):
-        # The first drawn one is the network's own place: its scheme comes first in the turn.
-        drawn = initializations(wanted, schemes=schemes, seed=seed)[1:]
-    else:
+    if isinstance(wanted, Sequence):
         drawn = list(wanted)
-    if network.initialization.scheme == AS_BUILT and network.factory is None:
-        raise BadInput(
-            "a network without a factory cannot be initialized again; use ts.initialize(factory, …)"
-        )
+    else:
+        # The first drawn one is the network's own place: its scheme comes first in the turn.
+        drawn = initializations(index(wanted), schemes=schemes, seed=seed)[1:]
     return [network, *(network.reinitialized(*initialization) for initialization in drawn)]

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch import config
 from ticketsearch.masks import density, effective_density, layer_counts
 from ticketsearch.overlap import RawOverlap, raw_overlap
 from ticketsearch.runs import Result, Run, contenders
-from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.tickets import Ticket
 
 __all__ = [
     "Comparison",
@@ -21,7 +22,6 @@ __all__ = [
     "one_line",
     "overlap_lines",
     "seed_overlap",
-    "seeds",
     "winner",
 ]
 
@@ -56,16 +56,10 @@ def winner(run: Run) -> Ticket | None:
     return run.ticket(numbers[0]) if numbers else None
 
 
-def seeds(run: Run) -> Tickets:
-    """Return the pruner's own masks, one an initialization (a network that came twice is there once)."""
-    pruner = run.settings.seeding.method.rpartition(":")[2]
-    return Tickets(ticket for ticket in run.offspring(0) if ticket.operator == pruner)
-
-
 def seed_overlap(run: Run) -> RawOverlap | None:
-    """Return the overlap of the seeds, or None where there are fewer than two."""
-    found = seeds(run)
-    return raw_overlap(found.masks, run.spec) if len(found) > 1 else None
+    """Return the overlap of the masks of all initializations, equal ones too; None for fewer than two."""
+    seeds = run.seeds()
+    return raw_overlap(seeds.masks, run.spec) if len(seeds) > 1 else None
 
 
 def comparison_lines(run: Run) -> list[str]:
@@ -76,7 +70,9 @@ def comparison_lines(run: Run) -> list[str]:
     final = run.settings.final
     width = max(len(row.contender) for row in rows)
     lines = [
-        f"Test split, after {final.steps} training steps, {final.orders} data orders (mean ± sd):",
+        f"Test split, after {final.steps} training steps, {final.orders} data orders (mean ± sd; "
+        "random: a new mask for each).",
+        f"Validation accuracy chose the best ticket among {final.candidates} of best fitness.",
         f"  {'':{width}}  {'accuracy':^15}  {'loss':^15}  density  effective",
     ]
     for row in rows:
@@ -88,22 +84,22 @@ def comparison_lines(run: Run) -> list[str]:
 
 
 def overlap_lines(run: Run) -> list[str]:
-    """Return what the seeds of different initializations share, against chance, in sentences."""
-    overlap, found = seed_overlap(run), seeds(run)
-    seeding = run.settings.seeding
-    lines = []
+    """Return what the masks of different initializations share, against chance, in sentences."""
+    overlap, seeds = seed_overlap(run), run.seeds()
     if overlap is None:
-        lines.append("Overlap: fewer than two different masks from different initializations.")
-    else:
-        lines.append(
-            f"Overlap of {len(found)} {found[0].operator} masks from different initializations: "
-            f"IoU {_off_diagonal(overlap.whole):.4f}, by chance {_off_diagonal(overlap.chance):.4f} "
-            "(same layer densities); means over pairs."
-        )
-    same = min(seeding.initializations, run.settings.evolution.population) - len(found)
-    if same > 0:
-        lines.append(f"{same} initializations gave a network that another one had given already.")
-    return lines
+        return ["Overlap: there are fewer than two masks of different initializations."]
+    networks = len({seed.key for seed in seeds})
+    layers = ", ".join(
+        f"{layer.name} {_off_diagonal(iou):.4f} ({_off_diagonal(chance):.4f})"
+        for layer, iou, chance in zip(run.spec.layers, overlap.layers, overlap.layers_chance, strict=True)
+    )
+    return [
+        f"Overlap of {len(seeds)} {seeds[0].operator} masks from different initializations: "
+        f"IoU {_off_diagonal(overlap.whole):.4f}, by chance {_off_diagonal(overlap.chance):.4f} "
+        "(same layer densities); means over pairs.",
+        f"By layer (chance in brackets): {layers}.",
+        f"Up to a renumbering of hidden neurons they are {networks} different networks.",
+    ]
 
 
 def one_line(run: Run) -> str:
@@ -122,7 +118,12 @@ def one_line(run: Run) -> str:
 def content(run: Run) -> Iterator[str]:
     """Yield a run's content as lines: equal for equal runs, so without times, rates and paths."""
     yield f"run {run.name}"
+    yield f"settings {config.identity(run.settings)}"
     yield f"network {run.spec.signature}, {run.spec.size} weights; data {run.data_fingerprint}"
+    for seed in run.seeds():
+        counts = "+".join(map(str, layer_counts(seed.mask, run.spec)))
+        scheme, number = seed.pruned_from or ("?", "?")
+        yield f"seed of {scheme} {number}: {seed.digest} key {seed.key}, kept {counts}"
     for generation in run.generations():
         statistics = ", ".join(f"{name} {value!r}" for name, value in generation.statistics.items())
         yield (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from deap import base
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -31,18 +31,28 @@ class TicketFitness(base.Fitness):  # type: ignore[misc]  # deap has no types
     weights = (1.0,)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a fitness may return instead of plain values.
+class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
+    """The ``(population,)`` float scores a fitness returns, with measures to be recorded beside them.
+
+    ``Scores(values, {"accuracy": accuracy})`` is an array like any other: larger is better, and it is what
+    selection goes by. What is computed from it is an array without measures.
 
     Attributes
     ----------
-    values : ``(population,)`` float, larger is better; what selection goes by.
-    measures : ``{name: (population,) float}`` recorded beside it, e.g. accuracy.
+    measures : ``{name: (population,) float}``.
     """
 
-    values: NDArray[np.float64]
-    measures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    measures: dict[str, NDArray[np.float64]]
+
+    def __new__(cls, values: ArrayLike, measures: Mapping[str, ArrayLike] | None = None) -> Scores:
+        """Return a view of the values that carries the measures."""
+        scores = np.asarray(values, dtype=np.float64).view(cls)
+        scores.measures = {k: np.asarray(v, dtype=np.float64) for k, v in (measures or {}).items()}
+        return scores
+
+    def __array_finalize__(self, source: object) -> None:
+        """Called by NumPy for whatever is made from scores."""
+        self.measures = {}
 
 
 @dataclass(eq=False)
@@ -118,12 +128,12 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
             f"{network.initialization}"
         )
     mask = check_mask(ticket.mask, network.spec)
-    tensors = network.parameters()
+    tensors = {name: tensor.contiguous() for name, tensor in network.parameters().items()}
     tensors["mask"] = torch.frombuffer(bytearray(pack(mask)), dtype=torch.uint8)
     content = {
         "format": FORMAT,
         "model": network.name,
-        "options": json.dumps(dict(network.options)),
+        "options": _options_json(network),
         "input_shape": json.dumps(network.input_shape),
         "classes": str(network.classes),
         "scheme": network.initialization.scheme,
@@ -138,6 +148,16 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
         "measures": json.dumps(ticket.measures),
     }
     save_file(tensors, path, metadata=content)
+
+
+def _options_json(network: Network) -> str:
+    try:
+        return json.dumps(dict(network.options))
+    except TypeError as error:
+        raise BadInput(
+            f"a ticket file holds model options that are text, numbers or lists of them, but {error}; "
+            "bind the others in a factory of your own"
+        ) from error
 
 
 def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTicket:
@@ -170,8 +190,9 @@ def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTi
     return LoadedTicket(network, unpack(packed, network.spec))
 
 
-def as_tickets(first: Iterable[Ticket] | NDArray[np.bool_]) -> Tickets:
+def as_tickets(first: Iterable[Ticket] | ArrayLike) -> Tickets:
     """Return tickets as they are, and the rows of a ``(population, weights)`` array as new tickets."""
-    if isinstance(first, np.ndarray):
-        return Tickets(Ticket(mask) for mask in first)
-    return Tickets(first)
+    given = list(first) if isinstance(first, Iterable) else [first]
+    if all(isinstance(ticket, Ticket) for ticket in given):
+        return Tickets(given)  # type: ignore[arg-type]
+    return Tickets(Ticket(mask) for mask in np.asarray(first))

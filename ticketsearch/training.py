@@ -29,6 +29,7 @@ __all__ = [
     "Cohort",
     "Evaluation",
     "Recipe",
+    "check_batch",
     "data_order",
     "evaluate",
     "find_device",
@@ -219,20 +220,27 @@ def evaluate(cohort: Cohort, x: Tensor, y: Tensor) -> Evaluation:
     return Evaluation((loss / len(y)).cpu().numpy(), (correct.double() / len(y)).cpu().numpy())
 
 
-def data_order(samples: int, recipe: Recipe, seed: Sequence[int]) -> NDArray[np.int64]:
+def data_order(
+    samples: int, recipe: Recipe, seed: np.random.SeedSequence | Sequence[int]
+) -> NDArray[np.int64]:
     """Return sample numbers ``(steps, batch)``: one random permutation of the training part after another.
 
-    ``seed`` is the entropy of a ``SeedSequence``: e.g. run seed and evaluation round.
+    ``seed`` is a ``SeedSequence`` (see :mod:`ticketsearch.streams`), or entropy for one.
     Raises :class:`BadInput` if a batch is larger than the training part.
     """
+    check_batch(samples, recipe)
+    rng = np.random.default_rng(seed)
+    epochs = -(-recipe.steps * recipe.batch // samples)
+    order = np.concatenate([rng.permutation(samples) for _ in range(max(epochs, 1))])
+    return order[: recipe.steps * recipe.batch].reshape(recipe.steps, recipe.batch).astype(np.int64)
+
+
+def check_batch(samples: int, recipe: Recipe) -> None:
+    """Raise :class:`BadInput` if a batch is larger than a training part of so many samples."""
     if recipe.batch > samples:
         raise BadInput(
             f"a batch is at most the training part, but got batch={recipe.batch} for {samples} samples"
         )
-    rng = np.random.default_rng(np.random.SeedSequence(list(seed)))
-    epochs = -(-recipe.steps * recipe.batch // samples)
-    order = np.concatenate([rng.permutation(samples) for _ in range(max(epochs, 1))])
-    return order[: recipe.steps * recipe.batch].reshape(recipe.steps, recipe.batch).astype(np.int64)
 
 
 def find_device(device: str) -> torch.device:

@@ -37,6 +37,8 @@ def check_name(name: str) -> str:
 def check_free(root: Path, name: str) -> None:
     """Raise :class:`BadInput` for a name that cannot be given to a new run in ``root``."""
     check_name(name)
+    if (root / name).exists() and not (root / name / "run.sqlite").exists():
+        raise NameTaken(f"{str(root / name)!r} exists already and is no run; choose another --name")
     if (root / name).exists():
         raise NameTaken(
             f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name}, "

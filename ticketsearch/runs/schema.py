@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,15 @@ CREATE TABLE tickets (
     measures TEXT NOT NULL
 );
 CREATE INDEX tickets_of_generation ON tickets (generation);
+CREATE TABLE seeds (
+    position INTEGER PRIMARY KEY,
+    mask BLOB NOT NULL,
+    digest TEXT NOT NULL,
+    key TEXT NOT NULL,
+    operator TEXT NOT NULL,
+    scheme TEXT NOT NULL,
+    seed INTEGER NOT NULL
+);
 CREATE TABLE members (
     generation INTEGER NOT NULL REFERENCES generations (number),
     position INTEGER NOT NULL,
@@ -67,8 +76,8 @@ CREATE TABLE results (
 """
 
 
-def create(file: Path, meta: Mapping[str, str]) -> None:
-    """Make the file of a new run, which holds ``meta`` and no generation."""
+def create(file: Path, meta: Mapping[str, str], seeds: Iterable[Ticket]) -> None:
+    """Make the file of a new run, which holds ``meta``, the pruned masks ``seeds``, and no generation."""
     connection = sqlite3.connect(file, isolation_level=None)
     with contextlib.closing(connection):
         connection.execute("PRAGMA journal_mode = WAL")
@@ -78,6 +87,11 @@ def create(file: Path, meta: Mapping[str, str]) -> None:
         for statement in SCHEMA.split(";"):
             connection.execute(statement)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+        for position, seed in enumerate(seeds):
+            connection.execute(
+                "INSERT INTO seeds VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (position, pack(seed.mask), seed.digest, seed.key, seed.operator, *(seed.pruned_from or ())),
+            )
         connection.execute("COMMIT")
 
 
@@ -138,6 +152,12 @@ def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
         None if ticket.diverged else ticket.score,
         json.dumps(ticket.measures),
     )
+
+
+def seed_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
+    """Return the pruned mask in a row of the table ``seeds``; it has no scores and no place in the run."""
+    _, mask, _, key, operator, scheme, seed = row
+    return Ticket(unpack(mask, spec), None, Initialization(scheme, seed), operator, key=key)
 
 
 def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:

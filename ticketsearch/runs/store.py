@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return self.path.resolve().name
 
     @classmethod
     def create(
@@ -56,11 +56,13 @@ class Run:
         spec: MaskSpec,
         data_fingerprint: str,
         environment: Mapping[str, str],
+        seeds: Iterable[Ticket] = (),
     ) -> Run:
         """Make a run folder ``root/name`` and open it for writing.
 
         The folder is filled under a hidden name and renamed at the end: from the moment it exists it can be
-        resumed. Raises :class:`BadInput` if the name is taken or would leave ``root``.
+        resumed. ``seeds`` are the pruned masks, one an initialization, equal ones too.
+        Raises :class:`BadInput` if the name is taken or would leave ``root``.
         """
         check_free(root, name)
         root.mkdir(parents=True, exist_ok=True)
@@ -78,6 +80,7 @@ class Run:
                     "data_fingerprint": data_fingerprint,
                     "environment": json.dumps(dict(environment)),
                 },
+                seeds,
             )
             try:
                 os.rename(hidden, root / name)  # noqa: PTH104 - Path.rename says no more
@@ -196,6 +199,12 @@ class Run:
     def offspring(self, generation: int) -> Tickets:
         """Return the tickets that were evaluated in a generation, by number."""
         return self._tickets("SELECT * FROM tickets WHERE generation = ? ORDER BY number", (generation,))
+
+    def seeds(self) -> Tickets:
+        """Return what the pruner left of each initialization, in their order, equal masks too."""
+        return Tickets(
+            schema.seed_of(row, self.spec) for row in self._rows("SELECT * FROM seeds ORDER BY position")
+        )
 
     def keys(self) -> list[str]:
         """Return the duplicate keys of all tickets of the run."""
