@@ -304,6 +304,7 @@ def test_a_batch_larger_than_the_training_part_is_refused():
     [
         ({"steps": -1}, "steps must be >= 0, but got -1"),
         ({"batch": 0}, "batch must be >= 1, but got 0"),
+        ({"steps": 2**22, "batch": 128}, "steps x batch must be <= 268,435,456"),
         ({"lr": 0}, "lr must be > 0 and finite, but got 0"),
         ({"lr": float("nan")}, "lr must be > 0 and finite, but got nan"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), but got 1.0"),

@@ -47,6 +47,8 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] =
 }
 # Samples an evaluation takes at once: bounds its memory; fixed, since a sum's last bits follow its blocks.
 EVALUATION_BATCH = 1024
+# Sample numbers in one data order: 2 GiB of them.
+MAX_ORDER = 2**28
 # Widths are filled up with masked units to a multiple of this, so that every network of a cohort begins on a
 # cache line and ends on a whole vector: kernels round by alignment and at the tail, i.e. by position.
 ALIGNMENT = 32
@@ -84,6 +86,11 @@ class Recipe:
         for name, value, holds, rule in rules:
             if not holds:
                 raise BadInput(f"{name} must be {rule}, but got {value}")
+        if self.steps * self.batch > MAX_ORDER:
+            raise BadInput(
+                f"steps x batch must be <= {MAX_ORDER:,}, as a data order is held whole, but got "
+                f"{self.steps} x {self.batch}; take fewer steps"
+            )
         if self.optimizer == "nesterov" and self.momentum == 0:
             raise BadInput("nesterov needs momentum > 0, but got 0; use sgd for none")
 
