@@ -145,24 +145,29 @@ def evolve(
         how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
         raise _interrupted(f"Interrupted; {how}") from None
     with run:
-        again = f"go on with: ticketsearch evolve --resume {_mention(run)}"
-        try:
-            if search is not None:
-                _evolve(search, run)
-            _print_outcome(run)
-        except KeyboardInterrupt:
-            done = f"after generation {run.progress()}" if run.progress() >= 0 else "in the first generation"
-            raise _interrupted(f"Interrupted {done}; {again}") from None
-        except (OSError, sqlite3.Error) as problem:
-            raise BadInput(
-                f"run {run.name!r} stopped ({_reason(problem)}); all committed generations are safe: "
-                f"mend the cause and {again}"
-            ) from problem
-        except BadInput:
-            raise
-        except Exception:
-            print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
-            raise
+        _see_through(search, run)
+
+
+def _see_through(search: Search | None, run: Run) -> None:
+    """Run what is left of a search and print its outcome; whatever stops it, say how to go on."""
+    again = f"go on with: ticketsearch evolve --resume {_mention(run)}"
+    try:
+        if search is not None:
+            _evolve(search, run)
+        _print_outcome(run)
+    except KeyboardInterrupt:
+        done = f"after generation {run.progress()}" if run.progress() >= 0 else "in the first generation"
+        raise _interrupted(f"Interrupted {done}; {again}") from None
+    except (BadInput, BrokenPipeError):
+        raise
+    except (OSError, sqlite3.Error) as problem:
+        raise BadInput(
+            f"run {run.name!r} stopped ({_reason(problem)}); all committed generations are safe: "
+            f"mend the cause and {again}"
+        ) from problem
+    except Exception:
+        print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
+        raise
 
 
 def _interrupted(message: str) -> typer.Exit:
