@@ -26,7 +26,8 @@ ALLOWED = {
     "fitness": "streams names masks models datasets training tickets",
     "canonical": "masks",
     "overlap": "masks canonical operators",
-    "evolution": "streams masks operators canonical tickets",
+    "breeding": "masks tickets",
+    "evolution": "breeding streams masks operators canonical tickets",
     "runs": "masks models config tickets evolution",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs",

@@ -6,23 +6,22 @@
 from __future__ import annotations
 
 import inspect
-import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from deap import base, tools
 from numpy.typing import NDArray
 
+from ticketsearch.breeding import Breeding, seeded_random, survivors
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, MaskSpec, check_mask
+from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
 from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.tickets import Scores, Ticket, TicketFitness, Tickets, as_tickets
+from ticketsearch.tickets import Scores, Ticket, Tickets, as_tickets
 
 __all__ = ["Generation", "evolve"]
 
@@ -135,13 +134,13 @@ def evolve(
     statistics.register("best", np.max)
     statistics.register("mean", np.mean)
     statistics.register("worst", np.min)
-    breeding = _Breeding(toolbox, spec, rng, set(seen), crossover_rate, attempts, size)
+    breeding = Breeding(toolbox, spec, rng, set(seen), crossover_rate, attempts, size)
     return _generations(tickets, breeding, statistics, generations, elites, after)
 
 
 def _generations(
     tickets: Tickets,
-    breeding: _Breeding,
+    breeding: Breeding,
     statistics: tools.Statistics,
     generations: int,
     elites: int,
@@ -157,109 +156,14 @@ def _generations(
         breeding.restore(after.state)
     for number in range(1 if after is None else after.number + 1, generations + 1):
         start = time.perf_counter()
-        with _seeded_random(breeding.rng):
+        with seeded_random(breeding.rng):
             children, refused, immigrants = breeding.children(tickets, number)
         seconds = toolbox.evaluate(children, number)
-        with _seeded_random(breeding.rng):
-            tickets = _survivors(Tickets([*tickets, *children]), size, elites, toolbox)
+        with seeded_random(breeding.rng):
+            tickets = survivors(Tickets([*tickets, *children]), size, elites, toolbox)
         yield _generation(
             number, tickets, children, refused, immigrants, statistics, breeding, start, seconds
         )
-
-
-class _Breeding:
-    """Makes tickets that are no network seen before."""
-
-    def __init__(
-        self,
-        toolbox: base.Toolbox,
-        spec: MaskSpec,
-        rng: np.random.Generator,
-        seen: set[str],
-        crossover_rate: float,
-        attempts: int,
-        size: int,
-    ) -> None:
-        self.toolbox = toolbox
-        self.spec = spec
-        self.rng = rng
-        self.seen = seen
-        self.crossover_rate = crossover_rate
-        self.attempts = attempts
-        self.size = size
-        self.count = 0
-
-    def first(self, tickets: Sequence[Ticket]) -> tuple[Tickets, int]:
-        """Number copies of the first population's tickets, dropping networks that are there twice."""
-        kept = Tickets()
-        for given in tickets:
-            # A copy: the caller's tickets may begin another evolution.
-            ticket = replace(
-                given,
-                mask=check_mask(given.mask, self.spec),
-                fitness=TicketFitness(),
-                measures={},
-                generation=0,
-            )
-            if self._admit(ticket):
-                kept.append(ticket)
-        return kept, len(tickets) - len(kept)
-
-    def children(self, population: Tickets, generation: int) -> tuple[Tickets, int, int]:
-        """Return a population of new tickets, how many were refused, and how many are immigrants.
-
-        Fewer come back only where even random masks are networks seen before: the space is exhausted.
-        """
-        children = Tickets()
-        refused = immigrants = 0
-        for _ in range(self.size):
-            for attempt in range(2 * self.attempts + 2):
-                immigrant = attempt > self.attempts
-                child = self._immigrant(population) if immigrant else self._child(population)
-                child.generation = generation
-                if self._admit(child):
-                    children.append(child)
-                    immigrants += immigrant
-                    break
-                refused += 1
-        return children, refused, immigrants
-
-    def state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs, as plain numbers and text."""
-        return {"rng": self.rng.bit_generator.state, "count": self.count, "population": self.size}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        self.rng.bit_generator.state = state["rng"]
-        self.count = state["count"]
-
-    def _admit(self, ticket: Ticket) -> bool:
-        ticket.key = self.toolbox.key(ticket.mask, self.spec)
-        if ticket.key in self.seen:
-            return False
-        self.seen.add(ticket.key)
-        ticket.number = self.count
-        self.count += 1
-        return True
-
-    def _child(self, population: Tickets) -> Ticket:
-        a, b = self.toolbox.select(population, 2)
-        crossed = a is not b and self.rng.random() < self.crossover_rate
-        tool = self.toolbox.mate if crossed else self.toolbox.mutate
-        name = getattr(tool.func, "__name__", type(tool.func).__name__)
-        mask = check_mask(tool(a.mask, b.mask) if crossed else tool(a.mask), self.spec)
-        if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(a.mask)):
-            raise BadInput(
-                f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "
-                f"of {wanted}"
-            )
-        parents = (a.number, b.number) if crossed else (a.number,)
-        return Ticket(mask, a.initialization, a.pruned_from, name, parents=parents)
-
-    def _immigrant(self, population: Tickets) -> Ticket:
-        member = population[self.rng.integers(len(population))]
-        mask = self.toolbox.immigrate(member.mask)
-        return Ticket(mask, member.initialization, member.pruned_from, "immigrant")
 
 
 def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int) -> float:
@@ -301,18 +205,6 @@ def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int) -> flo
     return seconds
 
 
-def _survivors(candidates: Tickets, size: int, elites: int, toolbox: base.Toolbox) -> Tickets:
-    """The elites, then tournaments without replacement: no ticket survives twice."""
-    survivors = Tickets(tools.selBest(candidates, min(elites, size)))
-    chosen = {id(ticket) for ticket in survivors}
-    rest = [ticket for ticket in candidates if id(ticket) not in chosen]
-    while rest and len(survivors) < size:
-        winner = toolbox.select(rest, 1)[0]
-        survivors.append(winner)
-        rest = [ticket for ticket in rest if ticket is not winner]
-    return survivors
-
-
 def _generation(
     number: int,
     population: Tickets,
@@ -320,7 +212,7 @@ def _generation(
     refused: int,
     immigrants: int,
     statistics: tools.Statistics,
-    breeding: _Breeding,
+    breeding: Breeding,
     start: float,
     fitness_seconds: float,
 ) -> Generation:
@@ -338,17 +230,6 @@ def _generation(
         seconds,
         fitness_seconds,
     )
-
-
-@contextmanager
-def _seeded_random(rng: np.random.Generator) -> Iterator[None]:
-    """Seed the global generator that DEAP's selections read, and give it back as it was."""
-    before = random.getstate()
-    random.seed(int(rng.integers(2**63)))
-    try:
-        yield
-    finally:
-        random.setstate(before)
 
 
 def _check_arguments(

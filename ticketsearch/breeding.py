@@ -1,0 +1,147 @@
+"""Breeding: who has children, how they are made, which of them are refused, and who survives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from deap import base, tools
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import MaskSpec, check_mask
+from ticketsearch.tickets import Ticket, TicketFitness, Tickets
+
+__all__ = ["Breeding", "seeded_random", "survivors"]
+
+
+class Breeding:
+    """Makes tickets that are no network seen before.
+
+    Parameters
+    ----------
+    toolbox : has the tools ``select``, ``mate``, ``mutate``, ``immigrate`` and ``key``.
+    spec : the mask spec.
+    rng : of every choice but the selections, which read the global generator; see :func:`seeded_random`.
+    seen : duplicate keys of all networks so far; grows.
+    crossover_rate : chance of crossover rather than mutation, in [0, 1].
+    attempts : how often a refused child is made again before an immigrant takes its place.
+    size : children a generation makes.
+    """
+
+    def __init__(
+        self,
+        toolbox: base.Toolbox,
+        spec: MaskSpec,
+        rng: np.random.Generator,
+        seen: set[str],
+        crossover_rate: float,
+        attempts: int,
+        size: int,
+    ) -> None:
+        self.toolbox = toolbox
+        self.spec = spec
+        self.rng = rng
+        self.seen = seen
+        self.crossover_rate = crossover_rate
+        self.attempts = attempts
+        self.size = size
+        self.count = 0
+
+    def first(self, tickets: Sequence[Ticket]) -> tuple[Tickets, int]:
+        """Number copies of the first population's tickets, dropping networks that are there twice."""
+        kept = Tickets()
+        for given in tickets:
+            # A copy: the caller's tickets may begin another evolution.
+            ticket = replace(
+                given,
+                mask=check_mask(given.mask, self.spec),
+                fitness=TicketFitness(),
+                measures={},
+                generation=0,
+            )
+            if self._admit(ticket):
+                kept.append(ticket)
+        return kept, len(tickets) - len(kept)
+
+    def children(self, population: Tickets, generation: int) -> tuple[Tickets, int, int]:
+        """Return a population of new tickets, how many were refused, and how many are immigrants.
+
+        Fewer come back only where even random masks are networks seen before: the space is exhausted.
+        """
+        children = Tickets()
+        refused = immigrants = 0
+        for _ in range(self.size):
+            for attempt in range(2 * self.attempts + 2):
+                immigrant = attempt > self.attempts
+                child = self._immigrant(population) if immigrant else self._child(population)
+                child.generation = generation
+                if self._admit(child):
+                    children.append(child)
+                    immigrants += immigrant
+                    break
+                refused += 1
+        return children, refused, immigrants
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs, as plain numbers and text."""
+        return {"rng": self.rng.bit_generator.state, "count": self.count, "population": self.size}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.rng.bit_generator.state = state["rng"]
+        self.count = state["count"]
+
+    def _admit(self, ticket: Ticket) -> bool:
+        ticket.key = self.toolbox.key(ticket.mask, self.spec)
+        if ticket.key in self.seen:
+            return False
+        self.seen.add(ticket.key)
+        ticket.number = self.count
+        self.count += 1
+        return True
+
+    def _child(self, population: Tickets) -> Ticket:
+        a, b = self.toolbox.select(population, 2)
+        crossed = a is not b and self.rng.random() < self.crossover_rate
+        tool = self.toolbox.mate if crossed else self.toolbox.mutate
+        name = getattr(tool.func, "__name__", type(tool.func).__name__)
+        mask = check_mask(tool(a.mask, b.mask) if crossed else tool(a.mask), self.spec)
+        if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(a.mask)):
+            raise BadInput(
+                f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "
+                f"of {wanted}"
+            )
+        parents = (a.number, b.number) if crossed else (a.number,)
+        return Ticket(mask, a.initialization, a.pruned_from, name, parents=parents)
+
+    def _immigrant(self, population: Tickets) -> Ticket:
+        member = population[self.rng.integers(len(population))]
+        mask = self.toolbox.immigrate(member.mask)
+        return Ticket(mask, member.initialization, member.pruned_from, "immigrant")
+
+
+def survivors(candidates: Tickets, size: int, elites: int, toolbox: base.Toolbox) -> Tickets:
+    """The elites, then tournaments without replacement: no ticket survives twice."""
+    survivors = Tickets(tools.selBest(candidates, min(elites, size)))
+    chosen = {id(ticket) for ticket in survivors}
+    rest = [ticket for ticket in candidates if id(ticket) not in chosen]
+    while rest and len(survivors) < size:
+        winner = toolbox.select(rest, 1)[0]
+        survivors.append(winner)
+        rest = [ticket for ticket in rest if ticket is not winner]
+    return survivors
+
+
+@contextmanager
+def seeded_random(rng: np.random.Generator) -> Iterator[None]:
+    """Seed the global generator that DEAP's selections read, and give it back as it was."""
+    before = random.getstate()
+    random.seed(int(rng.integers(2**63)))
+    try:
+        yield
+    finally:
+        random.setstate(before)
