@@ -62,6 +62,33 @@ def test_help_names_every_command_and_imports_no_torch():
         assert command in done.stdout
 
 
+def test_the_help_of_evolve_gives_the_defaults_of_the_settings(shell):
+    from ticketsearch.config import Settings
+
+    code, out, _ = shell("evolve", "--help")
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out).split())
+    settings = Settings()
+    assert code == 0
+    for value in (
+        settings.seeding.density,
+        settings.evolution.population,
+        settings.evolution.generations,
+        settings.training.steps,
+        settings.seeding.initializations,
+        settings.seed,
+        settings.model.name,
+    ):
+        assert f"default {value}" in text
+    assert f"{settings.data.name} (the default)" in text
+
+
+def test_no_command_prints_the_help_alone(shell):
+    code, out, err = shell()
+    assert code == 2
+    assert "evolve" in out + err
+    assert "error" not in err
+
+
 def test_python_dash_m_is_the_same_command():
     done = subprocess.run(
         [sys.executable, "-m", "ticketsearch", "--version"], capture_output=True, text=True, check=True
@@ -97,6 +124,9 @@ def test_a_search_prints_lines_on_stderr_and_the_comparison_on_stdout(shell, tmp
     assert (tmp_path / "runs" / "digits-mlp-001" / "report.html").is_file()
     assert "runs/digits-mlp-001/report.html" in out
     assert "runs/digits-mlp-001/tickets" in out
+    assert re.search(
+        r"^The best ticket is number \d+, (of the first population|made by \w+_)", out, re.MULTILINE
+    )
 
 
 def test_show_prints_content_and_nothing_of_times_or_places(finished, small_run):

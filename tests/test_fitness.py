@@ -370,3 +370,16 @@ def test_a_fitness_of_a_file_is_built_and_its_options_are_checked(tiny, tmp_path
     refused(
         lambda: build_fitness(name.replace("build", "no_fitness"), network, tiny), "build a callable", "float"
     )
+
+
+def test_a_users_build_is_given_the_runs_seed_if_it_names_one(tiny, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def named(network, dataset, *, seed):\n    return lambda masks: masks[:, 0] * 0.0 + seed\n"
+        "def plain(network, dataset):\n    return lambda masks: masks[:, 0] * 0.0\n"
+    )
+    network = initialize("mlp:5", tiny)
+    masks = masks_for(network, 2)
+    named = f"{tmp_path}/mine.py:named"
+    assert build_fitness(named, network, tiny, 7)(masks).tolist() == [7, 7]
+    assert build_fitness(named, network, tiny, 7, seed=3)(masks).tolist() == [3, 3]
+    assert build_fitness(f"{tmp_path}/mine.py:plain", network, tiny, 7)(masks).tolist() == [0, 0]

@@ -1,7 +1,7 @@
 """ticketsearch: a genetic-algorithm search for lottery tickets.
 
 Data and networks
-    load_dataset, Dataset, initialize, Network, Initialization
+    load_dataset, from_arrays, Dataset, initialize, Network, Initialization
 Masks
     MaskSpec, density, effective_density, live, live_units, permute
 Pruning and first populations
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "canonical": "canonical_form canonical_key isomorphic to_networkx",
-    "datasets": "Dataset load_dataset",
+    "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
     "evolution": "Generation evolve",
     "fitness": "ShortTraining",
@@ -63,6 +63,7 @@ __all__ = [
     "density",
     "effective_density",
     "evolve",
+    "from_arrays",
     "initializations",
     "initialize",
     "isomorphic",
@@ -80,7 +81,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ticketsearch.canonical import canonical_form, canonical_key, isomorphic, to_networkx
-    from ticketsearch.datasets import Dataset, load_dataset
+    from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
     from ticketsearch.evolution import Generation, evolve
     from ticketsearch.fitness import ShortTraining

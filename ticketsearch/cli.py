@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = typer.main.get_command(app).main(arguments, "ticketsearch", standalone_mode=False)
         sys.stdout.flush()
     except UsageProblem as problem:
-        code = _fail(problem.format_message())  # type: ignore[attr-defined]
+        message = problem.format_message()  # type: ignore[attr-defined]
+        code = _fail(message) if message else BAD_INPUT  # without a command typer has printed the help
     except BadInput as problem:
         code = _fail(str(problem))
     except BrokenPipeError:
@@ -84,30 +85,34 @@ def evolve(
         Path | None, typer.Argument(help="Settings as TOML; what it leaves out has its default.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="digits, mnist1d, idx:FOLDER, npz:FILE or file.py:function.")
+        str | None,
+        typer.Option(help="digits (the default), mnist1d, idx:FOLDER, npz:FILE or file.py:function."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="mlp:H1,H2,…, lenet_300_100 or file.py:function.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="mlp:H1,H2,… (default mlp:100,50), lenet_300_100 or file.py:function.")
+    ] = None,
     density: Annotated[
-        str | None, typer.Option(metavar="FLOAT", help="Kept / total of every mask, in (0, 1].")
+        str | None, typer.Option(metavar="FLOAT", help="Kept / total of every mask, in (0, 1]; default 0.05.")
     ] = None,
     population: Annotated[
-        str | None, typer.Option(metavar="INTEGER", help="Tickets in a generation.")
+        str | None, typer.Option(metavar="INTEGER", help="Tickets in a generation; default 32.")
     ] = None,
     generations: Annotated[
-        str | None, typer.Option(metavar="INTEGER", help="Generations after the first population.")
+        str | None,
+        typer.Option(metavar="INTEGER", help="Generations after the first population; default 20."),
     ] = None,
     steps: Annotated[
-        str | None, typer.Option(metavar="INTEGER", help="Optimizer steps of an evaluation.")
+        str | None, typer.Option(metavar="INTEGER", help="Optimizer steps of an evaluation; default 200.")
     ] = None,
     initializations: Annotated[
         str | None,
-        typer.Option(metavar="INTEGER", help="Initializations that are pruned for the first population."),
+        typer.Option(metavar="INTEGER", help="Initializations pruned for the first population; default 8."),
     ] = None,
     seed: Annotated[
         str | None,
-        typer.Option(metavar="INTEGER", help="Of everything random but the data split (data.options.seed)."),
+        typer.Option(metavar="INTEGER", help="Of everything random but the data split; default 0."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder in runs/; counted by default.")] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with this run; more --generations extend it.")

@@ -8,6 +8,7 @@ measures recorded. What is not finite counts as diverged.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -205,12 +206,17 @@ def short_training(network: Network, dataset: Dataset, **options: Any) -> ShortT
     return ShortTraining(network, dataset, **options)
 
 
-def build_fitness(name: str, network: Network, dataset: Dataset, **options: Any) -> Callable[..., Any]:
+def build_fitness(
+    name: str, network: Network, dataset: Dataset, run_seed: int = 0, **options: Any
+) -> Callable[..., Any]:
     """Build the fitness that ``name`` stands for: a listed one, or ``file.py:build``.
 
-    ``build(network, dataset, **options)`` returns the callable.
+    ``build(network, dataset, **options)`` returns the callable; one that names ``seed`` is given
+    ``run_seed`` unless the options say otherwise.
     """
     build = resolve(name, listed(sys.modules[__name__]), "fitness", ("network", "dataset"))
+    if "seed" in inspect.signature(build).parameters:
+        options = {"seed": run_seed, **options}
     check_options(build, options, "fitness", name)
     fitness = build(network, dataset, **options)
     if not callable(fitness):

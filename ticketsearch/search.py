@@ -310,7 +310,9 @@ def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., 
 
 def _fitness(settings: Settings, network: Network, dataset: Dataset) -> Callable[..., Any]:
     if settings.fitness.name != "short_training":
-        return build_fitness(settings.fitness.name, network, dataset, **settings.fitness.options)
+        return build_fitness(
+            settings.fitness.name, network, dataset, settings.seed, **settings.fitness.options
+        )
     if settings.fitness.options:
         raise BadInput("fitness 'short_training' is set under [training]; leave fitness.options empty")
     return _short_training(settings, network, dataset)

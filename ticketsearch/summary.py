@@ -72,7 +72,6 @@ def comparison_lines(run: Run) -> list[str]:
     lines = [
         f"Test split, after {final.steps} training steps, {final.orders} data orders (mean ± sd; "
         "random: a new mask for each).",
-        f"Validation accuracy chose the best ticket among {final.candidates} of best fitness.",
         f"  {'':{width}}  {'accuracy':^15}  {'loss':^15}  density  effective",
     ]
     for row in rows:
@@ -80,7 +79,22 @@ def comparison_lines(run: Run) -> list[str]:
             f"  {row.contender:{width}}  {row.accuracy:.4f} ± {row.accuracy_sd:.4f}  "
             f"{row.loss:.4f} ± {row.loss_sd:.4f}  {row.density:7.4f}  {row.effective_density:9.4f}"
         )
+    best = winner(run)
+    if best is not None:
+        lines.append(
+            f"The best ticket is number {best.number}, {_origin(best)}; validation accuracy chose it "
+            f"among the {final.candidates} of best fitness."
+        )
     return lines
+
+
+def _origin(ticket: Ticket) -> str:
+    if not ticket.parents and ticket.generation == 0:
+        pruned = f" of {ticket.pruned_from.scheme}" if ticket.pruned_from else ""
+        return (
+            f"of the first population ({ticket.operator}{pruned}): no child of the search was chosen over it"
+        )
+    return f"made by {ticket.operator} in generation {ticket.generation}"
 
 
 def overlap_lines(run: Run) -> list[str]:

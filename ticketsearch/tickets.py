@@ -184,7 +184,11 @@ def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTi
         initialization = Initialization(content["scheme"], int(content["seed"]))
     except (KeyError, ValueError) as error:
         raise BadInput(f"{str(path)!r} is no whole ticket: its metadata lack or garble {error}") from error
-    network = restore(factory or model, input_shape, classes, options, initialization, tensors)
+    try:
+        network = restore(factory or model, input_shape, classes, options, initialization, tensors)
+    except BadInput as error:
+        hint = "" if factory else "; load_ticket(path, factory=…) takes the function that builds the module"
+        raise BadInput(f"{error}{hint}") from error
     if network.spec.signature != signature:
         raise BadInput(f"{str(path)!r} is of another network than model {model!r} builds now")
     return LoadedTicket(network, unpack(packed, network.spec))

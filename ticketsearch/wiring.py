@@ -254,8 +254,9 @@ class _Tracer:
         self.steps.append(step)
 
     def _refusal(self, node: fx.Node, what: str) -> BadInput:
+        place = str(node.target) if node.op == "call_module" else node.name
         return BadInput(
-            f"the wiring knows Linear layers, elementwise maps, sums and flattening, but {node.name!r} in "
+            f"the wiring knows Linear layers, elementwise maps, sums and flattening, but {place!r} in "
             f"{type(self.module).__name__} is {what}; use a network without it"
         )
 
