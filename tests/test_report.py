@@ -80,7 +80,7 @@ def test_the_page_has_every_section_and_figure(page, run):
     for text in (run.name, "The best ticket on test data", "Settings", "Versions", "torch"):
         assert text in page
     for row in summary.comparison(run):
-        assert f"{row.accuracy:.4f} ± {row.accuracy_sd:.4f}" in page
+        assert f"{row.accuracy:.4f} <span>± {row.accuracy_sd:.4f}</span>" in page
     for line in summary.overlap_lines(run):
         assert line in page
     assert re.findall(r'<figure id="(\w+)">', page) == ["fitness", "layers", "overlap", "accuracy"]

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ticketsearch import config
@@ -188,9 +188,9 @@ def _draw_layers(axes: Axes, densities: LayerDensities) -> None:
     if densities.winner is not None:
         axes.plot(places, densities.winner, color=ORANGE, marker="D", markersize=5, label="winner")
     axes.set_yscale("log")
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(plain)
-    axes.yaxis.set_minor_formatter(plain)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(places, densities.names, rotation=30 if len(places) > 4 else 0)
     axes.set_ylabel("kept / total")
     axes.legend(frameon=False)
