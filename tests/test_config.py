@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
+from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,14 +35,6 @@ def other_value(name):
         dict: lambda: {"width": 3, "deep": {"name": "x"}},
         types.NoneType: lambda: 1,
     }[type(default)]()
-
-
-def refusal(function, *arguments):
-    with pytest.raises(BadInput) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def written(path, text):

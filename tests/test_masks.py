@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import residual
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import (
@@ -55,20 +56,6 @@ def chain(*widths, linear_constant=False, map_constant=False):
         if not last:
             nodes.append(Node("elementwise", (len(nodes) - 1,), layer + 1, -1, map_constant))
     return make_spec([(rows, columns) for columns, rows in itertools.pairwise(widths)], groups, nodes)
-
-
-def residual():
-    """Return the spec of h = a(x); y = h + b(relu(h)); c(y): layer b joins the group of h to itself."""
-    groups = [("input", 2, "input"), ("h", 2, "hidden"), ("output", 1, "output")]
-    nodes = [
-        Node("input", (), 0),
-        Node("linear", (0,), 1, 0),
-        Node("elementwise", (1,), 1),
-        Node("linear", (2,), 1, 1),
-        Node("add", (1, 3), 1),
-        Node("linear", (4,), 2, 2),
-    ]
-    return make_spec([(2, 2), (2, 2), (1, 2)], groups, nodes)
 
 
 def bits(text):
@@ -158,7 +145,7 @@ def test_a_spec_knows_its_size_and_where_each_layer_lies():
 
 
 def test_the_layers_of_a_residual_network_know_their_groups():
-    assert residual().layer_groups == ((0, 1), (1, 1), (1, 2))
+    assert residual(2, 2, 1).layer_groups == ((0, 1), (1, 1), (1, 2))
 
 
 def test_split_is_row_major():
@@ -380,7 +367,7 @@ def test_a_constant_unit_keeps_its_outgoing_weights_alive(where):
 
 
 def test_an_empty_mask_has_nothing_live_and_a_full_one_everything():
-    for spec in (chain(2, 3, 2), residual()):
+    for spec in (chain(2, 3, 2), residual(2, 2, 1)):
         empty, full = np.zeros(spec.size, dtype=bool), np.ones(spec.size, dtype=bool)
         assert not live(empty, spec).any()
         assert not any(units.any() for units in live_units(empty, spec).values())
@@ -393,13 +380,13 @@ def test_a_path_respects_the_order_of_computation():
     # h = a(x); y = h + b(relu(h)); c(y). Unit 1 becomes active only in y, after b has read h:
     # the weight of b from unit 1 to unit 0 is dead, though unit 1 is live.
     mask = bits("10 00 / 01 10 / 11")
-    assert live(mask, residual()).tolist() == bits("10 00 / 00 10 / 11").tolist()
-    assert live_units(mask, residual())["h"].tolist() == [True, True]
+    assert live(mask, residual(2, 2, 1)).tolist() == bits("10 00 / 00 10 / 11").tolist()
+    assert live_units(mask, residual(2, 2, 1))["h"].tolist() == [True, True]
 
 
 def test_a_sum_carries_a_unit_past_an_emptied_layer():
     mask = bits("10 01 / 00 00 / 11")
-    assert live(mask, residual()).tolist() == mask.tolist()
+    assert live(mask, residual(2, 2, 1)).tolist() == mask.tolist()
 
 
 @settings(max_examples=200, deadline=None)
@@ -445,7 +432,7 @@ def test_an_order_names_the_old_unit_for_each_new_number():
 
 def test_a_layer_that_joins_a_group_to_itself_is_renumbered_on_both_sides():
     values = np.arange(10)  # a = [[0, 1], [2, 3]], b = [[4, 5], [6, 7]], c = [[8, 9]]
-    assert permute(values, residual(), {"h": [1, 0]}).tolist() == [2, 3, 0, 1, 7, 6, 5, 4, 9, 8]
+    assert permute(values, residual(2, 2, 1), {"h": [1, 0]}).tolist() == [2, 3, 0, 1, 7, 6, 5, 4, 9, 8]
 
 
 def test_no_order_changes_nothing():
@@ -500,7 +487,7 @@ def test_the_signature_tells_specs_apart():
         chain(3, 2, 1),
         chain(2, 3, 1, linear_constant=True),
         chain(2, 3, 1, map_constant=True),
-        residual(),
+        residual(2, 2, 1),
     ]
     assert len({spec.signature for spec in specs}) == len(specs)
     assert chain(2, 3, 1).signature == specs[0].signature

@@ -8,8 +8,9 @@ from functools import partial
 from types import ModuleType
 
 import pytest
+from conftest import refusal
 
-from ticketsearch.errors import BadInput, nearest, unknown
+from ticketsearch.errors import nearest, unknown
 from ticketsearch.names import check_options, listed, resolve
 
 
@@ -30,14 +31,6 @@ def anything(**options):
 
 
 KNOWN = {f.__name__: f for f in (folder, optional, keywords_only, anything)}
-
-
-def refusal(function, *arguments):
-    with pytest.raises(BadInput) as caught:
-        function(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.fixture
