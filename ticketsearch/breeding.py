@@ -126,14 +126,14 @@ class Breeding:
 
 def survivors(candidates: Tickets, size: int, elites: int, toolbox: base.Toolbox) -> Tickets:
     """The elites, then tournaments without replacement: no ticket survives twice."""
-    survivors = Tickets(tools.selBest(candidates, min(elites, size)))
-    chosen = {id(ticket) for ticket in survivors}
+    kept = Tickets(tools.selBest(candidates, min(elites, size)))
+    chosen = {id(ticket) for ticket in kept}
     rest = [ticket for ticket in candidates if id(ticket) not in chosen]
-    while rest and len(survivors) < size:
+    while rest and len(kept) < size:
         winner = toolbox.select(rest, 1)[0]
-        survivors.append(winner)
+        kept.append(winner)
         rest = [ticket for ticket in rest if ticket is not winner]
-    return survivors
+    return kept
 
 
 @contextmanager
