@@ -2,11 +2,14 @@
 
 import gzip
 import inspect
+import io
 import os
+import pickle
 import random
 import struct
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,8 @@ from conftest import refusal
 
 from ticketsearch import datasets
 from ticketsearch.datasets import Dataset, from_arrays, load_dataset
+from ticketsearch.datasets.opcodes import plain_values
+from ticketsearch.errors import BadInput
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_mnist = pytest.mark.skipif(not (SHARED / "data/mnist").is_dir(), reason="no MNIST at hand")
@@ -72,11 +77,11 @@ def mnist1d():
 
 
 def test_all_lists_exactly_the_loaders_with_keyword_only_options():
-    assert datasets.__all__ == ["digits", "idx", "mnist1d", "npz"]
+    assert datasets.__all__ == ["cifar10", "digits", "idx", "mnist1d", "npz"]
     for name in datasets.__all__:
         parameters = inspect.signature(getattr(datasets, name)).parameters
         assert parameters["seed"].kind is inspect.Parameter.KEYWORD_ONLY
-        assert parameters["standardize"].default == "global"
+        assert parameters["standardize"].default == ("channel" if name == "cifar10" else "global")
 
 
 def test_digits_come_as_images_in_three_parts(digits):
@@ -273,6 +278,494 @@ def test_idx_images_and_labels_must_be_as_many(tmp_path):
     assert "train part: y must hold one label a sample, shape (60,), but got (59,)" in message
 
 
+# CIFAR-10
+
+CIFAR_BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+
+
+def cifar_parts(size=20):
+    """Return pixels and labels of six batches; the first byte of an image is its number, 0 to 119."""
+    rng = np.random.default_rng(0)
+    parts = {}
+    for number, name in enumerate(CIFAR_BATCHES):
+        pixels = rng.integers(0, 256, (size, 3072), dtype=np.uint8)
+        pixels[:, 0] = number * size + np.arange(size)
+        parts[name] = pixels, rng.permutation(np.arange(size) % 10)
+    return parts
+
+
+def binary_batch(pixels, labels):
+    return np.concatenate([labels[:, None].astype(np.uint8), pixels], axis=1).tobytes()
+
+
+def held(pixels, labels):
+    files = [b"photo_%d.png" % number for number in range(len(labels))]
+    return {
+        b"batch_label": b"training batch 1 of 5",
+        b"labels": labels.tolist(),
+        b"data": pixels,
+        b"filenames": files,
+    }
+
+
+def python_batch(pixels, labels):
+    return pickle.dumps(held(pixels, labels), protocol=2)
+
+
+def python2_batch(pixels, labels):
+    """Return what Python 2 wrote with protocol 2: strings of bytes, everything memorized."""
+    memo = iter(range(1, 1000))
+
+    def put():
+        number = next(memo)
+        return b"q" + bytes([number]) if number < 256 else b"r" + struct.pack("<i", number)
+
+    def string(text):
+        short = len(text) < 256
+        size = bytes([len(text)]) if short else struct.pack("<i", len(text))
+        return (b"U" if short else b"T") + size + text + put()
+
+    batch = held(pixels, labels)
+    parts = [b"\x80\x02}", put(), b"("]
+    parts += [string(b"batch_label"), string(batch[b"batch_label"])]
+    parts += [string(b"labels"), b"]", put(), b"(", *(b"K" + bytes([label]) for label in labels), b"e"]
+    parts += [string(b"data"), b"cnumpy.core.multiarray\n_reconstruct\n", put(), b"cnumpy\nndarray\n", put()]
+    parts += [b"K\0\x85", put(), string(b"b"), b"\x87", put(), b"R", put(), b"(K\1"]
+    parts += [b"M", struct.pack("<H", len(pixels)), b"M\x00\x0c\x86", put()]
+    parts += [b"cnumpy\ndtype\n", put(), string(b"u1"), b"K\0K\1\x87", put(), b"R", put()]
+    parts += [b"(K\3", string(b"|"), b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0t", put(), b"b\x89"]
+    parts += [string(pixels.tobytes()), b"t", put(), b"b"]
+    parts += [string(b"filenames"), b"]", put(), b"(", *map(string, batch[b"filenames"]), b"eu."]
+    return b"".join(parts)
+
+
+def python2_text_batch(pixels, labels):
+    """Return what Python 2 wrote with protocol 0: lines of text, strings quoted and escaped."""
+    memo = iter(range(1, 1000))
+
+    def put():
+        return b"p%d\n" % next(memo)
+
+    def string(text):
+        return b"S" + repr(text)[1:].encode() + b"\n" + put()
+
+    batch = held(pixels, labels)
+    parts = [b"(d", put(), string(b"batch_label"), string(batch[b"batch_label"]), b"s"]
+    parts += [string(b"labels"), b"(l", put(), *(b"I%d\na" % label for label in labels), b"s"]
+    parts += [string(b"data"), b"cnumpy.core.multiarray\n_reconstruct\n", put()]
+    parts += [b"(cnumpy\nndarray\n", put(), b"(I0\nt", put(), string(b"b"), b"t", put(), b"R", put()]
+    parts += [b"(I1\n(I%d\nI3072\nt" % len(pixels), put(), b"cnumpy\ndtype\n", put()]
+    parts += [b"(", string(b"u1"), b"I0\nI1\nt", put(), b"R", put()]
+    parts += [b"(I3\n", string(b"|"), b"NNNI-1\nI-1\nI0\nt", put(), b"bI00\n"]
+    parts += [string(pixels.tobytes()), b"t", put(), b"bs"]
+    parts += [string(b"filenames"), b"(l", put(), *(string(name) + b"a" for name in batch[b"filenames"])]
+    return b"".join([*parts, b"s."])
+
+
+def cifar_folder(folder, write=binary_batch, parts=None):
+    """Write six batches of 20 images each, as ``write`` does."""
+    folder.mkdir(parents=True)
+    for name, (pixels, labels) in (parts or cifar_parts()).items():
+        ending = ".bin" if write is binary_batch else ""
+        (folder / f"{name}{ending}").write_bytes(write(pixels, labels))
+    return folder
+
+
+def cifar_archive(folder, write=binary_batch, leave_out=None):
+    """Pack six batches as the official archives are packed, and return the archive."""
+    version, short = ("binary", "bin") if write is binary_batch else ("python", "py")
+    inner = cifar_folder(folder / "unpacked", write)
+    (inner / "readme.html").write_text("about")
+    archive = folder / f"cifar-10-{version}.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        for file in sorted(inner.iterdir()):
+            if file.name != leave_out:
+                packed.add(file, f"cifar-10-batches-{short}/{file.name}")
+    return archive
+
+
+def image_numbers(x):
+    """Return which images of :func:`cifar_parts` these are, where nothing is standardised."""
+    return (x[:, 0, 0, 0] * 255).round().int().tolist()
+
+
+WRITERS = [binary_batch, python_batch, python2_batch, python2_text_batch]
+
+
+def test_cifar10_is_fifty_parts_in_a_sixth_and_the_official_test_batch(tmp_path):
+    dataset = load_dataset(f"cifar10:{cifar_folder(tmp_path / 'here')}")
+    assert dataset.name == "cifar10"
+    assert dataset.sizes == (84, 16, 20)
+    assert dataset.input_shape == (3, 32, 32)
+    assert dataset.classes == 10
+    assert dataset.x_train.dtype == torch.float32
+    assert dataset.y_train.dtype == torch.int64
+    assert load_dataset(f"cifar10:{tmp_path / 'here'}", validation=30).sizes == (70, 30, 20)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_cifar10_pixels_are_red_then_green_then_blue_by_rows(tmp_path, write):
+    pixels, labels = cifar_parts()["test_batch"]
+    dataset = load_dataset(f"cifar10:{cifar_folder(tmp_path / 'here', write)}", standardize="none")
+    assert dataset.y_test.tolist() == labels.tolist()
+    for image, channel, row, column in (
+        (0, 0, 0, 1),
+        (3, 0, 1, 0),
+        (7, 1, 0, 0),
+        (11, 2, 0, 31),
+        (19, 2, 31, 5),
+    ):
+        byte = pixels[image, 1024 * channel + 32 * row + column]
+        assert dataset.x_test[image, channel, row, column] == np.float32(byte) / np.float32(255)
+
+
+def test_cifar10_images_keep_their_labels_and_are_each_in_one_part(tmp_path):
+    parts = cifar_parts()
+    label = dict(enumerate(np.concatenate([labels for _, labels in parts.values()]).tolist()))
+    folder = cifar_folder(tmp_path / "here")
+    dataset = load_dataset(f"cifar10:{folder}", standardize="none")
+    train, validation = image_numbers(dataset.x_train), image_numbers(dataset.x_validation)
+    assert sorted(train + validation) == list(range(100))
+    assert image_numbers(dataset.x_test) == list(range(100, 120))
+    assert dataset.y_train.tolist() == [label[number] for number in train]
+    assert dataset.y_validation.tolist() == [label[number] for number in validation]
+    other = load_dataset(f"cifar10:{folder}", standardize="none", seed=1)
+    assert sorted(image_numbers(other.x_validation)) != sorted(validation)
+    assert image_numbers(other.x_test) == list(range(100, 120))
+
+
+def test_cifar10_is_standardised_channel_by_channel_with_the_training_part_alone(tmp_path):
+    parts = cifar_parts()
+    for pixels, _ in parts.values():
+        pixels[:, 1024:2048] //= 4
+        pixels[:, 2048:] = pixels[:, 2048:] // 2 + 120
+    folder = cifar_folder(tmp_path / "here", parts=parts)
+    dataset, whole = (load_dataset(f"cifar10:{folder}", standardize=how) for how in ("channel", "none"))
+    assert load_dataset(f"cifar10:{folder}").fingerprint == dataset.fingerprint
+    for channel in range(3):
+        train = whole.x_train[:, channel].double()
+        expected = (whole.x_test[:, channel].double() - train.mean()) / train.std(correction=0)
+        torch.testing.assert_close(dataset.x_test[:, channel], expected.float())
+        assert dataset.x_train[:, channel].double().mean().item() == pytest.approx(0, abs=1e-6)
+        assert dataset.x_train[:, channel].double().std(correction=0).item() == pytest.approx(1, abs=1e-6)
+    assert load_dataset(f"cifar10:{folder}", standardize="global").fingerprint != dataset.fingerprint
+
+
+def test_cifar10_is_the_same_from_every_version_folder_and_archive(tmp_path):
+    def by_columns(pixels, labels):
+        return python_batch(np.asfortranarray(pixels), labels)
+
+    def with_text_keys(pixels, labels):
+        return pickle.dumps({"labels": labels.tolist(), "data": pixels}, protocol=2)
+
+    plain = load_dataset(f"cifar10:{cifar_folder(tmp_path / 'plain')}")
+    for write in (python_batch, python2_batch, python2_text_batch, by_columns, with_text_keys):
+        folder = cifar_folder(tmp_path / write.__name__, write)
+        assert load_dataset(f"cifar10:{folder}").fingerprint == plain.fingerprint, write
+    cifar_folder(tmp_path / "binary folder" / "cifar-10-batches-bin")
+    cifar_folder(tmp_path / "python folder" / "cifar-10-batches-py", python2_batch)
+    cifar_archive(tmp_path / "binary archive")
+    cifar_archive(tmp_path / "python archive", python2_batch)
+    for name in ("binary folder", "python folder", "binary archive", "python archive"):
+        assert load_dataset(f"cifar10:{tmp_path / name}").fingerprint == plain.fingerprint, name
+
+
+@pytest.mark.parametrize("write", WRITERS[1:])
+def test_the_batches_written_by_hand_are_pickled_ones(write):
+    pixels, labels = cifar_parts()["data_batch_1"]
+    loaded = pickle.loads(write(pixels, labels), encoding="bytes")
+    expected = held(pixels, labels)
+    assert np.array_equal(loaded.pop(b"data"), expected.pop(b"data"))
+    assert loaded == expected
+
+
+def test_the_cifar10_fingerprint_changes_with_any_pixel_or_label(tmp_path):
+    prints = {load_dataset(f"cifar10:{cifar_folder(tmp_path / 'plain')}", standardize="none").fingerprint}
+    for name in CIFAR_BATCHES:
+        pixel, label = cifar_parts(), cifar_parts()
+        pixel[name][0][5, 3071] ^= 1
+        label[name][1][:2] = label[name][1][1::-1]  # two images trade their classes
+        for what, parts in (("pixel", pixel), ("label", label)):
+            folder = cifar_folder(tmp_path / f"{name} {what}", parts=parts)
+            prints.add(load_dataset(f"cifar10:{folder}", standardize="none").fingerprint)
+    assert len(prints) == 13
+
+
+def damaged_cifar(tmp_path, write, name, damage):
+    """Return the refusal of a folder one of whose files is damaged; it must name the file and a way out."""
+    folder = cifar_folder(tmp_path / "here", write)
+    file = folder / name
+    file.write_bytes(damage(file.read_bytes()))
+    message = refusal(load_dataset, f"cifar10:{folder}")
+    assert str(file) in message
+    assert message.endswith("fetch the official archive again")
+    return message
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            truncated,
+            "must have a multiple of 3073 bytes, a label and 3072 pixels for each image, but got 61457",
+        ),
+        (lambda data: data + b"\0", "but got 61461"),
+        (lambda data: b"", "but got 0"),
+        (lambda data: data[:3073] + b"\x0a" + data[3074:], "labels from 0 to 9, but got 10 for image 1"),
+        (lambda data: b"\xff" + data[1:], "labels from 0 to 9, but got 255 for image 0"),
+    ],
+)
+def test_a_damaged_binary_batch_is_refused_with_its_name(tmp_path, damage, said):
+    assert said in damaged_cifar(tmp_path, binary_batch, "data_batch_4.bin", damage)
+
+
+@pytest.mark.parametrize("write", WRITERS[1:])
+def test_a_torn_python_batch_is_refused_wherever_it_ends(tmp_path, write):
+    folder = cifar_folder(tmp_path / "here", write)
+    file = folder / "data_batch_2"
+    whole = file.read_bytes()
+    for end in (*range(0, 200, 7), len(whole) // 2, *range(len(whole) - 300, len(whole), 7), len(whole) - 1):
+        file.write_bytes(whole[:end])
+        message = refusal(load_dataset, f"cifar10:{folder}")
+        assert f"{str(file)!r} must be a batch of the python version, but " in message
+        assert message.endswith("fetch the official archive again")
+
+
+class Foreign:
+    """Asks for a call when it is read back."""
+
+    def __init__(self, function, *arguments):
+        self.wanted = function, arguments
+
+    def __reduce__(self):
+        return self.wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (Foreign(os.system, "false"), "it asks for 'posix system', which arrays do not need"),
+        (Foreign(eval, "1"), "it asks for '__builtin__ eval'"),
+        (
+            Foreign(np.dtype, "u1"),
+            "must hold a dictionary of data and labels, but holds another array or object",
+        ),
+        ([1, 2], "must hold a dictionary of data and labels, but holds a list"),
+        ({"labels": [1]}, "must hold a dictionary of data and labels, but data is missing"),
+        ({"data": np.zeros((1, 3072), np.uint8)}, "but labels is missing"),
+        ({2: 3}, "it holds a dictionary whose keys are not names"),
+        (1.5, "it uses the opcode BINFLOAT, which arrays do not need"),
+    ],
+)
+def test_a_python_batch_of_something_else_is_refused(tmp_path, content, said):
+    message = damaged_cifar(
+        tmp_path, python_batch, "data_batch_5", lambda data: pickle.dumps(content, protocol=2)
+    )
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": [*range(10), *range(9), 10]}, "labels from 0 to 9, but got 10 for image 19"),
+        ({"labels": [-1] * 20}, "labels from 0 to 9, but got -1 for image 0"),
+        ({"labels": [True] * 20}, "but got a bool for image 0"),
+        ({"labels": ["1"] * 20}, "but got a str for image 0"),
+        ({"labels": [1] * 19}, "must have a list of 20 labels, one an image, but got 19"),
+        ({"labels": None}, "must have a list of 20 labels, one an image, but got a NoneType"),
+        ({"data": "x" * 3072}, "data of shape (images, 3072) and type uint8, but got a str"),
+        ({"data": np.zeros((20, 3071), np.uint8)}, "got shape (20, 3071) and type 'u1'"),
+        ({"data": np.zeros((20, 3072), np.int8)}, "got shape (20, 3072) and type 'i1'"),
+        ({"data": np.zeros((20, 3072), np.float32)}, "got shape (20, 3072) and type 'f4'"),
+        ({"data": np.zeros((20, 3, 32, 32), np.uint8)}, "type uint8, but got another array or object"),
+        ({"data": np.array([[{}]], dtype=object)}, "type uint8, but got another array or object"),
+        ({"data": np.uint8(3)}, "which arrays do not need"),
+    ],
+)
+def test_a_python_batch_with_other_values_is_refused(tmp_path, changed, said):
+    batch = held(*cifar_parts()["data_batch_3"]) | {key.encode(): value for key, value in changed.items()}
+    content = pickle.dumps(batch, protocol=2)
+    assert said in damaged_cifar(tmp_path, python_batch, "data_batch_3", lambda data: content)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [(21, "got 61440 bytes for shape (21, 3072)"), (0, "got shape (0, 3072) and type 'u1'")]
+)
+def test_a_python_batch_whose_shape_and_bytes_disagree_is_refused(tmp_path, rows, said):
+    def reshaped(data):
+        assert data.count(b"M\x14\0M\0\x0c") == 1
+        return data.replace(b"M\x14\0M", b"M" + bytes([rows]) + b"\0M")
+
+    message = damaged_cifar(tmp_path, python2_batch, "test_batch", reshaped)
+    assert f"must have data of shape (images, 3072) and type uint8, but {said}" in message
+
+
+def test_nothing_that_a_python_batch_asks_for_is_run(tmp_path):
+    witness = tmp_path / "witness"
+    content = pickle.dumps(Foreign(Path.touch, witness), protocol=2)
+    pickle.loads(content)
+    assert witness.exists()  # read the usual way it would be
+    witness.unlink()
+    damaged_cifar(tmp_path, python_batch, "data_batch_1", lambda data: content)
+    assert not witness.exists()
+
+
+def test_python_batches_of_later_protocols_are_refused(tmp_path):
+    pixels, labels = cifar_parts()["data_batch_1"]
+    for protocol in (3, 4, 5):
+        content = pickle.dumps(held(pixels, labels), protocol=protocol)
+        with pytest.raises(ValueError, match=r"it uses the opcode (SHORT_BINBYTES|FRAME), which arrays"):
+            plain_values(content, names=())
+
+
+def test_a_flipped_byte_makes_a_refusal_or_other_data_and_nothing_else(tmp_path):
+    folder = cifar_folder(tmp_path / "here", python2_batch)
+    file = folder / "data_batch_1"
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    loaded, refused = 0, []
+    for place in rng.integers(-400, 400, 150):
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        file.write_bytes(damaged)
+        try:
+            assert load_dataset(f"cifar10:{folder}").sizes == (84, 16, 20)
+            loaded += 1
+        except BadInput as error:
+            refused.append(str(error))
+    assert loaded > 10
+    assert len(refused) > 10
+    assert not [message for message in refused if "\n" in message or str(file) not in message]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it ends too soon"),
+        (b"\x80\x02", "it ends too soon"),
+        (b"\xff.", "it has the byte ff for an opcode"),
+        (b".", "a value that it does not hold"),
+        (b"h\x05.", "a value that it does not hold"),
+        (b"q\x05.", "a value that it does not hold"),
+        (b"K\x01\x86.", "a value that it does not hold"),
+        (b"t.", "a value that it does not hold"),
+        (b"]K", "not enough data in stream"),
+        (b"T\xff\xff\xff\x7fab.", "expected 2147483647 bytes in a string4, but only 3 remain"),
+        (b"I1x\n.", "invalid literal"),
+        (b"Sab\n.", "a string without quotes"),
+        (b"S'\n.", "a string without quotes"),
+        (b"S'ab", "it ends too soon"),
+        (b"S'\\q'\n.", "an escape that Python 2 does not write"),
+        (b"S'\\x0'\n.", "an escape that Python 2 does not write"),
+        (b"S'\\'\n.", "an escape that Python 2 does not write"),
+        (b"K\x01K\x02a.", "it adds items to a int"),
+        (b"}(K\x01K\x02u.", "keys are not names"),
+        (b"}(U\x01au.", "keys are not names"),
+        (b"K\x01)R.", "it calls what is no function"),
+        (b"K\x01Nb.", "it gives a state to a int"),
+        (b"cnumpy\ndtype\n.", "it asks for 'numpy dtype'"),
+        (b"cnumpy\ndty", "it ends too soon"),
+        (b"c_codecs\n\\x65ncode\n.", "it asks for"),
+        (b"c_codecs\nencode\nX\x01\0\0\0aX\x03\0\0\0hex\x86R.", "spells bytes in another way"),
+        (b"c_codecs\nencode\n)R.", "spells bytes in another way"),
+        (b"(ios\nsystem\n.", "opcode INST"),
+        (b"(cos\nsystem\no.", "asks for 'os system'"),
+        (b"Pname\n.", "opcode PERSID"),
+        (b"NQ.", "opcode BINPERSID"),
+        (b"\x82\x01.", "opcode EXT1"),
+        (b")\x81.", "opcode NEWOBJ"),
+        (b"\x8c\x02os\x8c\x06system\x93.", "opcode SHORT_BINUNICODE"),
+    ],
+)
+def test_opcodes_that_make_no_plain_value_are_refused(data, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        plain_values(data, names=())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_nested_deeper_than_the_stack_is_refused_unhashed():
+    with pytest.raises(ValueError, match="keys are not names"):
+        plain_values(b"}()" + b"\x85" * 200_000 + b"K\x01u.", names=())
+
+
+def test_a_missing_batch_or_folder_is_refused_with_its_name(tmp_path):
+    for write, ending in ((binary_batch, ".bin"), (python_batch, "")):
+        folder = cifar_folder(tmp_path / f"torn{ending}", write)
+        (folder / f"data_batch_3{ending}").unlink()
+        message = refusal(load_dataset, f"cifar10:{folder}")
+        assert f"{str(folder)!r} must hold data_batch_1{ending}, data_batch_2{ending}, " in message
+        assert f"but data_batch_3{ending} is missing: fetch the official archive again" in message
+    (tmp_path / "empty").mkdir()
+    message = refusal(load_dataset, f"cifar10:{tmp_path / 'empty'}")
+    assert "must hold data_batch_1.bin, data_batch_1, or the archive cifar-10-binary.tar.gz or " in message
+    assert message.endswith("fetch one from https://www.cs.toronto.edu/~kriz/cifar.html")
+    assert str(tmp_path / "none") in refusal(load_dataset, f"cifar10:{tmp_path / 'none'}")
+    assert "needs its folder: write cifar10:FOLDER" in refusal(load_dataset, "cifar10")
+
+
+def test_a_batch_torn_between_two_images_is_refused_for_its_size(tmp_path):
+    folder = cifar_folder(tmp_path / "here")
+    file = folder / "data_batch_5.bin"
+    file.write_bytes(file.read_bytes()[: 19 * 3073])
+    message = refusal(load_dataset, f"cifar10:{folder}")
+    assert (
+        "must hold batches of equally many images, but data_batch_5.bin has 19 and data_batch_1.bin 20"
+        in (message)
+    )
+
+
+@pytest.mark.parametrize("write", [binary_batch, python2_batch])
+def test_a_torn_or_foreign_cifar10_archive_is_refused_with_its_name(tmp_path, write):
+    archive = cifar_archive(tmp_path / "here", write)
+    whole = archive.read_bytes()
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as packed:
+        packed.add(tmp_path / "here/unpacked/readme.html", "readme.html")
+    middle = len(whole) // 2
+    damaged = {
+        "torn": whole[:middle],
+        "without its checksum": whole[:-8],
+        "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        "with another checksum": whole[:-8] + bytes(4) + whole[-4:],
+        "empty": b"",
+        "text": b"not found",
+        "no archive": gzip.compress(b"not found"),
+        "torn inside": gzip.compress(gzip.decompress(whole)[:90_000]),
+        "not gzipped": plain.getvalue(),
+    }
+    for name, content in damaged.items():
+        archive.write_bytes(content)
+        message = refusal(load_dataset, f"cifar10:{archive.parent}")
+        assert f"{str(archive)!r} must be a whole gzipped archive, but " in message, name
+    archive.write_bytes(gzip.compress(plain.getvalue()))
+    assert "is missing: fetch the official" in refusal(load_dataset, f"cifar10:{archive.parent}")
+
+
+def test_damage_inside_a_cifar10_archive_is_refused_with_its_place(tmp_path):
+    ending = {binary_batch: ".bin", python2_batch: ""}
+    for write, end in ending.items():
+        archive = cifar_archive(tmp_path / f"left out{end}", write, leave_out=f"data_batch_2{end}")
+        message = refusal(load_dataset, f"cifar10:{archive.parent}")
+        assert f"{str(archive)!r} must hold data_batch_1{end}, " in message
+        assert f"but data_batch_2{end} is missing" in message
+    folder = tmp_path / "wrong"
+    archive = cifar_archive(folder)
+    with tarfile.open(archive, "w:gz") as packed:
+        for file in (folder / "unpacked").iterdir():
+            file.write_bytes(b"\x0b" + file.read_bytes()[1:])
+            packed.add(file, f"cifar-10-batches-bin/{file.name}")
+    message = refusal(load_dataset, f"cifar10:{folder}")
+    assert f"{str(archive / 'data_batch_1.bin')!r} must have labels from 0 to 9, but got 11" in message
+
+
+def test_cifar10_takes_the_options_of_the_other_files(tmp_path):
+    folder = cifar_folder(tmp_path / "here")
+    assert "it takes seed, standardize, validation" in refusal(load_dataset, f"cifar10:{folder}", classes=10)
+    assert "but a split is 95 + 5" in refusal(load_dataset, f"cifar10:{folder}", validation=5)
+    assert "seed must be an integer" in refusal(load_dataset, f"cifar10:{folder}", seed=-1)
+    assert "did you mean 'channel'" in refusal(load_dataset, f"cifar10:{folder}", standardize="channels")
+
+
 # npz files
 
 
@@ -395,7 +888,20 @@ def test_per_feature_standardisation_only_centres_a_constant_feature():
     assert not dataset.x_test[:, 1].any()
 
 
-@pytest.mark.parametrize("standardize", ["global", "feature"])
+def test_per_channel_standardisation_gives_each_channel_one_mean_and_deviation():
+    x, y = arrays(60, shape=(3, 2, 5))
+    x *= np.array([1, 10, 100], np.float32)[:, None, None]
+    x[:, 1] = 0.1  # a constant channel is only centred
+    dataset = from_arrays("mine", x, y, standardize="channel")
+    whole = from_arrays("mine", x, y, standardize="none")
+    for channel in range(3):
+        train = whole.x_train[:, channel].double()
+        deviation = train.std(correction=0) if channel != 1 else 1.0
+        expected = (whole.x_test[:, channel].double() - train.mean()) / deviation
+        torch.testing.assert_close(dataset.x_test[:, channel], expected.float())
+
+
+@pytest.mark.parametrize("standardize", ["global", "channel", "feature"])
 def test_data_that_are_constant_become_zero(standardize):
     dataset = from_arrays("mine", np.full((30, 4), 0.1), np.arange(30) % 2, standardize=standardize)
     assert not dataset.x_train.any()
@@ -458,7 +964,7 @@ X, Y = arrays(60)
         ({"seed": -1}, "seed must be an integer in [0, 2**32), but got -1"),
         ({"seed": "1"}, "but got '1'"),
         ({"standardize": "globe"}, "did you mean 'global'?"),
-        ({"standardize": None}, "known are feature, global, none"),
+        ({"standardize": None}, "known are channel, feature, global, none"),
     ],
 )
 def test_arrays_that_are_no_dataset_are_refused(given, said):

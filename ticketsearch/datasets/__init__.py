@@ -12,6 +12,7 @@ from typing import Any
 
 from ticketsearch import names
 from ticketsearch.datasets.arrays import from_arrays as from_arrays
+from ticketsearch.datasets.cifar import cifar10
 from ticketsearch.datasets.dataset import PARTS as PARTS
 from ticketsearch.datasets.dataset import Dataset as Dataset
 from ticketsearch.datasets.files import idx, npz
@@ -19,7 +20,7 @@ from ticketsearch.datasets.libraries import digits, mnist1d
 from ticketsearch.errors import BadInput
 
 # The loaders and nothing else: these are the names that users may give.
-__all__ = ["digits", "idx", "mnist1d", "npz"]
+__all__ = ["cifar10", "digits", "idx", "mnist1d", "npz"]
 
 
 def load_dataset(name: str, /, **options: Any) -> Dataset:

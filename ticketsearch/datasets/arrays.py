@@ -13,7 +13,7 @@ from ticketsearch.errors import BadInput, unknown
 
 __all__ = ["check_seed", "first_line", "from_arrays", "split_off"]
 
-STANDARDIZATIONS = ("feature", "global", "none")
+STANDARDIZATIONS = ("channel", "feature", "global", "none")
 
 Values = ArrayLike | torch.Tensor
 Pair = tuple[NDArray[Any], NDArray[Any]]  # samples (samples, *input_shape) and labels (samples,)
@@ -39,8 +39,9 @@ def from_arrays(
     given are used as they are. Of n samples a missing test part takes n // 5 and a missing validation
     part ``validation`` samples, by default n // 5 too, or n // 6 where the test part is given.
     ``seed`` draws the split. ``classes`` is by default one more than the largest label.
-    ``standardize``: ``"global"``, one mean and deviation; ``"feature"``, one for each feature, where a
-    constant feature is only centred; ``"none"``. Both are the training part's, in float64.
+    ``standardize``: ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's
+    first axis; ``"feature"``, one for each feature; ``"none"``. What is constant is only centred. Mean and
+    deviation are the training part's, in float64.
 
     Raises :class:`BadInput` for data that is no dataset, or that cannot be split.
     """
@@ -147,12 +148,13 @@ def _standardized(parts: list[NDArray[Any]], how: str) -> list[NDArray[np.float3
     """
     mean, deviation = np.asarray(0.0), np.asarray(1.0)
     if how != "none":
-        train, axis = parts[0], 0 if how == "feature" else None
-        low, high = train.min(axis=axis), train.max(axis=axis)
+        train = parts[0]
+        axis = {"global": None, "channel": (0, *range(2, train.ndim)), "feature": 0}[how]
+        low, high = train.min(axis=axis, keepdims=True), train.max(axis=axis, keepdims=True)
         # Rounding leaves a constant a deviation just above 0; dividing by that would blow noise up to 1.
         constant = low == high
-        mean = np.where(constant, low, train.mean(axis=axis, dtype=np.float64))
-        deviation = np.where(constant, 1.0, train.std(axis=axis, dtype=np.float64))
+        mean = np.where(constant, low, train.mean(axis=axis, dtype=np.float64, keepdims=True))
+        deviation = np.where(constant, 1.0, train.std(axis=axis, dtype=np.float64, keepdims=True))
     scaled = []
     with np.errstate(over="ignore"):  # what becomes infinite is refused by Dataset
         for part in parts:
