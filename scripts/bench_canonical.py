@@ -21,7 +21,7 @@ import networkx as nx
 import numpy as np
 
 from ticketsearch.canonical import canonical_key
-from ticketsearch.masks import Group, Layer, Mask, MaskSpec, Node, live
+from ticketsearch.masks import Group, Layer, Mask, MaskSpec, Node, Piece, live
 
 SIZES = (784, 300, 100, 10)
 STARTS = (0, 784, 1084, 1184, 1194)
@@ -29,18 +29,19 @@ STARTS = (0, 784, 1084, 1184, 1194)
 
 def lenet_300_100() -> MaskSpec:
     """Return the spec of LeNet-300-100 without biases."""
-    layers, nodes, offset = [], [Node("input", (), 0)], 0
+    layers, pieces, nodes, offset = [], [], [Node("input", (), (0,))], 0
     for index, (columns, rows) in enumerate(itertools.pairwise(SIZES)):
         layers.append(Layer(f"{index}.weight", (rows, columns), offset))
+        pieces.append(Piece(index, index + 1, index))
         offset += rows * columns
-        nodes.append(Node("linear", (len(nodes) - 1,), index + 1, index))
+        nodes.append(Node("linear", (len(nodes) - 1,), (index + 1,), index))
         if index < len(SIZES) - 2:
-            nodes.append(Node("elementwise", (len(nodes) - 1,), index + 1))
+            nodes.append(Node("elementwise", (len(nodes) - 1,), (index + 1,)))
     kinds = ("input", "hidden", "hidden", "output")
     groups = tuple(
         Group(f"g{i}", size, kind) for i, (size, kind) in enumerate(zip(SIZES, kinds, strict=True))
     )
-    return MaskSpec(tuple(layers), groups, tuple(nodes))
+    return MaskSpec(tuple(layers), groups, tuple(pieces), tuple(nodes))
 
 
 def pairs(mask: Mask) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -15,7 +16,21 @@ import pynauty
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import mlp, residual, shuffled
+from networks import (
+    PIECEWISE,
+    concatenated,
+    convolutional,
+    depthwise,
+    grouped,
+    groups,
+    layers,
+    mlp,
+    read_twice,
+    renumberings,
+    residual,
+    separable,
+    shuffled,
+)
 
 from ticketsearch.canonical import (
     canonical_form,
@@ -26,30 +41,23 @@ from ticketsearch.canonical import (
     to_networkx,
 )
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Group, Layer, MaskSpec, Node, digest, edges, live, live_edges, permute
+from ticketsearch.masks import MaskSpec, Node, Piece, digest, edges, live, live_edges, permute
 
 
 def parallel(inputs, first, second, outputs):
     """Two layers join the same two hidden groups."""
-    shapes = [(first, inputs), (second, first), (second, first), (outputs, second)]
-    offsets = np.cumsum([0, *(a * b for a, b in shapes)]).tolist()
-    layers = [Layer(f"l{i}", shape, offsets[i]) for i, shape in enumerate(shapes)]
-    sizes = zip(
-        ("x", "h", "k", "y"),
-        (inputs, first, second, outputs),
-        ("input", "hidden", "hidden", "output"),
-        strict=True,
-    )
     nodes = (
-        Node("input", (), 0),
-        Node("linear", (0,), 1, 0),
-        Node("elementwise", (1,), 1),
-        Node("linear", (2,), 2, 1),
-        Node("linear", (1,), 2, 2),
-        Node("add", (3, 4), 2),
-        Node("linear", (5,), 3, 3),
+        Node("input", (), (0,)),
+        Node("linear", (0,), (1,), 0),
+        Node("elementwise", (1,), (1,)),
+        Node("linear", (2,), (2,), 1),
+        Node("linear", (1,), (2,), 2),
+        Node("add", (3, 4), (2,)),
+        Node("linear", (5,), (3,), 3),
     )
-    return MaskSpec(tuple(layers), tuple(Group(*size) for size in sizes), nodes)
+    shapes = layers(l0=(first, inputs), l1=(second, first), l2=(second, first), l3=(outputs, second))
+    pieces = (Piece(0, 1, 0), Piece(1, 2, 1), Piece(2, 2, 1), Piece(3, 3, 2))
+    return MaskSpec(shapes, groups(inputs, outputs, h=first, k=second), pieces, nodes)
 
 
 def around(block, inputs=3, outputs=2):
@@ -61,12 +69,17 @@ def around(block, inputs=3, outputs=2):
     return spec, np.concatenate([part.ravel() for part in parts])
 
 
-def renumberings(spec):
-    """Return (renumberings, weights): where each weight comes from, for every renumbering."""
-    groups = [spec.groups[group] for group in spec.hidden]
-    choices = itertools.product(*(itertools.permutations(range(group.size)) for group in groups))
-    names = [group.name for group in groups]
-    return np.stack([permute(np.arange(spec.size), spec, dict(zip(names, c, strict=True))) for c in choices])
+def patterned(patterns, kernel):
+    """Return spec and mask of a convolution (second hidden, first hidden) with these bits of its kernels.
+
+    Position p of a kernel is kept where its pattern has bit p. All inputs and outputs are attached.
+    """
+    patterns = np.asarray(patterns)
+    rows, columns = patterns.shape
+    spec = convolutional(1, columns, rows, 1, kernel=(kernel,), block=1)
+    block = patterns[:, :, None] >> np.arange(kernel) & 1
+    parts = np.ones(columns * kernel), block.ravel(), np.ones(rows)
+    return spec, np.concatenate(parts).astype(bool)
 
 
 def cycles(*lengths):
@@ -127,7 +140,7 @@ TINY = {
     "constant": mlp(2, 3, 3, 1, constant=True),
     "residual": residual(2, 5, 1),
     "parallel": parallel(1, 3, 3, 1),
-}
+} | PIECEWISE
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -148,7 +161,22 @@ def test_keys_are_equal_exactly_where_brute_force_finds_a_renumbering(name):
 
 
 @pytest.mark.parametrize(
-    "spec", [mlp(1, 2, 3, 1), mlp(2, 3, 1), mlp(1, 2, 2, 2, constant=True), residual(1, 2, 2)]
+    "spec",
+    [
+        *(mlp(1, 2, 3, 1), mlp(2, 3, 1), mlp(1, 2, 2, 2, constant=True), residual(1, 2, 2)),
+        convolutional(1, 2, 1, 1, kernel=(2,), block=2),
+        convolutional(1, 1, 2, 1, kernel=(1,), block=3),
+        grouped(1, 1, 2, 1, kernel=1),
+        grouped(1, 2, 1, 1, kernel=1),
+        grouped(1, 1, 1, 1, columns=3, kernel=1),
+        *(concatenated(1, 2, 2, 1), concatenated(2, 2, 1, 1), read_twice(1, 3, 1), read_twice(1, 2, 2)),
+        *(
+            depthwise(1, 3, 1, kernel=1),
+            depthwise(1, 2, 1, kernel=3),
+            separable(1, 1, 1),
+            separable(1, 2, 1, kernel=1),
+        ),
+    ],
 )
 def test_the_number_of_keys_over_all_masks_is_that_of_burnside(spec):
     masks = (np.arange(2**spec.size)[:, None] >> np.arange(spec.size) & 1).astype(bool)
@@ -178,7 +206,7 @@ def test_relations_of_a_group_to_itself_have_their_known_number(units, known):
     assert len({canonical_key(np.concatenate([ends, r, ends]), spec) for r in relations}) == known
 
 
-@pytest.mark.parametrize("name", ["3+3", "constant", "residual", "parallel"])
+@pytest.mark.parametrize("name", ["3+3", "constant", "residual", "parallel", *PIECEWISE])
 @pytest.mark.parametrize("values", [1, 3])
 def test_keys_are_exact_whatever_hashes_collide(name, values, monkeypatch):
     monkeypatch.setattr(refinement, "_mix", lambda x: (x % np.uint64(values)) << np.uint64(60))
@@ -200,9 +228,9 @@ def nauty_certificate(mask, spec):
     starts = np.cumsum([0] + [group.size for group in spec.groups]).tolist()
     graph = pynauty.Graph(starts[-1])
     found, _ = live_edges(mask, spec)
-    for (source, target), (rows, columns) in zip(spec.layer_groups, found, strict=True):
+    for piece, (rows, columns, _) in zip(spec.pieces, found, strict=True):
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            graph.connect_vertex(starts[target] + row, [starts[source] + column])
+            graph.connect_vertex(starts[piece.target] + row, [starts[piece.source] + column])
     cells = []
     for group, start in zip(spec.groups, starts, strict=False):
         vertices = range(start, start + group.size)
@@ -212,8 +240,10 @@ def nauty_certificate(mask, spec):
 
 
 def moved(mask, rng):
-    """Return the mask with one weight moved."""
+    """Return the mask with one weight moved, if there is anywhere to."""
     other = mask.copy()
+    if mask.all():
+        return other
     other[rng.choice(np.flatnonzero(mask))] = False
     other[rng.choice(np.flatnonzero(~mask))] = True
     return other
@@ -284,7 +314,9 @@ def test_strongly_regular_graphs_of_equal_parameters_have_other_keys():
     assert nauty_certificate(first, spec) == nauty_certificate(second, spec)
 
 
-@pytest.mark.parametrize("spec", [mlp(2, 4, 3, 2), residual(2, 4, 2), parallel(2, 3, 3, 1)])
+@pytest.mark.parametrize(
+    "spec", [mlp(2, 4, 3, 2), residual(2, 4, 2), parallel(2, 3, 3, 1), *PIECEWISE.values()]
+)
 def test_vf2pp_on_the_graph_agrees(spec):
     rng = np.random.default_rng(0)
     decisions = set()
@@ -332,10 +364,22 @@ def test_the_graph_has_one_string_attribute_and_survives_graphml():
     assert {frozenset(edge) for edge in read.edges} == {frozenset(edge) for edge in graph.edges}
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from(["deep", "wide", *TINY]))
+LARGER = {
+    "deep": mlp(4, 9, 8, 7, 3),
+    "wide": mlp(3, 40, 30, 2),
+    "convolutional": convolutional(3, 12, 10, 4),
+    "grouped": grouped(3, 4, 4, 3, columns=6, kernel=3),
+    "concatenated": concatenated(3, 12, 10, 3),
+    "read twice": read_twice(3, 20, 3),
+    "depthwise": depthwise(2, 30, 3, kernel=3),
+    "separable": separable(2, 12, 3, kernel=3),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from([*LARGER, *TINY]))
 def test_a_renumbered_copy_keeps_the_key(seed, density, name):
-    spec = TINY.get(name) or {"deep": mlp(4, 9, 8, 7, 3), "wide": mlp(3, 40, 30, 2)}[name]
+    spec = TINY.get(name) or LARGER[name]
     rng = np.random.default_rng(seed)
     mask = rng.random(spec.size) < density
     copy = shuffled(mask, spec, rng)
@@ -402,6 +446,102 @@ def test_weights_moved_between_parallel_layers_are_another_network():
     assert not isomorphic(straight, crossed, spec)
     assert not isomorphic(first, second, spec)
     assert isomorphic(straight, np.concatenate([ends, (~eye).ravel(), (~eye).ravel(), ends]), spec)
+
+
+def test_kernels_that_keep_other_positions_are_another_network():
+    spec, mask = patterned([[0b01, 0b10], [0b10, 0b01]], 2)
+    for other, same in [
+        ([[0b10, 0b01], [0b01, 0b10]], True),
+        ([[0b01, 0b01], [0b10, 0b10]], False),
+        ([[0b01, 0b11], [0b10, 0b00]], False),
+    ]:
+        assert isomorphic(mask, patterned(other, 2)[1], spec) == same
+
+
+def test_the_positions_of_two_kernels_do_not_add_up():
+    """The target is reached by each position from two channels, whether or not they are the same two."""
+    spec, split = patterned([[0b01, 0b10, 0b11, 0b00]], 2)
+    _, merged = patterned([[0b11, 0b00, 0b01, 0b10]], 2)
+    _, doubled = patterned([[0b11, 0b11, 0b00, 0b00]], 2)
+    assert isomorphic(split, merged, spec)
+    assert not isomorphic(split, doubled, spec)
+
+
+def test_channels_with_other_kernels_are_no_twins():
+    spec, mask = patterned([[0b011, 0b101], [0b011, 0b101]], 3)
+    order = canonical_order(mask, spec)
+    assert order["h"].tolist() in ([0, 1], [1, 0])
+    for other in ([[0b011, 0b011], [0b101, 0b101]], [[0b011, 0b101], [0b101, 0b011]]):
+        assert canonical_key(mask, spec) != canonical_key(patterned(other, 3)[1], spec)
+
+
+@pytest.mark.parametrize("lengths", [(12,), (6, 6), (4, 8), (40,), (20, 20)])
+def test_rings_of_kernels_that_refinement_cannot_tell_apart_are_settled_and_rightly(lengths):
+    """Each unit has one neighbour by each of two patterns, whichever way the rings close."""
+    size = sum(lengths) // 2
+    ring = np.zeros((size, size), dtype=int)
+    start = 0
+    for length in lengths:
+        places = start + np.arange(length // 2)
+        ring[places, places] = 0b011
+        ring[places, np.roll(places, 1)] = 0b101
+        start += length // 2
+    spec, mask = patterned(ring, 3)
+    _, whole = patterned(
+        np.eye(size, dtype=int) * 0b011 | np.roll(np.eye(size, dtype=int), 1, axis=0) * 0b101, 3
+    )
+    assert isomorphic(mask, whole, spec) == (len(lengths) == 1)
+    for seed in range(3):
+        copy = shuffled(mask, spec, np.random.default_rng(seed))
+        assert canonical_key(copy, spec) == canonical_key(mask, spec)
+
+
+def test_depthwise_kernels_belong_to_their_channels():
+    spec = depthwise(2, 2, 1)
+    # a: (2, 2), b: (2, 1, 2), c: (1, 2); the channels read other inputs.
+    mask, turned, swapped = (
+        np.array(list("".join(parts)), dtype=int)
+        for parts in (("1001", "1001", "11"), ("0110", "0110", "11"), ("1001", "0110", "11"))
+    )
+    assert isomorphic(mask, turned, spec)
+    assert not isomorphic(mask, swapped, spec)
+
+
+def test_whole_columns_are_exchanged_and_their_parts_are_not():
+    # a: (2, 2, 1), b: (2, 1, 1), c: (1, 2); the two columns read other inputs and other outputs read them.
+    spec = grouped(2, 1, 1, 2, kernel=1)
+    parts = {"a": [[1, 0], [0, 1]], "b": [[1], [1]], "c": [[1, 0], [0, 1]]}
+
+    def joined(**others):
+        shaped = {layer.name: np.reshape((parts | others)[layer.name], layer.shape) for layer in spec.layers}
+        return spec.join(shaped).astype(bool)
+
+    whole = joined(a=[[0, 1], [1, 0]], c=[[0, 1], [1, 0]])
+    half = joined(a=[[0, 1], [1, 0]])
+    assert isomorphic(joined(), whole, spec)
+    assert not isomorphic(joined(), half, spec)
+    bare = dataclasses.replace(spec, bundles=())
+    assert not isomorphic(joined(), whole, bare)
+
+
+def test_groups_without_a_bundle_stay_where_they_are():
+    spec = concatenated(1, 2, 2, 1)
+    first, second = (np.array(list(text), dtype=int) for text in ("11101110", "10111011"))
+    assert not isomorphic(first, second, spec)
+
+
+def test_symmetric_columns_are_settled_and_rightly():
+    spec = grouped(1, 3, 3, 1, columns=8, kernel=1)
+    ring = np.eye(3, dtype=bool) | np.roll(np.eye(3, dtype=bool), 1, axis=1)
+    ends = np.ones(24, dtype=bool)
+    mask = np.concatenate([ends, np.tile(ring.ravel(), 8), ends])
+    lone = mask.copy()
+    lone[24 + 9 * 5] = False
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        for whole in (mask, lone):
+            assert canonical_key(shuffled(whole, spec, rng), spec) == canonical_key(whole, spec)
+        assert canonical_key(shuffled(lone, spec, rng), spec) != canonical_key(mask, spec)
 
 
 def test_groups_of_one_size_are_not_exchanged():
@@ -504,5 +644,5 @@ def test_a_mask_of_another_shape_is_refused(call):
 def test_edges_of_the_form_are_as_many_as_live_ones():
     spec = mlp(5, 30, 20, 3)
     mask = np.random.default_rng(3).random(spec.size) < 0.1
-    counts = [len(rows) for rows, _ in live_edges(mask, spec)[0]]
-    assert [len(rows) for rows, _ in edges(canonical_form(mask, spec), spec)] == counts
+    counts = [len(part.rows) for part in live_edges(mask, spec)[0]]
+    assert [len(part.rows) for part in edges(canonical_form(mask, spec), spec)] == counts

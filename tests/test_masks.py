@@ -1,5 +1,6 @@
 """Masks: the flat array and its layers, identity, and which weights and units are live."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -10,14 +11,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import residual
+from networks import (
+    PIECEWISE,
+    concatenated,
+    convolutional,
+    depthwise,
+    grouped,
+    layers,
+    read_twice,
+    residual,
+    separable,
+)
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import (
     Group,
-    Layer,
     MaskSpec,
     Node,
+    Piece,
+    Segment,
     check_mask,
     check_masks,
     density,
@@ -28,19 +40,44 @@ from ticketsearch.masks import (
     live,
     live_edges,
     live_units,
+    mask_of,
     pack,
     permute,
+    random_order,
+    segment_order,
+    unit_orders,
     unpack,
+    weight_numbers,
 )
 
 few = settings(max_examples=60, deadline=None)
 
 
 def make_spec(shapes, groups, nodes):
-    """Return a spec whose layers are named a, b, c, ... and have the given (targets, sources)."""
-    offsets = np.cumsum([0] + [rows * columns for rows, columns in shapes]).tolist()
-    layers = tuple(Layer("abcdefgh"[i], shape, offsets[i]) for i, shape in enumerate(shapes))
-    return MaskSpec(layers, tuple(Group(*group) for group in groups), tuple(nodes))
+    """Return a spec whose layers are named a, b, c, ... and join what their nodes say, kernels included.
+
+    A layer of shape (units, 1, ...) from groups to themselves is depthwise.
+    """
+    letters = dict(zip("abcdefgh", shapes, strict=False))
+    pieces = []
+    for node in nodes:
+        if node.operation != "linear":
+            continue
+        shape, sources = shapes[node.layer], nodes[node.inputs[0]].groups
+        size = int(np.prod(shape[2:]))
+        row = 0
+        for to, target in enumerate(node.groups):
+            if shape[1] == 1 and len(shape) > 2 and sources == node.groups:
+                diagonal = {"positions": size, "to": to, "of": to, "diagonal": True}
+                pieces.append(Piece(node.layer, target, target, row, **diagonal))
+            else:
+                column = 0
+                for of, source in enumerate(sources):
+                    place = {"positions": size, "to": to, "of": of}
+                    pieces.append(Piece(node.layer, target, source, row, column, **place))
+                    column += groups[source][1]
+            row += groups[target][1]
+    return MaskSpec(layers(**letters), tuple(Group(*group) for group in groups), tuple(pieces), tuple(nodes))
 
 
 def chain(*widths, linear_constant=False, map_constant=False):
@@ -48,13 +85,13 @@ def chain(*widths, linear_constant=False, map_constant=False):
     groups = [("input", widths[0], "input")]
     groups += [(f"h{i}", width, "hidden") for i, width in enumerate(widths[1:-1])]
     groups += [("output", widths[-1], "output")]
-    nodes = [Node("input", (), 0)]
+    nodes = [Node("input", (), (0,))]
     for layer in range(len(widths) - 1):
         last = layer == len(widths) - 2
         constant = linear_constant and not last
-        nodes.append(Node("linear", (len(nodes) - 1,), layer + 1, layer, constant))
+        nodes.append(Node("linear", (len(nodes) - 1,), (layer + 1,), layer, constant))
         if not last:
-            nodes.append(Node("elementwise", (len(nodes) - 1,), layer + 1, -1, map_constant))
+            nodes.append(Node("elementwise", (len(nodes) - 1,), (layer + 1,), -1, map_constant))
     return make_spec([(rows, columns) for columns, rows in itertools.pairwise(widths)], groups, nodes)
 
 
@@ -64,29 +101,42 @@ def bits(text):
 
 @st.composite
 def networks(draw):
-    """Any tiny network: chains, branches, sums, layers that join a group to itself, constants anywhere."""
+    """Any tiny network: branches, sums, concatenations, kernels, layers that join groups to themselves."""
     sizes = [draw(st.integers(1, 3))]
-    nodes, shapes = [Node("input", (), 0)], []
+    nodes, shapes = [Node("input", (), (0,))], []
+
+    def linear(source, targets, kernel, constant):
+        rows, columns = (sum(sizes[group] for group in part) for part in (targets, nodes[source].groups))
+        shapes.append((rows, columns, *kernel))
+        nodes.append(Node("linear", (source,), targets, len(shapes) - 1, constant))
+
     for _ in range(draw(st.integers(1, 5))):
         constant = draw(st.booleans())
         source = draw(st.integers(0, len(nodes) - 1))
-        kind = draw(st.sampled_from(["linear", "linear", "elementwise", "add"]))
+        groups = nodes[source].groups
+        kind = draw(st.sampled_from(["linear", "depthwise", "elementwise", "mix", "add", "concatenate"]))
         if kind == "linear":
-            group = draw(st.integers(1, len(sizes)))
-            if group == len(sizes):
-                sizes.append(draw(st.integers(1, 3)))
-            shapes.append((sizes[group], sizes[nodes[source].group]))
-            nodes.append(Node("linear", (source,), group, len(shapes) - 1, constant))
-        elif kind == "elementwise":
-            nodes.append(Node("elementwise", (source,), nodes[source].group, -1, constant))
+            targets = []
+            for _ in range(draw(st.integers(1, 2))):
+                targets.append(draw(st.integers(1, len(sizes))))
+                if targets[-1] == len(sizes):
+                    sizes.append(draw(st.integers(1, 2)))
+            linear(source, tuple(targets), draw(st.sampled_from([(), (2,), (1, 2)])), constant)
+        elif kind == "depthwise":
+            shapes.append((sum(sizes[group] for group in groups), 1, 2))
+            nodes.append(Node("linear", (source,), groups, len(shapes) - 1, constant))
+        elif kind in ("elementwise", "mix"):
+            nodes.append(Node(kind, (source,), groups, -1, constant or kind == "mix"))
+        elif kind == "add":
+            partners = [i for i, node in enumerate(nodes) if node.groups == groups]
+            nodes.append(Node("add", (source, draw(st.sampled_from(partners))), groups))
         else:
-            partners = [i for i, node in enumerate(nodes) if node.group == nodes[source].group]
-            partner = draw(st.sampled_from(partners))
-            nodes.append(Node("add", (source, partner), nodes[source].group))
-    source = draw(st.integers(0, len(nodes) - 1))
+            partners = [i for i, node in enumerate(nodes) if len(node.groups) + len(groups) <= 4]
+            if partners:
+                partner = draw(st.sampled_from(partners))
+                nodes.append(Node("concatenate", (source, partner), groups + nodes[partner].groups))
     sizes.append(draw(st.integers(1, 2)))
-    shapes.append((sizes[-1], sizes[nodes[source].group]))
-    nodes.append(Node("linear", (source,), len(sizes) - 1, len(shapes) - 1, draw(st.booleans())))
+    linear(draw(st.integers(0, len(nodes) - 1)), (len(sizes) - 1,), (), draw(st.booleans()))
     kinds = ["input", *["hidden"] * (len(sizes) - 2), "output"]
     groups = [(f"g{i}", size, kind) for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))]
     return make_spec(shapes, groups, nodes)
@@ -94,8 +144,9 @@ def networks(draw):
 
 @st.composite
 def networks_with_masks(draw):
-    spec = draw(networks())
-    return spec, np.array(draw(st.lists(st.booleans(), min_size=spec.size, max_size=spec.size)), dtype=bool)
+    spec = draw(st.one_of(networks(), st.sampled_from(list(PIECEWISE.values()))))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return spec, rng.random(spec.size) < draw(st.sampled_from([0.25, 0.5, 0.75]))
 
 
 @st.composite
@@ -106,29 +157,47 @@ def chains_with_masks(draw):
 
 def enumerated(mask, spec, constants):
     """Walk every path of the computation: the weights and (group, unit) pairs on a path to the output."""
-    parts = spec.split(mask)
+    numbers = [spec.part(piece, np.arange(spec.size)) for piece in spec.pieces]
     weights, units = set(), set()
 
-    def walk(node, unit, used, met):
-        met = [*met, (spec.nodes[node].group, unit)]
+    def steps(node, place, unit):
+        """Yield (consumer, place, unit, weights used) for each step on from one unit of a value."""
+        for index, consumer in enumerate(spec.nodes):
+            for turn, source in enumerate(consumer.inputs):
+                if source != node:
+                    continue
+                if consumer.operation == "linear":
+                    for number in spec.layer_pieces[consumer.layer]:
+                        piece = spec.pieces[number]
+                        for row in range(len(numbers[number])) if piece.of == place else ():
+                            if piece.diagonal and row != unit:
+                                continue
+                            between = numbers[number][row, 0 if piece.diagonal else unit]
+                            used = {int(n) for n in between if mask[n]}
+                            if used:
+                                yield index, piece.to, row, used
+                elif consumer.operation == "concatenate":
+                    before = sum(len(spec.nodes[other].groups) for other in consumer.inputs[:turn])
+                    yield index, before + place, unit, set()
+                elif consumer.operation == "mix" and constants:
+                    for other, group in enumerate(consumer.groups):
+                        yield from ((index, other, u, set()) for u in range(spec.groups[group].size))
+                else:
+                    yield index, place, unit, set()
+
+    def walk(node, place, unit, used, met):
+        met = met | {(spec.nodes[node].groups[place], unit)}
         if node == len(spec.nodes) - 1:
             weights.update(used)
             units.update(met)
-        for index, consumer in enumerate(spec.nodes):
-            if node not in consumer.inputs:
-                continue
-            if consumer.operation == "linear":
-                layer = spec.layers[consumer.layer]
-                for row in np.flatnonzero(parts[layer.name][:, unit]):
-                    bit = layer.offset + int(row) * layer.shape[1] + unit
-                    walk(index, int(row), [*used, bit], met)
-            else:
-                walk(index, unit, used, met)
+        for index, there, other, new in steps(node, place, unit):
+            walk(index, there, other, used | new, met)
 
     for index, node in enumerate(spec.nodes):
         if node.operation == "input" or (constants and node.constant):
-            for unit in range(spec.groups[node.group].size):
-                walk(index, unit, [], [])
+            for place, group in enumerate(node.groups):
+                for unit in range(spec.groups[group].size):
+                    walk(index, place, unit, set(), set())
     return weights, units
 
 
@@ -140,12 +209,50 @@ def test_a_spec_knows_its_size_and_where_each_layer_lies():
     assert spec.size == 3 * 2 + 2 * 4
     assert [layer.slice for layer in spec.layers] == [slice(0, 6), slice(6, 14)]
     assert [layer.size for layer in spec.layers] == [6, 8]
-    assert spec.layer_groups == ((0, 1), (1, 2))
+    assert [(piece.source, piece.target) for piece in spec.pieces] == [(0, 1), (1, 2)]
+    assert spec.layer_pieces == ((0,), (1,))
     assert spec.hidden == (1,)
+    assert spec.outputs == 4
 
 
-def test_the_layers_of_a_residual_network_know_their_groups():
-    assert residual(2, 2, 1).layer_groups == ((0, 1), (1, 1), (1, 2))
+def test_a_part_has_targets_sources_and_positions():
+    spec = convolutional(2, 3, 2, 1, kernel=(1, 2), block=2)
+    numbers = np.arange(spec.size)  # a: 12 weights, b: 12, c: 4
+    assert spec.part(spec.pieces[0], numbers).tolist() == np.arange(12).reshape(3, 2, 2).tolist()
+    assert spec.part(spec.pieces[1], numbers)[1, 0].tolist() == [18, 19]
+    assert spec.window(spec.pieces[1], numbers).shape == (2, 3, 1, 2)
+    # The two features of each channel stand together behind the flattening.
+    assert spec.part(spec.pieces[2], numbers).tolist() == [[[24, 25], [26, 27]]]
+
+
+def test_parts_of_concatenated_grouped_and_depthwise_layers_lie_where_their_groups_are():
+    spec = concatenated(1, 3, 2, 2)
+    first, second = (spec.part(spec.pieces[index], np.arange(spec.size))[:, :, 0] for index in (2, 3))
+    assert first.tolist() == [[5, 6, 7], [10, 11, 12]]
+    assert second.tolist() == [[8, 9], [13, 14]]
+    spec = grouped(1, 2, 1, 1)  # a: (4, 1, 2), b: (2, 2, 2), c: (1, 2)
+    parts = [spec.part(piece, np.arange(spec.size)).tolist() for piece in spec.pieces]
+    assert parts[1] == [[[4, 5]], [[6, 7]]]
+    assert parts[3] == [[[12, 13], [14, 15]]]
+    assert parts[5] == [[[17]]]
+    spec = separable()  # a: (4, 1), b: (4, 1, 2), c: (1, 4)
+    assert spec.part(spec.pieces[3], np.arange(spec.size)).tolist() == [[[8, 9]], [[10, 11]]]
+    assert spec.piece_shapes[3] == (2, 1, 2)
+
+
+def test_a_window_is_a_view():
+    spec = grouped()
+    values = np.zeros(spec.size, dtype=int)
+    for number, piece in enumerate(spec.pieces):
+        spec.window(piece, values)[...] = number
+    assert np.bincount(values).tolist() == [4, 4, 8, 8, 2, 2]
+
+
+def test_a_counterpart_joins_the_groups_that_others_come_from():
+    spec = grouped()  # groups x, a0, a1, b0, b1, y
+    origins = [0, 2, 1, 4, 3, 5]
+    assert [spec.counterpart(index, origins) for index in range(6)] == [1, 0, 3, 2, 5, 4]
+    assert [read_twice().counterpart(index, [0, 1, 2]) for index in range(3)] == [0, 1, 2]
 
 
 def test_split_is_row_major():
@@ -199,7 +306,10 @@ def test_density_and_layer_counts_are_exact():
 
 def test_edges_are_targets_and_sources_in_row_major_order():
     found = edges(bits("101 010 / 01"), chain(3, 2, 1))
-    assert [(e.rows.tolist(), e.columns.tolist()) for e in found] == [([0, 0, 1], [0, 2, 1]), ([0], [1])]
+    assert [[part.tolist() for part in e] for e in found] == [
+        [[0, 0, 1], [0, 2, 1], [0, 0, 0]],
+        [[0], [1], [0]],
+    ]
 
 
 @few
@@ -207,9 +317,22 @@ def test_edges_are_targets_and_sources_in_row_major_order():
 def test_edges_hold_exactly_the_kept_weights(case):
     spec, mask = case
     again = np.zeros(spec.size, dtype=bool)
-    for layer, (rows, columns) in zip(spec.layers, edges(mask, spec), strict=True):
-        again[layer.slice].reshape(layer.shape)[rows, columns] = True
+    for piece, (rows, columns, positions) in zip(spec.pieces, edges(mask, spec), strict=True):
+        sources = np.zeros_like(columns) if piece.diagonal else columns
+        again[spec.part(piece, np.arange(spec.size))[rows, sources, positions]] = True
+        assert np.array_equal(rows, columns) or not piece.diagonal
+        assert (np.diff((rows * 100 + sources) * 100 + positions) > 0).all()
     assert np.array_equal(again, mask)
+
+
+@few
+@given(networks_with_masks())
+def test_weight_numbers_and_mask_of_undo_edges(case):
+    spec, mask = case
+    found = edges(mask, spec)
+    assert np.array_equal(np.sort(weight_numbers(found, spec)), np.flatnonzero(mask))
+    assert np.array_equal(mask_of(found, spec), mask)
+    assert not mask_of(found, spec).flags.writeable
 
 
 # Checking
@@ -376,6 +499,62 @@ def test_an_empty_mask_has_nothing_live_and_a_full_one_everything():
         assert (effective_density(empty, spec), effective_density(full, spec)) == (0.0, 1.0)
 
 
+def test_a_channel_lives_by_any_position_of_its_kernels():
+    spec = convolutional(1, 2, 2, 1, kernel=(2,), block=2)
+    # a: channel 0 by its second position, channel 1 not; b: 0→0, 1→0 and 1→1; c: the second feature of 0.
+    mask = bits("01 00 / 10 11 00 01 / 01 00")
+    assert live(mask, spec).tolist() == bits("01 00 / 10 00 00 00 / 01 00").tolist()
+    assert [units.tolist() for units in live_units(mask, spec).values()] == [
+        *([True], [True, False], [True, False], [True])
+    ]
+
+
+def test_a_depthwise_channel_without_weights_is_dead_on_both_sides():
+    spec = depthwise(1, 3, 1)
+    mask = bits("111 / 10 00 01 / 110")
+    assert live(mask, spec).tolist() == bits("100 / 10 00 00 / 100").tolist()
+
+
+def test_groups_of_a_grouped_convolution_live_by_themselves():
+    spec = grouped(1, 2, 1, 1)  # a0, a1 of two channels each, b0, b1 of one
+    # The input feeds the first channel of a0, which b0 reads, and the second of a1, which b1 does not read.
+    mask = bits("10 00 00 11 / 0101 1100 / 11")
+    assert live(mask, spec).tolist() == bits("10 00 00 00 / 0100 0000 / 10").tolist()
+
+
+def test_a_value_read_twice_lives_by_either():
+    spec = read_twice(1, 3, 1)
+    assert live(bits("111 / 100 010"), spec).tolist() == bits("110 / 100 010").tolist()
+
+
+def test_a_normalisation_keeps_all_its_units_alive_where_one_matters():
+    nodes = [Node("input", (), (0,)), Node("linear", (0,), (1,), 0)]
+    nodes += [Node("mix", (1,), (1,), -1, True), Node("linear", (2,), (2,), 1)]
+    groups = [("x", 1, "input"), ("h", 3, "hidden"), ("y", 1, "output")]
+    spec = make_spec([(3, 1), (1, 3)], groups, nodes)
+    mask = bits("110 / 100")
+    assert live(mask, spec).tolist() == mask.tolist()
+    assert live(bits("110 / 000"), spec).tolist() == bits("000 / 000").tolist()
+    assert live_units(mask, spec)["h"].tolist() == [True, True, True]
+    # Effective density follows paths of weights, each unit by itself.
+    assert effective_density(mask, spec) == 2 / 6
+    # One that leaves zeros zero (RMSNorm) activates none, though all that are active matter to the others.
+    nodes[2] = nodes[2]._replace(constant=False)
+    spec = make_spec([(3, 1), (1, 3)], groups, nodes)
+    assert live(bits("110 / 101"), spec).tolist() == bits("110 / 100").tolist()
+
+
+@few
+@given(chains_with_masks())
+def test_declared_groups_are_alive_by_kept_weights_alone(case):
+    spec, mask = case
+    declared = dataclasses.replace(spec, nodes=())
+    assert np.array_equal(live(mask, declared, constants=False), live(mask, spec, constants=False))
+    assert effective_density(mask, declared) == effective_density(mask, spec)
+    constant = chain(*(group.size for group in spec.groups), linear_constant=True)
+    assert np.array_equal(live(mask, declared), live(mask, constant))
+
+
 def test_a_path_respects_the_order_of_computation():
     # h = a(x); y = h + b(relu(h)); c(y). Unit 1 becomes active only in y, after b has read h:
     # the weight of b from unit 1 to unit 0 is dead, though unit 1 is live.
@@ -397,7 +576,7 @@ def test_live_weights_and_units_are_those_on_some_enumerated_path(case, constant
     assert set(np.flatnonzero(live(mask, spec, constants=constants)).tolist()) == weights
     found, alive = live_edges(mask, spec, constants=constants)
     assert {(g, int(u)) for g, flags in enumerate(alive) for u in np.flatnonzero(flags)} == units
-    assert sum(len(rows) for rows, _ in found) == len(weights)
+    assert sum(len(part.rows) for part in found) == len(weights)
     if not constants:
         assert effective_density(mask, spec) == len(weights) / spec.size
 
@@ -439,13 +618,28 @@ def test_no_order_changes_nothing():
     assert permute(np.arange(9), chain(2, 3, 1), {}).tolist() == list(range(9))
 
 
+def test_the_columns_of_a_bundle_change_places_as_wholes():
+    spec = grouped(1, 2, 1, 1)  # a: (4, 1, 2), b: (2, 2, 2), c: (1, 2)
+    values = np.arange(spec.size)
+    moved = [*(4, 5, 6, 7, 0, 1, 2, 3), *(12, 13, 14, 15, 8, 9, 10, 11), *(17, 16)]
+    assert permute(values, spec, {"columns": [1, 0]}).tolist() == moved
+    # Units are renumbered by the numbers of the group that they are in before.
+    moved[4:8], moved[12:16] = [2, 3, 0, 1], [10, 11, 8, 9]
+    assert permute(values, spec, {"columns": [1, 0], "a0": [1, 0]}).tolist() == moved
+
+
+def test_depthwise_weights_move_with_their_channel():
+    values = np.arange(16)  # a: (4, 1), b: (4, 1, 2), c: (1, 4)
+    moved = [1, 0, 2, 3, 6, 7, 4, 5, 8, 9, 10, 11, 13, 12, 14, 15]
+    assert permute(values, depthwise(), {"h": [1, 0, 2, 3]}).tolist() == moved
+
+
 @few
-@given(networks_with_masks(), st.randoms(use_true_random=False))
-def test_the_inverse_order_restores_and_liveness_moves_along(case, random):
+@given(networks_with_masks(), st.integers(0, 2**32))
+def test_the_inverse_order_restores_and_liveness_moves_along(case, seed):
     spec, mask = case
-    order = {spec.groups[i].name: list(range(spec.groups[i].size)) for i in spec.hidden}
-    for units in order.values():
-        random.shuffle(units)
+    order = random_order(spec, np.random.default_rng(seed))
+    columns = {bundle.name: order.pop(bundle.name) for bundle in spec.bundles}
     inverse = {name: np.argsort(units) for name, units in order.items()}
     moved = permute(mask, spec, order)
     assert np.array_equal(permute(moved, spec, inverse), mask)
@@ -453,6 +647,34 @@ def test_the_inverse_order_restores_and_liveness_moves_along(case, random):
     assert moved.sum() == mask.sum()
     for name, alive in live_units(mask, spec).items():
         assert np.array_equal(live_units(moved, spec)[name], alive[order.get(name, range(len(alive)))])
+    whole = permute(mask, spec, order | columns)
+    assert np.array_equal(whole, permute(moved, spec, columns))
+    assert np.array_equal(live(whole, spec), permute(live(mask, spec), spec, order | columns))
+    back = {name: np.argsort(units) for name, units in columns.items()}
+    assert np.array_equal(permute(whole, spec, back), moved)
+
+
+AXES = {  # (layer, axis): segments
+    "convolutional": {("c", 1): [Segment(2, 2)], ("b", 0): [Segment(2)], ("b", 1): [Segment(1)]},
+    "concatenated": {("c", 1): [Segment(1), Segment(2)]},
+    "read twice": {("b", 1): [Segment(1), Segment(1)]},
+    "grouped": {("a", 0): [Segment(1), Segment(2)], ("c", 1): [Segment(3), Segment(4)]},
+    "separable": {("b", 0): [Segment(1), Segment(2)], ("c", 1): [Segment(1), Segment(2)]},
+}
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_an_axis_is_renumbered_as_the_weights_are(name):
+    spec = PIECEWISE[name]
+    order = random_order(spec, np.random.default_rng(0))
+    numbers, moved = (
+        spec.split(a) for a in (np.arange(spec.size), permute(np.arange(spec.size), spec, order))
+    )
+    by_axis = {layer.name: numbers[layer.name] for layer in spec.layers}
+    for (layer, axis), segments in AXES[name].items():
+        by_axis[layer] = by_axis[layer].take(segment_order(segments, spec, *unit_orders(spec, order)), axis)
+    for layer in {layer for layer, _ in AXES[name]}:
+        assert np.array_equal(by_axis[layer], moved[layer])
 
 
 @pytest.mark.parametrize("name", ["input", "output", "h1", ""])
@@ -473,8 +695,9 @@ def test_an_order_that_is_no_permutation_is_refused(order):
 
 
 @few
-@given(networks())
-def test_a_spec_survives_json(spec):
+@given(networks_with_masks())
+def test_a_spec_survives_json(case):
+    spec, _ = case
     again = MaskSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert again == spec
     assert again.signature == spec.signature
@@ -488,6 +711,9 @@ def test_the_signature_tells_specs_apart():
         chain(2, 3, 1, linear_constant=True),
         chain(2, 3, 1, map_constant=True),
         residual(2, 2, 1),
+        *PIECEWISE.values(),
+        dataclasses.replace(PIECEWISE["grouped"], bundles=()),
+        dataclasses.replace(PIECEWISE["grouped"], nodes=()),
     ]
     assert len({spec.signature for spec in specs}) == len(specs)
     assert chain(2, 3, 1).signature == specs[0].signature

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ticketsearch import operators
-from ticketsearch.masks import Group, Layer, MaskSpec, Node, layer_counts
+from ticketsearch.masks import Group, Layer, MaskSpec, Node, Piece, layer_counts
 from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
 
 MUTATIONS = [name for name in operators.__all__ if name.endswith("_mutation")]
@@ -25,8 +25,9 @@ def chain(*widths):
     layers = tuple(Layer(f"{i}.weight", shape, offsets[i]) for i, shape in enumerate(shapes))
     kinds = ["input", *["hidden"] * (len(widths) - 2), "output"]
     groups = tuple(Group(f"g{i}", width, kinds[i]) for i, width in enumerate(widths))
-    nodes = (Node("input", (), 0), *(Node("linear", (i,), i + 1, i) for i in range(len(layers))))
-    return MaskSpec(layers, groups, nodes)
+    pieces = tuple(Piece(i, i + 1, i) for i in range(len(layers)))
+    nodes = (Node("input", (), (0,)), *(Node("linear", (i,), (i + 1,), i) for i in range(len(layers))))
+    return MaskSpec(layers, groups, pieces, nodes)
 
 
 def random_mask(spec, rng, full=False):

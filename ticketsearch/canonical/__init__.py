@@ -1,9 +1,11 @@
 """Canonical forms: which masks are the same network up to a renumbering of hidden neurons.
 
-The live part of a mask is a directed graph: units are vertices, coloured by their neuron group (inputs and
-outputs each by a colour of their own), kept weights are arcs labelled by their layer. A renumbering of
-hidden neurons is an isomorphism of that graph, so a mask is recognised by a canonical form: the live weights
-with the live hidden units of each group renumbered in an order that depends on the graph alone.
+The live part of a mask is a directed graph: units (channels) are vertices, coloured by their neuron group
+(inputs and outputs each by a colour of their own). Where weights of a piece of a layer are kept between two
+units there is an arc, labelled by the piece and by which of its positions are kept, the bits of the kernel.
+A renumbering of hidden neurons is an isomorphism of that graph, so a mask is recognised by a canonical form:
+the live weights with the live hidden units of each group renumbered in an order that depends on the graph
+alone. The groups of grouped convolutions may also change places as wholes (``columns``).
 
     mask → graph → refinement → ties → remainder → individualisation → forms
 

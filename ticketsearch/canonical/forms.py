@@ -7,9 +7,10 @@ import hashlib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.canonical.columns import merger
 from ticketsearch.canonical.graph import MaskGraph, mask_graph
 from ticketsearch.canonical.ties import places
-from ticketsearch.masks import Mask, MaskSpec, check_mask
+from ticketsearch.masks import Edges, Mask, MaskSpec, check_mask, mask_of, unit_orders
 
 __all__ = ["canonical_form", "canonical_key", "canonical_order", "isomorphic"]
 
@@ -32,12 +33,11 @@ def canonical_form(mask: ArrayLike, spec: MaskSpec) -> Mask:
     Dead weights are removed, and the live hidden units of each group have its first numbers.
     Raises :class:`BadInput` for another shape or other values.
     """
-    graph = mask_graph(check_mask(mask, spec), spec)
-    return _renumbered(graph, _orders(graph, spec), spec)
+    return _renumbered(mask_graph(check_mask(mask, spec), spec), spec)
 
 
 def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) -> dict[str, Integers]:
-    """Return ``{hidden group: (units,) old numbers in canonical order}``, live units first.
+    """Return ``{hidden group: (units,) old numbers in canonical order}``, live units first; bundles likewise.
 
     In the sense of :func:`ticketsearch.masks.permute`: ``permute(live(mask, spec), spec, order)`` is the
     canonical form. Without ``live_only`` all kept weights count, the dead ones too: ``permute(mask, spec,
@@ -45,14 +45,17 @@ def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) 
     Raises :class:`BadInput` for another shape or other values.
     """
     graph = mask_graph(check_mask(mask, spec), spec, live_only=live_only)
-    return {spec.groups[group].name: order for group, order in _orders(graph, spec).items()}
+    orders, columns = _orders(graph, spec)
+    found = {spec.groups[group].name: order for group, order in orders.items()}
+    return found | {bundle.name: order for bundle, order in zip(spec.bundles, columns, strict=True)}
 
 
 def isomorphic(a: ArrayLike, b: ArrayLike, spec: MaskSpec) -> bool:
     """Return whether a renumbering of hidden units turns the live part of ``a`` into that of ``b``.
 
-    Exact: the canonical forms are compared, after the cheaper counts and colours. ``a`` and ``b`` are
-    ``(weights,)`` bool. Raises :class:`BadInput` for another shape or other values.
+    The columns of bundles may change places too. Exact: the canonical forms are compared, after the cheaper
+    counts and colours. ``a`` and ``b`` are ``(weights,)`` bool.
+    Raises :class:`BadInput` for another shape or other values.
     """
     first, second = (mask_graph(check_mask(mask, spec), spec) for mask in (a, b))
     if [len(e.rows) for e in first.edges] != [len(e.rows) for e in second.edges]:
@@ -60,30 +63,33 @@ def isomorphic(a: ArrayLike, b: ArrayLike, spec: MaskSpec) -> bool:
     for one, other in zip(first.colours, second.colours, strict=True):
         if not np.array_equal(np.sort(one), np.sort(other)):
             return False
-    form, other_form = (_renumbered(graph, _orders(graph, spec), spec) for graph in (first, second))
+    form, other_form = (_renumbered(graph, spec) for graph in (first, second))
     return np.array_equal(form, other_form)
 
 
-def _orders(graph: MaskGraph, spec: MaskSpec) -> dict[int, Integers]:
-    """Return for each hidden group its ``(units,)`` old numbers in canonical order, live ones first."""
-    positions = places(graph, spec)
+def _orders(graph: MaskGraph, spec: MaskSpec) -> tuple[dict[int, Integers], list[Integers]]:
+    """Return the old numbers in canonical order, live ones first: of each hidden group's units ``(units,)``,
+    and of each bundle's columns."""
+    positions = places(graph)
     orders = {}
-    for group in spec.hidden:
+    for group in graph.spec.hidden:
         dead = ~graph.units[group]
         # Dead units are alike; their colours hold nothing, so they end in the order of their numbers.
         orders[group] = np.lexsort((positions[group], np.where(dead, 0, graph.colours[group]), dead))
-    return orders
+    return merger(spec).parted(orders, spec) if spec.bundles else (orders, [])
 
 
-def _renumbered(graph: MaskGraph, orders: dict[int, Integers], spec: MaskSpec) -> Mask:
-    """Return the ``(weights,)`` mask of the graph's weights under the new numbers."""
+def _renumbered(graph: MaskGraph, spec: MaskSpec) -> Mask:
+    """Return the ``(weights,)`` mask of the graph's weights under the canonical numbers."""
+    orders, columns = _orders(graph, spec)
     numbers = {group: np.argsort(order) for group, order in orders.items()}
-    form = np.zeros(spec.size, dtype=np.bool_)
-    for layer, (source, target), (rows, columns) in zip(
-        spec.layers, spec.layer_groups, graph.edges, strict=True
-    ):
-        new_rows = numbers[target][rows] if target in numbers else rows
-        new_columns = numbers[source][columns] if source in numbers else columns
-        form[layer.offset + new_rows * layer.shape[1] + new_columns] = True
-    form.flags.writeable = False
-    return form
+    moved = []
+    for piece, (rows, sources, positions) in zip(spec.pieces, graph.kept, strict=True):
+        new_rows = numbers[piece.target][rows] if piece.target in numbers else rows
+        new_sources = numbers[piece.source][sources] if piece.source in numbers else sources
+        moved.append(Edges(new_rows, new_sources, positions))
+    if columns:
+        names = [bundle.name for bundle in spec.bundles]
+        _, origins = unit_orders(spec, dict(zip(names, columns, strict=True)))
+        moved = [moved[spec.counterpart(index, origins)] for index in range(len(moved))]
+    return mask_of(moved, spec)

@@ -27,15 +27,17 @@ class Remainder:
     labels: Integers
 
     @cached_property
-    def incidence(self) -> tuple[Integers, Integers, NDArray[np.uint64]]:
-        """For both ends of each arc: the vertex, where its neighbour stands in a table, the table's salts."""
-        salts, row = np.unique(np.concatenate([2 * self.labels, 2 * self.labels + 1]), return_inverse=True)
+    def incidence(self) -> tuple[Integers, Integers, Integers, NDArray[np.uint64]]:
+        """For both ends of each arc: the vertex, and which of the distinct things it sees at the other end.
+
+        Of these the vertex and the salt, which stands for label and direction.
+        """
         neighbours = np.concatenate([self.tails, self.heads])
-        return (
-            np.concatenate([self.heads, self.tails]),
-            row * self.size + neighbours,
-            salts.astype(np.uint64)[:, None] << np.uint64(32),
-        )
+        ways = np.concatenate([2 * self.labels, 2 * self.labels + 1])
+        things, seen = np.unique(ways * self.size + neighbours, return_inverse=True)
+        salts, vertices = np.divmod(things, self.size)
+        ends = np.concatenate([self.heads, self.tails])
+        return ends, seen, vertices, salts.astype(np.uint64) << np.uint64(32)
 
     def arcs(self, chosen: NDArray[np.generic]) -> tuple[Integers, Integers, Integers]:
         """Return tails, heads and labels of some arcs."""

@@ -11,29 +11,30 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.canonical.graph import MaskGraph, layer_matrix
+from ticketsearch.canonical.graph import MaskGraph, piece_matrix
 from ticketsearch.canonical.individualisation import canonical_sequence
 from ticketsearch.canonical.refinement import are_discrete, refine
 from ticketsearch.canonical.remainder import Remainder
-from ticketsearch.masks import MaskSpec
+from ticketsearch.masks import Mask
 
 __all__ = ["places"]
 
 Integers = NDArray[np.intp]
 
 
-def places(graph: MaskGraph, spec: MaskSpec) -> list[Integers]:
+def places(graph: MaskGraph) -> list[Integers]:
     """Return for each group ``(units,)`` the canonical place of each unit among those of its colour."""
+    spec = graph.spec
     positions = [np.zeros(group.size, dtype=np.intp) for group in spec.groups]
     if are_discrete(graph.colours, graph.units, spec):
         return positions
-    split = [_settled(graph, spec, group) for group in range(len(spec.groups))]
+    split = [_settled(graph, group) for group in range(len(spec.groups))]
     settled = [units for units, _ in split]
     vertices: list[tuple[int, int]] = []
     cells: list[tuple[int, int, int, bytes]] = []
     members: list[list[int]] = []
     for group in spec.hidden:
-        for (colour, wiring), twins in _twins(graph, spec, group, split[group][1], settled):
+        for (colour, wiring), twins in _twins(graph, group, split[group][1], settled):
             vertices.append((group, twins[0]))
             cells.append((group, colour, len(twins), wiring))
             members.append(twins)
@@ -41,7 +42,7 @@ def places(graph: MaskGraph, spec: MaskSpec) -> list[Integers]:
     if len(known) == len(cells):
         sequence = [cells.index(cell) for cell in known]
     else:
-        remainder = _remainder(graph, spec, np.array(vertices))
+        remainder = _remainder(graph, np.array(vertices))
         rank = {cell: number for number, cell in enumerate(known)}
         ranks, _ = refine(remainder, np.array([rank[cell] for cell in cells]))
         sequence = canonical_sequence(remainder, ranks).tolist()
@@ -50,10 +51,10 @@ def places(graph: MaskGraph, spec: MaskSpec) -> list[Integers]:
     return positions
 
 
-def _settled(graph: MaskGraph, spec: MaskSpec, group: int) -> tuple[Integers, Integers]:
+def _settled(graph: MaskGraph, group: int) -> tuple[Integers, Integers]:
     """Return the units of a group that are told apart, in canonical order, and the live ones that are not."""
-    if group not in spec.hidden:
-        return np.arange(spec.groups[group].size), np.arange(0)
+    if graph.spec.groups[group].kind != "hidden":
+        return np.arange(graph.spec.groups[group].size), np.arange(0)
     alive = np.flatnonzero(graph.units[group])
     _, first, cell, sizes = np.unique(
         graph.colours[group][alive], return_index=True, return_inverse=True, return_counts=True
@@ -62,21 +63,28 @@ def _settled(graph: MaskGraph, spec: MaskSpec, group: int) -> tuple[Integers, In
 
 
 def _twins(
-    graph: MaskGraph, spec: MaskSpec, group: int, units: Integers, settled: list[Integers]
+    graph: MaskGraph, group: int, units: Integers, settled: list[Integers]
 ) -> Iterator[tuple[tuple[int, bytes], list[int]]]:
     """Yield ((colour, weights that join it to ``settled`` units), units) for each class of twins.
 
-    Twins have the same sources and targets in every layer, so any order among them gives the same mask. The
-    weights to settled units follow from the colour, unless hashes collided: with them it is exact.
+    Twins have the same weights from and to the same units in every piece, so any order among them gives the
+    same mask. The weights to settled units follow from the colour, unless hashes collided: with them it is
+    exact. Weights that join units to themselves alone are settled too.
     """
+    if not len(units):
+        return
     wirings, known = [np.empty((len(units), 0), dtype=np.bool_)], [np.empty((len(units), 0), dtype=np.bool_)]
-    for index, (source, target) in enumerate(spec.layer_groups):
-        if target == group:
-            wirings.append(layer_matrix(graph, spec, index)[units])
-            known.append(wirings[-1][:, settled[source]])
-        if source == group:
-            wirings.append(layer_matrix(graph, spec, index)[:, units].T)
-            known.append(wirings[-1][:, settled[target]])
+
+    def collect(part: Mask, chosen: Integers | slice) -> None:
+        wirings.append(part.reshape(len(units), -1))
+        known.append(part[:, chosen].reshape(len(units), -1))
+
+    for index, piece in enumerate(graph.spec.pieces):
+        if piece.target == group:
+            chosen = slice(None) if piece.diagonal else settled[piece.source]
+            collect(piece_matrix(graph, index)[units], chosen)
+        if piece.source == group and not piece.diagonal:
+            collect(piece_matrix(graph, index)[:, units].swapaxes(0, 1), settled[piece.target])
     rows, parts = np.packbits(np.hstack(wirings), axis=1), np.packbits(np.hstack(known), axis=1)
     classes: dict[bytes, list[int]] = {}
     for number, row in enumerate(rows):
@@ -86,15 +94,31 @@ def _twins(
         yield (colour, parts[numbers[0]].tobytes()), units[numbers].tolist()
 
 
-def _remainder(graph: MaskGraph, spec: MaskSpec, vertices: Integers) -> Remainder:
-    """Return the graph among ``vertices``, rows of (group, unit)."""
-    tails, heads, labels = [], [], []
-    for index, (source, target) in enumerate(spec.layer_groups):
-        sources = np.flatnonzero(vertices[:, 0] == source)
-        targets = np.flatnonzero(vertices[:, 0] == target)
-        part = layer_matrix(graph, spec, index)[np.ix_(vertices[targets, 1], vertices[sources, 1])]
-        rows, columns = part.nonzero()
+def _remainder(graph: MaskGraph, vertices: Integers) -> Remainder:
+    """Return the graph among ``vertices``, rows of (group, unit).
+
+    An arc's label ranks piece and pattern, which of the weights between two units are kept, among those here.
+    """
+    tails, heads, labels, first = [], [], [], 0
+    for index, piece in enumerate(graph.spec.pieces):
+        if piece.diagonal:
+            first += 1
+            continue
+        sources = np.flatnonzero(vertices[:, 0] == piece.source)
+        targets = np.flatnonzero(vertices[:, 0] == piece.target)
+        part = piece_matrix(graph, index)[np.ix_(vertices[targets, 1], vertices[sources, 1])]
+        rows, columns = np.nonzero(part.any(axis=2))
         tails.append(sources[columns])
         heads.append(targets[rows])
-        labels.append(2 * index + (tails[-1] == heads[-1]))
+        ranks, count = _ranked(part[rows, columns])
+        labels.append(2 * (first + ranks) + (tails[-1] == heads[-1]))
+        first += count
     return Remainder(len(vertices), *(np.concatenate(parts) for parts in (tails, heads, labels)))
+
+
+def _ranked(patterns: Mask) -> tuple[Integers, int]:
+    """Return the rank of each row of ``(arcs, positions)`` among the distinct ones, and their number."""
+    if patterns.shape[1] == 1 or not len(patterns):
+        return np.zeros(len(patterns), dtype=np.intp), 1
+    distinct, ranks = np.unique(np.packbits(patterns, axis=1), axis=0, return_inverse=True)
+    return ranks.reshape(-1), len(distinct)

@@ -2,9 +2,9 @@
 
 Overlap is intersection over union (IoU, Jaccard) of the kept weights. Raw overlap compares weight by weight
 (``raw``); its chance level, with the same number of weights in each layer, is exact (``chance``). Aligned
-overlap first renumbers hidden units so that the intersection is large (``alignment``); what that alone brings
-is measured by null models, in which every mask is shuffled and aligned in the same way (``nulls``). ``study``
-puts them side by side.
+overlap first renumbers hidden units so that the intersection is large (``alignment``, ``ascent``); what that
+alone brings is measured by null models, in which every mask is shuffled and aligned in the same way
+(``nulls``). ``study`` puts them side by side.
 """
 
 from ticketsearch.overlap.alignment import align, align_order

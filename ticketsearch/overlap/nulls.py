@@ -16,18 +16,23 @@ Floats = NDArray[np.float64]
 
 
 def degree_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, sweeps: int = 40) -> Mask:
-    """Return a ``(weights,)`` mask in which each unit keeps its numbers of weights in each layer, in and out.
+    """Return a ``(weights,)`` mask in which each unit keeps its numbers of weights in each piece, in and out.
 
     Pairs of weights swap their sources, many pairs at once, so that each weight is chosen about ``sweeps``
     times. A swap depends only on the four places of each pair, which the swap back has too: the chain is
-    symmetric, and its limit uniform over all masks with these degrees.
+    symmetric, and its limit uniform over all masks with these degrees. Where several weights join two units
+    (a kernel, a flattened feature map) they swap source and position together: kept are the weights into
+    each unit and those out of each unit at each position. Where each unit is joined to itself alone (a
+    depthwise convolution) they swap positions: kept are the weights of each unit and those at each position.
     """
-    shuffled = np.empty(spec.size, dtype=np.bool_)
-    for layer in spec.layers:
-        part = mask[layer.slice]
+    shuffled = mask.copy()
+    for piece, (_, sources, positions) in zip(spec.pieces, spec.piece_shapes, strict=True):
+        part = spec.part(piece, mask)
         # Where most weights are kept, swapping the gaps is the same and seldom refused.
-        dense = 2 * np.count_nonzero(part) > layer.size
-        shuffled[layer.slice] = _swapped(part ^ dense, layer.shape[1], rng, sweeps) ^ dense
+        dense = 2 * np.count_nonzero(part) > part.size
+        moved = _swapped(part.ravel() ^ dense, sources * positions, rng, sweeps) ^ dense
+        window = spec.window(piece, shuffled)
+        window[...] = moved.reshape(window.shape)
     return shuffled
 
 

@@ -18,7 +18,7 @@ from ticketsearch.tickets import Ticket
 __all__ = ["check", "connect", "create", "ticket_of", "ticket_row"]
 
 APPLICATION_ID = 0x7469636B  # "tick"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generations (

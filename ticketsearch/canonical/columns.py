@@ -1,0 +1,105 @@
+"""Columns of groups that change places as wholes, made units of one more group: then all is renumbering.
+
+The groups at one place of all columns of a bundle become one group, and the columns themselves become units,
+each joined to the live units of its groups. A renumbering that keeps these joints is one within the groups
+and an exchange of whole columns, so the rest of the package knows nothing of bundles.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.masks import Edges, Group, Mask, MaskSpec, Piece
+
+__all__ = ["Merger", "merger"]
+
+Integers = NDArray[np.intp]
+
+
+class Merger(NamedTuple):
+    """The spec in which columns are units, and how one gets there and back.
+
+    Attributes
+    ----------
+    spec : the merged spec, without layers: its last groups are the columns of each bundle, its last pieces
+        join columns to the units of each place.
+    groups : for each group which one it is part of, and where its units begin there.
+    pieces : for each piece which one it is part of, and where its targets and its sources begin there.
+    joints : for each piece of the columns the groups at its place, column by column.
+    """
+
+    spec: MaskSpec
+    groups: tuple[tuple[int, int], ...]
+    pieces: tuple[tuple[int, int, int], ...]
+    joints: tuple[tuple[int, ...], ...]
+
+    def merged(self, found: list[Edges], units: list[Mask]) -> tuple[list[Edges], list[Mask]]:
+        """Return weights and live units of the merged spec; a column lives where one of its units does."""
+        parts = defaultdict(list)
+        for (piece, target, source), (rows, columns, positions) in zip(self.pieces, found, strict=True):
+            parts[piece].append((rows + target, columns + source, positions))
+        edges = [Edges(*(np.concatenate(a) for a in zip(*parts[n], strict=True))) for n in range(len(parts))]
+        alive = [np.zeros(group.size, dtype=np.bool_) for group in self.spec.groups]
+        for (group, start), part in zip(self.groups, units, strict=True):
+            alive[group][start : start + len(part)] = part
+        for joint, groups in zip(self.spec.pieces[len(edges) :], self.joints, strict=True):
+            columns, numbers = np.nonzero([units[group] for group in groups])
+            alive[joint.target][columns] = True
+            sources = columns * len(units[groups[0]]) + numbers
+            edges.append(Edges(columns, sources, np.zeros_like(columns)))
+        return edges, alive
+
+    def parted(
+        self, orders: dict[int, Integers], spec: MaskSpec
+    ) -> tuple[dict[int, Integers], list[Integers]]:
+        """Return the orders of the hidden groups, and those of the columns of each bundle."""
+        found = {}
+        for group in spec.hidden:
+            whole, start = self.groups[group]
+            numbers = orders[whole] - start
+            found[group] = numbers[(numbers >= 0) & (numbers < spec.groups[group].size)]
+        first = len(self.spec.groups) - len(spec.bundles)
+        return found, [orders[first + number] for number in range(len(spec.bundles))]
+
+    def names(self, units: list[list[str]]) -> list[list[str]]:
+        """Return the names of the merged spec's units, given those of the groups' units."""
+        found = [[f"{group.name}[{unit}]" for unit in range(group.size)] for group in self.spec.groups]
+        for (group, start), part in zip(self.groups, units, strict=True):
+            found[group][start : start + len(part)] = part
+        return found
+
+
+@lru_cache(maxsize=16)
+def merger(spec: MaskSpec) -> Merger:
+    """Return how the bundles of a spec are merged."""
+    first, starts = list(range(len(spec.groups))), [0] * len(spec.groups)
+    for bundle in spec.bundles:
+        for number, column in enumerate(bundle.columns):
+            for group, alike in zip(column, bundle.columns[0], strict=True):
+                first[group], starts[group] = alike, number * spec.groups[group].size
+    kept = sorted(set(first))
+    place = {group: number for number, group in enumerate(kept)}
+    sizes = np.bincount(first, [group.size for group in spec.groups]).astype(int).tolist()
+    groups = [spec.groups[group]._replace(size=sizes[group]) for group in kept]
+    pieces: dict[tuple[int, ...], Piece] = {}
+    parts = []
+    for index, piece in enumerate(spec.pieces):
+        turn = spec.twins[piece.layer, piece.target, piece.source].index(index)
+        target, source = place[first[piece.target]], place[first[piece.source]]
+        key = piece.layer, target, source, turn
+        pieces.setdefault(key, piece._replace(target=target, source=source))
+        parts.append((list(pieces).index(key), starts[piece.target], starts[piece.source]))
+    joins, joints = list(pieces.values()), []
+    for bundle in spec.bundles:
+        groups.append(Group(bundle.name, len(bundle.columns), "hidden"))
+        for row in zip(*bundle.columns, strict=True):
+            joins.append(Piece(-1, len(groups) - 1, place[row[0]]))
+            joints.append(row)
+    merged = MaskSpec(spec.layers, tuple(groups), tuple(joins), ())
+    places = tuple((place[group], start) for group, start in zip(first, starts, strict=True))
+    return Merger(merged, places, tuple(parts), tuple(joints))

@@ -1,0 +1,59 @@
+"""Masks: one flat bool array a network, and the spec that says which bit is which weight.
+
+A mask has one bit for each maskable weight, layers in forward order, each layer row-major in torch
+layout. A population of masks is a ``(population, weights)`` array. The spec also carries the network's
+computation as far as liveness needs it, so that units and weights on no input-to-output path are found
+with NumPy alone.
+"""
+
+from ticketsearch.masks.bits import (
+    check_mask,
+    check_masks,
+    density,
+    digest,
+    layer_counts,
+    pack,
+    unpack,
+)
+from ticketsearch.masks.liveness import (
+    Edges,
+    edges,
+    effective_density,
+    live,
+    live_edges,
+    live_units,
+    mask_of,
+    weight_numbers,
+)
+from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
+from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
+
+__all__ = [
+    "Bundle",
+    "Edges",
+    "Group",
+    "Layer",
+    "Mask",
+    "MaskSpec",
+    "Node",
+    "Piece",
+    "Segment",
+    "check_mask",
+    "check_masks",
+    "density",
+    "digest",
+    "edges",
+    "effective_density",
+    "layer_counts",
+    "live",
+    "live_edges",
+    "live_units",
+    "mask_of",
+    "pack",
+    "permute",
+    "random_order",
+    "segment_order",
+    "unit_orders",
+    "unpack",
+    "weight_numbers",
+]

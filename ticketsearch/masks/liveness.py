@@ -1,0 +1,224 @@
+"""Liveness: which kept weights and units lie on a path that can matter."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.masks.spec import Mask, MaskSpec, Node, Piece
+
+__all__ = [
+    "Edges",
+    "edges",
+    "effective_density",
+    "live",
+    "live_edges",
+    "live_units",
+    "mask_of",
+    "weight_numbers",
+]
+
+Integers = NDArray[np.intp]
+# A value's units, as one array for each group of its neuron axis.
+Units = list[NDArray[np.bool_]]
+
+
+class Edges(NamedTuple):
+    """The kept weights of one piece in row-major order.
+
+    ``rows`` are units of its target group, ``columns`` of its source group, and ``positions`` say which of
+    the weights between the two it is: always 0 where there is only one.
+    """
+
+    rows: Integers
+    columns: Integers
+    positions: Integers
+
+
+def edges(mask: Mask, spec: MaskSpec) -> list[Edges]:
+    """Return the kept weights of each piece of the spec."""
+    kept = np.flatnonzero(mask)
+    bounds = np.searchsorted(kept, [layer.offset for layer in spec.layers[1:]])
+    found: list[Edges] = [Edges(kept[:0], kept[:0], kept[:0])] * len(spec.pieces)
+    for layer, pieces, numbers in zip(spec.layers, spec.layer_pieces, np.split(kept, bounds), strict=True):
+        numbers = numbers - layer.offset
+        for index in pieces:
+            piece, (targets, sources, width) = spec.pieces[index], spec.piece_shapes[index]
+            if targets * sources * width == layer.size:
+                rows, rest = _divided(numbers, sources * width)
+            else:
+                rows, rest = _divided(numbers, layer.size // layer.shape[0])
+                rows, rest = rows - piece.row, rest - piece.column * layer.kernel
+                inside = (rows >= 0) & (rows < targets) & (rest >= 0) & (rest < sources * width)
+                rows, rest = rows[inside], rest[inside]
+            columns, positions = _divided(rest, width)
+            found[index] = Edges(rows, rows if piece.diagonal else columns, positions)
+    return found
+
+
+def _divided(numbers: Integers, by: int) -> tuple[Integers, Integers]:
+    """Return quotients and remainders; NumPy's own divmod takes twice the time."""
+    if by == 1:
+        return numbers, np.zeros(len(numbers), dtype=np.intp)
+    quotients = numbers // by
+    remainders = quotients * -by
+    remainders += numbers
+    return quotients, remainders
+
+
+def weight_numbers(found: list[Edges], spec: MaskSpec) -> Integers:
+    """Return the numbers in the flat mask of the weights in ``found``, one :class:`Edges` a piece."""
+    return np.concatenate(
+        [_numbers(part, spec, piece) for part, piece in zip(found, spec.pieces, strict=True)]
+    )
+
+
+def mask_of(found: list[Edges], spec: MaskSpec) -> Mask:
+    """Return the read-only ``(weights,)`` mask of the weights in ``found``, one :class:`Edges` a piece."""
+    mask = np.zeros(spec.size, dtype=np.bool_)
+    for part, piece in zip(found, spec.pieces, strict=True):
+        mask[_numbers(part, spec, piece)] = True
+    mask.flags.writeable = False
+    return mask
+
+
+def _numbers(found: Edges, spec: MaskSpec, piece: Piece) -> Integers:
+    layer = spec.layers[piece.layer]
+    width = layer.size // layer.shape[0]
+    numbers = found.rows * width
+    numbers += layer.offset + piece.row * width + piece.column * layer.kernel
+    if not piece.diagonal:
+        numbers += found.columns * piece.positions if piece.positions > 1 else found.columns
+    if piece.positions > 1:
+        numbers += found.positions
+    return numbers
+
+
+def live_edges(
+    mask: Mask, spec: MaskSpec, *, constants: bool = True
+) -> tuple[list[Edges], list[NDArray[np.bool_]]]:
+    """Return the kept weights of each piece that can matter, and for each group which units do.
+
+    A weight is live if its source is active (some kept path leads to it from an input, or with
+    ``constants`` from a unit that is non-zero by itself) and its target is relevant (some kept path leads
+    on to an output). A unit is live if at some place in the network it is both. A normalisation over the
+    units makes all of them active and relevant with ``constants``, and passes each on to itself without.
+    """
+    kept = edges(mask, spec)
+    if not spec.nodes:
+        return _declared(kept, spec, constants)
+    active = _active(kept, spec, constants)
+    relevant = _relevant(kept, active, spec, constants)
+    units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
+    found = list(kept)
+    for index, node in enumerate(spec.nodes):
+        for group, forward, backward in zip(node.groups, active[index], relevant[index], strict=True):
+            units[group] |= forward & backward
+        if node.operation == "linear":
+            for number in spec.layer_pieces[node.layer]:
+                piece = spec.pieces[number]
+                sources, targets = active[node.inputs[0]][piece.of], relevant[index][piece.to]
+                found[number] = _between(kept[number], sources, targets, piece.positions)
+    return found, units
+
+
+def _active(kept: list[Edges], spec: MaskSpec, constants: bool) -> list[Units]:
+    """Return for each node which units something reaches."""
+    values: list[Units] = []
+    for node in spec.nodes:
+        inputs = [values[i] for i in node.inputs]
+        if node.operation == "input":
+            value = _filled(node, spec, True)
+        elif node.operation == "linear":
+            value = _filled(node, spec, constants and node.constant)
+            for number in spec.layer_pieces[node.layer]:
+                piece, (rows, columns, _) = spec.pieces[number], kept[number]
+                sources = inputs[0][piece.of]
+                value[piece.to][rows if sources.all() else rows[sources[columns]]] = True
+        elif node.operation == "concatenate":
+            value = [part for whole in inputs for part in whole]
+        elif constants and node.constant:
+            value = _filled(node, spec, True)
+        elif len(inputs) == 1:
+            value = inputs[0]
+        else:
+            value = [np.logical_or.reduce(parts) for parts in zip(*inputs, strict=True)]
+        values.append(value)
+    return values
+
+
+def _relevant(kept: list[Edges], active: list[Units], spec: MaskSpec, constants: bool) -> list[Units]:
+    """Return for each node which units reach an output."""
+    values = [[np.zeros_like(part) for part in value] for value in active]
+    for part in values[-1]:
+        part[:] = True
+    for index in range(len(spec.nodes) - 1, -1, -1):
+        node = spec.nodes[index]
+        if node.operation == "linear":
+            for number in spec.layer_pieces[node.layer]:
+                piece, (rows, columns, _) = spec.pieces[number], kept[number]
+                targets = values[index][piece.to]
+                values[node.inputs[0]][piece.of][columns if targets.all() else columns[targets[rows]]] = True
+            continue
+        if node.operation == "mix" and constants and any(part.any() for part in values[index]):
+            for part in values[index]:
+                part[:] = True
+        parts = iter(values[index])
+        for source in node.inputs:
+            if node.operation != "concatenate":
+                parts = iter(values[index])
+            for number, part in zip(range(len(values[source])), parts):  # noqa: B905 - parts go on
+                values[source][number] |= part
+    return values
+
+
+def _declared(kept: list[Edges], spec: MaskSpec, constants: bool) -> tuple[list[Edges], Units]:
+    """Return what is live where only the groups are known: reached and reaching through kept weights."""
+    active = [np.full(g.size, g.kind == "input" or constants) for g in spec.groups]
+    relevant = [np.full(g.size, g.kind == "output") for g in spec.groups]
+    for values, forward in ((active, True), (relevant, False)):
+        before = -1
+        while before != (before := sum(int(np.count_nonzero(value)) for value in values)):
+            for piece, (rows, columns, _) in zip(spec.pieces, kept, strict=True):
+                if forward:
+                    values[piece.target][rows[values[piece.source][columns]]] = True
+                else:
+                    values[piece.source][columns[values[piece.target][rows]]] = True
+    found = [
+        _between(part, active[piece.source], relevant[piece.target], piece.positions)
+        for piece, part in zip(spec.pieces, kept, strict=True)
+    ]
+    return found, [a & r for a, r in zip(active, relevant, strict=True)]
+
+
+def _filled(node: Node, spec: MaskSpec, value: bool) -> Units:
+    return [np.full(spec.groups[group].size, value) for group in node.groups]
+
+
+def _between(found: Edges, sources: NDArray[np.bool_], targets: NDArray[np.bool_], positions: int) -> Edges:
+    if sources.all() and targets.all():
+        return found
+    keep = sources[found.columns] & targets[found.rows]
+    rows = found.rows[keep]
+    places = found.positions[keep] if positions > 1 else found.positions[: len(rows)]
+    return Edges(rows, found.columns[keep], places)
+
+
+def live(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> Mask:
+    """Return the mask without its dead weights; see :func:`live_edges`."""
+    found, _ = live_edges(mask, spec, constants=constants)
+    return mask_of(found, spec)
+
+
+def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[str, NDArray[np.bool_]]:
+    """Return ``{group name: (units,) bool}``: which units are on a path that can matter."""
+    _, units = live_edges(mask, spec, constants=constants)
+    return {group.name: alive for group, alive in zip(spec.groups, units, strict=True)}
+
+
+def effective_density(mask: Mask, spec: MaskSpec) -> float:
+    """Return the share of weights that are kept and lie on some input-to-output path, in [0, 1]."""
+    found, _ = live_edges(mask, spec, constants=False)
+    return sum(len(part.rows) for part in found) / spec.size

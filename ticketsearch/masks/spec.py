@@ -1,0 +1,245 @@
+"""The spec of a network's masks: its layers, its neuron groups, and which weights join which neurons."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ticketsearch.errors import BadInput
+
+__all__ = ["Bundle", "Group", "Layer", "Mask", "MaskSpec", "Node", "Piece", "Segment"]
+
+Mask = NDArray[np.bool_]
+
+
+class Layer(NamedTuple):
+    """One maskable tensor: its name in ``named_parameters()``, shape, and first bit in the flat mask."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def kernel(self) -> int:
+        """Number of weights between one row and one column: 1 but for convolutions."""
+        return math.prod(self.shape[2:])
+
+    @property
+    def slice(self) -> slice:
+        """Where the layer's bits lie in a flat mask."""
+        return slice(self.offset, self.offset + self.size)
+
+
+class Group(NamedTuple):
+    """Neurons (units, channels) that are numbered together; only ``hidden`` groups may be renumbered."""
+
+    name: str
+    size: int
+    kind: Literal["input", "hidden", "output"]
+
+
+class Segment(NamedTuple):
+    """A stretch of a tensor's axis: each unit of ``group`` in turn has ``block`` consecutive entries."""
+
+    group: int
+    block: int = 1
+
+
+class Piece(NamedTuple):
+    """The weights of one layer that join one source group to one target group.
+
+    Most layers are one piece. A layer that reads a concatenation has one for each part, a grouped
+    convolution one for each of its groups. A depthwise convolution, of shape (units, 1, *kernel), joins each
+    unit to itself alone: its piece is ``diagonal``.
+
+    Attributes
+    ----------
+    layer : index of the layer.
+    target, source : indices of the groups that number its rows and its columns.
+    row, column : where it begins along axes 0 and 1 of the weight.
+    block : consecutive columns that one source unit has (more than 1 behind a flattened feature map).
+    positions : weights that join one source unit to one target unit: ``block`` times the kernel's size.
+    to, of : the place of the target group in the value that the layer makes, and of the source group in the
+        value that it reads.
+    diagonal : whether row u of the weight joins unit u of the group to itself; target and source are one.
+    """
+
+    layer: int
+    target: int
+    source: int
+    row: int = 0
+    column: int = 0
+    block: int = 1
+    positions: int = 1
+    to: int = 0
+    of: int = 0
+    diagonal: bool = False
+
+
+class Bundle(NamedTuple):
+    """Columns of groups that may change places as wholes: the groups of grouped convolutions.
+
+    Column j of ``columns`` holds the indices of groups; the groups at one place of all columns are alike.
+    """
+
+    name: str
+    columns: tuple[tuple[int, ...], ...]
+
+
+class Node(NamedTuple):
+    """One value of the network's computation, as far as liveness is concerned.
+
+    ``groups`` number the value's neuron axis, one after the other. ``mix`` is a normalisation over the units
+    of a sample, by which each of them influences all. ``constant`` says that a unit may be non-zero though
+    nothing feeds it: a map with f(0) ≠ 0, or one whose bias or shift starts non-zero or can leave zero
+    during training.
+    """
+
+    operation: Literal["input", "linear", "elementwise", "mix", "add", "concatenate"]
+    inputs: tuple[int, ...]
+    groups: tuple[int, ...]
+    layer: int = -1
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """Which bit of a flat mask is which weight, and which neurons each weight joins.
+
+    Attributes
+    ----------
+    layers : the maskable tensors (name, shape, offset), in forward order.
+    groups : the neuron groups (name, size, kind); input and output groups are fixed, hidden ones permute.
+    pieces : the weights by the groups they join, layer by layer.
+    nodes : the computation in topological order; the last node is the output. Empty where the groups were
+        declared by hand: then a unit counts as live if kept weights alone say so.
+    bundles : groups that may also change places as wholes.
+    """
+
+    layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
+    pieces: tuple[Piece, ...]
+    nodes: tuple[Node, ...]
+    bundles: tuple[Bundle, ...] = ()
+
+    @cached_property
+    def size(self) -> int:
+        """Number of maskable weights: the length of a mask."""
+        return sum(layer.size for layer in self.layers)
+
+    @cached_property
+    def layer_pieces(self) -> tuple[tuple[int, ...], ...]:
+        """For each layer the indices of its pieces."""
+        found: list[list[int]] = [[] for _ in self.layers]
+        for index, piece in enumerate(self.pieces):
+            found[piece.layer].append(index)
+        return tuple(tuple(indices) for indices in found)
+
+    @cached_property
+    def piece_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """For each piece the shape of its part: (targets, sources, positions), of a diagonal one 1 source."""
+        return tuple(
+            (self.groups[p.target].size, 1 if p.diagonal else self.groups[p.source].size, p.positions)
+            for p in self.pieces
+        )
+
+    @cached_property
+    def twins(self) -> Mapping[tuple[int, int, int], tuple[int, ...]]:
+        """The indices of the pieces of each (layer, target, source): several where a value is read twice."""
+        found = defaultdict(list)
+        for index, piece in enumerate(self.pieces):
+            found[piece.layer, piece.target, piece.source].append(index)
+        return {key: tuple(indices) for key, indices in found.items()}
+
+    def counterpart(self, index: int, origins: Sequence[int]) -> int:
+        """Return the index of the piece that joins ``origins`` of the groups that a piece joins."""
+        piece = self.pieces[index]
+        turn = self.twins[piece.layer, piece.target, piece.source].index(index)
+        return self.twins[piece.layer, origins[piece.target], origins[piece.source]][turn]
+
+    @cached_property
+    def hidden(self) -> tuple[int, ...]:
+        """Indices of the groups that may be renumbered."""
+        return tuple(i for i, group in enumerate(self.groups) if group.kind == "hidden")
+
+    @cached_property
+    def outputs(self) -> int:
+        """Number of output units, i.e. of classes."""
+        if self.nodes:
+            return sum(self.groups[group].size for group in self.nodes[-1].groups)
+        return sum(group.size for group in self.groups if group.kind == "output")
+
+    @cached_property
+    def signature(self) -> str:
+        """A digest of the whole spec: masks of specs with equal signatures may be compared."""
+        whole = repr((self.layers, self.groups, self.pieces, self.nodes, self.bundles))
+        return hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
+
+    def split(self, mask: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return ``{layer name: view of shape (..., *layer shape)}`` of a ``(..., weights)`` array."""
+        lead = mask.shape[:-1]
+        return {layer.name: mask[..., layer.slice].reshape(lead + layer.shape) for layer in self.layers}
+
+    def window(self, piece: Piece, flat: NDArray[Any]) -> NDArray[Any]:
+        """Return the view ``(targets, sources * block, *kernel)`` of a piece's weights in a flat array.
+
+        Of a diagonal piece it is ``(units, 1, *kernel)``.
+        """
+        layer = self.layers[piece.layer]
+        width = 1 if piece.diagonal else self.groups[piece.source].size * piece.block
+        rows = slice(piece.row, piece.row + self.groups[piece.target].size)
+        return flat[layer.slice].reshape(layer.shape)[rows, piece.column : piece.column + width]
+
+    def part(self, piece: Piece, flat: NDArray[Any]) -> NDArray[Any]:
+        """Return a piece's weights as ``(targets, sources, positions)``; not always a view.
+
+        Of a diagonal piece they are ``(units, 1, positions)``.
+        """
+        sources = 1 if piece.diagonal else self.groups[piece.source].size
+        return self.window(piece, flat).reshape(self.groups[piece.target].size, sources, piece.positions)
+
+    def join(self, parts: Mapping[str, ArrayLike]) -> NDArray[Any]:
+        """Return the flat ``(weights,)`` array of ``{layer name: array of the layer's shape}``.
+
+        Raises :class:`BadInput` for a missing or additional layer or another shape.
+        """
+        if set(parts) != {layer.name for layer in self.layers}:
+            wanted = ", ".join(layer.name for layer in self.layers)
+            raise BadInput(f"join needs exactly the layers {wanted}, but got {', '.join(parts)}")
+        arrays = [np.asarray(parts[layer.name]) for layer in self.layers]
+        for layer, array in zip(self.layers, arrays, strict=True):
+            if array.shape != layer.shape:
+                raise BadInput(f"layer {layer.name} has shape {layer.shape}, but got {array.shape}")
+        return np.concatenate([array.ravel() for array in arrays])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain lists and numbers, for :meth:`from_json`."""
+        fields = ("layers", "groups", "pieces", "nodes", "bundles")
+        return {field: [list(value) for value in getattr(self, field)] for field in fields}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MaskSpec:
+        """Return the spec that :meth:`to_json` wrote."""
+        return cls(
+            tuple(Layer(name, tuple(shape), offset) for name, shape, offset in data["layers"]),
+            tuple(Group(*group) for group in data["groups"]),
+            tuple(Piece(*piece) for piece in data["pieces"]),
+            tuple(
+                Node(operation, tuple(inputs), tuple(groups), layer, constant)
+                for operation, inputs, groups, layer, constant in data["nodes"]
+            ),
+            tuple(Bundle(name, tuple(map(tuple, columns))) for name, columns in data["bundles"]),
+        )

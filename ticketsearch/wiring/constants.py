@@ -1,0 +1,68 @@
+"""Constants: which values a unit can have that nothing feeds (DESIGN's rule of dead units)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ticketsearch.wiring.steps import Step
+
+__all__ = ["is_constant"]
+
+
+def is_constant(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether the value of a step can be non-zero for a unit that nothing feeds.
+
+    It can where a map has f(0) ≠ 0, where a bias, shift or running mean is not zero, and where one that is
+    zero receives a gradient, i.e. unless all that the value passes through maps 0 to 0 without slope.
+    """
+    step = steps[index]
+    if step.operation == "mix":
+        return True
+    if step.operation in ("elementwise", "spatial"):
+        return _at_zero(step, tensors)[0] != 0
+    if step.operation not in ("linear", "normalize"):
+        return False
+    if any(bool(tensors[name].ne(0).any()) for name in _shifts(step)):
+        return True
+    return step.names[1] is not None and not _blocked(steps, index, tensors)
+
+
+def _shifts(step: Step) -> list[str]:
+    """Return the names of what a layer or batch normalisation adds."""
+    places = (1, 2) if step.operation == "normalize" else (1,)
+    return [name for place in places if (name := step.names[place]) is not None]
+
+
+def _blocked(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether a unit that is zero here stays zero: all consumers map 0 to 0 and pass no gradient."""
+    consumers = [i for i, step in enumerate(steps) if index in step.inputs]
+    if not consumers:
+        return False
+    for consumer in consumers:
+        step = steps[consumer]
+        if step.operation in ("elementwise", "spatial"):
+            value, slope = _at_zero(step, tensors)
+        elif step.operation == "normalize":
+            value, slope = float(any(bool(tensors[n].ne(0).any()) for n in _shifts(step))), 1.0
+        elif step.operation in ("dropout", "concatenate"):
+            value, slope = 0.0, 1.0
+        else:
+            return False
+        if value != 0 or (slope != 0 and not _blocked(steps, consumer, tensors)):
+            return False
+    return True
+
+
+def _at_zero(step: Step, tensors: Mapping[str, Tensor]) -> tuple[float, float]:
+    """Return the largest |f(0)|, and of the derivatives that autograd uses at 0."""
+    if step.operation == "spatial":
+        return 0.0, 1.0
+    own = [tensors[name].detach().double() for name in step.names if name is not None]
+    shape = (1, own[0].numel(), 1) if own else (1,)
+    zero = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    value = step.function(zero, *own)
+    slope = torch.autograd.grad(value.sum(), zero)[0] if value.requires_grad else torch.zeros(1)
+    return float(value.detach().abs().max()), float(slope.abs().max())

@@ -1,0 +1,274 @@
+"""Numbering: from units that are tied, unit by unit, to neuron groups, pieces and bundles."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ticketsearch.masks import Bundle, Group, Layer, Piece, Segment
+from ticketsearch.wiring.steps import Axis
+
+__all__ = ["Features", "LayerEnds", "Numbering"]
+
+Integers = NDArray[np.intp]
+Kind = Literal["input", "hidden", "output"]
+
+
+class Features(NamedTuple):
+    """The neuron axis of a value: units, and how many consecutive features each of them has."""
+
+    units: Integers
+    blocks: Integers
+
+    @classmethod
+    def joined(cls, parts: Iterable[Features]) -> Features:
+        """Return the concatenation of several."""
+        units, blocks = zip(*parts, strict=True)
+        return cls(np.concatenate(units), np.concatenate(blocks))
+
+
+class LayerEnds(NamedTuple):
+    """What a maskable layer reads and makes; ``divisions`` counts the groups of a grouped convolution."""
+
+    layer: Layer
+    sources: Features
+    targets: Features
+    divisions: int
+
+
+@dataclass
+class Numbering:
+    """Units as they are met, and what is known of them.
+
+    ``new`` units come in axes that layers (or the input) make; ``tie`` says that units of two axes are
+    numbered together, ``part`` that the units of an axis may only be renumbered within stretches.
+    """
+
+    axes: list[tuple[str, Integers]] = field(default_factory=list)
+    count: int = 0
+    ties: list[tuple[Integers, Integers]] = field(default_factory=list)
+    cuts: list[tuple[int, int]] = field(default_factory=list)
+
+    def new(self, name: str, size: int) -> Features:
+        """Return the units of a new axis."""
+        units = np.arange(self.count, self.count + size)
+        self.count += size
+        self.axes.append((name, units))
+        return Features(units, np.ones(size, dtype=np.intp))
+
+    def tie(self, a: Features, b: Features) -> bool:
+        """Number two axes together; False if their units do not stand side by side."""
+        if not np.array_equal(a.blocks, b.blocks):
+            return False
+        self.ties.append((a.units, b.units))
+        return True
+
+    def part(self, features: Features, divisions: int) -> None:
+        """Keep the units of an axis within ``divisions`` equal stretches."""
+        size = len(features.units) // divisions
+        for end in range(size, len(features.units), size):
+            self.cuts.append((int(features.units[end - 1]), int(features.units[end])))
+
+    def close(self, outputs: Features) -> Closed:
+        """Return the groups, once all units are known; ``outputs`` are the network's own."""
+        pairs = [np.concatenate(ends) for ends in zip(*self.ties, strict=True)] or [np.arange(0)] * 2
+        classes = _components(pairs[0], pairs[1], self.count)
+        chains = self._chains(classes)
+        group_of, place = np.empty(classes.max() + 1, np.intp), np.empty(classes.max() + 1, np.intp)
+        for number, chain in enumerate(chains):
+            group_of[chain], place[chain] = number, np.arange(len(chain))
+        kinds: list[Kind] = ["hidden"] * len(chains)
+        for group in set(group_of[classes[outputs.units]].tolist()):
+            kinds[group] = "output"
+        for group in set(group_of[classes[self.axes[0][1]]].tolist()):
+            kinds[group] = "input"
+        sizes = [len(chain) for chain in chains]
+        return Closed(self._named(classes, group_of, sizes, kinds), classes, group_of, place)
+
+    def _chains(self, classes: Integers) -> list[list[int]]:
+        """Return the groups as chains of tied units, in the order in which they are met.
+
+        One unit follows another in a group if it does so wherever either of them stands: then every axis is
+        made of whole groups, and renumbering one group renumbers all axes alike.
+        """
+        following, leading = np.full(classes.max() + 1, -1), np.full(classes.max() + 1, -1)
+        meetings = [pair for a, b in self.cuts for pair in ((int(classes[a]), -2), (-2, int(classes[b])))]
+        for _, units in self.axes:
+            own = classes[units].tolist()
+            meetings += [*itertools.pairwise(own), (-2, own[0]), (own[-1], -2)]
+        for a, b in meetings:  # -1 is nothing so far, -2 nothing or no one unit
+            if a >= 0:
+                following[a] = b if following[a] in (-1, b) else -2
+            if b >= 0:
+                leading[b] = a if leading[b] in (-1, a) else -2
+        chains: list[list[int]] = []
+        taken = np.zeros(len(following), dtype=np.bool_)
+        for start in np.argsort(np.unique(classes, return_index=True)[1]).tolist():
+            chain: list[int] = []
+            unit = start
+            while unit >= 0 and not taken[unit] and (not chain or leading[unit] == chain[-1]):
+                taken[unit] = True
+                chain.append(unit)
+                unit = int(following[unit])
+            if chain:
+                chains.append(chain)
+        return chains
+
+    def _named(
+        self,
+        classes: Integers,
+        group_of: Integers,
+        sizes: Sequence[int],
+        kinds: Sequence[Kind],
+    ) -> tuple[Group, ...]:
+        """Name each group after the first axis it stands in, with a number where that axis has several."""
+        names: dict[int, str] = {}
+        for kind in ("input", "output"):
+            fixed = [group for group, own in enumerate(kinds) if own == kind]
+            for number, group in enumerate(fixed):
+                names[group] = kind if len(fixed) == 1 else f"{kind}[{number}]"
+        for name, units in self.axes:
+            groups = list(dict.fromkeys(group_of[classes[units]].tolist()))
+            # A layer may be called what the fixed groups are.
+            base = f"hidden {name}" if name in ("input", "output") else name
+            for number, group in enumerate(groups):
+                names.setdefault(group, base if len(groups) == 1 else f"{base}[{number}]")
+        return tuple(
+            Group(names[i], size, kind) for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The groups, and for each unit where it stands in them."""
+
+    groups: tuple[Group, ...]
+    classes: Integers
+    group_of: Integers
+    place: Integers
+
+    def axis(self, features: Features) -> Axis:
+        """Return the segments of an axis: whole groups, one after the other."""
+        segments, position = [], 0
+        while position < len(features.units):
+            group = int(self.group_of[self.classes[features.units[position]]])
+            segments.append(Segment(group, int(features.blocks[position])))
+            position += self.groups[group].size
+        return tuple(segments)
+
+    def pieces(self, ends: Sequence[LayerEnds]) -> tuple[Piece, ...]:
+        """Return the pieces of all layers."""
+        return tuple(piece for number, layer in enumerate(ends) for piece in self._pieces(number, layer))
+
+    def _pieces(self, number: int, ends: LayerEnds) -> Iterable[Piece]:
+        targets, sources = self.axis(ends.targets), self.axis(ends.sources)
+        layer, divisions = ends.layer, ends.divisions
+        if divisions > 1 and targets == sources and layer.shape[:2] == (divisions, 1):
+            for place, (row, segment) in enumerate(self._starts(targets)):
+                yield Piece(
+                    *(number, segment.group, segment.group, row, 0, 1, layer.kernel, place, place),
+                    diagonal=True,
+                )
+            return
+        height, width = layer.shape[0] // divisions, layer.shape[1]
+        for to, (row, target) in enumerate(self._starts(targets)):
+            for of, (column, source) in enumerate(self._starts(sources)):
+                if divisions == 1 or row // height == column // width:
+                    within = column % width if divisions > 1 else column
+                    positions = source.block * layer.kernel
+                    yield Piece(
+                        number, target.group, source.group, row, within, source.block, positions, to, of
+                    )
+
+    def _starts(self, axis: Axis) -> Iterable[tuple[int, Segment]]:
+        start = 0
+        for segment in axis:
+            yield start, segment
+            start += self.groups[segment.group].size * segment.block
+
+    def bundles(self, ends: Sequence[LayerEnds], pieces: Sequence[Piece]) -> tuple[Bundle, ...]:
+        """Return the columns of groups that grouped convolutions let change places as wholes.
+
+        The groups that meet in one division of a layer belong to one column, over all such layers. Columns
+        are alike if their groups have the same sizes at the same places of all axes, and all layers join
+        them alike.
+        """
+        columns: dict[int, list[int]] = {}
+        shapes: dict[int, list[tuple[int, ...]]] = {}
+        for label, number, sides in self._meetings(ends):
+            own = columns.setdefault(label, [])
+            for side, groups in enumerate(sides):
+                for place, group in enumerate(groups):
+                    if group not in own:
+                        own.append(group)
+                    shape = (number, side, place, self.groups[group].size, own.index(group))
+                    shapes.setdefault(label, []).append(shape)
+        alike: dict[tuple[tuple[int, ...], ...], list[list[tuple[int, ...]]]] = {}
+        exchange = _Exchange(pieces)
+        for label, own in columns.items():
+            if all(self.groups[group].kind == "hidden" for group in own):
+                classes = alike.setdefault(tuple(shapes[label]), [])
+                home = next((members for members in classes if exchange.allows(members[0], own)), None)
+                if home is None:
+                    classes.append([tuple(own)])
+                else:
+                    home.append(tuple(own))
+        found = [members for classes in alike.values() for members in classes if len(members) > 1]
+        names = [f"columns of {self.groups[members[0][0]].name.partition('[')[0]}" for members in found]
+        return tuple(
+            Bundle(name if names.count(name) == 1 else f"{name}[{index}]", tuple(members))
+            for index, (name, members) in enumerate(zip(names, found, strict=True))
+        )
+
+    def _meetings(self, ends: Sequence[LayerEnds]) -> list[tuple[int, int, tuple[list[int], list[int]]]]:
+        """Return for each division of each grouped layer its column, the layer, and (sources, targets)."""
+        found = []
+        for number, layer in enumerate(ends):
+            targets, sources = self.axis(layer.targets), self.axis(layer.sources)
+            if layer.divisions == 1 or (targets == sources and layer.layer.shape[1] == 1):
+                continue
+            height, width = layer.layer.shape[0] // layer.divisions, layer.layer.shape[1]
+            for division in range(layer.divisions):
+                outs = [s.group for row, s in self._starts(targets) if row // height == division]
+                ins = [s.group for column, s in self._starts(sources) if column // width == division]
+                found.append((number, (ins, outs)))
+        links = [(outs[0], other) for _, (ins, outs) in found for other in (*ins, *outs)]
+        ours, theirs = np.array(links, dtype=np.intp).reshape(-1, 2).T
+        labels = _components(ours, theirs, len(self.groups))
+        return [(int(labels[sides[1][0]]), number, sides) for number, sides in found]
+
+
+class _Exchange:
+    """Says which columns of groups may change places: those that all layers join alike."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self.count = Counter((p.layer, p.target, p.source, p.block, p.positions, p.diagonal) for p in pieces)
+        self.of: dict[int, set[tuple[int, int, int, int, int, bool]]] = {}
+        for key in self.count:
+            for group in key[1:3]:
+                self.of.setdefault(group, set()).add(key)
+
+    def allows(self, first: Sequence[int], second: Sequence[int]) -> bool:
+        """Return whether every piece has its counterpart when two columns change places."""
+        swap = dict(zip((*first, *second), (*second, *first), strict=True))
+        return all(
+            self.count[layer, swap.get(target, target), swap.get(source, source), block, positions, diagonal]
+            == self.count[layer, target, source, block, positions, diagonal]
+            for group in swap
+            for layer, target, source, block, positions, diagonal in self.of[group]
+        )
+
+
+def _components(a: Integers, b: Integers, size: int) -> Integers:
+    """Return the number of the set that each of ``size`` things is in, ``a[i]`` with ``b[i]``."""
+    joined = coo_array((np.ones(len(a)), (a, b)), shape=(size, size))
+    labels: Integers = connected_components(joined, directed=False)[1].astype(np.intp)
+    return labels

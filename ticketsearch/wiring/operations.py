@@ -1,0 +1,212 @@
+"""Operations: what the wiring knows of torch's modules and functions, as plain callables of tensors."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+__all__ = [
+    "ADDITIONS",
+    "ARITHMETIC",
+    "CONCATENATIONS",
+    "CONVOLUTIONS",
+    "DROPOUTS",
+    "DROPOUT_FUNCTIONS",
+    "ELEMENTWISE_FUNCTIONS",
+    "ELEMENTWISE_METHODS",
+    "ELEMENTWISE_MODULES",
+    "NORMALIZATIONS",
+    "POOLINGS",
+    "POOLING_FUNCTIONS",
+    "PRODUCTS",
+    "BatchNormalization",
+    "Convolution",
+    "Dropout",
+    "LayerNormalization",
+    "Replay",
+    "Reshape",
+    "concatenate",
+    "module_function",
+]
+
+# Deterministic maps of each feature by itself; only PReLU has parameters of its own.
+ELEMENTWISE_MODULES = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh),
+    *(nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign, nn.LogSigmoid),
+    *(nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.Identity, nn.PReLU),
+)
+ELEMENTWISE_FUNCTIONS = {
+    *(torch.relu, torch.tanh, torch.sigmoid, torch.abs, torch.sin, torch.cos, torch.square, torch.neg),
+    *(torch.exp, torch.clamp, F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish),
+    *(F.tanh, F.sigmoid, F.hardtanh, F.hardswish, F.hardsigmoid, F.softplus, F.softsign, F.logsigmoid),
+    *(F.tanhshrink, F.hardshrink, F.softshrink, F.threshold, operator.neg),
+}
+ELEMENTWISE_METHODS = {
+    *("relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_", "abs", "sin", "cos", "square", "neg", "exp"),
+    *("clamp", "contiguous"),
+}
+# With a number on one side these are elementwise; a sum of two values joins their neurons, and a product of
+# two functions of one value is a function of it.
+ARITHMETIC = {operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, torch.add, torch.mul}
+ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+PRODUCTS = {operator.mul, operator.imul, torch.mul, "mul"}
+CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
+
+CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+}
+NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
+POOLINGS = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.Upsample),
+)
+POOLING_FUNCTIONS = {
+    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(torch.max_pool1d, torch.max_pool2d, torch.avg_pool1d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.interpolate),
+}
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of a value with a weight and a bias; ``padding`` pads by another mode than zeros."""
+
+    function: Callable[..., Tensor]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str = "zeros"
+    margins: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, module: Any) -> Convolution:
+        """Return what a ConvNd module computes."""
+        margins, padding = (), module.padding
+        if module.padding_mode != "zeros":
+            margins, padding = tuple(module._reversed_padding_repeated_twice), tuple(0 for _ in module.stride)
+        return cls(
+            CONVOLUTIONS[type(module)],
+            module.stride,
+            padding,
+            module.dilation,
+            module.groups,
+            module.padding_mode,
+            margins,
+        )
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the convolution of ``x``."""
+        if self.margins:
+            x = F.pad(x, self.margins, mode=self.padding_mode)
+        return self.function(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+@dataclass(frozen=True)
+class BatchNormalization:
+    """Batch normalisation: by the running statistics, or in training by those of the batch."""
+
+    momentum: float
+    eps: float
+
+    def __call__(
+        self,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        *,
+        training: bool = False,
+    ) -> Tensor:
+        """Return ``x`` normalised; in training the running statistics move in place."""
+        by_batch = training or mean is None
+        return F.batch_norm(x, mean, variance, scale, shift, by_batch, self.momentum, self.eps)
+
+
+@dataclass(frozen=True)
+class LayerNormalization:
+    """Layer normalisation over the whole of each sample."""
+
+    shape: tuple[int, ...]
+    eps: float
+
+    def __call__(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        """Return ``x`` normalised."""
+        return F.layer_norm(x, self.shape, scale, shift, self.eps)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout; draws from torch's global generator, and does nothing outside training."""
+
+    function: Callable[..., Tensor]
+    p: float
+
+    def __call__(self, x: Tensor, *, training: bool = False) -> Tensor:
+        """Return ``x`` with some features dropped in training."""
+        return self.function(x, self.p, training) if training else x
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """Gives each sample a shape."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return ``x`` as ``(samples, *shape)``."""
+        return x.reshape(len(x), *self.shape)
+
+
+def concatenate(*values: Tensor) -> Tensor:
+    """Return values side by side along the neuron axis."""
+    return torch.cat(values, dim=1)
+
+
+class Replay:
+    """An fx call with one tensor left open; a class, so that it can be sent to worker processes."""
+
+    def __init__(self, node: fx.Node, value: fx.Node) -> None:
+        self.target = node.target
+        self.method = node.op == "call_method"
+        self.arguments: list[Any] = [None if a is value else a for a in node.args]
+        self.open = [i for i, a in enumerate(node.args) if a is value]
+        self.keywords = {k: v for k, v in node.kwargs.items() if k != "inplace" and v is not value}
+        self.named = [k for k, v in node.kwargs.items() if v is value]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the call's result with ``x`` in the open places."""
+        arguments = list(self.arguments)
+        for i in self.open:
+            arguments[i] = x
+        keywords = self.keywords | dict.fromkeys(self.named, x)
+        if self.method:
+            result = getattr(x, str(self.target).rstrip("_"))(*arguments[1:], **keywords)
+        else:
+            result = self.target(*arguments, **keywords)  # type: ignore[operator]
+        assert isinstance(result, Tensor)
+        return result
+
+
+def module_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return a module without parameters as a function of its own, which writes to nothing."""
+    function: Any = copy.deepcopy(module)
+    if hasattr(function, "inplace"):
+        function.inplace = False
+    own: Callable[[Tensor], Tensor] = function
+    return own

@@ -1,0 +1,152 @@
+"""Steps: a network's computation as data, and what runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ticketsearch.masks import MaskSpec, Segment, permute, segment_order, unit_orders
+
+__all__ = ["Axis", "Operation", "Step", "Wiring"]
+
+Value = TypeVar("Value")
+# What numbers the neuron axis of a tensor or value, one segment after the other.
+Axis = tuple[Segment, ...]
+Operation = Literal[
+    "input", "linear", "elementwise", "spatial", "normalize", "mix", "dropout", "add", "concatenate"
+]
+
+
+class Step(NamedTuple):
+    """One step of the computation: step ``i`` computes value ``i`` from the values named in ``inputs``.
+
+    Attributes
+    ----------
+    operation : ``input`` (its function gives samples the shape they are first used in), ``linear`` (a Linear
+        or convolution layer: the maskable ones), ``elementwise``, ``spatial`` (channel by channel: pooling,
+        flattening, means over positions), ``normalize`` (batch normalisation), ``mix`` (normalisation over
+        the units of a sample), ``dropout``, ``add``, ``concatenate``.
+    inputs : the values it takes.
+    shape : of its value, without the axis of samples.
+    function : ``function(*values, *tensors)``; ``normalize`` and ``dropout`` also take ``training``.
+    names : the tensors it takes, as in ``named_parameters()`` and ``named_buffers()``; None for one that the
+        layer does not have. Those of ``linear`` are its weight and bias, those of ``normalize`` its scale,
+        shift, running mean and running variance.
+    layer : index of the maskable layer.
+    """
+
+    operation: Operation
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    function: Callable[..., Tensor]
+    names: tuple[str | None, ...] = ()
+    layer: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Wiring:
+    """A network's spec and the steps that compute it.
+
+    Attributes
+    ----------
+    spec : the mask spec.
+    steps : the computation in topological order; the last step is the output. Empty where the groups were
+        declared by hand: the module itself is then what computes.
+    axes : for each tensor that is not maskable but numbered (biases, normalisations), what numbers its first
+        axis.
+    module : the traced module, whose tensors :meth:`forward` replaces.
+    """
+
+    spec: MaskSpec
+    steps: tuple[Step, ...]
+    axes: Mapping[str, Axis]
+    module: nn.Module = field(repr=False)
+
+    @property
+    def biases(self) -> tuple[str | None, ...]:
+        """For each layer the name of its bias, or None."""
+        found = {step.layer: step.names[1] for step in self.steps if step.operation == "linear"}
+        return tuple(found.get(index) for index in range(len(self.spec.layers)))
+
+    @property
+    def dense(self) -> bool:
+        """Whether all values are plain feature vectors and samples do not meet, as with Linear layers."""
+        plain = {"input", "linear", "elementwise", "add", "concatenate", "dropout"}
+        return bool(self.steps) and all(
+            step.operation in plain
+            and len(step.shape) == 1
+            and (step.operation == "linear" or not step.names)
+            for step in self.steps
+        )
+
+    def run(self, x: Value, evaluate: Callable[[Step, list[Value]], Value]) -> list[Value]:
+        """Return the value of every step for the input ``x``.
+
+        ``evaluate(step, values)`` says what a step makes of the values it takes, and so what a value is: a
+        batch, a stack of batches, a flow with its exponent. The input step is given ``[x]``.
+        """
+        values: list[Value] = []
+        for step in self.steps:
+            values.append(evaluate(step, [values[i] for i in step.inputs] or [x]))
+        return values
+
+    def forward(self, tensors: Mapping[str, Tensor], x: Tensor, *, training: bool = False) -> Tensor:
+        """Return the outputs ``(samples, classes)`` of the network with these parameters and buffers.
+
+        ``training`` normalises by the batch, moves the running statistics in ``tensors`` in place, and draws
+        dropout from torch's global generator. Can be mapped by ``torch.func.vmap`` over ``tensors``.
+        """
+        if not self.steps:
+            with _mode(self.module, training):
+                outputs: Tensor = torch.func.functional_call(self.module, dict(tensors), (x,))
+            return outputs
+
+        def evaluate(step: Step, values: list[Tensor]) -> Tensor:
+            return self.evaluate(step, values, tensors, training=training)
+
+        return self.run(x, evaluate)[-1]
+
+    def evaluate(
+        self, step: Step, values: list[Tensor], tensors: Mapping[str, Tensor], *, training: bool = False
+    ) -> Tensor:
+        """Return the value of one step, ``(samples, *step.shape)``; see :meth:`forward`."""
+        own = [None if name is None else tensors[name] for name in step.names]
+        mode: dict[str, Any] = {"training": training} if step.operation in ("normalize", "dropout") else {}
+        return step.function(*values, *own, **mode)
+
+    def renumbered(self, tensors: Mapping[str, Tensor], order: Mapping[str, ArrayLike]) -> dict[str, Tensor]:
+        """Return the tensors with hidden units renumbered by ``order``: see :func:`ticketsearch.permute`.
+
+        The network with these parameters and buffers computes what it computed before.
+        Raises :class:`BadInput` for an order that is no permutation of a hidden group.
+        """
+        orders, origins = unit_orders(self.spec, order)
+        numbers = permute(np.arange(self.spec.size), self.spec, order)
+        found = dict(tensors)
+        for layer in self.spec.layers:
+            old = torch.from_numpy(numbers[layer.slice] - layer.offset).to(tensors[layer.name].device)
+            found[layer.name] = tensors[layer.name].flatten()[old].reshape(layer.shape)
+        for name, axis in self.axes.items():
+            entries = segment_order(axis, self.spec, orders, origins)
+            found[name] = tensors[name][torch.from_numpy(entries).to(tensors[name].device)]
+        return found
+
+
+class _mode:  # noqa: N801 - reads as a statement
+    """Sets a module's training flag inside; the module is the wiring's own copy."""
+
+    def __init__(self, module: nn.Module, training: bool) -> None:
+        self.module, self.training = module, training
+
+    def __enter__(self) -> None:
+        self.before = self.module.training
+        self.module.train(self.training)
+
+    def __exit__(self, *_: object) -> None:
+        self.module.train(self.before)
