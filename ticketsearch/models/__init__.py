@@ -1,0 +1,30 @@
+"""Models: architectures, schemes of initial weights, and the Network that the rest of the package works on.
+
+Fully connected (``dense``)
+    mlp, lenet_300_100
+Convolutional (``convolutional``)
+    lenet5, conv2, conv4, conv6, resnet20, vgg16_bn
+Initial weights (``schemes``)
+    SCHEMES, AS_BUILT, set_weights
+Networks (``network``)
+    Network, Initialization, initialize, restore, Factory
+
+A model is a factory ``factory(input_shape, classes, **options) -> nn.Module``. Users give its name in
+``__all__``, with what follows a colon as its first argument (``mlp:300,100``), or ``file.py:function`` for a
+factory of their own. A network is a module, the initialization it was given, and its wiring. It is never
+written to: training works on copies of its parameters.
+"""
+
+from ticketsearch.models.convolutional import conv2, conv4, conv6, lenet5, resnet20, vgg16_bn
+from ticketsearch.models.dense import lenet_300_100, mlp
+from ticketsearch.models.network import Factory as Factory
+from ticketsearch.models.network import Initialization as Initialization
+from ticketsearch.models.network import Network as Network
+from ticketsearch.models.network import initialize as initialize
+from ticketsearch.models.network import restore as restore
+from ticketsearch.models.schemes import AS_BUILT as AS_BUILT
+from ticketsearch.models.schemes import SCHEMES as SCHEMES
+from ticketsearch.models.schemes import set_weights as set_weights
+
+# The models that have a name and nothing else: these are the names that users may give.
+__all__ = ["conv2", "conv4", "conv6", "lenet5", "lenet_300_100", "mlp", "resnet20", "vgg16_bn"]

@@ -1,0 +1,233 @@
+"""The Network that the rest of the package works on, and how one is made of a factory and a scheme."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.errors import BadInput, unknown
+from ticketsearch.masks import MaskSpec
+from ticketsearch.models.schemes import AS_BUILT, SCHEMES, reset_normalisation, set_weights
+from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.wiring import Wiring, trace
+
+__all__ = ["Factory", "Initialization", "Network", "initialize", "restore"]
+
+Factory = Callable[..., nn.Module]
+
+
+class Initialization(NamedTuple):
+    """Where initial weights come from: a scheme's name and a seed."""
+
+    scheme: str
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A module with its initialization and wiring; nothing ever writes to it.
+
+    Attributes
+    ----------
+    name : the model's name as it was given, e.g. ``"mlp:300,100"``, or the factory's.
+    module : the untouched module, on the CPU.
+    initialization : the scheme and seed of its weights.
+    wiring : its traced computation; ``spec`` is the wiring's mask spec.
+    input_shape, classes, options : what the factory was called with.
+    """
+
+    name: str
+    module: nn.Module
+    initialization: Initialization
+    wiring: Wiring
+    input_shape: tuple[int, ...]
+    classes: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    factory: Factory | None = None
+
+    @property
+    def spec(self) -> MaskSpec:
+        """The mask spec: layers, neuron groups, and the computation as far as liveness needs it."""
+        return self.wiring.spec
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return ``{name: tensor}`` of copies of all parameters, on the CPU."""
+        return {name: parameter.clone() for name, parameter in self._tensors["parameters"].items()}
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return ``{name: tensor}`` of copies of all buffers, such as running means, on the CPU."""
+        return {name: buffer.clone() for name, buffer in self._tensors["buffers"].items()}
+
+    @cached_property
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The module's own tensors: walking a deep module is slow, and training asks for each ticket."""
+        return {
+            "parameters": {name: tensor.detach() for name, tensor in self.module.named_parameters()},
+            "buffers": {name: tensor.detach() for name, tensor in self.module.named_buffers()},
+        }
+
+    def reinitialized(self, scheme: str, seed: int) -> Network:
+        """Return the same architecture with other initial weights."""
+        if (scheme, seed) == self.initialization:
+            return self
+        assert self.factory is not None
+        return _build(self.factory, self.name, self.input_shape, self.classes, self.options, scheme, seed)
+
+
+def initialize(
+    model: str | Factory,
+    dataset: Dataset,
+    scheme: str = "kaiming_normal",
+    seed: int = 0,
+    **options: Any,
+) -> Network:
+    """Build a network for a dataset and give it initial weights.
+
+    Parameters
+    ----------
+    model : a name (``"mlp:300,100"``, ``"resnet20"``), ``"file.py:function"``, or a factory
+        ``factory(input_shape, classes, **options) -> nn.Module``.
+    dataset : gives the input shape and the number of classes.
+    scheme : one of ``kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform, orthogonal, sparse,
+        pytorch, signed_constant``, which set the weights of all linear layers and convolutions, put their
+        biases to zero and reset normalisation layers to weight 1, bias 0, running mean 0 and variance 1; or
+        ``as_built``, which keeps whatever the factory gives under ``torch.manual_seed(seed)``. That is the
+        way to have biases that are not zero, such as PyTorch's own: ``pytorch`` is its default for the
+        weights alone.
+    seed : of the scheme's generator.
+    options : of the model.
+
+    Raises :class:`BadInput` for an unknown name or option, or a module that cannot be traced. Warns where
+    parameters of half precision are converted to float32.
+    """
+    factory, name = _factory(model, options)
+    return _build(factory, name, dataset.input_shape, dataset.classes, options, scheme, seed)
+
+
+def restore(
+    model: str | Factory,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any],
+    initialization: Initialization,
+    parameters: Mapping[str, Tensor],
+) -> Network:
+    """Return a network whose initial parameters are given: the architecture of a saved ticket.
+
+    Raises :class:`BadInput` if the parameters are not those of the model.
+    """
+    factory, name = _factory(model, options)
+    module = _make(factory, name, input_shape, classes, options, initialization.seed)
+    # A ticket holds what is initialized and trained; buffers are made anew, as initialize makes them.
+    if initialization.scheme != AS_BUILT:
+        reset_normalisation(module)
+    try:
+        found = module.load_state_dict(dict(parameters), strict=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"the parameters are not those of model {name!r}: {reason}") from error
+    missing = set(found.missing_keys) - {buffer for buffer, _ in module.named_buffers()}
+    if missing or found.unexpected_keys:
+        wrong = ", ".join(sorted(missing) + found.unexpected_keys)
+        raise BadInput(f"the parameters are not those of model {name!r}: {wrong} missing or unknown")
+    wiring = trace(module, input_shape)
+    return Network(name, module, initialization, wiring, tuple(input_shape), classes, dict(options), factory)
+
+
+def _factory(model: str | Factory, options: Mapping[str, Any]) -> tuple[Factory, str]:
+    if callable(model):
+        factory, name = model, getattr(model, "__name__", type(model).__name__)
+    else:
+        known = listed(sys.modules[__name__.rpartition(".")[0]])  # the package, whose __all__ are the models
+        factory, name = resolve(model, known, "model", ("input_shape", "classes")), model
+    check_options(factory, options, "model", name)
+    return factory, name
+
+
+def _make(
+    factory: Factory,
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any],
+    seed: int,
+) -> nn.Module:
+    """Build the module under its seed, leaving torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = factory(input_shape, classes, **options)
+    if not isinstance(module, nn.Module):
+        raise BadInput(f"model {name!r} must return a torch.nn.Module, but got {type(module).__name__}")
+    _check_precision(name, module)
+    # A factory may return a module that it keeps; what the network holds is its own.
+    return copy.deepcopy(module).to("cpu", torch.float32)
+
+
+def _check_precision(name: str, module: nn.Module) -> None:
+    """Refuse what cannot become float32, and warn of what becomes more exact than its author meant."""
+    for tensor_name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
+        if tensor.is_complex():
+            raise BadInput(
+                f"parameters and buffers must be real, but {tensor_name} of model {name!r} is "
+                f"{tensor.dtype}; hold its real and imaginary parts in two tensors"
+            )
+    half = []
+    for tensor_name, parameter in module.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            half.append(tensor_name)
+        elif parameter.dtype not in (torch.float32, torch.float64):
+            raise BadInput(
+                f"parameters must be floating-point numbers of 16, 32 or 64 bits, but {tensor_name} of model "
+                f"{name!r} is {parameter.dtype}; make it float32, or a buffer if it is not trained"
+            )
+    if half:
+        dtype = module.get_parameter(half[0]).dtype
+        warnings.warn(
+            f"model {name!r} has {len(half)} parameters of half precision ({half[0]} is {dtype}); they are "
+            "converted to float32, in which everything is computed",
+            stacklevel=5,
+        )
+
+
+def _build(
+    factory: Factory,
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any],
+    scheme: str,
+    seed: int,
+) -> Network:
+    if scheme != AS_BUILT and scheme not in SCHEMES:
+        raise unknown("initialization scheme", scheme, [*SCHEMES, AS_BUILT])
+    if not 0 <= seed < 2**63:
+        raise BadInput(f"a seed of a network is an integer from 0 to 2**63 - 1, but got {seed}")
+    module = _make(factory, name, input_shape, classes, options, seed)
+    if scheme != AS_BUILT:
+        set_weights(module, scheme, seed)
+    wiring = trace(module, input_shape)
+    # Groups declared by hand come without steps. Groups alone do not tell: outputs that an input is added to
+    # are numbered by the inputs.
+    outputs = wiring.steps[-1].shape[0] if wiring.steps else wiring.spec.outputs
+    if outputs != classes:
+        raise BadInput(f"the dataset has {classes} classes, but model {name!r} returns {outputs} values")
+    return Network(
+        name,
+        module,
+        Initialization(scheme, seed),
+        wiring,
+        tuple(input_shape),
+        classes,
+        dict(options),
+        factory,
+    )
