@@ -52,7 +52,7 @@ def test_without_a_file_all_settings_are_the_defaults():
 def test_the_defaults_are_the_job_with_no_argument():
     found = Settings()
     assert (found.data.name, found.model.name, found.seed) == ("digits", "mlp:100,50", 0)
-    assert (found.seeding.density, found.seeding.initializations, found.seeding.steps) == (0.05, 8, 100)
+    assert (found.seeding.density, found.seeding.initializations, found.seeding.steps) == (0.05, 8, 0)
     assert found.seeding.schemes == ["kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal"]
     assert (found.evolution.population, found.evolution.generations, found.evolution.attempts) == (32, 20, 10)
     assert (found.training.steps, found.training.optimizer, found.training.initialization) == (
@@ -291,6 +291,16 @@ def test_workers_and_generations_leave_any_identity_as_it_is():
 def test_a_default_written_out_is_the_same_run(tmp_path):
     explicit = load(written(tmp_path / "settings.toml", to_toml(Settings())))
     assert identity(explicit) == identity(Settings())
+
+
+def test_settings_of_before_there_were_maskings_are_the_same_run(tmp_path):
+    text = to_toml(Settings())
+    assert 'masking = "parameter"\n' in text
+    old = load(written(tmp_path / "settings.toml", text.replace('masking = "parameter"\n', "")))
+    assert old == Settings()
+    assert changes(old, load(None, [("training.masking", "forward")])) == {
+        "training.masking": ("parameter", "forward")
+    }
 
 
 def test_the_order_of_options_does_not_matter():

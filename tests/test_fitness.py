@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -17,7 +18,7 @@ from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets
-from ticketsearch.training import Cohort, Recipe, data_order, evaluate, train
+from ticketsearch.training import MASKINGS, Cohort, Recipe, data_order, evaluate, train
 
 
 def masks_for(network, size, seed=0, density=0.6):
@@ -81,6 +82,81 @@ def test_a_mask_of_the_default_network_scores_the_same_bits_in_any_company(digit
     for i in range(6):
         assert short(network, digits, **options)(masks[i : i + 1]) == together[i]
     assert np.array_equal(short(network, digits, workers=2, **options)(masks[::-1]), together[::-1])
+
+
+class Normalised(nn.Module):
+    """A narrow network of convolutions, batch normalisation and dropout."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Dropout(0.2)
+        self.pool, self.head = nn.AvgPool2d(2), nn.Linear(3 * 16, classes)
+
+    def forward(self, x):
+        return self.head(self.drop(self.pool(torch.relu(self.norm(self.conv(x)))).flatten(1)))
+
+
+class Declared(nn.Module):
+    """What no trace reads, with its groups declared by hand."""
+
+    neuron_groups = {"first": ("hidden", "input"), "second": ("output", "hidden")}  # noqa: RUF012
+
+    def __init__(self, classes):
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(9, 64) / 8)
+        self.second = nn.Parameter(torch.randn(classes, 9) / 3)
+
+    def forward(self, x):
+        hidden = torch.relu(torch.einsum("ni,hi->nh", x.flatten(1), self.first))
+        return torch.einsum("nh,oh->no", hidden, self.second)
+
+
+GENERAL = {
+    "conv2": lambda digits: initialize("conv2", digits, width=0.05),
+    "resnet": lambda digits: initialize("resnet20", digits, depth=8, width=0.2),
+    "normalised": lambda digits: initialize(lambda s, c: Normalised(c), digits),
+    "declared": lambda digits: initialize(lambda s, c: Declared(c), digits, "as_built"),
+}
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+@pytest.mark.parametrize("model", GENERAL)
+def test_a_mask_of_any_network_scores_the_same_bits_alone_and_in_any_company(digits, model, masking):
+    """Threads train side by side, so they must share neither tensors nor a generator."""
+    network = GENERAL[model](digits)
+    assert not network.wiring.dense
+    options = {"steps": 4, "batch": 13, "lr": 0.02, "weight_decay": 1e-3, "masking": masking}
+    masks = masks_for(network, 5)
+    together = short(network, digits, **options)(masks)
+    assert len(set(together)) == 5
+    assert np.isfinite(together).all()
+    for i in range(5):
+        assert short(network, digits, **options)(masks[i : i + 1]) == together[i]
+    assert short(network, digits)._cohort_size(5) == 1  # so that workers find something to do
+    order = np.random.default_rng(1).permutation(5)
+    for workers in (2, 5):
+        spread = short(network, digits, workers=workers, **options)(masks[order])
+        assert np.array_equal(spread, together[order])
+        for name, column in together.measures.items():
+            assert np.array_equal(spread.measures[name], column[order])
+
+
+def test_buffers_begin_as_the_tickets_initialization_has_them(digits):
+    """As built, two copies have other running means; each ticket is trained from its own."""
+
+    def build(input_shape, classes):
+        module = Normalised(classes)
+        module.norm.running_mean.normal_()
+        return module
+
+    network = initialize(build, digits, "as_built")
+    masks = masks_for(network, 3)
+    tickets = tickets_of(network, masks)
+    found = short(network, digits, steps=0, initialization="own")(masks, tickets=tickets)
+    for i, ticket in enumerate(tickets):
+        copied = initialize(build, digits, *ticket.initialization)
+        assert short(copied, digits, steps=0)(masks[i : i + 1]) == found[i]
+    assert not torch.equal(copied.buffers()["norm.running_mean"], network.buffers()["norm.running_mean"])
 
 
 def test_the_bytes_a_cohort_may_take_change_no_score(tiny, monkeypatch):
@@ -155,6 +231,48 @@ def test_a_score_is_minus_the_validation_loss_and_accuracy_is_beside_it(tiny, dt
     assert np.array_equal(fitness(masks, round=2), found)
 
 
+@pytest.mark.parametrize("masking", ["gradient", "forward"])
+def test_the_score_is_of_the_forward_pass_of_training_and_both_accuracies_are_beside_it(tiny, masking):
+    network = initialize("mlp:9", tiny, seed=3)
+    options = {"steps": 25, "batch": 20, "lr": 0.1, "seed": 5, "masking": masking}
+    masks = masks_for(network, 3)
+    found = short(network, tiny, **options)(masks, round=2)
+    assert set(found.measures) == {"accuracy", "dense_accuracy"}
+    recipe = Recipe(steps=25, batch=20, lr=0.1, masking=masking)
+    order = data_order(61, recipe, seed_sequence(5, Stream.ROUND, 2))
+    device = torch.device("cpu")
+    cohort = Cohort(network.wiring, masks, [network.parameters()], device=device, masking=masking)
+    train(cohort, tiny, recipe, [order])
+    arguments = cohort, tiny.x_validation, tiny.y_validation
+    masked, dense = (evaluate(*arguments, masked=choice) for choice in (True, False))
+    assert np.array_equal(found, -(dense if masking == "gradient" else masked).loss)
+    assert np.array_equal(found.measures["accuracy"], masked.accuracy)
+    assert np.array_equal(found.measures["dense_accuracy"], dense.accuracy)
+    assert not np.array_equal(masked.accuracy, dense.accuracy)
+    final = short(network, tiny, **options).trained(masks, recipe, [order])
+    assert np.array_equal(final.loss, -found)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("model", ["dense", "normalised"])
+def test_with_a_fixed_mask_forward_scores_what_parameter_scores_and_gradient_does_not(
+    tiny, digits, model, optimizer
+):
+    """The weights that the mask hides never meet the kept ones: the optimizers go weight by weight."""
+    network, data = (
+        (initialize("mlp:9", tiny), tiny) if model == "dense" else (GENERAL[model](digits), digits)
+    )
+    masks = np.concatenate([masks_for(network, 3), np.ones((1, network.spec.size), dtype=bool)])
+    options = {"optimizer": optimizer, "lr": 0.02, "weight_decay": 0.01}
+    found = {m: short(network, data, masking=m, **options)(masks) for m in MASKINGS}
+    assert np.array_equal(found["parameter"], short(network, data, **options)(masks))
+    assert np.array_equal(found["forward"], found["parameter"])
+    assert (found["gradient"] != found["parameter"]).tolist() == [True, True, True, False]
+    accuracies = [found[m].measures["dense_accuracy"] for m in ("gradient", "forward")]
+    assert (accuracies[0] != accuracies[1]).any()
+    assert accuracies[0][3] == accuracies[1][3] == found["parameter"].measures["accuracy"][3]
+
+
 def test_integers_and_lists_are_masks_too(tiny):
     network = initialize("mlp:5", tiny)
     fitness = short(network, tiny)
@@ -196,21 +314,30 @@ def test_shared_refuses_tickets_that_carry_another_initialization(tiny):
     assert np.array_equal(fitness(masks, tickets=same), fitness(masks))
 
 
-def test_a_failing_cohort_stops_the_others_and_no_thread_is_left_behind(tiny, monkeypatch):
+@pytest.mark.parametrize("failing", [0, 1, 3])
+def test_a_failing_cohort_stops_the_others_and_no_thread_is_left_behind(tiny, monkeypatch, failing):
+    """Four cohorts for two workers: one takes long, one fails, the others are done at once."""
     network = initialize("mlp:9", tiny)
     fitness = short(network, tiny, workers=2, steps=100_000)
-    before = threading.active_count()
+    monkeypatch.setattr(fitness_module, "COHORT_BYTES", 1)  # cohorts of one
+    masks = np.zeros((4, network.spec.size), dtype=bool)
+    for i in range(4):
+        masks[i, : i + 1] = True
+    long = 1 if failing == 0 else 0
 
     def fail(cohort, *arguments, **options):
-        if fail.first:
-            fail.first = False
+        number = int(cohort.parts[0].masks[0].sum()) - 1
+        if number == failing:
             raise KeyboardInterrupt
-        return train(cohort, *arguments, **options)
+        if number == long:
+            train(cohort, *arguments, **options)
 
-    fail.first = True
     monkeypatch.setattr("ticketsearch.fitness.train", fail)
+    before = threading.active_count()
+    start = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
-        fitness(masks_for(network, 4))
+        fitness(masks)
+    assert time.perf_counter() - start < 10
     assert threading.active_count() == before
 
 
@@ -285,6 +412,7 @@ def test_scoring_writes_neither_to_network_nor_masks_nor_data(tiny):
         ({"dtype": "float16"}, ("float32 or float64", "'float16'")),
         ({"initialization": "fresh"}, ("shared or own", "'fresh'")),
         ({"optimizer": "sdg"}, ("unknown optimizer 'sdg'", "did you mean 'sgd'")),
+        ({"masking": "weights"}, ("unknown masking 'weights'", "forward, gradient, parameter")),
         ({"batch": 62}, ("batch=62", "61 samples")),
         ({"lr": -1.0}, ("lr must be > 0", "-1.0")),
         ({"device": "tpu"}, ("auto, cpu, cuda", "'tpu'")),
@@ -293,6 +421,23 @@ def test_scoring_writes_neither_to_network_nor_masks_nor_data(tiny):
 def test_a_bad_option_is_refused(tiny, options, words):
     network = initialize("mlp:5", tiny)
     refused(lambda: short(network, tiny, **options), *words)
+
+
+def test_what_cannot_be_trained_is_refused_before_it_is(digits):
+    class Random(Declared):
+        def __init__(self, classes):
+            super().__init__(classes)
+            self.drop = nn.Dropout(0.1)
+
+    network = initialize(lambda s, c: Random(c), digits, "as_built")
+    refused(lambda: short(network, digits), "'drop'", "declared by hand")
+
+    def normalised(shape, classes):
+        layers = nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, classes)
+        return nn.Sequential(*layers)
+
+    network = initialize(normalised, digits)
+    refused(lambda: short(network, digits, batch=1), "batch >= 2", "but got 1")
 
 
 def test_a_dataset_of_another_shape_or_number_of_classes_is_refused(tiny, digits):

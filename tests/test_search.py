@@ -209,6 +209,46 @@ def test_a_copied_run_folder_is_the_same_run(tmp_path):
         assert list(summary.content(one))[1:] == list(summary.content(two))[1:]
 
 
+@pytest.mark.parametrize("masking", ["gradient", "forward"])
+def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking):
+    prepared, path, _ = searched(tmp_path, "one", ("training.masking", masking))
+    masks = np.stack([prepared.seeds[0].mask] * 2)
+    initialization = prepared.network.initialization
+    found = prepared._trained("any", masks, initialization, search.Stream.REPORTING, None)
+    fitness = ShortTraining(prepared.network, prepared.dataset, device="cpu", masking=masking)
+    recipe = replace(fitness.recipe, steps=20)
+    orders = [prepared._order(recipe, search.Stream.REPORTING, i) for i in range(2)]
+    wanted = fitness.trained(masks, recipe, orders, part="test")
+    assert [r.loss for r in found] == wanted.loss.tolist()
+    with Run.open(path) as run:
+        assert run.settings.training.masking == masking
+        assert all(set(ticket.measures) == {"accuracy", "dense_accuracy"} for ticket in run.tickets())
+        assert any("dense_accuracy" in line for line in summary.content(run))
+        said = any("stay at their initial values" in line for line in summary.comparison_lines(run))
+        assert said is (masking == "gradient")
+
+
+def test_an_unknown_masking_is_refused_before_a_search_begins():
+    with pytest.raises(BadInput, match=r"unknown masking 'gradiant' \(did you mean 'gradient'\?\)"):
+        search.Search.prepare(config.load(None, [*SMALL, ("training.masking", "gradiant")]))
+
+
+def test_the_final_training_is_by_the_settings_whatever_the_fitness_returns(tmp_path):
+    """A fitness of one's own may be a ShortTraining of its own; the final one goes by [training]."""
+    (tmp_path / "mine.py").write_text(
+        "from ticketsearch.fitness import ShortTraining\n"
+        "def build(network, dataset):\n"
+        "    return ShortTraining(network, dataset, steps=3, lr=0.5, device='cpu')\n"
+    )
+    own = ("fitness.name", f"{tmp_path}/mine.py:build")
+    prepared = search.Search.prepare(config.load(None, [*SMALL, own]))
+    assert prepared.fitness.recipe.lr == 0.5
+    assert prepared._trainer is not prepared.fitness
+    assert prepared._trainer.recipe.lr == config.Settings().training.lr
+    plain = search.Search.prepare(config.load(None, SMALL))
+    assert plain._trainer is plain.fitness
+
+
 def test_a_pruner_that_collapses_a_layer_warns_and_the_search_goes_on(tmp_path):
     (tmp_path / "mine.py").write_text(
         "def scores(network, mask, batch, *, rng):\n"

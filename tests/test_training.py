@@ -1,11 +1,13 @@
-"""The engine: a cohort trained as one tensor program is every network trained by itself."""
+"""The engine: a cohort trained together is every network trained by itself, by a plain loop of torch."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -13,7 +15,22 @@ from torch import nn
 from ticketsearch import training
 from ticketsearch.errors import BadInput
 from ticketsearch.models import initialize
-from ticketsearch.training import Cohort, Recipe, data_order, evaluate, find_device, one_thread, train
+from ticketsearch.training import (
+    MASKINGS,
+    Cohort,
+    Recipe,
+    data_order,
+    evaluate,
+    find_device,
+    one_thread,
+    reproducible,
+    train,
+)
+from ticketsearch.training.dense import Stack
+from ticketsearch.training.general import Single
+from ticketsearch.training.noise import Noise
+from ticketsearch.wiring import Step
+from ticketsearch.wiring.operations import Dropout
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
@@ -25,6 +42,8 @@ RECIPES = {
     "adamw": Recipe(50, 16, "adamw", lr=0.01, weight_decay=0.1),
 }
 optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+engines = pytest.mark.parametrize("stacked", [True, False], ids=["dense", "general"])
+maskings = pytest.mark.parametrize("masking", MASKINGS)
 
 
 class Residual(nn.Module):
@@ -39,6 +58,45 @@ class Residual(nn.Module):
         return self.head(x + torch.relu(self.body(x)))
 
 
+class Parts(nn.Module):
+    """Concatenation of odd widths, units that are not zero where nothing feeds them, and dropout."""
+
+    def __init__(self, features, classes, p=0.3):
+        super().__init__()
+        self.left, self.right = nn.Linear(features, 5), nn.Linear(features, 3)
+        self.drop = nn.Dropout(p)
+        self.body = nn.Linear(5 + features + 3, 9)
+        self.head = nn.Linear(9, classes)
+
+    def forward(self, x):
+        x = torch.cat([torch.sigmoid(self.left(x)), x, torch.cos(self.right(x))], dim=1)
+        return self.head(self.drop(torch.sigmoid(self.body(self.drop(x)))))
+
+
+class Images(nn.Module):
+    """A narrow network of convolutions and batch normalisation, with dropout of channels."""
+
+    def __init__(self, classes, p=0.0):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.conv2, self.norm2 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5, affine=False)
+        self.pool, self.drop = nn.MaxPool2d(2), nn.Dropout2d(p)
+        self.head = nn.Linear(5 * 4, classes)
+
+    def forward(self, x):
+        x = self.pool(torch.relu(self.norm1(self.conv1(x))))
+        x = self.pool(torch.relu(self.norm2(self.conv2(self.drop(x)))))
+        return self.head(x.flatten(1))
+
+
+def images(dataset, p=0.0, seed=0):
+    return initialize(lambda shape, classes: Images(classes, p), dataset, seed=seed)
+
+
+def tensors_of(network):
+    return {**network.parameters(), **network.buffers()}
+
+
 MODELS = {
     "mlp": lambda dataset, seed: initialize("mlp:9,5", dataset, seed=seed),
     "mlp without biases": lambda dataset, seed: initialize("mlp:9,5", dataset, seed=seed, bias=False),
@@ -51,6 +109,14 @@ MODELS = {
 
 def masks_for(network, size, seed=0, density=0.6):
     return np.random.default_rng(seed).random((size, network.spec.size)) < density
+
+
+def hidden_weights(cohort):
+    """Yield the weights as the optimizer left them, their masks, and their initial values."""
+    for part in cohort.parts:
+        for key in range(len(part.weights)) if isinstance(part, Stack) else part.weights:
+            weight = part.weights[key].detach()
+            yield weight, part.masks[key], part.start[key].expand_as(weight)
 
 
 def plain_training(network, mask, initial, dataset, recipe, order, dtype):
@@ -87,16 +153,18 @@ def relative(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
+@engines
 @optimizers
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("model", MODELS)
-def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model, dtype, recipe):
+def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model, dtype, recipe, stacked):
     """Own initial parameters and own data order for each mask, the most general case."""
     networks = [MODELS[model](tiny, seed) for seed in range(3)]
     masks = masks_for(networks[0], 3)
     initial = [network.parameters() for network in networks]
     orders = [data_order(61, recipe, [seed]) for seed in range(3)]
-    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=dtype)
+    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=dtype, stacked=stacked)
+    assert [type(part) for part in cohort.parts] == ([Stack] if stacked else [Single] * 3)
     train(cohort, tiny, recipe, orders)
     found = evaluate(cohort, tiny.x_validation, tiny.y_validation)
     for i, mask in enumerate(masks):
@@ -108,46 +176,22 @@ def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model,
         assert found.loss[i] == pytest.approx(loss, rel=TOLERANCE[dtype])
 
 
+@engines
 @pytest.mark.parametrize("own_orders", [False, True])
 @pytest.mark.parametrize("own_parameters", [False, True])
-def test_what_is_given_once_is_shared_by_all_masks(tiny, own_parameters, own_orders):
+def test_what_is_given_once_is_shared_by_all_masks(tiny, own_parameters, own_orders, stacked):
     recipe = RECIPES["sgd"]
     networks = [MODELS["mlp"](tiny, seed) for seed in range(4)]
     masks = masks_for(networks[0], 4)
     initial = [n.parameters() for n in networks][: 4 if own_parameters else 1]
     orders = [data_order(61, recipe, [seed]) for seed in range(4)][: 4 if own_orders else 1]
-    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=torch.float64)
+    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=torch.float64, stacked=stacked)
     train(cohort, tiny, recipe, orders)
     for i, mask in enumerate(masks):
         theta, order = initial[i if own_parameters else 0], orders[i if own_orders else 0]
         wanted, *_ = plain_training(networks[0], mask, theta, tiny, recipe, order, torch.float64)
         for name, value in wanted.items():
             assert relative(cohort.parameters()[name][i], value) < 1e-10
-
-
-@optimizers
-@pytest.mark.parametrize("model", ["mlp", "residual"])
-def test_pruned_weights_are_exactly_zero_after_every_step(tiny, model, recipe):
-    network = MODELS[model](tiny, 0)
-    masks = masks_for(network, 4, density=0.5)
-    cohort = Cohort(network.wiring, masks, [network.parameters()], device=CPU)
-    start = [weight.detach().clone() for weight in cohort.weights]
-    steps = []
-
-    def check(step):
-        for weight, mask in zip(cohort.weights, cohort.masks, strict=True):  # as the optimizer left them
-            assert torch.count_nonzero(weight[mask == 0]) == 0
-        steps.append(step)
-
-    check(-1)
-    train(cohort, tiny, recipe, [data_order(61, recipe, [0])], after_step=check)
-    assert steps == list(range(-1, recipe.steps))
-    for layer, weight, mask, before in zip(
-        network.spec.layers, cohort.weights, cohort.masks, start, strict=True
-    ):
-        kept = masks[:, layer.slice].sum()
-        assert mask.sum() == kept
-        assert torch.count_nonzero(weight != before) > 0.3 * kept  # not all: some units are dead
 
 
 @optimizers
@@ -220,14 +264,17 @@ def test_initial_parameters_are_one_for_all_or_one_a_mask(tiny):
         Cohort(network.wiring, masks_for(network, 3), [network.parameters()] * 2, device=CPU)
 
 
-@pytest.mark.parametrize("samples", [1, 45, training.EVALUATION_BATCH, 2 * training.EVALUATION_BATCH + 371])
-def test_an_evaluation_is_the_mean_over_all_samples(tiny, samples):
+@engines
+@pytest.mark.parametrize("samples", [1, 45, Single.block, Stack.block, 2 * Stack.block + 371])
+def test_an_evaluation_is_the_mean_over_all_samples(tiny, samples, stacked):
     network = MODELS["residual"](tiny, 0)
     masks = masks_for(network, 3)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(samples, 7, generator=generator)
     y = torch.randint(3, (samples,), generator=generator)
-    cohort = Cohort(network.wiring, masks, [network.parameters()], device=CPU, dtype=torch.float64)
+    cohort = Cohort(
+        network.wiring, masks, [network.parameters()], device=CPU, dtype=torch.float64, stacked=stacked
+    )
     found = evaluate(cohort, x, y)
     for i, mask in enumerate(masks):
         module = copy.deepcopy(network.module).double()
@@ -250,6 +297,507 @@ def test_images_are_flattened(digits):
     for i, mask in enumerate(masks):
         arguments = network, mask, network.parameters(), digits, recipe, order, torch.float64
         assert found.loss[i] == pytest.approx(plain_training(*arguments)[1], rel=1e-10)
+
+
+# --- three maskings
+
+
+def one_layer(dataset):
+    """A network of one Linear layer, three classes by seven features."""
+    return initialize(lambda s, c: nn.Sequential(nn.Linear(s[0], c)), dataset, "as_built")
+
+
+def cross_entropy_gradient(weight, bias, x, y):
+    """Return dL/dW and dL/db of the mean cross-entropy of softmax(Wh + b), by hand."""
+    z = x @ weight.T + bias
+    probability = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    g = (probability - np.eye(len(weight))[y]) / len(y)
+    return g.T @ x, g.sum(0)
+
+
+@engines
+@maskings
+def test_one_step_of_sgd_on_one_layer_is_what_the_equations_say(tiny, masking, stacked):
+    network = one_layer(tiny)
+    mask = masks_for(network, 1, seed=4)
+    recipe = Recipe(steps=1, batch=11, lr=0.3, momentum=0.0, masking=masking)
+    order = data_order(61, recipe, [0])
+    cohort = Cohort(
+        network.wiring, mask, [network.parameters()],
+        device=CPU, dtype=torch.float64, masking=masking, stacked=stacked,
+    )  # fmt: skip
+    train(cohort, tiny, recipe, [order])
+    x, y = tiny.x_train[order[0]].double().numpy(), tiny.y_train[order[0]].numpy()
+    weight, bias = (p.double().numpy() for p in network.parameters().values())
+    m = mask.reshape(weight.shape)
+    forward = weight if masking == "gradient" else m * weight
+    whole, of_bias = cross_entropy_gradient(forward, bias, x, y)
+    wanted = {
+        "parameter": m * weight - 0.3 * m * whole,  # equations 1 and 3
+        "gradient": weight - 0.3 * m * whole,  # equation 3 alone
+        "forward": weight - 0.3 * whole,  # equation 1 alone
+    }[masking]
+    found = [p[0].numpy() for p in cohort.parameters().values()]
+    np.testing.assert_allclose(found[0], wanted, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(found[1], bias - 0.3 * of_bias, rtol=0, atol=1e-14)
+    if masking == "gradient":
+        assert (found[0][~m] == weight[~m]).all()
+    assert np.abs(whole[~m]).min() > 1e-4  # what the maskings differ by
+
+
+def decaying(recipe, masking, steps=12):
+    return dataclasses.replace(recipe, steps=steps, masking=masking)
+
+
+CASES = {
+    "dense": (lambda tiny, digits: (tiny, MODELS["mlp"](tiny, 0)), True),
+    "dense, residual": (lambda tiny, digits: (tiny, MODELS["residual"](tiny, 0)), True),
+    "general": (lambda tiny, digits: (tiny, MODELS["mlp"](tiny, 0)), False),
+    "convolutions": (lambda tiny, digits: (digits, images(digits)), False),
+}
+cases = pytest.mark.parametrize("case", CASES)
+
+
+def begun(case, tiny, digits, masking, size=3):
+    make, stacked = CASES[case]
+    dataset, network = make(tiny, digits)
+    masks = masks_for(network, size, density=0.5)
+    cohort = Cohort(
+        network.wiring, masks, [tensors_of(network)], device=CPU, masking=masking, stacked=stacked
+    )
+    return dataset, network, masks, cohort
+
+
+@cases
+@optimizers
+def test_pruned_weights_are_exactly_zero_after_every_step(tiny, digits, case, recipe):
+    dataset, network, masks, cohort = begun(case, tiny, digits, "parameter")
+    recipe = decaying(recipe, "parameter", 20)
+    start = [weight.clone() for weight, _, _ in hidden_weights(cohort)]
+    steps = []
+
+    def check(step):
+        for weight, mask, _ in hidden_weights(cohort):  # as the optimizer left them
+            assert torch.count_nonzero(weight[mask == 0]) == 0
+        for name, part in network.spec.split(masks).items():
+            assert torch.count_nonzero(cohort.parameters()[name][torch.from_numpy(~part)]) == 0
+        steps.append(step)
+
+    check(-1)
+    order = data_order(len(dataset.y_train), recipe, [0])
+    train(cohort, dataset, recipe, [order], after_step=check)
+    assert steps == list(range(-1, recipe.steps))
+    moved = [(weight != old).sum() for (weight, _, _), old in zip(hidden_weights(cohort), start, strict=True)]
+    assert sum(mask.sum() for _, mask, _ in hidden_weights(cohort)) == masks.sum()
+    assert sum(moved) > 0.3 * masks.sum()  # not all: some units are dead
+
+
+@cases
+@optimizers
+def test_under_gradient_weights_that_are_not_kept_stay_exactly_at_their_initial_values(
+    tiny, digits, case, recipe
+):
+    dataset, network, masks, cohort = begun(case, tiny, digits, "gradient")
+    recipe = decaying(recipe, "gradient")
+    initial = network.parameters()
+
+    def check(_):
+        found = cohort.parameters()
+        for name, part in network.spec.split(masks).items():
+            same = found[name] == initial[name]
+            assert same[torch.from_numpy(~part)].all()
+        return found
+
+    check(-1)
+    order = data_order(len(dataset.y_train), recipe, [0])
+    train(cohort, dataset, recipe, [order], after_step=check)
+    for name, part in network.spec.split(masks).items():
+        kept = torch.from_numpy(part)
+        moved = (cohort.parameters()[name] != initial[name])[kept]
+        assert moved.float().mean() > 0.3, name
+
+
+@cases
+@optimizers
+def test_under_forward_hidden_weights_keep_learning(tiny, digits, case, recipe):
+    dataset, network, masks, cohort = begun(case, tiny, digits, "forward")
+    recipe = dataclasses.replace(decaying(recipe, "forward"), weight_decay=0.0)
+    initial = network.parameters()
+    order = data_order(len(dataset.y_train), recipe, [0])
+    train(cohort, dataset, recipe, [order])
+    for name, part in network.spec.split(masks).items():
+        moved = cohort.parameters()[name] != initial[name]
+        assert moved[torch.from_numpy(~part)].float().mean() > 0.3, name
+        assert moved[torch.from_numpy(part)].float().mean() > 0.3, name
+
+
+def trained_module(network, tensors, mask=None):
+    """Return a copy of the module with these tensors, its weights through the mask if there is one."""
+    module = copy.deepcopy(network.module).double().eval()
+    parts = {} if mask is None else network.spec.split(mask)
+    with torch.no_grad():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            keep = torch.from_numpy(parts[name]) if name in parts else 1
+            tensor.copy_(tensors[name] * keep)
+    return module
+
+
+@cases
+@maskings
+def test_an_evaluation_is_of_the_weights_through_the_mask_or_of_all_weights(tiny, digits, case, masking):
+    make, stacked = CASES[case]
+    dataset, network = make(tiny, digits)
+    masks = masks_for(network, 3, density=0.5)
+    initial = [tensors_of(network)]
+    options = {"device": CPU, "dtype": torch.float64, "masking": masking, "stacked": stacked}
+    cohort = Cohort(network.wiring, masks, initial, **options)
+    recipe = Recipe(20, 16, lr=0.05, masking=masking)
+    train(cohort, dataset, recipe, [data_order(len(dataset.y_train), recipe, [0])])
+    x, y = dataset.x_validation, dataset.y_validation
+    through, whole, own = (evaluate(cohort, x, y, masked=masked) for masked in (True, False, None))
+    tensors = {**cohort.parameters(), **cohort.buffers()}
+    for i, mask in enumerate(masks):
+        for found, bits in ((through, mask), (whole, None)):
+            mine = {name: tensor[i] for name, tensor in tensors.items()}
+            with torch.no_grad():
+                logits = trained_module(network, mine, bits)(x.double())
+            assert found.loss[i] == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-10)
+            assert found.accuracy[i] == (logits.argmax(1) == y).double().mean().item()
+    expected = whole if masking == "gradient" else through
+    assert np.array_equal(own.loss, expected.loss)
+    assert np.array_equal(own.accuracy, expected.accuracy)
+    assert np.array_equal(through.loss, whole.loss) is (masking == "parameter")
+
+
+def test_a_cohort_is_trained_by_the_masking_it_was_made_for(tiny):
+    network = MODELS["mlp"](tiny, 0)
+    cohort = Cohort(network.wiring, masks_for(network, 1), [network.parameters()], device=CPU)
+    recipe = Recipe(1, 16, masking="forward")
+    message = refusal(train, cohort, tiny, recipe, [data_order(61, recipe, [0])])
+    assert "'parameter', but the recipe says 'forward'" in message
+    arguments = network.wiring, masks_for(network, 1), [network.parameters()]
+    assert refusal(Cohort, *arguments, device=CPU, masking="froward").startswith(
+        "unknown masking 'froward' (did you mean 'forward'?)"
+    )
+
+
+# --- two engines
+
+
+ENGINE_MODELS = {
+    **MODELS,
+    "sigmoid": lambda dataset, seed: initialize("mlp:9,5", dataset, seed=seed, activation="sigmoid"),
+    "concatenation and dropout": lambda dataset, seed: initialize(
+        lambda s, c: Parts(s[0], c), dataset, "as_built", seed=seed
+    ),
+}
+
+
+@maskings
+@pytest.mark.parametrize("model", ENGINE_MODELS)
+def test_both_engines_train_the_same_networks(tiny, model, masking):
+    networks = [ENGINE_MODELS[model](tiny, seed) for seed in range(3)]
+    masks = masks_for(networks[0], 3)
+    recipe = Recipe(30, 13, lr=0.05, weight_decay=1e-3, masking=masking)
+    orders = [data_order(61, recipe, [seed]) for seed in range(3)]
+    cohorts = []
+    for stacked in (True, False):
+        initial = [network.parameters() for network in networks]
+        options = {"device": CPU, "dtype": torch.float64, "masking": masking, "stacked": stacked}
+        cohorts.append(Cohort(networks[0].wiring, masks, initial, **options))
+        train(cohorts[-1], tiny, recipe, orders)
+    dense, general = (cohort.parameters() for cohort in cohorts)
+    assert list(dense) == [name for name in general if name in dense]
+    assert set(dense) == set(general)
+    for name, value in general.items():
+        assert relative(dense[name], value) < 1e-10, name
+    for masked in (None, True, False):
+        ours, theirs = (evaluate(c, tiny.x_test, tiny.y_test, masked=masked) for c in cohorts)
+        np.testing.assert_allclose(ours.loss, theirs.loss, rtol=1e-10)
+        assert np.array_equal(ours.accuracy, theirs.accuracy)
+
+
+def torch_loop(network, mask, dataset, recipe, order):
+    """Train one network as one would by hand; yields its hidden weights and its module after each step.
+
+    The module holds what the forward pass uses; the optimizer moves tensors of its own, whose gradients are
+    the module's, masked where the masking says so.
+    """
+    module = copy.deepcopy(network.module).double().train()
+    keep = {name: torch.from_numpy(part).double() for name, part in network.spec.split(mask).items()}
+    initial = {name: p.detach().clone() for name, p in module.named_parameters()}
+    hidden = {name: nn.Parameter(p.clone()) for name, p in initial.items()}
+    decay, values = recipe.weight_decay, list(hidden.values())
+    optimizer = {
+        "sgd": lambda: torch.optim.SGD(values, recipe.lr, recipe.momentum, weight_decay=decay),
+        "nesterov": lambda: torch.optim.SGD(
+            values, recipe.lr, recipe.momentum, weight_decay=decay, nesterov=True
+        ),
+        "adam": lambda: torch.optim.Adam(values, recipe.lr, weight_decay=decay),
+        "adamw": lambda: torch.optim.AdamW(values, recipe.lr, weight_decay=decay),
+    }[recipe.optimizer]()
+
+    def load():
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                m = keep.get(name, torch.ones(()))
+                if recipe.masking == "gradient":
+                    hidden[name].copy_(torch.where(m == 1, hidden[name], initial[name]))
+                parameter.copy_(hidden[name] if recipe.masking == "gradient" else hidden[name] * m)
+
+    load()
+    for chosen in order:
+        module.zero_grad()
+        F.cross_entropy(module(dataset.x_train[chosen].double()), dataset.y_train[chosen]).backward()
+        for name, parameter in module.named_parameters():
+            m = keep[name] if name in keep and recipe.masking != "forward" else 1
+            hidden[name].grad = parameter.grad * m
+        optimizer.step()
+        load()
+        yield module, hidden
+
+
+@maskings
+@optimizers
+def test_convolutions_and_batch_normalisation_follow_a_plain_loop_at_every_step(digits, recipe, masking):
+    networks = [images(digits, seed=seed) for seed in range(2)]
+    masks = masks_for(networks[0], 2)
+    recipe = decaying(recipe, masking, 15)
+    orders = [data_order(len(digits.y_train), recipe, [seed]) for seed in range(2)]
+    initial = [tensors_of(network) for network in networks]
+    options = {"device": CPU, "dtype": torch.float64, "masking": masking}
+    cohort = Cohort(networks[0].wiring, masks, initial, **options)
+    loops = [torch_loop(n, m, digits, recipe, o) for n, m, o in zip(networks, masks, orders, strict=True)]
+    steps = []
+
+    def check(step):
+        parameters, buffers = cohort.parameters(), cohort.buffers()
+        for i, loop in enumerate(loops):
+            module, hidden = next(loop)
+            whole = hidden if masking == "forward" else dict(module.named_parameters())
+            assert set(parameters) == set(whole)
+            for name, value in whole.items():
+                assert (parameters[name][i] - value).abs().max() < 1e-10, (step, name)
+            for name, value in module.named_buffers():
+                if not name.endswith("num_batches_tracked"):
+                    assert (buffers[name][i] - value).abs().max() < 1e-10, (step, name)
+        steps.append(step)
+
+    train(cohort, digits, recipe, orders, after_step=check)
+    assert steps == list(range(15))
+    assert not torch.equal(cohort.buffers()["norm1.running_mean"][0], initial[0]["norm1.running_mean"])
+    found = evaluate(cohort, digits.x_validation, digits.y_validation)
+    for i, loop in enumerate(loops):
+        assert next(loop, None) is None
+        mine = {n: t[i] for n, t in {**cohort.parameters(), **cohort.buffers()}.items()}
+        module = trained_module(networks[i], mine, None if masking == "gradient" else masks[i])
+        with torch.no_grad():
+            logits = module(digits.x_validation.double())
+        assert found.loss[i] == pytest.approx(F.cross_entropy(logits, digits.y_validation).item(), rel=1e-10)
+
+
+def test_training_a_convolutional_network_writes_to_nothing_that_is_given(digits):
+    network = images(digits)
+    before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
+    given = tensors_of(network)
+    recipe = Recipe(3, 16)
+    cohort = Cohort(network.wiring, masks_for(network, 2), [given], device=CPU)
+    train(cohort, digits, recipe, [data_order(len(digits.y_train), recipe, [0])])
+    evaluate(cohort, digits.x_validation, digits.y_validation)
+    for module in (network.module, network.wiring.module):
+        assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert all(torch.equal(given[name], tensor) for name, tensor in before.items())
+
+
+def test_an_evaluation_moves_no_running_statistics(digits):
+    network = images(digits)
+    cohort = Cohort(network.wiring, masks_for(network, 1), [tensors_of(network)], device=CPU)
+    evaluate(cohort, digits.x_validation, digits.y_validation)
+    for name, buffer in network.buffers().items():
+        assert torch.equal(cohort.buffers()[name][0], buffer)
+
+
+def test_a_missing_buffer_is_refused(digits):
+    network = images(digits)
+    arguments = network.wiring, masks_for(network, 1), [network.parameters()]
+    assert "'norm1.running_mean' is missing" in refusal(Cohort, *arguments, device=CPU)
+
+
+def test_batches_of_one_are_refused_where_batch_normalisation_needs_two(tiny, digits):
+    def normalised(shape, classes):
+        return nn.Sequential(nn.Linear(shape[0], 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, classes))
+
+    network = initialize(normalised, tiny)
+    cohort = Cohort(network.wiring, masks_for(network, 1), [tensors_of(network)], device=CPU)
+    for batch in (1, 2):
+        recipe = Recipe(1, batch)
+        arguments = cohort, tiny, recipe, [data_order(61, recipe, [0])]
+        if batch == 1:
+            assert "batch >= 2 in training, but got 1" in refusal(train, *arguments)
+        else:
+            train(*arguments)
+    network = images(digits)  # many positions are many values
+    cohort = Cohort(network.wiring, masks_for(network, 1), [tensors_of(network)], device=CPU)
+    recipe = Recipe(1, 1)
+    train(cohort, digits, recipe, [data_order(len(digits.y_train), recipe, [0])])
+
+
+class Declared(nn.Module):
+    """What no trace reads, with its groups declared by hand."""
+
+    neuron_groups = {  # noqa: RUF012
+        "first": ("hidden", "input"),
+        "shift": ("hidden",),
+        "norm.weight": ("hidden",),
+        "norm.bias": ("hidden",),
+        "norm.running_mean": ("hidden",),
+        "norm.running_var": ("hidden",),
+        "second": ("output", "hidden"),
+    }
+
+    def __init__(self, features, classes, p=0.0):
+        super().__init__()
+        self.first, self.shift = nn.Parameter(torch.randn(6, features) / 3), nn.Parameter(torch.zeros(6))
+        self.norm = nn.BatchNorm1d(6)
+        self.second = nn.Parameter(torch.randn(classes, 6) / 3)
+        self.drop = nn.Dropout(p)
+
+    def forward(self, x):
+        x = torch.einsum("ni,hi->nh", x, self.first) + self.shift
+        return torch.einsum("nh,oh->no", self.drop(torch.relu(self.norm(x))), self.second)
+
+
+def declared(dataset, p=0.0):
+    return initialize(lambda shape, classes: Declared(shape[0], classes, p), dataset, "as_built")
+
+
+@maskings
+def test_a_network_with_declared_groups_follows_a_plain_loop(tiny, masking):
+    network = declared(tiny)
+    masks = masks_for(network, 1)
+    recipe = Recipe(10, 16, weight_decay=1e-3, masking=masking)
+    order = data_order(61, recipe, [0])
+    options = {"device": CPU, "dtype": torch.float64, "masking": masking}
+    cohort = Cohort(network.wiring, masks, [tensors_of(network)], **options)
+    train(cohort, tiny, recipe, [order])
+    *_, (module, hidden) = torch_loop(network, masks[0], tiny, recipe, order)
+    wanted = hidden if masking == "forward" else dict(module.named_parameters())
+    for name, value in wanted.items():
+        assert relative(cohort.parameters()[name][0], value.detach()) < 1e-10, name
+    for name, value in module.named_buffers():
+        assert (cohort.buffers()[name][0] - value).abs().max() < 1e-10, name
+
+
+def test_dropout_in_a_network_with_declared_groups_is_refused(tiny):
+    network = declared(tiny, p=0.5)
+    arguments = network.wiring, masks_for(network, 1), [tensors_of(network)]
+    assert "'drop' drops units of Declared" in refusal(Cohort, *arguments, device=CPU)
+
+
+# --- dropout
+
+
+def dropped(function, p, shape, batches=((0, 1, 2), (3, 4, 5)), step=0):
+    """Return the factors of a dropout step on values of a shape."""
+    like = torch.zeros(1, dtype=torch.float64)
+    made = Step("dropout", (0,), shape[1:], Dropout(function, p))
+    return Noise(np.array(batches), step).factors(made, shape, like)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "drawn"),
+    [
+        (F.dropout, (40, 9), (40, 9)),
+        (F.dropout, (40, 9, 3, 2), (40, 9, 3, 2)),
+        (F.dropout1d, (40, 9, 3), (40, 9, 1)),
+        (F.dropout2d, (40, 9, 3, 2), (40, 9, 1, 1)),
+        (F.dropout3d, (40, 9, 3, 2, 2), (40, 9, 1, 1, 1)),
+        (F.dropout1d, (40, 9), (40, 1)),
+        (F.dropout2d, (40, 9), (40, 9)),
+        (F.dropout2d, (40, 9, 3), (40, 9, 1)),
+        (F.dropout3d, (40, 9, 3, 2), (40, 1, 1, 1)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:dropout")
+def test_dropout_drops_what_torchs_function_drops(function, shape, drawn):
+    factors = dropped(function, 0.25, shape)
+    assert factors.shape == (2, *drawn)
+    assert set(factors.unique().tolist()) == {0.0, 1 / 0.75}
+    theirs = function(torch.ones(shape, dtype=torch.float64), 0.25, True)
+    assert set(theirs.unique().tolist()) == {0.0, 1 / 0.75}
+    # What torch drops together: constant along the axes that we draw once for.
+    for axis, size in enumerate(drawn):
+        if size == 1:
+            assert (theirs == theirs.narrow(axis, 0, 1)).all()
+        else:
+            assert not (theirs == theirs.narrow(axis, 0, 1)).all()
+    assert (dropped(F.dropout, 0.25, (200, 50)) == 0).double().mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_all_or_nothing_can_be_dropped():
+    assert (dropped(F.dropout, 0.0, (4, 3)) == 1).all()
+    assert (dropped(F.dropout, 1.0, (4, 3)) == 0).all()
+
+
+def test_noise_depends_on_samples_and_step_and_nothing_else():
+    first = dropped(F.dropout, 0.5, (3, 20))
+    assert torch.equal(first, dropped(F.dropout, 0.5, (3, 20)))
+    assert torch.equal(first[1:], dropped(F.dropout, 0.5, (3, 20), batches=((3, 4, 5),)))
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, dropped(F.dropout, 0.5, (3, 20), step=1))
+    noise, step = Noise(np.array([[0, 1]]), 0), Step("dropout", (0,), (9,), Dropout(F.dropout, 0.5))
+    like = torch.zeros(1)
+    assert not torch.equal(noise.factors(step, (2, 9), like), noise.factors(step, (2, 9), like))
+
+
+def with_dropout(kind, tiny, digits):
+    if kind == "convolutions":
+        return digits, images(digits, p=0.4), False
+    return tiny, ENGINE_MODELS["concatenation and dropout"](tiny, 0), kind == "dense"
+
+
+@pytest.mark.parametrize("kind", ["dense", "general", "convolutions"])
+def test_dropout_is_the_same_in_any_cohort_and_leaves_torchs_generator_alone(tiny, digits, kind):
+    dataset, network, stacked = with_dropout(kind, tiny, digits)
+    masks = masks_for(network, 4)
+    recipe = Recipe(12, 13)
+    orders = [data_order(len(dataset.y_train), recipe, [seed]) for seed in (0, 0, 1, 1)]
+
+    def losses(masks, orders):
+        cohort = Cohort(network.wiring, masks, [tensors_of(network)], device=CPU, stacked=stacked)
+        torch.manual_seed(len(masks))  # of no account
+        state = torch.get_rng_state()
+        train(cohort, dataset, recipe, orders)
+        assert torch.equal(torch.get_rng_state(), state)
+        return evaluate(cohort, dataset.x_validation, dataset.y_validation).loss
+
+    together = losses(masks, orders)
+    for i in range(4):
+        assert losses(masks[i : i + 1], orders[i : i + 1])[0] == together[i]
+    assert np.array_equal(losses(masks[:2], orders[:1]), together[:2])
+    same = losses(masks[[0, 0, 0]], [orders[0], orders[2], orders[0]])
+    assert same[0] == same[2] == together[0] != same[1]
+
+
+def test_dropout_follows_a_plain_loop_with_the_same_noise(tiny, monkeypatch):
+    """The network's own module, its dropout replaced by the factors that the engine draws."""
+    network = ENGINE_MODELS["concatenation and dropout"](tiny, 0)
+    masks = masks_for(network, 1)
+    recipe = Recipe(10, 13, weight_decay=1e-3)
+    order = data_order(61, recipe, [0])
+    cohort = Cohort(network.wiring, masks, [network.parameters()], device=CPU, dtype=torch.float64)
+    train(cohort, tiny, recipe, [order])
+    steps = [step for step in network.wiring.steps if step.operation == "dropout"]
+    calls = iter(
+        noise.factors(step, (13, *step.shape), torch.zeros(1, dtype=torch.float64))[0]
+        for noise in (Noise(chosen[None], number) for number, chosen in enumerate(order))
+        for step in steps
+    )
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x * next(calls))
+    *_, (module, _) = torch_loop(network, masks[0], tiny, recipe, order)
+    assert next(calls, None) is None
+    for name, value in module.named_parameters():
+        assert relative(cohort.parameters()[name][0], value.detach()) < 1e-10, name
 
 
 # --- data order
@@ -312,6 +860,7 @@ def test_a_batch_larger_than_the_training_part_is_refused():
         ({"weight_decay": -1e-9}, "weight_decay must be >= 0, but got -1e-09"),
         ({"weight_decay": float("nan")}, "weight_decay must be >= 0, but got nan"),
         ({"optimizer": "nesterov", "momentum": 0}, "nesterov needs momentum > 0, but got 0"),
+        ({"masking": "weight"}, "unknown masking 'weight': known are forward, gradient, parameter"),
         (
             {"optimizer": "nestrov"},
             r"unknown optimizer 'nestrov' \(did you mean 'nesterov'\?\): known are adam, ",
@@ -360,17 +909,32 @@ def test_one_thread_gives_the_threads_back_even_after_an_exception():
         torch.set_num_threads(before)
 
 
+def test_reproducible_convolutions_leave_torch_as_it_was():
+    cudnn = torch.backends.cudnn
+    before = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+    with reproducible():
+        assert torch.get_num_threads() == 1
+        assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (True, False, False)
+    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
+    with pytest.raises(ZeroDivisionError), reproducible():
+        assert 1 / 0
+    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@maskings
 @pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
-def test_cuda_and_cpu_find_the_same_loss(digits, optimizer):
-    network = initialize("mlp:100,50", digits)
-    masks = masks_for(network, 5, density=0.1)
-    recipe = Recipe(steps=20, batch=128, optimizer=optimizer, lr=0.01)
+@pytest.mark.parametrize("model", ["mlp", "convolutional"])
+def test_cuda_and_cpu_find_the_same_loss(digits, model, optimizer, masking):
+    network = initialize("mlp:100,50", digits) if model == "mlp" else images(digits, p=0.2)
+    masks = masks_for(network, 5, density=0.5)
+    recipe = Recipe(steps=20, batch=128, optimizer=optimizer, lr=0.01, masking=masking)
     order = data_order(len(digits.y_train), recipe, [0])
     losses = []
     for device in (CPU, torch.device("cuda")):
-        cohort = Cohort(network.wiring, masks, [network.parameters()], device=device)
-        train(cohort, digits, recipe, [order])
-        losses.append(evaluate(cohort, digits.x_validation, digits.y_validation).loss)
+        cohort = Cohort(network.wiring, masks, [tensors_of(network)], device=device, masking=masking)
+        with reproducible():
+            train(cohort, digits, recipe, [order])
+            losses.append(evaluate(cohort, digits.x_validation, digits.y_validation).loss)
     np.testing.assert_allclose(*losses, rtol=1e-3)

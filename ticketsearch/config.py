@@ -47,7 +47,7 @@ class Seeding(Section):
     density: float = Field(0.05, gt=0, le=1)
     initializations: int = Field(8, ge=1)
     schemes: list[str] = ["kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal"]
-    steps: int = Field(100, ge=1)
+    steps: int = Field(0, ge=0)  # cuts; 0 is the pruner's own number
     schedule: Literal["exponential", "linear", "one_shot"] = "exponential"
     scope: Literal["global", "layer"] = "global"
     mutation_rate: float = Field(0.1, gt=0, le=1)
@@ -79,6 +79,7 @@ class Training(Section):
     weight_decay: float = Field(0.0, ge=0)
     dtype: Literal["float32", "float64"] = "float32"
     initialization: Literal["shared", "own"] = "shared"
+    masking: str = "parameter"
     device: str = "auto"
     workers: int = Field(0, ge=0)  # threads that train side by side; 0 is one a core
 

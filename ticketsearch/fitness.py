@@ -12,7 +12,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -27,14 +27,18 @@ from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.training import (
+    MASKINGS,
     Cohort,
     Evaluation,
     Recipe,
+    TrainingPart,
     check_batch,
+    check_noise,
+    check_normalisation,
     data_order,
     evaluate,
     find_device,
-    one_thread,
+    reproducible,
     train,
 )
 
@@ -43,6 +47,9 @@ __all__ = ["short_training"]
 
 # Bytes that one cohort's stacked weights, gradients and activations may take.
 COHORT_BYTES = 512 * 2**20
+
+# Initial parameters and buffers by name.
+Tensors = dict[str, torch.Tensor]
 
 
 class Fitness(Protocol):
@@ -55,8 +62,8 @@ class Fitness(Protocol):
 class ShortTraining:
     """Fitness by a short training: minus the mean validation loss (cross-entropy, nats).
 
-    Masks are trained together in cohorts. A mask's score depends on its initialization, the data order and
-    the recipe alone, not on its cohort or position in it.
+    Masks of dense networks are trained together in cohorts, those of others one by one. A mask's score
+    depends on its initialization, the data order and the recipe alone, not on its cohort or position in it.
 
     Parameters
     ----------
@@ -68,6 +75,8 @@ class ShortTraining:
     device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
     dtype : ``float32`` or ``float64``.
     initialization : ``shared`` trains every mask from the network's θ₀, ``own`` from its ticket's.
+    masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`. The score
+        is that of the forward pass that training uses: under ``gradient`` of all weights.
     """
 
     def __init__(
@@ -86,6 +95,7 @@ class ShortTraining:
         weight_decay: float = 0.0,
         dtype: Literal["float32", "float64"] = "float32",
         initialization: Literal["shared", "own"] = "shared",
+        masking: str = "parameter",
     ) -> None:
         if workers < 1:
             raise BadInput(f"workers must be >= 1, but got {workers}")
@@ -100,14 +110,16 @@ class ShortTraining:
             )
         self.network = network
         self.dataset = dataset
-        self.recipe = Recipe(steps, batch, optimizer, lr, momentum, weight_decay)
+        self.recipe = Recipe(steps, batch, optimizer, lr, momentum, weight_decay, masking)
         self.workers = workers
         self.seed = seed
         self.device = find_device(device)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.initialization = initialization
-        self._parameters: dict[Initialization, dict[str, torch.Tensor]] = {}
+        self._tensors: dict[Initialization, Tensors] = {}
         check_batch(len(dataset.y_train), self.recipe)
+        check_normalisation(network.wiring, self.recipe)
+        check_noise(network.wiring)
         seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
 
     def __call__(
@@ -115,15 +127,20 @@ class ShortTraining:
     ) -> Scores:
         """Return scores ``(population,)`` of masks ``(population, weights)``: minus the validation loss.
 
-        Their ``measures`` hold the validation ``accuracy`` of each mask, in [0, 1].
+        Their ``measures`` hold the validation ``accuracy`` of each masked network, in [0, 1], and where
+        other weights than the kept ones are not zero also the ``dense_accuracy`` of all weights.
         Raises :class:`BadInput` for masks of another network, or tickets that carry other initializations
         than this fitness trains from.
         """
         checked = check_masks(masks, self.network.spec)
         stream = seed_sequence(self.seed, Stream.ROUND, round)
         order = data_order(len(self.dataset.y_train), self.recipe, stream)
-        found = self.trained(checked, self.recipe, [order], tickets=tickets)
-        return Scores(-found.loss, {"accuracy": found.accuracy})
+        if self.recipe.masking == "parameter":
+            found = self.trained(checked, self.recipe, [order], tickets=tickets)
+            return Scores(-found.loss, {"accuracy": found.accuracy})
+        passes = self._evaluations(checked, self.recipe, [order], tickets, "validation", (True, False))
+        score = passes[1 if MASKINGS[self.recipe.masking].dense else 0].loss
+        return Scores(-score, {"accuracy": passes[0].accuracy, "dense_accuracy": passes[1].accuracy})
 
     def trained(
         self,
@@ -136,68 +153,114 @@ class ShortTraining:
     ) -> Evaluation:
         """Train masks ``(P, weights)`` with one data order for all or one for each; evaluate on ``part``.
 
-        Parameters are taken from the tickets' initializations under ``own``, else from the network.
+        What is evaluated is the forward pass that training uses. Parameters are taken from the tickets'
+        initializations under ``own``, else from the network.
         """
-        if self.initialization == "own" and (
-            tickets is None or any(t.initialization is None for t in tickets)
-        ):
-            raise BadInput("initialization 'own' needs tickets that carry an initialization")
-        if tickets is not None and len(tickets) != len(masks):
-            raise BadInput(f"tickets are one a mask ({len(masks)}), but got {len(tickets)}")
-        theirs = {t.initialization for t in tickets or ()} - {None, self.network.initialization}
-        if self.initialization == "shared" and theirs:
-            raise BadInput(
-                f"tickets are to be trained from {theirs.pop()}, but this fitness trains all from "
-                f"{self.network.initialization}; give it initialization='own'"
-            )
+        return self._evaluations(masks, recipe, orders, tickets, part, (None,))[0]
+
+    def _evaluations(
+        self,
+        masks: Mask,
+        recipe: Recipe,
+        orders: Sequence[NDArray[np.int64]],
+        tickets: Sequence[Ticket] | None,
+        part: Literal["validation", "test"],
+        passes: Sequence[bool | None],
+    ) -> list[Evaluation]:
+        """Return an evaluation of all masks for each of the passes, ``masked`` of :func:`evaluate`."""
+        self._check_tickets(len(masks), tickets)
         size = self._cohort_size(len(masks))
         cohorts = [slice(start, start + size) for start in range(0, len(masks), size)]
         # Not in the threads: building a network seeds torch's global generator and tracing patches nn.Module.
-        initial = [self._initial(None if tickets is None else tickets[cut]) for cut in cohorts]
-
+        initial = {cut.start: self._initial(None if tickets is None else tickets[cut]) for cut in cohorts}
         stopped = threading.Event()
 
         def check(_: int) -> None:
             if stopped.is_set():
                 raise InterruptedError("another cohort failed, or the search was interrupted")
 
-        def run(cut: slice, parameters: list[dict[str, torch.Tensor]]) -> Evaluation:
+        def run(cut: slice) -> list[Evaluation]:
             torch.set_num_threads(1)
-            cohort = Cohort(self.network.wiring, masks[cut], parameters, device=self.device, dtype=self.dtype)
+            cohort = Cohort(
+                self.network.wiring,
+                masks[cut],
+                initial[cut.start],
+                device=self.device,
+                dtype=self.dtype,
+                masking=recipe.masking,
+            )
             own = orders if len(orders) == 1 else orders[cut]
-            train(cohort, self.dataset, recipe, own, after_step=check)
-            x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
-            return evaluate(cohort, x, y)
+            train(cohort, training, recipe, own, after_step=check)
+            return [evaluate(cohort, x, y, masked=masked) for masked in passes]
 
         if len(masks) == 0:
-            return Evaluation(np.empty(0), np.empty(0))
-        with one_thread():
-            if self.workers == 1 or len(cohorts) == 1:
-                found = [run(*arguments) for arguments in zip(cohorts, initial, strict=True)]
-            else:
-                # Left only when all threads have ended: torch must not be at work while Python exits.
-                with ThreadPoolExecutor(self.workers) as pool:
-                    try:
-                        found = list(pool.map(run, cohorts, initial))
-                    except BaseException:
-                        stopped.set()
-                        raise
-        return Evaluation(*(np.concatenate(column) for column in zip(*found, strict=True)))
+            return [Evaluation(np.empty(0), np.empty(0)) for _ in passes]
+        with reproducible():
+            # Once for all cohorts: a device need not hold the data a thread.
+            training = TrainingPart(*self._resident("train"))
+            x, y = self._resident(part)
+            found = _side_by_side(run, cohorts, self.workers, stopped)
+        return [
+            Evaluation(*(np.concatenate(column) for column in zip(*each, strict=True)))
+            for each in zip(*found, strict=True)
+        ]
 
-    def _initial(self, tickets: Sequence[Ticket] | None) -> list[dict[str, torch.Tensor]]:
+    def _check_tickets(self, masks: int, tickets: Sequence[Ticket] | None) -> None:
+        """Refuse tickets whose initializations are not those that this fitness trains from."""
+        if self.initialization == "own" and (
+            tickets is None or any(t.initialization is None for t in tickets)
+        ):
+            raise BadInput("initialization 'own' needs tickets that carry an initialization")
+        if tickets is not None and len(tickets) != masks:
+            raise BadInput(f"tickets are one a mask ({masks}), but got {len(tickets)}")
+        theirs = {t.initialization for t in tickets or ()} - {None, self.network.initialization}
+        if self.initialization == "shared" and theirs:
+            raise BadInput(
+                f"tickets are to be trained from {theirs.pop()}, but this fitness trains all from "
+                f"{self.network.initialization}; give it initialization='own'"
+            )
+
+    def _resident(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
+        return x.to(self.device, self.dtype), y.to(self.device)
+
+    def _initial(self, tickets: Sequence[Ticket] | None) -> list[Tensors]:
         wanted = [self.network.initialization]
         if self.initialization == "own" and tickets is not None:
             wanted = [ticket.initialization for ticket in tickets if ticket.initialization is not None]
         for initialization in wanted:
-            if initialization not in self._parameters:
-                self._parameters[initialization] = self.network.reinitialized(*initialization).parameters()
-        return [self._parameters[initialization] for initialization in wanted]
+            if initialization not in self._tensors:
+                network = self.network.reinitialized(*initialization)
+                self._tensors[initialization] = {**network.parameters(), **network.buffers()}
+        return [self._tensors[initialization] for initialization in wanted]
 
     def _cohort_size(self, population: int) -> int:
-        """Split evenly over the workers, within the bytes a cohort may take."""
+        """Split evenly over the workers, within the bytes a cohort may take; one network if not dense."""
+        if not self.network.wiring.dense:
+            return 1
         # Weights, their product with the mask, gradient, momentum, mask, and a step's temporaries.
         each = self.network.spec.size * 8 * self.dtype.itemsize
         return max(1, min(-(-population // self.workers), COHORT_BYTES // each))
+
+
+def _side_by_side(
+    run: Callable[[slice], list[Evaluation]], cohorts: list[slice], workers: int, stopped: threading.Event
+) -> list[list[Evaluation]]:
+    """Run all cohorts, in threads if there are several workers; the first failure stops the others."""
+    if workers == 1 or len(cohorts) == 1:
+        return [run(cut) for cut in cohorts]
+    # Left only when all threads have ended: torch must not be at work while Python exits.
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(run, cut) for cut in cohorts]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for failure in filter(None, (future.exception() for future in done)):
+                raise failure
+            return [future.result() for future in futures]
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def short_training(network: Network, dataset: Dataset, **options: Any) -> ShortTraining:

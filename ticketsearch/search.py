@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class Search:
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
         check_density(settings.seeding.density, network.spec)
         pruner = settings.seeding.method
-        check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner, ("rng",))
+        check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner, pruners.SUPPLIED)
         fitness = _fitness(settings, network, dataset)
         crossover = _operator(settings.evolution.crossover, "crossover", ("a", "b"))
         mutation = _operator(settings.evolution.mutation, "mutation", ("mask",))
@@ -91,7 +91,7 @@ class Search:
             own=self.settings.training.initialization == "own",
             scope=seeding.scope,
             schedule=seeding.schedule,
-            steps=seeding.steps,
+            steps=seeding.steps or None,
             **seeding.options,
         )
 
@@ -222,8 +222,8 @@ class Search:
     @cached_property
     def _trainer(self) -> ShortTraining:
         """What trains the final comparison, whatever fitness the search went by."""
-        if isinstance(self.fitness, ShortTraining):
-            return self.fitness
+        if self.settings.fitness.name == "short_training":
+            return cast(ShortTraining, self.fitness)
         return _short_training(self.settings, self.network, self.dataset)
 
 

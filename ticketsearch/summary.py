@@ -79,6 +79,11 @@ def comparison_lines(run: Run) -> list[str]:
             f"  {row.contender:{width}}  {row.accuracy:.4f} ± {row.accuracy_sd:.4f}  "
             f"{row.loss:.4f} ± {row.loss_sd:.4f}  {row.density:7.4f}  {row.effective_density:9.4f}"
         )
+    if run.settings.training.masking == "gradient":
+        lines.append(
+            "Masked in the gradient alone: weights that a mask does not keep stay at their initial values "
+            "and count in these figures."
+        )
     best = winner(run)
     if best is not None:
         lines.append(

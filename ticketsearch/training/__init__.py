@@ -1,0 +1,43 @@
+"""The engine: trains a whole cohort of masked networks, on the CPU or a CUDA device.
+
+The recipe (``recipe``)
+    Recipe, OPTIMIZERS, data_order, check_batch, find_device, one_thread, reproducible
+What a mask does in training (``maskings``)
+    MASKINGS
+The networks (``cohort``; ``dense`` stacks those of Linear layers, ``general`` trains all others one by one)
+    Cohort
+Training and evaluation (``loop``; ``noise`` is what dropout draws)
+    train, evaluate, Evaluation, TrainingPart, check_normalisation
+"""
+
+from ticketsearch.training.cohort import Cohort
+from ticketsearch.training.loop import Evaluation, TrainingPart, check_normalisation, evaluate, train
+from ticketsearch.training.maskings import MASKINGS
+from ticketsearch.training.noise import check_noise
+from ticketsearch.training.recipe import (
+    OPTIMIZERS,
+    Recipe,
+    check_batch,
+    data_order,
+    find_device,
+    one_thread,
+    reproducible,
+)
+
+__all__ = [
+    "MASKINGS",
+    "OPTIMIZERS",
+    "Cohort",
+    "Evaluation",
+    "Recipe",
+    "TrainingPart",
+    "check_batch",
+    "check_noise",
+    "check_normalisation",
+    "data_order",
+    "evaluate",
+    "find_device",
+    "one_thread",
+    "reproducible",
+    "train",
+]

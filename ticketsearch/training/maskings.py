@@ -1,0 +1,90 @@
+"""Maskings: what a mask does to the weights in training, and so to their gradient.
+
+With g the gradient of the loss by a layer's output, and h its input, one layer of the seed note is
+
+=============  ==========================  ================  ==========================================
+masking        forward                     gradient of W     weights that the mask does not keep
+=============  ==========================  ================  ==========================================
+``parameter``  (M ⊙ W)h + b (equation 1)   M ⊙ (g hᵀ)        are zero
+``gradient``   Wh + b                      M ⊙ (g hᵀ)        stay exactly at their initial values
+``forward``    (M ⊙ W)h + b                g hᵀ              keep learning, unseen (straight through)
+=============  ==========================  ================  ==========================================
+
+``parameter`` is equation 1, whose gradient is masked by itself (equations 2 and 3). ``gradient`` masks by
+equation 3 alone, as the note reports it of others. ``forward`` is the test that the note asks for: equation 1
+with a gradient that is built without the mask.
+
+While the mask is fixed, kept weights learn the same under ``forward`` as under ``parameter``, to the bit: the
+others take no part in the forward pass, and the optimizers go weight by weight. What differs is what the
+hidden weights have become, should a later mask, or none, bring them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["MASKINGS", "Masking", "through_mask"]
+
+# (weight, mask, start) -> weight, of one shape or broadcast; mask holds 0 and 1, start the initial values.
+Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Masking(NamedTuple):
+    """One way to mask, as rules ``(weight, mask, start) -> weight``.
+
+    Attributes
+    ----------
+    begin : the tensor that the optimizer moves, before its first step.
+    forward : the weights that the forward pass of training uses.
+    trained : all weights as training leaves them, kept or not.
+    dense : whether the forward pass of training leaves the mask out.
+    """
+
+    begin: Rule
+    forward: Rule
+    trained: Rule
+    dense: bool
+
+
+def through_mask(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
+    """Return M ⊙ W; by equation 3 its gradient is masked too."""
+    return weight * mask
+
+
+def _whole(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
+    return weight
+
+
+def _only_kept_move(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
+    """Return kept weights and the initial values of the others, whatever an optimizer did to those."""
+    return torch.where(mask != 0, weight, start)
+
+
+def _straight_through(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
+    found: Tensor = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _StraightThrough(torch.autograd.Function):
+    """M ⊙ W forward; backward the gradient passes as if there were no mask."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
+        """Return M ⊙ W."""
+        return weight * mask
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient as it is."""
+        return gradients[0], None
+
+
+MASKINGS: dict[str, Masking] = {
+    "parameter": Masking(through_mask, through_mask, through_mask, dense=False),
+    "gradient": Masking(_whole, _only_kept_move, _only_kept_move, dense=True),
+    "forward": Masking(_whole, _straight_through, _whole, dense=False),
+}

@@ -1,0 +1,80 @@
+"""Noise: what dropout draws, the same for every mask that is trained on the same data order."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ticketsearch.errors import BadInput
+from ticketsearch.wiring import Step, Wiring
+
+__all__ = ["Noise", "check_noise"]
+
+
+class Noise:
+    """Random numbers of one training step; they depend on the step's number and its samples alone.
+
+    They are drawn on the CPU whatever the device, from generators of their own, one for each batch. Equal
+    data orders so give equal noise: to all masks of a generation, in any cohort, at any width that an engine
+    fills up to.
+
+    Parameters
+    ----------
+    batches : ``(batches, samples)`` sample numbers of this step, one batch for all networks or one for each.
+    step : its number.
+    """
+
+    def __init__(self, batches: NDArray[np.int64], step: int) -> None:
+        self.batches = batches
+        self.step = step
+        self._generators: list[np.random.Generator] = []
+
+    def factors(self, step: Step, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Return what a dropout step multiplies values ``(samples, ...)`` by: 0 or 1 / (1 - p).
+
+        Shape ``(batches, *shape)``, with 1 for axes that are dropped as wholes; dtype and device of ``like``.
+        """
+        dropout: Any = step.function
+        drawn = _drawn(dropout.function, shape)
+        kept = np.stack([rng.random(drawn, dtype=np.float32) >= dropout.p for rng in self._rngs()])
+        scale = 1 / (1 - dropout.p) if dropout.p < 1 else 0.0
+        return torch.from_numpy(kept).to(like.device).to(like.dtype) * scale
+
+    def _rngs(self) -> list[np.random.Generator]:
+        if not self._generators:
+            for batch in self.batches:
+                content = batch.astype("<i8").tobytes() + self.step.to_bytes(8, "little")
+                digest = hashlib.blake2b(content, digest_size=16).digest()
+                self._generators.append(np.random.default_rng(int.from_bytes(digest, "little")))
+        return self._generators
+
+
+def check_noise(wiring: Wiring) -> None:
+    """Raise :class:`BadInput` for dropout inside a module that is not traced: its noise cannot be fixed."""
+    if wiring.steps:
+        return
+    for name, child in wiring.module.named_modules():
+        dropout: Any = getattr(child, "dropout", 0)  # a number in attention and recurrent modules
+        if isinstance(child, nn.modules.dropout._DropoutNd):
+            dropout = child.p
+        if isinstance(dropout, int | float) and dropout > 0:
+            kind = type(wiring.module).__name__
+            raise BadInput(
+                f"dropout is trained only in networks that are traced, but {name or kind!r} drops units of "
+                f"{kind}, whose neuron groups are declared by hand; set it to 0"
+            )
+
+
+def _drawn(function: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that torch's dropout functions draw for values of a shape."""
+    if function is F.dropout:
+        return shape
+    # What lacks an axis torch takes for one sample, whose channels are then our samples.
+    wholes = 1 if (function, len(shape)) in ((F.dropout1d, 2), (F.dropout3d, 4)) else 2
+    return shape[:wholes] + (1,) * (len(shape) - wholes)

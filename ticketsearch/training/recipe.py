@@ -1,0 +1,148 @@
+"""The recipe of a training, its data order, and where it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticketsearch.errors import BadInput, unknown
+from ticketsearch.training.maskings import MASKINGS
+
+__all__ = ["OPTIMIZERS", "Recipe", "check_batch", "data_order", "find_device", "one_thread", "reproducible"]
+
+OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] = {
+    "sgd": lambda p, r: torch.optim.SGD(p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay),
+    "nesterov": lambda p, r: torch.optim.SGD(
+        p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay, nesterov=True
+    ),
+    "adam": lambda p, r: torch.optim.Adam(p, lr=r.lr, weight_decay=r.weight_decay),
+    "adamw": lambda p, r: torch.optim.AdamW(p, lr=r.lr, weight_decay=r.weight_decay),
+}
+# Sample numbers in one data order: 2 GiB of them.
+MAX_ORDER = 2**28
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    steps : optimizer steps.
+    batch : samples a step.
+    optimizer : ``sgd`` (with momentum), ``nesterov``, ``adam`` or ``adamw``.
+    lr, momentum, weight_decay : as in torch.optim; momentum is for ``sgd`` and ``nesterov``.
+    masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
+    """
+
+    steps: int = 200
+    batch: int = 128
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    masking: str = "parameter"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.masking not in MASKINGS:
+            raise unknown("masking", self.masking, MASKINGS)
+        rules = (
+            ("steps", self.steps, self.steps >= 0, ">= 0"),
+            ("batch", self.batch, self.batch >= 1, ">= 1"),
+            ("lr", self.lr, 0 < self.lr < math.inf, "> 0 and finite"),
+            ("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0"),
+        )
+        for name, value, holds, rule in rules:
+            if not holds:
+                raise BadInput(f"{name} must be {rule}, but got {value}")
+        if self.steps * self.batch > MAX_ORDER:
+            raise BadInput(
+                f"steps x batch must be <= {MAX_ORDER:,}, as a data order is held whole, but got "
+                f"{self.steps} x {self.batch}; take fewer steps"
+            )
+        if self.optimizer == "nesterov" and self.momentum == 0:
+            raise BadInput("nesterov needs momentum > 0, but got 0; use sgd for none")
+
+
+def data_order(
+    samples: int, recipe: Recipe, seed: np.random.SeedSequence | Sequence[int]
+) -> NDArray[np.int64]:
+    """Return sample numbers ``(steps, batch)``: one random permutation of the training part after another.
+
+    ``seed`` is a ``SeedSequence`` (see :mod:`ticketsearch.streams`), or entropy for one.
+    Raises :class:`BadInput` if a batch is larger than the training part.
+    """
+    check_batch(samples, recipe)
+    rng = np.random.default_rng(seed)
+    epochs = -(-recipe.steps * recipe.batch // samples)
+    order = np.concatenate([rng.permutation(samples) for _ in range(max(epochs, 1))])
+    return order[: recipe.steps * recipe.batch].reshape(recipe.steps, recipe.batch).astype(np.int64)
+
+
+def check_batch(samples: int, recipe: Recipe) -> None:
+    """Raise :class:`BadInput` if a batch is larger than a training part of so many samples."""
+    if recipe.batch > samples:
+        raise BadInput(
+            f"a batch is at most the training part, but got batch={recipe.batch} for {samples} samples"
+        )
+
+
+def find_device(device: str) -> torch.device:
+    """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names.
+
+    Raises :class:`BadInput` for another name or a CUDA device that is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = torch.device("meta")
+    if found.type not in ("cpu", "cuda"):
+        raise BadInput(f"a device is auto, cpu, cuda or cuda:N, but got {device!r}")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise BadInput(
+            f"device {device!r} was asked for, but {torch.cuda.device_count()} CUDA devices are here"
+        )
+    return found
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one CPU thread inside: with two, slices of one product may differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """Run torch on one CPU thread inside, and convolutions on CUDA in full precision and one fixed way.
+
+    Left to itself cuDNN rounds to TF32 and adds up gradients in an order that varies from run to run.
+    """
+    cudnn: Any = torch.backends.cudnn
+    wanted = {"deterministic": True, "benchmark": False, "allow_tf32": False}
+    before = {name: getattr(cudnn, name) for name in wanted}
+    with one_thread():
+        for name, value in wanted.items():
+            setattr(cudnn, name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(cudnn, name, value)
