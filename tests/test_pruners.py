@@ -1,11 +1,10 @@
-"""Pruners: the scores, the loop around them, and what SynFlow's authors and theory say of both."""
+"""Pruners: what SynFlow's authors find, the loop around the scores, and pruners of one's own."""
 
 import copy
 import inspect
-import itertools
 import math
-import random as stdlib_random
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,76 +18,69 @@ from ticketsearch import pruners
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
-from ticketsearch.pruners import LayerCollapseWarning, check_density, keep_largest, prune, synflow
+from ticketsearch.pruners import (
+    LayerCollapseWarning,
+    balanced_synflow,
+    batched,
+    check_density,
+    largest,
+    prune,
+    prune_all,
+    schedule_steps,
+    scores_at_once,
+    synflow,
+)
 
 SCOPES = ("global", "layer")
 SCHEDULES = ("exponential", "linear", "one_shot")
 RHOS = (10, 100, 1000, 10000)
 
 
-def data(features, classes):
+def data(*input_shape, classes=3):
     """A dataset for its shapes alone."""
     generator = torch.Generator().manual_seed(0)
     parts = {}
     for part in ("train", "validation", "test"):
-        parts[f"x_{part}"] = torch.randn(20, features, generator=generator)
+        parts[f"x_{part}"] = torch.randn(20, *input_shape, generator=generator)
         parts[f"y_{part}"] = torch.arange(20) % classes
     return Dataset(name="shapes", classes=classes, **parts)
 
 
 def chain(*widths, scheme="kaiming_normal", seed=0, **options):
     hidden = ",".join(map(str, widths[1:-1]))
-    return initialize(f"mlp:{hidden}", data(widths[0], widths[-1]), scheme, seed, **options)
+    return initialize(f"mlp:{hidden}", data(widths[0], classes=widths[-1]), scheme, seed, **options)
 
 
 class Residual(nn.Module):
-    """Blocks of two layers with a skip around them: the neurons of the stem are tied through all sums."""
-
-    def __init__(self, features, classes, width=6, blocks=2, bias=True):
-        super().__init__()
-        self.stem = nn.Linear(features, width, bias=bias)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width, 5, bias=bias), nn.ReLU(), nn.Linear(5, width, bias=bias), nn.ReLU()
-            )
-            for _ in range(blocks)
-        )
-        self.head = nn.Linear(width, classes, bias=bias)
-
-    def forward(self, x):
-        x = torch.relu(self.stem(x))
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x)
-
-
-class Parallel(nn.Module):
-    """Two branches of different depth that meet once, one of them fed by the other's first layer."""
+    """A block of two layers with a skip around it, and a branch that leaves before it."""
 
     def __init__(self, features, classes):
         super().__init__()
-        self.first = nn.Linear(features, 5)
-        self.second = nn.Linear(5, 4)
-        self.short = nn.Linear(5, classes)
-        self.long = nn.Linear(4, classes)
+        self.stem = nn.Linear(features, 6)
+        self.inner = nn.Linear(6, 5)
+        self.outer = nn.Linear(5, 6)
+        self.short = nn.Linear(6, classes)
+        self.head = nn.Linear(6, classes)
 
     def forward(self, x):
-        x = torch.relu(self.first(x))
-        return self.short(x) + self.long(torch.relu(self.second(x)))
+        x = torch.relu(self.stem(x))
+        return self.short(x) + self.head(x + torch.relu(self.outer(torch.relu(self.inner(x)))))
 
 
-def residual(blocks=2, seed=0, **options):
-    def factory(input_shape, classes):
-        return Residual(input_shape[0], classes, blocks=blocks, **options)
+def residual(input_shape, classes):
+    return Residual(input_shape[0], classes)
 
-    return initialize(factory, data(7, 3), seed=seed)
+
+def image(seed=0, **options):
+    return initialize("lenet5", data(1, 12, 12), seed=seed, width=0.3, **options)
 
 
 NETWORKS = {
     "chain": lambda seed: chain(7, 9, 6, 4, seed=seed),
-    "residual": lambda seed: residual(seed=seed),
-    "parallel": lambda seed: initialize(lambda s, c: Parallel(s[0], c), data(7, 3), seed=seed),
+    "residual": lambda seed: initialize(residual, data(7), seed=seed),
+    "image": image,
 }
+CHAIN = chain(7, 5, 4, 3)
 
 
 def masked_by(network, mask):
@@ -99,39 +91,25 @@ def flat(network, parts):
     return np.concatenate([np.asarray(parts[layer.name].detach()).ravel() for layer in network.spec.layers])
 
 
-def scores_of(network, mask=None, **options):
+def scores_of(network, mask=None, function=synflow, **options):
     mask = np.ones(network.spec.size, dtype=bool) if mask is None else mask
     rng = np.random.default_rng(0)
-    return flat(network, synflow(network, masked_by(network, mask), None, rng=rng, **options))
+    return flat(network, function(network, masked_by(network, mask), None, rng=rng, **options))
 
 
-def oracle(network, mask=None, *, biases=False):
+def oracle(network, mask):
     """SynFlow's scores as the paper defines them: autograd through the module itself, in float64.
 
-    The flow of a ReLU network with weights |θ| on ones is non-negative, so its ReLUs are the identity.
+    The flow of a network with weights |θ| on ones is non-negative, so its ReLUs are the identity.
     """
-    mask = np.ones(network.spec.size, dtype=bool) if mask is None else mask
     module = copy.deepcopy(network.module).double()
     kept = masked_by(network, mask)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            parameter.abs_()
-            if name in kept:
-                parameter.mul_(kept[name])
-            elif not biases:
-                parameter.zero_()
+            parameter.abs_().mul_(kept.get(name, torch.tensor(0.0)))
     module(torch.ones(1, *network.input_shape, dtype=torch.float64)).sum().backward()
     scores = {name: p.grad * p for name, p in module.named_parameters() if name in kept}
     return flat(network, scores)
-
-
-def factor_between(ours, theirs, tolerance):
-    """The one factor between two score arrays, which must be a power of two."""
-    assert np.array_equal(ours == 0, theirs == 0)
-    ratio = ours[theirs != 0] / theirs[theirs != 0]
-    factor = 2.0 ** round(math.log2(np.median(ratio)))
-    np.testing.assert_allclose(ratio, factor, rtol=tolerance)
-    return factor
 
 
 def recording(score):
@@ -154,55 +132,105 @@ def unmasked_noise(network, mask, batch, *, rng):
     return {name: torch.from_numpy(rng.random(part.shape)) for name, part in mask.items()}
 
 
-# --- SynFlow against its authors
+def unwarned(*arguments, function=prune, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayerCollapseWarning)
+        return function(*arguments, **options)
 
 
-@pytest.fixture(scope="module", params=["fc_nobias_seed0", "fc_seed0"])
+# SynFlow against its authors
+
+
+def fc(biases):
+    layers = (nn.Linear(784, 300, bias=biases), nn.Linear(300, 100, bias=biases))
+    last = nn.Linear(100, 10, bias=biases)
+    return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), last)
+
+
+def conv(biases):
+    first, second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), nn.Linear(16384, 10))
+
+
+def convbn(biases):
+    first, second, third = (nn.Conv2d(i, o, 3, padding=1) for i, o in ((3, 16), (16, 32), (32, 32)))
+    return nn.Sequential(
+        *(first, nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+        *(second, nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
+        *(third, nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)),
+    )
+
+
+REFERENCES = {
+    "fc_nobias_seed0": (fc, (784,)),
+    "fc_seed0": (fc, (784,)),
+    "conv_seed0": (conv, (3, 32, 32)),
+    "convbn_seed0": (convbn, (3, 32, 32)),
+}
+# How many bits of a mask differ from the authors'; none where nothing is said. At ρ = 1000 they keep 267 of
+# 266,200 weights, we 266. The two bits at ρ = 10 are a pair that float32 rounding exchanges at the threshold.
+DIFFERENT = {("fc_nobias_seed0", 10): 2, ("fc_nobias_seed0", 1000): 1, ("fc_seed0", 1000): 1}
+
+
+class Reference:
+    """The reference values of one file: the network with the authors' weights, and whether biases flow."""
+
+    def __init__(self, name, path):
+        with np.load(path) as file:
+            self.values = dict(file)
+        self.name = name
+        self.biases = any(key.endswith(".bias") for key in self.values)
+        build, shape = REFERENCES[name]
+        module = build(self.biases)
+        given = {key[6:]: torch.from_numpy(v) for key, v in self.values.items() if key.startswith("param/")}
+        assert set(given) == {key for key, _ in module.named_parameters()}
+        module.load_state_dict(given, strict=False)  # the statistics are torch's own: mean 0, variance 1
+        self.network = initialize(lambda input_shape, classes: module, data(*shape, classes=10), "as_built")
+
+    def flat(self, prefix):
+        return np.concatenate(
+            [self.values[f"{prefix}/{layer.name}"].ravel() for layer in self.network.spec.layers]
+        )
+
+
+@pytest.fixture(scope="module", params=REFERENCES)
 def reference(request, shared):
-    """The reference values of one file: network with the authors' weights, values, whether biases flow."""
     path = shared / "reference/synflow" / f"{request.param}.npz"
     if not path.is_file():
         pytest.skip(f"no {path.name} here")
-    with np.load(path) as file:
-        values = dict(file)
-    biases = "param/1.bias" in values
-
-    def fc(input_shape, classes):
-        layers = (nn.Linear(784, 300, bias=biases), nn.Linear(300, 100, bias=biases))
-        last = nn.Linear(100, classes, bias=biases)
-        module = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), last)
-        given = {k.removeprefix("param/"): torch.from_numpy(v) for k, v in values.items() if "param/" in k}
-        module.load_state_dict(given)
-        return module
-
-    return initialize(fc, data(784, 10), "as_built"), values, biases
-
-
-def of_authors(network, values, prefix):
-    return np.concatenate([values[f"{prefix}/{layer.name}"].ravel() for layer in network.spec.layers])
+    return Reference(request.param, path)
 
 
 def test_first_scores_are_those_of_the_authors_but_for_a_power_of_two(reference):
-    network, values, biases = reference
-    factor_between(scores_of(network, biases=biases), of_authors(network, values, "score1"), 1e-5)
+    ours, theirs = scores_of(reference.network, biases=reference.biases), reference.flat("score1")
+    assert np.array_equal(ours == 0, theirs == 0)
+    ratio = ours[theirs != 0] / theirs[theirs != 0]
+    np.testing.assert_allclose(ratio, 2.0 ** round(math.log2(np.median(ratio))), rtol=1e-5)
 
 
 @pytest.mark.parametrize("rho", RHOS)
 def test_masks_are_those_of_the_authors_but_for_explained_bits(reference, rho):
-    network, values, biases = reference
-    theirs = of_authors(network, values, f"mask/rho{rho}").astype(bool)
+    network, biases = reference.network, reference.biases
+    theirs = reference.flat(f"mask/rho{rho}").astype(bool)
+    if round(network.spec.size / rho) < len(network.spec.layers):  # they keep two weights in four layers
+        assert reference.name == "convbn_seed0"
+        refused(
+            lambda: prune(network, "synflow", density=1 / rho, biases=True), "too few for one in each of 4"
+        )
+        return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ours = prune(network, "synflow", density=1 / rho, biases=biases)
     collapsed = any(issubclass(w.category, LayerCollapseWarning) for w in caught)
-    assert collapsed == (biases and rho == 10000)
+    assert collapsed == (layer_counts(theirs, network.spec).min() == 0)
+    assert collapsed == (reference.name == "fc_seed0" and rho == 10000)
     assert ours.sum() == round(network.spec.size / rho)
     different = np.flatnonzero(ours != theirs)
-    assert len(different) <= 4
+    assert len(different) <= DIFFERENT.get((reference.name, rho), 0)
     unexplained = set(different.tolist())
     if theirs.sum() > ours.sum():  # their last count: N - floor((1 - 1/rho) N)
         assert theirs.sum() == ours.sum() + 1
-        last = of_authors(network, values, f"scorelast/rho{rho}")
+        last = reference.flat(f"scorelast/rho{rho}")
         kept = np.flatnonzero(theirs)
         unexplained.discard(int(kept[np.argmin(last[kept])]))
     if unexplained:
@@ -217,7 +245,8 @@ def rounding_alone_separates_us(network, theirs, density, biases):
     """
     for before, after in float32_steps(network, density, biases):
         scores = scores_of(network, before, biases=biases)
-        ours = keep_largest(scores, before, int(after.sum()))
+        ours = before.copy()
+        ours[before] = largest(scores[before], int(after.sum()))
         threshold = scores[ours].min()
         assert (abs(scores[ours != after] / threshold - 1) < 1e-5).all()
     return np.count_nonzero(after != theirs) <= 1  # 0 on the CPU of the reference values
@@ -225,62 +254,42 @@ def rounding_alone_separates_us(network, theirs, density, biases):
 
 def float32_steps(network, density, biases):
     """The authors' loop in float32: masks before and after each of 100 steps, as they cut (score <= kth)."""
-    signs = network.parameters()
+    module = copy.deepcopy(network.module).eval()
+    tensors = {name: tensor.detach().abs() for name, tensor in module.state_dict().items()}
     names = [layer.name for layer in network.spec.layers]
     kept = np.ones(network.spec.size, dtype=bool)
     for step in range(1, 101):
         masks = masked_by(network, kept)
-        value = torch.ones(1, 784)
-        weights = [signs[name].abs().requires_grad_() for name in names]
-        for name, weight in zip(names, weights, strict=True):
-            bias = signs[name.replace("weight", "bias")].abs() if biases else None
-            value = nn.functional.linear(value, weight * masks[name], bias)
-        value.sum().backward()
+        weights = [tensors[name].clone().requires_grad_() for name in names]
+        used = {name: weight * masks[name] for name, weight in zip(names, weights, strict=True)}
+        ones = torch.ones(1, *network.input_shape)
+        torch.func.functional_call(module, tensors | used, (ones,)).sum().backward()
         scores = torch.cat([(w.grad * w).detach().flatten() for w in weights])
         cut = int((1 - density ** (step / 100)) * len(scores))
         before, kept = kept, (scores > torch.kthvalue(scores, cut)[0]).numpy()
         yield before, kept
 
 
-# --- SynFlow against its definition
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize(("rho", "count"), [(10, 1471558), (100, 147156), (1000, 14716), (10000, 1472)])
+def test_vgg16_keeps_as_many_weights_as_the_authors_and_no_layer_collapses(batch_norm, rho, count):
+    """At ρ = 10 the reference values have 1471559, by the authors' last count; 14715584 / 10 rounds down."""
+    network = initialize("vgg16_bn", data(3, 32, 32, classes=10), batch_norm=batch_norm)
+    assert network.spec.size == 14715584
+    counts = layer_counts(prune(network, "synflow", density=1 / rho), network.spec)
+    assert counts.sum() == count
+    assert counts.min() >= 1
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("biases", [False, True])
-def test_scores_are_the_gradients_of_the_definition(kind, biases):
-    for seed in range(3):
-        network = NETWORKS[kind](seed)
-        with torch.no_grad():
-            for name, parameter in network.module.named_parameters():
-                if name.endswith("bias"):
-                    parameter.uniform_(-1, 1, generator=torch.Generator().manual_seed(seed))
-        mask = np.random.default_rng(seed).random(network.spec.size) < 0.6
-        for kept in (None, mask):
-            factor_between(
-                scores_of(network, kept, biases=biases), oracle(network, kept, biases=biases), 1e-12
-            )
-
-
-def test_biases_take_no_part_in_the_flow_unless_asked():
-    network = residual()
-    before = scores_of(network)
-    with torch.no_grad():
-        network.module.stem.bias.fill_(3.0)
-    assert np.array_equal(scores_of(network), before)
-    assert not np.array_equal(scores_of(network, biases=True), before)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "gelu", "leaky_relu"])
-def test_activations_are_the_identity_in_the_flow(activation):
-    plain = scores_of(chain(7, 9, 6, 4, activation="identity"))
-    assert np.array_equal(scores_of(chain(7, 9, 6, 4, activation=activation)), plain)
+# SynFlow
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_every_step_cuts_the_smallest_scores_to_the_authors_count(kind):
     network, density, steps = NETWORKS[kind](1), 0.15, 20
     score, seen = recording(synflow)
-    final = prune(network, score, density=density, steps=steps)
+    final = unwarned(network, score, density=density, steps=steps)
     assert len(seen) == steps
     size = network.spec.size
     for step, (before, after) in enumerate(zip(seen, [*seen[1:], final], strict=True), start=1):
@@ -290,27 +299,18 @@ def test_every_step_cuts_the_smallest_scores_to_the_authors_count(kind):
         cut = before & ~after
         assert not (after & ~before).any()
         # Weights in series have equal scores but for rounding, so equality to the last bits is a tie.
-        assert not cut.any() or truth[cut].max() <= truth[after].min() * (1 + 1e-12)
+        assert not cut.any() or truth[cut].max() <= truth[after].min() * (1 + 1e-10)
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(0.2, 1))
-@settings(max_examples=40, deadline=None)
-def test_synaptic_flow_is_conserved_in_chains(seed, share):
-    network = chain(6, 8, 5, 7, 3, seed=seed % 1000)
-    mask = np.random.default_rng(seed).random(network.spec.size) < share
-    parts = network.spec.split(scores_of(network, mask))
-    layers = list(parts.values())
-    np.testing.assert_allclose([layer.sum() for layer in layers], layers[0].sum(), rtol=1e-9)
-    for into, out in itertools.pairwise(layers):  # and through every hidden unit
-        np.testing.assert_allclose(into.sum(axis=1), out.sum(axis=0), rtol=1e-9, atol=1e-15)
-
-
-def test_biases_in_the_flow_break_its_conservation():
-    network = chain(6, 8, 5, 3, seed=1)
-    with torch.no_grad():
-        network.module.get_parameter("1.bias").fill_(1.0)
-    sums = [part.sum() for part in network.spec.split(scores_of(network, biases=True)).values()]
-    assert sums[1] > 1.01 * sums[0]
+@pytest.mark.parametrize("method", ["synflow", "balanced_synflow"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_scorer_that_thins_out_finds_what_the_score_function_finds(kind, method):
+    """The loop keeps a scorer whose work follows what is left; asked from anew, the function agrees."""
+    network, function = NETWORKS[kind](2), getattr(pruners, method)
+    anew, _ = recording(function)
+    for density in (0.5, 0.05):
+        masks = [unwarned(network, f, density=density, steps=40) for f in (method, anew)]
+        assert np.array_equal(*masks)
 
 
 @pytest.mark.parametrize("scheme", ["kaiming_normal", "xavier_uniform", "orthogonal"])
@@ -323,6 +323,17 @@ def test_a_hundred_steps_to_the_lowest_density_leave_one_weight_in_each_layer(wi
         assert layer_counts(mask, network.spec).tolist() == [1] * layers
 
 
+def test_equal_scores_are_equal_whatever_the_order_of_summation():
+    """Of constant weights every score of a layer is the same number, so the smaller indices stay."""
+    network = chain(7, 13, 11, 3, scheme="signed_constant")
+    scores = network.spec.split(scores_of(network))
+    assert [len(np.unique(part)) for part in scores.values()] == [1, 1, 1]
+    mask = prune(network, "synflow", density=0.5, scope="layer", schedule="one_shot")
+    for layer in network.spec.layers:
+        part = mask[layer.slice]
+        assert np.array_equal(part, np.arange(layer.size) < part.sum())
+
+
 def test_magnitude_in_one_shot_collapses_a_layer_and_warns():
     network = chain(200, 100, 20, 5)
     density = 10 / network.spec.size
@@ -331,86 +342,53 @@ def test_magnitude_in_one_shot_collapses_a_layer_and_warns():
     assert layer_counts(mask, network.spec).tolist() == [0, 0, 10]
 
 
-@pytest.mark.parametrize("scale", [1e30, 1e-30])
-def test_the_flow_of_three_hundred_layers_neither_overflows_nor_vanishes(scale):
-    network = chain(4, *[4] * 299, 3)
-    unscaled = scores_of(network)
-    with torch.no_grad():
-        for layer in network.spec.layers:
-            network.module.get_parameter(layer.name).mul_(scale)
-    scores = scores_of(network)
-    assert np.isfinite(scores).all()
-    assert (scores > 0).all()
-    np.testing.assert_allclose(scores / scores.max(), unscaled / unscaled.max(), rtol=1e-4)  # float32 weights
-    sums = [part.sum() for part in network.spec.split(scores).values()]
-    np.testing.assert_allclose(sums, sums[0], rtol=1e-9)
-    mask = prune(network, "synflow", density=0.3, steps=5)
-    assert layer_counts(mask, network.spec).min() >= 1
+def test_a_layer_that_collapses_on_the_way_stays_empty_and_pruning_goes_on():
+    network = chain(60, 50, 40, 5, scheme="signed_constant")
+    mask = unwarned(network, "synflow", density=0.01, steps=3)
+    assert mask.sum() == round(0.01 * network.spec.size)
+    assert layer_counts(mask, network.spec).min() == 0
 
 
-@pytest.mark.parametrize("exponent", [60, -60])
-def test_where_branches_meet_deep_flows_stay_finite_and_in_proportion(exponent):
-    network = residual(blocks=60)
-    with torch.no_grad():
-        for layer in network.spec.layers:
-            network.module.get_parameter(layer.name).mul_(2.0**exponent)
-    with np.errstate(over="ignore"), warnings.catch_warnings():
-        truth = oracle_in_logarithms(network)
-    ours = scores_of(network)
-    assert np.isfinite(ours).all()
-    top = truth.max()
-    visible = truth > top - 900  # what lies further below the largest score is zero in float64
-    assert visible.sum() >= 20
-    difference = np.log2(ours[visible]) - truth[visible]
-    np.testing.assert_allclose(difference, difference[0], atol=1e-9)
-    assert difference[0] == pytest.approx(round(difference[0]), abs=1e-9)
+# SynFlow with layers of equal weight
 
 
-def oracle_in_logarithms(network):
-    """log2 of the scores of a Residual, by sums of logarithms: no product that could overflow."""
-    module = network.module
-    logs = {
-        layer.name: np.log2(module.get_parameter(layer.name).detach().double().abs().numpy())
-        for layer in network.spec.layers
-    }
-
-    def through(name, flow):
-        return np.logaddexp2.reduce(logs[name] + flow, axis=1)
-
-    def back(name, flow):
-        return np.logaddexp2.reduce(logs[name] + flow[:, None], axis=0)
-
-    blocks = len(module.blocks)
-    sources = {"stem.weight": np.zeros(network.input_shape[0])}
-    flow = through("stem.weight", sources["stem.weight"])
-    for i in range(blocks):
-        sources[f"blocks.{i}.0.weight"] = flow
-        inner = sources[f"blocks.{i}.2.weight"] = through(f"blocks.{i}.0.weight", flow)
-        flow = np.logaddexp2(flow, through(f"blocks.{i}.2.weight", inner))
-    sources["head.weight"] = flow
-    targets = {"head.weight": np.zeros(network.classes)}
-    out = back("head.weight", targets["head.weight"])
-    for i in reversed(range(blocks)):
-        targets[f"blocks.{i}.2.weight"] = out
-        inner = targets[f"blocks.{i}.0.weight"] = back(f"blocks.{i}.2.weight", out)
-        out = np.logaddexp2(out, back(f"blocks.{i}.0.weight", inner))
-    targets["stem.weight"] = out
-    names = [layer.name for layer in network.spec.layers]
-    return np.concatenate([(targets[n][:, None] + logs[n] + sources[n]).ravel() for n in names])
+def test_balanced_scores_are_scores_over_the_mean_of_their_layer():
+    network = image()
+    mask = np.random.default_rng(0).random(network.spec.size) < 0.6
+    plain = network.spec.split(scores_of(network, mask))
+    for strength in (1.0, 0.5):
+        balanced = network.spec.split(scores_of(network, mask, balanced_synflow, strength=strength))
+        for name, part in plain.items():
+            np.testing.assert_allclose(balanced[name], part / part.mean() ** strength, rtol=1e-10)
+    assert np.array_equal(scores_of(network, mask, balanced_synflow, strength=0.0), scores_of(network, mask))
 
 
-@given(st.lists(st.integers(-40, 40), min_size=3, max_size=3), st.integers(0, 20))
-@settings(max_examples=15, deadline=None)
-def test_a_gain_of_each_layer_changes_nothing_in_a_chain(exponents, seed):
-    network, scaled = chain(7, 9, 6, 4, seed=seed), chain(7, 9, 6, 4, seed=seed)
-    with torch.no_grad():
-        for layer, exponent in zip(scaled.spec.layers, exponents, strict=True):
-            scaled.module.get_parameter(layer.name).mul_(2.0**exponent)
-    masks = [prune(n, "synflow", density=0.1, steps=30) for n in (network, scaled)]
-    assert np.array_equal(*masks)
+def test_balancing_brings_the_densities_of_layers_together():
+    network = chain(300, 100, 20, 5)
+    spread = {}
+    for strength in (0.0, 0.5, 1.0):
+        counts = layer_counts(
+            prune(network, "balanced_synflow", density=0.05, strength=strength), network.spec
+        )
+        densities = counts / [layer.size for layer in network.spec.layers]
+        spread[strength] = densities.max() / densities.min()
+    assert spread[0.0] > 10 > 3 > spread[1.0]
+    assert spread[0.0] > spread[0.5] > spread[1.0]
+    assert np.array_equal(
+        prune(network, "balanced_synflow", density=0.05, strength=0.0),
+        prune(network, "synflow", density=0.05),
+    )
 
 
-# --- the loop
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_a_strength_outside_its_range_is_refused(strength):
+    refused(
+        lambda: prune(CHAIN, "balanced_synflow", density=0.5, strength=strength),
+        "strength lies between 0 (synflow) and 1",
+    )
+
+
+# The loop
 
 
 @given(
@@ -418,31 +396,23 @@ def test_a_gain_of_each_layer_changes_nothing_in_a_chain(exponents, seed):
     st.sampled_from(SCOPES),
     st.sampled_from(SCHEDULES),
     st.integers(1, 30),
-    st.sampled_from(pruners.__all__),
+    st.sampled_from(["synflow", "balanced_synflow", "magnitude", "random"]),
 )
 @settings(max_examples=80, deadline=None)
 def test_the_count_is_exact(density, scope, schedule, steps, method):
-    network = CHAIN
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)
-        mask = prune(network, method, density=density, scope=scope, schedule=schedule, steps=steps)
-    assert mask.sum() == round(density * network.spec.size)
+    mask = unwarned(CHAIN, method, density=density, scope=scope, schedule=schedule, steps=steps)
+    assert mask.sum() == round(density * CHAIN.spec.size)
     if scope == "layer":
-        counts = layer_counts(mask, network.spec)
+        counts = layer_counts(mask, CHAIN.spec)
         assert counts.min() >= 1
-        assert (abs(counts - density * np.array([layer.size for layer in network.spec.layers])) < 2).all()
-
-
-CHAIN = chain(7, 5, 4, 3)
+        assert (abs(counts - density * np.array([layer.size for layer in CHAIN.spec.layers])) < 2).all()
 
 
 @given(st.floats(0.05, 1), st.sampled_from(SCOPES), st.sampled_from(SCHEDULES), st.integers(1, 100))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_a_step_prunes_never_comes_back(density, scope, schedule, steps):
     score, seen = recording(unmasked_noise)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)
-        final = prune(CHAIN, score, density=density, scope=scope, schedule=schedule, steps=steps)
+    final = unwarned(CHAIN, score, density=density, scope=scope, schedule=schedule, steps=steps)
     assert seen[0].all()
     assert len(seen) == (1 if schedule == "one_shot" else steps)
     for before, after in zip(seen, [*seen[1:], final], strict=True):
@@ -464,9 +434,7 @@ def test_a_schedule_keeps_its_fraction_after_each_step(schedule, fraction):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_ties_go_to_the_smaller_index(schedule):
     size = CHAIN.spec.size
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)
-        mask = prune(CHAIN, constant, density=0.5, schedule=schedule)
+    mask = unwarned(CHAIN, constant, density=0.5, schedule=schedule)
     assert np.array_equal(mask, np.arange(size) < round(0.5 * size))
     mask = prune(CHAIN, constant, density=0.5, scope="layer", schedule=schedule)
     for layer in CHAIN.spec.layers:
@@ -474,22 +442,81 @@ def test_ties_go_to_the_smaller_index(schedule):
         assert np.array_equal(part, np.arange(layer.size) < part.sum())
 
 
-@given(
-    st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=30),
-    st.integers(0, 2**30 - 1),
-    st.integers(0, 31),
-)
-def test_keep_largest_is_a_stable_sort_cut_short(values, bits, count):
-    kept = np.array([bits >> i & 1 for i in range(len(values))], dtype=bool)
-    order = sorted(np.flatnonzero(kept), key=lambda i: -values[i])
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, math.inf]), max_size=30), st.integers(-1, 31))
+def test_the_largest_are_those_of_a_stable_sort_cut_short(values, count):
+    order = sorted(range(len(values)), key=lambda i: -values[i])
     wanted = np.zeros(len(values), dtype=bool)
-    wanted[order[:count]] = True
-    assert np.array_equal(keep_largest(np.array(values), kept, count), wanted)
+    wanted[order[: max(count, 0)]] = True
+    assert np.array_equal(largest(np.array(values), count), wanted)
 
 
 def test_density_one_keeps_everything():
     for scope in SCOPES:
         assert prune(CHAIN, "synflow", density=1, scope=scope, steps=3).all()
+
+
+def test_whoever_watches_sees_every_cut_of_every_copy():
+    networks = [chain(7, 5, 4, 3, seed=seed) for seed in range(3)]
+    cuts = []
+    masks = unwarned(networks, "synflow", function=prune_all, density=0.3, steps=4, watch=cuts.append)
+    assert [(cut.copy, cut.step) for cut in cuts] == [(i, k) for k in (1, 2, 3, 4) for i in range(3)]
+    for copy_number, network in enumerate(networks):
+        kept = np.arange(network.spec.size)
+        for cut in cuts[copy_number::3]:
+            assert np.array_equal(cut.numbers, kept)
+            before = np.zeros(network.spec.size, dtype=bool)
+            before[kept] = True
+            np.testing.assert_allclose(cut.scores, scores_of(network, before)[kept], rtol=1e-9)
+            assert cut.scores[cut.kept].min() >= cut.scores[~cut.kept].max()
+            kept = kept[cut.kept]
+        assert np.array_equal(kept, np.flatnonzero(masks[copy_number]))
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_many_networks_are_pruned_in_stacks_of_some(scope, monkeypatch):
+    """However many are scored side by side, each has the mask that it has alone, by its own seed."""
+    from ticketsearch.pruners import loop
+
+    networks = [chain(7, 5, 4, 3, seed=seed) for seed in range(5)]
+    alone = [
+        unwarned(network, unmasked_noise, density=0.3, steps=3, seed=seed, scope=scope)
+        for seed, network in enumerate(networks)
+    ]
+    for together in (1, 2, 5):
+        monkeypatch.setattr(loop, "STACK_BYTES", 8 * CHAIN.spec.size * together)
+        cuts = []
+        masks = unwarned(
+            networks,
+            unmasked_noise,
+            function=prune_all,
+            density=0.3,
+            steps=3,
+            scope=scope,
+            watch=cuts.append,
+        )
+        assert np.array_equal(masks, alone)
+        assert sorted({cut.copy for cut in cuts}) == list(range(5))
+
+
+def test_a_pruners_own_number_of_steps():
+    assert {name: schedule_steps(name, 0.1) for name in pruners.__all__ if name != "imp"} == {
+        **{"balanced_synflow": 100, "synflow": 100, "flow_preserving": 1},
+        **{"grasp": 1, "magnitude": 1, "random": 1, "saliency": 1, "snip": 1},
+    }
+    assert schedule_steps("my own", 0.1) == 100
+    # A fifth a round: 0.8^11 = 0.086 is the first below 0.1, and 0.8^3 = 0.512 itself takes three.
+    assert [schedule_steps("imp", d) for d in (1, 0.81, 0.8, 0.8**3, 0.1)] == [1, 1, 1, 3, 11]
+
+
+def test_scores_at_once_are_those_of_pruners_that_score_once():
+    network = image()
+    weights = np.concatenate(
+        [network.parameters()[layer.name].abs().flatten() for layer in network.spec.layers]
+    )
+    assert np.array_equal(scores_at_once(network, "magnitude"), weights)
+    assert scores_at_once(network, "synflow") is None
+    assert np.array_equal(scores_at_once(network, "synflow", steps=1), scores_of(network))
+    assert scores_at_once(network, "flow_preserving") is None
 
 
 def test_a_score_function_that_writes_to_its_mask_changes_nothing():
@@ -499,12 +526,11 @@ def test_a_score_function_that_writes_to_its_mask_changes_nothing():
             part.zero_()
         return scores
 
-    assert np.array_equal(
-        prune(CHAIN, careless, density=0.3, steps=5), prune(CHAIN, unmasked_noise, density=0.3, steps=5)
-    )
+    masks = [unwarned(CHAIN, function, density=0.3, steps=5) for function in (careless, unmasked_noise)]
+    assert np.array_equal(*masks)
 
 
-# --- what is refused
+# What is refused
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -557,7 +583,7 @@ def test_a_density_too_low_for_one_weight_a_layer_is_refused_with_the_lowest():
         ({"steps": 0}, ("at least 1 step", "steps=0")),
         ({"steps": -3}, ("steps=-3",)),
         ({"bias": True}, ("'synflow' has no option 'bias'", "did you mean 'biases'")),
-        ({"dataset": data(7, 3), "batch": 0}, ("batch=0",)),
+        ({"dataset": data(7), "batch": 0}, ("batch=0",)),
     ],
 )
 def test_a_bad_argument_is_refused(arguments, words):
@@ -574,7 +600,7 @@ def test_an_option_of_another_pruner_is_refused():
     refused(lambda: prune(CHAIN, "magnitude", density=0.5, biases=True), "'magnitude' has no option 'biases'")
 
 
-# --- pruners of one's own
+# Pruners of one's own
 
 FILE = """
 import torch
@@ -619,12 +645,10 @@ def test_a_pruner_that_uses_data_gets_a_batch_of_the_training_part(tiny):
         return constant(network, mask, batch, rng=rng)
 
     network = initialize("mlp:5,4", tiny)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)
-        prune(network, score, density=0.5, dataset=tiny, steps=3, batch=8, seed=1)
-        prune(network, score, density=0.5, dataset=tiny, steps=1, batch=8, seed=2)
-        prune(network, score, density=0.5, dataset=tiny, steps=1, batch=10_000)
-        prune(network, score, density=0.5, steps=1)
+    unwarned(network, score, density=0.5, dataset=tiny, steps=3, batch=8, seed=1)
+    unwarned(network, score, density=0.5, dataset=tiny, steps=1, batch=8, seed=2)
+    unwarned(network, score, density=0.5, dataset=tiny, steps=1, batch=10_000)
+    unwarned(network, score, density=0.5, steps=1)
     pairs = {(*x.tolist(), y) for x, y in zip(tiny.x_train, tiny.y_train.tolist(), strict=True)}
     for x, y in batches[:-1]:
         drawn = {(*row.tolist(), label) for row, label in zip(x, y.tolist(), strict=True)}
@@ -636,66 +660,95 @@ def test_a_pruner_that_uses_data_gets_a_batch_of_the_training_part(tiny):
     assert batches[-1] is None
 
 
-# --- the contract of every listed pruner
+def test_a_score_function_that_names_target_or_dataset_is_given_them(tiny):
+    given = []
+
+    def score(network, mask, batch, *, rng, target, dataset):
+        given.append((target, dataset))
+        return constant(network, mask, batch, rng=rng)
+
+    network = initialize("mlp:5,4", tiny)
+    unwarned(network, score, density=0.3, dataset=tiny, steps=2)
+    unwarned(network, score, density=0.3)
+    count = round(0.3 * network.spec.size)
+    assert given[:3] == [(count, tiny), (count, tiny), (count, None)]
+    refused(lambda: prune(network, score, density=0.3, target=5), "'score' has no option 'target'")
+
+
+def test_a_partial_is_a_score_function():
+    half = partial(balanced_synflow, strength=0.5)
+    wanted = prune(CHAIN, "balanced_synflow", density=0.4, strength=0.5)
+    assert np.array_equal(prune(CHAIN, half, density=0.4, steps=100), wanted)
+
+
+def test_a_batched_score_function_is_called_once_for_all_copies_or_for_one_network(tiny):
+    calls = []
+
+    @batched
+    def scored(network, mask, batch, *, rng, power=1.0):
+        weights = network.weights()
+        calls.append((len(network), len(rng), tuple(batch[0].shape), tuple(batch[1].shape)))
+        assert all(part.shape == weights[name].shape for name, part in mask.items())
+        return {name: weights[name].abs() ** power * part for name, part in mask.items()}
+
+    networks = [initialize("mlp:5,4", tiny, seed=seed) for seed in range(3)]
+    arguments = {"density": 0.4, "dataset": tiny, "batch": 8, "steps": 2}
+    masks = prune_all(networks, scored, **arguments)
+    assert calls == [(3, 3, (3, 8, 7), (3, 8))] * 2
+    calls.clear()
+    assert np.array_equal(prune(networks[1], scored, seed=1, **arguments), masks[1])
+    assert calls == [(1, 1, (1, 8, 7), (1, 8))] * 2
+    assert all(
+        np.array_equal(mask, prune(network, "magnitude", density=0.4))
+        for mask, network in zip(masks, networks, strict=True)
+    )
+    kept = masked_by(networks[0], np.ones(networks[0].spec.size, dtype=bool))
+    batch = tiny.x_train[:8], tiny.y_train[:8]
+    parts = scored(networks[0], kept, batch, rng=np.random.default_rng(0), power=2.0)
+    assert {name: part.shape for name, part in parts.items()} == {name: m.shape for name, m in kept.items()}
+
+
+def test_what_prune_all_cannot_prune_is_refused():
+    refused(lambda: prune_all([], "synflow", density=0.5), "at least one network")
+    refused(
+        lambda: prune_all([CHAIN, CHAIN], "synflow", density=0.5, seeds=[1]), "one a network, 2, but got 1"
+    )
+    refused(
+        lambda: prune_all([CHAIN, chain(7, 5, 5, 3)], "synflow", density=0.5), "networks of one architecture"
+    )
+
+
+# What every listed pruner has
+
+
+def test_the_names_that_users_may_give_are_the_pruners_and_nothing_else():
+    for name in pruners.__all__:
+        assert callable(getattr(pruners, name))
+    assert sorted(pruners.__all__) == pruners.__all__
 
 
 @pytest.mark.parametrize("name", pruners.__all__)
-@pytest.mark.parametrize("kind", NETWORKS)
 class TestContract:
-    def test_leaves_network_and_global_randomness_as_they_were(self, name, kind):
-        network = NETWORKS[kind](0)
-        before = {k: v.clone() for k, v in network.module.state_dict().items()}
-        random_states = torch.get_rng_state(), np.random.get_state()[1].copy(), stdlib_random.getstate()  # noqa: NPY002
-        prune(network, name, density=0.4, dataset=data(7, 3), steps=5)
-        after = network.module.state_dict()
-        assert list(after) == list(before)
-        for key, value in before.items():
-            assert after[key].numpy().tobytes() == value.numpy().tobytes()
-        assert all(p.grad is None and p.requires_grad for p in network.module.parameters())
-        assert torch.equal(random_states[0], torch.get_rng_state())
-        assert np.array_equal(random_states[1], np.random.get_state()[1])  # noqa: NPY002
-        assert random_states[2] == stdlib_random.getstate()
-
-    def test_returns_a_read_only_bool_mask_that_the_seed_determines(self, name, kind):
-        network = NETWORKS[kind](0)
-        masks = [prune(network, name, density=0.4, dataset=data(7, 3), seed=s, steps=5) for s in (3, 3)]
-        assert masks[0].shape == (network.spec.size,)
-        assert masks[0].dtype == np.bool_
-        assert not masks[0].flags.writeable
-        assert masks[0].sum() == round(0.4 * network.spec.size)
-        assert np.array_equal(*masks)
-
-    def test_scores_are_finite_and_zero_where_pruned(self, name, kind):
-        network = NETWORKS[kind](0)
+    def test_scores_are_finite_and_zero_where_pruned(self, name):
+        network, dataset = image(), data(1, 12, 12)
         mask = np.random.default_rng(0).random(network.spec.size) < 0.5
         score = getattr(pruners, name)
-        scores = score(network, masked_by(network, mask), None, rng=np.random.default_rng(0))
+        supplied = {"dataset": dataset, "target": 200, "training_steps": 2, "tries": 1, "rounds": 2}
+        taken = inspect.signature(score).parameters
+        options = {key: value for key, value in supplied.items() if key in taken}
+        batch = dataset.x_train, dataset.y_train
+        scores = score(network, masked_by(network, mask), batch, rng=np.random.default_rng(0), **options)
         assert {k: tuple(v.shape) for k, v in scores.items()} == {
             layer.name: layer.shape for layer in network.spec.layers
         }
         values = flat(network, scores)
         assert np.isfinite(values).all()
         assert (values[~mask] == 0).all()
-        assert (values[mask] > 0).any()
+        assert (values[mask] != 0).any()
 
-    def test_has_a_docstring_and_the_signature_of_a_score_function(self, name, kind):
+    def test_has_a_docstring_and_the_signature_of_a_score_function(self, name):
         score = getattr(pruners, name)
         parameters = list(inspect.signature(score).parameters.values())
         assert [p.name for p in parameters[:4]] == ["network", "mask", "batch", "rng"]
         assert all(p.kind is p.KEYWORD_ONLY for p in parameters[3:])
         assert score.__doc__
-
-
-def test_random_scores_choose_uniformly():
-    chosen = sum(
-        prune(CHAIN, "random", density=0.5, schedule="one_shot", seed=seed).astype(int) for seed in range(400)
-    )
-    assert abs(chosen / 400 - 0.5).max() < 0.12  # 4.8 standard deviations
-
-
-def test_magnitude_keeps_the_largest_weights():
-    size = CHAIN.spec.size
-    weights = np.concatenate([CHAIN.parameters()[layer.name].abs().flatten() for layer in CHAIN.spec.layers])
-    mask = prune(CHAIN, "magnitude", density=0.4)
-    assert weights[mask].min() > weights[~mask].max()
-    assert mask.sum() == round(0.4 * size)

@@ -14,7 +14,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network
 from ticketsearch.operators import swap_mutation
-from ticketsearch.pruners import ScoreFunction, prune
+from ticketsearch.pruners import ScoreFunction, prune_all
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, Tickets
 
@@ -58,9 +58,11 @@ def prune_copies(
     copies = _copies(network, initializations, schemes, seed)
     seeds = seed_sequence(seed, Stream.PRUNING).generate_state(len(copies))
     name = method.rpartition(":")[2] if isinstance(method, str) else getattr(method, "__name__", "pruner")
+    masks = prune_all(
+        copies, method, density=density, dataset=dataset, seeds=[int(s) for s in seeds], **options
+    )
     tickets = Tickets()
-    for copy, own_seed in zip(copies, seeds, strict=True):
-        mask = prune(copy, method, density=density, dataset=dataset, seed=int(own_seed), **options)
+    for copy, mask in zip(copies, masks, strict=True):
         trained_from = copy.initialization if own else network.initialization
         key = duplicate_key(mask, network.spec)
         tickets.append(Ticket(mask, trained_from, copy.initialization, name, key=key))

@@ -23,6 +23,7 @@ class Stream(IntEnum):
     CHOOSING = 5
     REPORTING = 6
     CONTROL = 7
+    SCORING = 8
 
 
 def seed_sequence(seed: int, stream: Stream, *numbers: int) -> np.random.SeedSequence:

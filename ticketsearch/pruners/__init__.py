@@ -1,0 +1,195 @@
+"""Pruners: saliency scores of a network's weights, and the loop that turns scores into a mask.
+
+A score function takes the network as masked so far and returns ``{layer name: scores}``; the loop asks it
+again after each cut. Larger scores are kept. The names listed here are the pruners that users may name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask
+from ticketsearch.models import Network
+from ticketsearch.names import listed, resolve
+from ticketsearch.pruners.copies import Batch as Batch
+from ticketsearch.pruners.copies import Copies as Copies
+from ticketsearch.pruners.copies import Parts as Parts
+from ticketsearch.pruners.copies import ScoreFunction as ScoreFunction
+from ticketsearch.pruners.copies import batched as batched
+from ticketsearch.pruners.imp import imp
+from ticketsearch.pruners.loop import SUPPLIED as SUPPLIED
+from ticketsearch.pruners.loop import Cut as Cut
+from ticketsearch.pruners.loop import LayerCollapseWarning as LayerCollapseWarning
+from ticketsearch.pruners.loop import Schedule as Schedule
+from ticketsearch.pruners.loop import Scope as Scope
+from ticketsearch.pruners.loop import check_density as check_density
+from ticketsearch.pruners.loop import largest as largest
+from ticketsearch.pruners.loop import prune_each
+from ticketsearch.pruners.loop import schedule_steps as schedule_steps
+from ticketsearch.pruners.preserving import flow_preserving
+from ticketsearch.pruners.retention import flow_retention as flow_retention
+from ticketsearch.pruners.saliency import grasp, saliency, snip
+from ticketsearch.pruners.synflow import balanced_synflow, synflow
+from ticketsearch.pruners.unscored import magnitude, random
+
+# The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
+__all__ = [
+    "balanced_synflow",
+    "flow_preserving",
+    "grasp",
+    "imp",
+    "magnitude",
+    "random",
+    "saliency",
+    "snip",
+    "synflow",
+]
+
+
+def prune(
+    network: Network,
+    method: str | ScoreFunction,
+    *,
+    density: float,
+    dataset: Dataset | None = None,
+    seed: int = 0,
+    scope: Scope = "global",
+    schedule: Schedule = "exponential",
+    steps: int | None = None,
+    batch: int = 256,
+    watch: Callable[[Cut], None] | None = None,
+    **options: Any,
+) -> Mask:
+    """Return the mask that a pruner leaves of a network, with exactly ``round(density * size)`` ones.
+
+    After step ``k < steps`` of the exponential schedule ``N - floor((1 - density^(k/steps)) * N)`` weights
+    are kept, as in the SynFlow authors' code (Tanaka et al. 2020, algorithm 1); what a step prunes never
+    comes back. Ties go to the smaller index.
+
+    Parameters
+    ----------
+    network : never written to.
+    method : a name (``"synflow"``, ``"snip"``, …), ``"file.py:function"``, or a score function
+        ``scores(network, mask, batch, *, rng, **options) -> {layer name: tensor of the layer's shape}``.
+        One that names a parameter ``dataset`` or ``target`` is given the whole dataset, or the number of
+        weights to be kept in the end.
+    density : kept / total, in (0, 1]; at least one weight a layer must fit.
+    dataset : its training part gives the batch ``(x, y)`` that a data-dependent pruner scores on.
+    seed : of the score function's ``rng`` and the choice of the batch.
+    scope : ``"global"`` compares all weights, ``"layer"`` keeps the density in each layer.
+    schedule : ``"exponential"``, ``"linear"`` (in the density) or ``"one_shot"``.
+    steps : number of cuts; ignored for ``one_shot``. None is the method's own: 100 for ``synflow``,
+        ``balanced_synflow`` and functions of your own, a fifth of the weights a round for ``imp``, 1 else.
+    batch : samples in the batch.
+    watch : called with each :class:`~ticketsearch.pruners.loop.Cut`.
+    options : of the score function.
+
+    Returns the ``(weights,)`` bool mask, read-only. Warns with :class:`LayerCollapseWarning` if a layer is
+    left empty. Raises :class:`BadInput` for a bad argument or scores that are not finite.
+    """
+    masks = prune_all(
+        [network],
+        method,
+        density=density,
+        dataset=dataset,
+        seeds=[seed],
+        scope=scope,
+        schedule=schedule,
+        steps=steps,
+        batch=batch,
+        watch=watch,
+        **options,
+    )
+    mask: Mask = masks[0]
+    return mask
+
+
+def prune_all(
+    networks: Sequence[Network],
+    method: str | ScoreFunction,
+    *,
+    density: float,
+    dataset: Dataset | None = None,
+    seeds: Sequence[int] | None = None,
+    scope: Scope = "global",
+    schedule: Schedule = "exponential",
+    steps: int | None = None,
+    batch: int = 256,
+    watch: Callable[[Cut], None] | None = None,
+    **options: Any,
+) -> Mask:
+    """Return what a pruner leaves of several initializations of one architecture, ``(copies, weights)`` bool.
+
+    They are scored as one batched program, as many at a time as fit; each mask is the one that
+    :func:`prune` returns for that network and its seed (of ``seeds``, by default 0, 1, …).
+    """
+    if not networks:
+        raise BadInput("pruning takes at least one network, but got none")
+    own = list(range(len(networks))) if seeds is None else list(seeds)
+    if len(own) != len(networks):
+        raise BadInput(f"seeds are one a network, {len(networks)}, but got {len(own)}")
+    function, name = (method, _name_of(method)) if callable(method) else (named(method), method)
+    return prune_each(
+        networks,
+        function,
+        name,
+        density=density,
+        dataset=dataset,
+        seeds=own,
+        scope=scope,
+        schedule=schedule,
+        steps=schedule_steps(name, density) if steps is None else steps,
+        batch=batch,
+        watch=watch,
+        options=options,
+    )
+
+
+def named(method: str) -> ScoreFunction:
+    """Return the score function of a name; raises :class:`BadInput` for an unknown one."""
+    return resolve(method, listed(sys.modules[__name__]), "pruner", ("network", "mask", "batch"))
+
+
+def _name_of(method: ScoreFunction) -> str:
+    return getattr(method, "__name__", "pruner")
+
+
+def scores_at_once(
+    network: Network,
+    method: str | ScoreFunction,
+    *,
+    dataset: Dataset | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    batch: int = 256,
+    **options: Any,
+) -> NDArray[np.float64] | None:
+    """Return the ``(weights,)`` scores of the whole network; None of a pruner that scores more than once.
+
+    One that names ``target`` scores for a certain count, which is not known here: None too.
+    """
+    function, name = (method, _name_of(method)) if callable(method) else (named(method), method)
+    cuts = schedule_steps(name, 0.5) if steps is None else steps
+    if cuts != 1 or "target" in signature(function).parameters:
+        return None
+    seen: list[Cut] = []
+    prune(
+        network,
+        method,
+        density=1.0,
+        dataset=dataset,
+        seed=seed,
+        schedule="one_shot",
+        batch=batch,
+        watch=seen.append,
+        **options,
+    )
+    return seen[0].scores

@@ -1,0 +1,101 @@
+"""Copies: several networks of one architecture whose scores are computed as one batched program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import MaskSpec
+from ticketsearch.models import Network
+from ticketsearch.wiring import Wiring
+
+__all__ = ["Batch", "Copies", "Parts", "ScoreFunction", "batched"]
+
+# Samples and labels.
+Batch = tuple[Tensor, Tensor]
+# {layer name: tensor}.
+Parts = dict[str, Tensor]
+ScoreFunction = Callable[..., Parts]
+
+
+class Copies:
+    """Networks of one architecture, their tensors stacked along a first axis.
+
+    Attributes
+    ----------
+    networks : the copies.
+    spec, wiring : of all of them.
+    """
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self.networks = tuple(networks)
+        self.wiring: Wiring = self.networks[0].wiring
+        self.spec: MaskSpec = self.wiring.spec
+        if any(network.spec.layers != self.spec.layers for network in self.networks):
+            raise BadInput("copies are networks of one architecture, but these have different layers")
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def parameters(self) -> Parts:
+        """Return ``{name: (copies, *shape) tensor}`` of all parameters."""
+        return _stacked([network.parameters() for network in self.networks])
+
+    def buffers(self) -> Parts:
+        """Return ``{name: (copies, *shape) tensor}`` of all buffers."""
+        return _stacked([network.buffers() for network in self.networks])
+
+    def weights(self) -> Parts:
+        """Return ``{layer name: (copies, *layer shape) tensor}`` of the maskable weights, in float64."""
+        found = {}
+        for layer in self.spec.layers:
+            tensors = [network.module.get_parameter(layer.name).detach() for network in self.networks]
+            found[layer.name] = torch.stack(tensors).double()
+        return found
+
+
+def _stacked(each: Sequence[Parts]) -> Parts:
+    return {name: torch.stack([tensors[name] for tensors in each]) for name in each[0]}
+
+
+class _Batched(Protocol):
+    """A score function of copies: masks, samples, labels and scores have a first axis of copies."""
+
+    def __call__(
+        self,
+        network: Copies,
+        mask: Parts,
+        batch: Batch | None,
+        *,
+        rng: Sequence[np.random.Generator],
+        **options: Any,
+    ) -> Parts: ...
+
+
+def batched(function: Callable[..., Parts]) -> ScoreFunction:
+    """Make a score function of :class:`Copies` one of a single network too.
+
+    ``function(network, mask, batch, *, rng, **options)`` is written for copies: the mask, the samples and
+    labels of the batch, and the scores have a first axis of copies, and ``rng`` is one generator a copy.
+    Called with a Network it is given a stack of one; :func:`ticketsearch.pruners.prune_all` gives it many.
+    """
+
+    @wraps(function)
+    def single(
+        network: Network | Copies, mask: Parts, batch: Batch | None, *, rng: Any, **options: Any
+    ) -> Parts:
+        if isinstance(network, Copies):
+            return function(network, mask, batch, rng=rng, **options)
+        stacked = {name: part[None] for name, part in mask.items()}
+        samples = None if batch is None else (batch[0][None], batch[1][None])
+        scores = function(Copies([network]), stacked, samples, rng=[rng], **options)
+        return {name: part[0] for name, part in scores.items()}
+
+    single.batched = True  # type: ignore[attr-defined]
+    return single

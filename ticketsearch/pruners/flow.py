@@ -1,0 +1,220 @@
+"""Flow: the synaptic flow of a network, forward from all-ones inputs and back from the sum of the outputs.
+
+R is the sum of the outputs of the network with weights |θ ⊙ mask|, identity activations, no biases or shifts,
+batch normalisation as its evaluation-mode linear map, and all-ones inputs (equation 6 of the seed note). A
+weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) · (flow out of its target), equation 7. All is
+float64 with a power of two carried along each value, so that no depth overflows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticketsearch.errors import BadInput
+from ticketsearch.pruners.copies import Copies
+from ticketsearch.pruners.flow_layers import ConvolutionFlow, FlowLayer, LinearFlow
+from ticketsearch.pruners.scaled import Flow, aligned, normalized, summed, times_power
+from ticketsearch.wiring import Step
+from ticketsearch.wiring.operations import Convolution
+
+__all__ = ["Flow", "FlowNetwork"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
+
+
+class FlowNetwork:
+    """The flow of several copies of a network with masks that only lose weights.
+
+    Parameters
+    ----------
+    copies : the networks.
+    kept : for each copy the ascending numbers of its kept weights.
+    biases : let |bias| and |shift| feed the flow, as the SynFlow authors' code does.
+    power : of the weights: the flow of |θ|^power, which favours paths of large weights.
+    slopes : score pruned weights too, by what they would add: |θ| ∂R/∂|θ| of all weights.
+
+    Raises :class:`BadInput` for a network whose computation is not known, or weights that are not finite.
+    """
+
+    def __init__(
+        self,
+        copies: Copies,
+        kept: list[Integers],
+        *,
+        biases: bool = False,
+        power: float = 1.0,
+        slopes: bool = False,
+    ) -> None:
+        if not copies.wiring.steps:
+            raise BadInput(
+                "a flow needs the traced computation, but the neuron groups of "
+                f"{copies.networks[0].name!r} were declared by hand; use magnitude, snip, grasp or imp"
+            )
+        self.copies = copies
+        self.spec = copies.spec
+        self.biases = biases
+        self.count = len(copies)
+        self.tensors = {**copies.parameters(), **copies.buffers()}
+        weights = copies.weights()
+        functions = {step.layer: step.function for step in copies.wiring.steps if step.operation == "linear"}
+        self.layers: list[FlowLayer] = []
+        for index, layer in enumerate(self.spec.layers):
+            if not weights[layer.name].isfinite().all():
+                raise BadInput(f"scores must be finite, but the weights of {layer.name} are not")
+            ends = (layer.offset, layer.offset + layer.size)
+            numbers = [own[slice(*np.searchsorted(own, ends))] - layer.offset for own in kept]
+            whole = weights[layer.name].abs() ** power if power != 1 else weights[layer.name].abs()
+            function = functions[index]
+            if isinstance(function, Convolution):
+                self.layers.append(ConvolutionFlow(layer, whole, numbers, function, slopes=slopes))
+            else:
+                self.layers.append(LinearFlow(layer, whole, numbers, slopes=slopes))
+        self.inputs: list[list[Tensor]] = []
+        self.results: list[Tensor | None] = []
+
+    def cut(self, keep: list[NDArray[np.bool_]]) -> None:
+        """Drop weights: one bool for each kept weight of each copy."""
+        starts = [0] * self.count
+        for layer in self.layers:
+            parts = []
+            for copy in range(self.count):
+                end = starts[copy] + int(layer.bounds[copy + 1] - layer.bounds[copy])
+                parts.append(keep[copy][starts[copy] : end])
+                starts[copy] = end
+            layer.cut(np.concatenate(parts))
+
+    def flow(self) -> Flow:
+        """Return R of each copy: ``(copies,)``."""
+        outputs = self._forward()[-1]
+        return normalized(outputs.mantissa.flatten(1).sum(1), outputs.exponent)
+
+    def scores(self) -> list[Floats]:
+        """Return for each copy the scores of its kept weights, in the order of their numbers.
+
+        All layers share one scale a copy: a power of two that brings the largest score to [1/2, 1).
+        """
+        found = self.layer_scores()
+        tops = np.full(self.count, -(2**62))
+        for layer, (scores, exponent) in zip(self.layers, found, strict=True):
+            for copy, own in enumerate(_split(scores, layer.bounds)):
+                if len(own) and (most := own.max()) > 0:
+                    tops[copy] = max(tops[copy], exponent[copy] + math.frexp(most)[1])
+        each: list[list[Floats]] = [[] for _ in range(self.count)]
+        for layer, (scores, exponent) in zip(self.layers, found, strict=True):
+            for copy, own in enumerate(_split(scores, layer.bounds)):
+                each[copy].append(times_power(own, int(exponent[copy] - tops[copy])))
+        return [np.concatenate(parts) for parts in each]
+
+    def layer_scores(self) -> list[tuple[Floats, Integers]]:
+        """Return for each layer its kept weights' scores, copy after copy, and each copy's exponent."""
+        return self._through()[2]
+
+    def unit_flows(self) -> tuple[list[Flow], list[Flow]]:
+        """Return for each step the flow into its value and the flow from it to the outputs."""
+        return self._through()[:2]
+
+    def _through(self) -> tuple[list[Flow], list[Flow], list[tuple[Floats, Integers]]]:
+        """Return the flows into and out of all values, and the layers' scores with their exponents."""
+        values = self._forward()
+        steps = self.copies.wiring.steps
+        outgoing: list[Flow | None] = [None] * len(steps)
+        outgoing[-1] = Flow(torch.ones_like(values[-1].mantissa), np.zeros(self.count, dtype=np.intp))
+        found: list[tuple[Floats, Integers]] = [(np.empty(0), np.empty(0, dtype=np.intp))] * len(self.layers)
+        for index in range(len(steps) - 1, 0, -1):
+            step, flow = steps[index], outgoing[index]
+            assert flow is not None  # the wiring keeps only steps that reach the output
+            if step.operation == "linear":
+                score, slope = self.layers[step.layer].backward(flow.mantissa)
+                found[step.layer] = (score, values[step.inputs[0]].exponent + flow.exponent)
+                back = normalized(slope, flow.exponent)
+                parts = [back]
+            else:
+                parts = self._back(step, index, flow)
+            for source, part in zip(step.inputs, parts, strict=True):
+                known = outgoing[source]
+                outgoing[source] = part if known is None else summed(known, part)
+        ends = [flow if flow is not None else outgoing[-1] for flow in outgoing]
+        return values, [flow for flow in ends if flow is not None], found
+
+    def _forward(self) -> list[Flow]:
+        self.inputs, self.results = [], []
+        zero = np.zeros(self.count, dtype=np.intp)
+
+        def evaluate(step: Step, values: list[Flow]) -> Flow:
+            self.inputs.append([value.mantissa for value in values])
+            self.results.append(None)
+            if step.operation == "linear":
+                made = self.layers[step.layer].forward(values[0].mantissa)
+                return self._fed(step.names[1], normalized(made, values[0].exponent))
+            if step.operation == "spatial":
+                return Flow(self._local(step, values[0].mantissa), values[0].exponent)
+            if step.operation in ("normalize", "mix"):
+                return self._scaled(step, values[0])
+            if step.operation == "add":
+                return summed(values[0], values[1])
+            if step.operation == "concatenate":
+                parts, exponent = aligned(values)
+                return Flow(torch.cat(parts, 1), exponent)
+            return values[0]
+
+        ones = torch.ones((self.count, *self.copies.wiring.steps[0].shape), dtype=torch.float64)
+        return self.copies.wiring.run(Flow(ones, zero), evaluate)
+
+    def _local(self, step: Step, x: Tensor) -> Tensor:
+        """Return the value of a spatial step, kept for the way back."""
+        with torch.enable_grad():
+            own = x.detach().requires_grad_()
+            result = step.function(own)
+        self.inputs[-1], self.results[-1] = [own], result
+        return result.detach()
+
+    def _fed(self, name: str | None, flow: Flow) -> Flow:
+        """Add |bias| to a flow, where biases are wanted."""
+        if name is None or not self.biases:
+            return flow
+        bias = self.tensors[name].double().abs()
+        shape = (self.count, -1, *[1] * (flow.mantissa.ndim - 2))
+        spread = bias.reshape(shape).expand_as(flow.mantissa)
+        return summed(flow, normalized(spread, np.zeros(self.count, dtype=np.intp)))
+
+    def _scale(self, step: Step, like: Tensor) -> Tensor | None:
+        """Return what a normalisation multiplies by, at its evaluation-mode linear map."""
+        names = step.names
+        scale = None if names[0] is None else self.tensors[names[0]].double().abs()
+        if step.operation == "normalize" and names[3] is not None:
+            deviation = (self.tensors[names[3]].double().abs() + step.function.eps).sqrt()  # type: ignore[attr-defined]
+            scale = 1 / deviation if scale is None else scale / deviation
+        if scale is None:
+            return None
+        return scale.reshape(*scale.shape, *[1] * (like.ndim - scale.ndim))
+
+    def _scaled(self, step: Step, value: Flow) -> Flow:
+        scale = self._scale(step, value.mantissa)
+        if scale is not None:
+            value = normalized(value.mantissa * scale, value.exponent)
+        return self._fed(step.names[1], value) if step.operation == "normalize" else value
+
+    def _back(self, step: Step, index: int, flow: Flow) -> list[Flow]:
+        """Return the flow from each value that a step takes to the outputs, through this step."""
+        if step.operation == "spatial":
+            result = self.results[index]
+            assert result is not None
+            (back,) = torch.autograd.grad(result, self.inputs[index], flow.mantissa)
+            return [normalized(back, flow.exponent)]
+        if step.operation in ("normalize", "mix"):
+            scale = self._scale(step, flow.mantissa)
+            return [flow if scale is None else normalized(flow.mantissa * scale, flow.exponent)]
+        if step.operation == "concatenate":
+            sizes = [value.shape[1] for value in self.inputs[index]]
+            return [Flow(part, flow.exponent) for part in torch.split(flow.mantissa, sizes, 1)]
+        return [flow] * len(step.inputs)
+
+
+def _split(scores: Floats, bounds: Integers) -> list[Floats]:
+    return [scores] if len(bounds) == 2 else np.split(scores, bounds[1:-1])

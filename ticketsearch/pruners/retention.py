@@ -1,0 +1,130 @@
+"""Flow retention: the flow that a mask keeps, against the best that any mask of its count can hold.
+
+The commentary of the seed note asks that the score be compared with the optimum for that network.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ticketsearch.masks import check_mask
+from ticketsearch.models import Network
+from ticketsearch.pruners.copies import Copies
+from ticketsearch.pruners.flow import FlowNetwork
+from ticketsearch.pruners.preserving import ROUNDS, TRIES, FlowSearch, log2_of, log_flow
+from ticketsearch.wiring import Step
+
+__all__ = ["Retention", "best_flow", "flow_retention"]
+
+Floats = NDArray[np.float64]
+
+
+class Retention(NamedTuple):
+    """How much of the best flow a mask keeps.
+
+    Attributes
+    ----------
+    value : R(mask) / R*, in [0, 1]: exact, or a lower bound of it where ``kind`` is ``bound``, or an upper
+        one where it is ``search``.
+    flow : log2 R(mask), −inf where nothing flows.
+    optimum : log2 R*, the best flow of any mask of that count.
+    kind : how R* is known. ``exact``: dynamic programming over the neurons of a single hidden layer.
+        ``bound``: an upper bound from cuts. ``search``: the best that was found.
+    """
+
+    value: float
+    flow: float
+    optimum: float
+    kind: Literal["exact", "bound", "search"]
+
+
+def flow_retention(mask: ArrayLike, network: Network) -> Retention:
+    """Return R(mask) / R*(count) of a ``(weights,)`` mask: the flow it keeps of the best at its count.
+
+    R is SynFlow's (equation 6 of the seed note); :func:`best_flow` says how R* is found.
+    Raises :class:`BadInput` for another shape, or a network whose computation is not known.
+    """
+    checked = check_mask(mask, network.spec)
+    flow = log_flow(network, checked)
+    optimum, kind = best_flow(network, int(np.count_nonzero(checked)))
+    if kind == "search":
+        optimum = max(optimum, flow)
+    value = 2.0 ** (flow - optimum) if flow > -math.inf else 0.0
+    return Retention(value, flow, optimum, kind)
+
+
+def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bound", "search"]]:
+    """Return log2 of R*, the best flow of any mask that keeps ``count`` weights, and how it is known.
+
+    With one hidden layer R is a sum over its neurons of (sum of kept |weights| in) x (sum of kept |weights|
+    out). Of m weights a neuron is best given its largest ones, k in and m - k out, for the best k; how many
+    each neuron is given is a knapsack, solved exactly.
+
+    With more layers R* is bounded: no weight's score rises when others are pruned, so where all flow passes
+    layer l, R(mask) = the sum of its kept scores <= the sum of their *dense* scores <= T_l(n_l), the sum of
+    the n_l largest. Hence R* <= max over n_1 + n_2 + … = count of min over l of T_l(n_l).
+    Where flow passes some layer by (shortcuts), that bound says little, and max-pooling lets scores rise when
+    weights go: there R* is the best that the search of :func:`flow_preserving` finds.
+    """
+    steps = network.wiring.steps
+    operations = [step.operation for step in steps]
+    dense = FlowNetwork(Copies([network]), [np.arange(network.spec.size)])
+    if (
+        network.wiring.dense
+        and operations.count("linear") == 2
+        and not {"add", "concatenate"} & set(operations)
+    ):
+        first, second = (layer.dense for layer in dense.layers)
+        assert first is not None  # a dense flow network thins out nothing
+        assert second is not None
+        best = _knapsack(first[0].numpy(), second[0].numpy(), count)
+        return (math.log2(best) if best > 0 else -math.inf), "exact"
+    total = log2_of(dense.flow())
+    sums = []
+    if total > -math.inf and not any(_takes_maxima(step) for step in steps):
+        for scores, exponent in dense.layer_scores():
+            shares = np.ldexp(scores, int(exponent[0] - math.floor(total))) / 2.0 ** (total % 1)
+            shares = np.sort(shares)[::-1]
+            if abs(shares.sum() - 1) < 1e-6:  # all flow passes this layer
+                sums.append(np.cumsum(shares))
+    if len(sums) == len(dense.layers):
+        share = _waterfill(sums, count)
+        return total + (math.log2(share) if share > 0 else -math.inf), "bound"
+    mask = FlowSearch(network, np.ones(network.spec.size, dtype=np.bool_), count, 0).best(ROUNDS, TRIES)
+    return log_flow(network, mask), "search"
+
+
+def _takes_maxima(step: Step) -> bool:
+    """Whether a step is a max-pooling, by the name of what it calls."""
+    name = f"{type(step.function).__name__} {getattr(step.function, 'target', '')}".lower()
+    return step.operation == "spatial" and "max" in name
+
+
+def _knapsack(first: Floats, second: Floats, count: int) -> float:
+    """Return the best flow through one hidden layer of weights (hidden, inputs) and (outputs, hidden)."""
+    reached = np.full(count + 1, -np.inf)
+    reached[0] = 0.0
+    for incoming, outgoing in zip(np.abs(first), np.abs(second).T, strict=True):
+        sums = [np.concatenate([[0.0], np.cumsum(np.sort(w)[::-1])]) for w in (incoming, outgoing)]
+        worth = np.zeros(len(incoming) + len(outgoing) + 1)
+        for k, value in enumerate(sums[0]):
+            part = worth[k : k + len(sums[1])]
+            np.maximum(part, value * sums[1], out=part)
+        before = reached.copy()
+        for m in range(2, min(len(worth) - 1, count) + 1):
+            np.maximum(reached[m:], before[: count + 1 - m] + worth[m], out=reached[m:])
+    return float(reached.max())
+
+
+def _waterfill(sums: list[Floats], count: int) -> float:
+    """Return the largest t for which ``count`` weights hold a share t of the flow in each layer."""
+    low, high = 0.0, min(float(own[-1]) for own in sums)
+    for _ in range(100):
+        middle = (low + high) / 2
+        needed = sum(int(np.searchsorted(own, middle)) + 1 for own in sums)
+        low, high = (middle, high) if needed <= count else (low, middle)
+    return high

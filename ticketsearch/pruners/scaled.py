@@ -1,0 +1,66 @@
+"""Flows as numbers with a power of two of their own, so that no depth overflows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Flow", "aligned", "normalized", "shifted", "summed", "times_power"]
+
+Integers = NDArray[np.intp]
+# The largest flow of a value lies in [2 ** -REACH, 2 ** REACH]: products of three such are numbers.
+REACH = 64
+
+
+class Flow(NamedTuple):
+    """Non-negative flows ``mantissa * 2 ** exponent``: (copies, *shape) and one whole number a copy."""
+
+    mantissa: Tensor
+    exponent: Integers
+
+
+def normalized(mantissa: Tensor, exponent: Integers) -> Flow:
+    """Scale by powers of two, which round nothing, where flows grow too large or small for products."""
+    largest = mantissa.flatten(1).amax(1) if mantissa.ndim > 1 else mantissa
+    shift = np.frexp(largest.numpy())[1].astype(np.intp)  # 0 where nothing flows
+    if np.abs(shift).max() <= REACH:
+        return Flow(mantissa, exponent)
+    return Flow(shifted(mantissa, -shift), exponent + shift)
+
+
+def shifted(mantissa: Tensor, shift: Integers) -> Tensor:
+    """Return ``mantissa * 2 ** shift``, copy by copy; what falls below the smallest number becomes 0."""
+    half = shift // 2  # 2 ** shift itself may be no number
+    shape = (-1, *[1] * (mantissa.ndim - 1))
+    factors = torch.from_numpy(np.ldexp(1.0, np.maximum(half, -1100))).view(shape)
+    rest = torch.from_numpy(np.ldexp(1.0, np.maximum(shift - half, -1100))).view(shape)
+    return mantissa * factors * rest
+
+
+def aligned(flows: list[Flow]) -> tuple[list[Tensor], Integers]:
+    """Return the mantissas of several flows at each copy's largest scale, and that scale."""
+    empty = np.iinfo(np.intp).min // 4
+    exponents = [np.where(flow.mantissa.flatten(1).any(1).numpy(), flow.exponent, empty) for flow in flows]
+    top = np.maximum.reduce(exponents)
+    top = np.where(top == empty, 0, top)
+    return [
+        shifted(flow.mantissa, np.clip(exponent - top, -4000, 0))
+        for flow, exponent in zip(flows, exponents, strict=True)
+    ], top
+
+
+def summed(a: Flow, b: Flow) -> Flow:
+    """Add two flows at the larger of their scales."""
+    (first, second), top = aligned([a, b])
+    return normalized(first + second, top)
+
+
+def times_power(values: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
+    """Return ``values * 2 ** exponent``; what falls below the smallest number becomes 0."""
+    if abs(exponent) < 1000:
+        return values * 2.0**exponent
+    return np.ldexp(values, max(min(exponent, 4000), -4000))
