@@ -1,0 +1,76 @@
+"""The command line: parses, shows progress, prints, and turns bad input into one line and exit code 2.
+
+Commands on runs are in ``evolving`` and ``runs``, those on pruners in ``pruning`` and ``auditing``. What
+takes long to import (torch, the search) is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from ticketsearch import __version__
+from ticketsearch.cli.auditing import audit
+from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason
+from ticketsearch.cli.evolving import evolve
+from ticketsearch.cli.pruning import prune
+from ticketsearch.cli.runs import list_, report, show
+from ticketsearch.errors import BadInput
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+# The base of what typer itself raises for a bad command line; its name moved between versions.
+UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        code = typer.main.get_command(app).main(arguments, "ticketsearch", standalone_mode=False)
+        sys.stdout.flush()
+    except UsageProblem as problem:
+        message = problem.format_message()  # type: ignore[attr-defined]
+        code = fail(message) if message else BAD_INPUT  # without a command typer has printed the help
+    except BadInput as problem:
+        code = fail(str(problem))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain again
+        code = 0
+    except (OSError, sqlite3.Error) as problem:
+        code = fail(reason(problem))
+    except MemoryError as problem:
+        code = fail(f"out of memory {problem}; ask for fewer steps, a smaller population or a smaller model")
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted.", file=sys.stderr)
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ticketsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Search for lottery tickets with a genetic algorithm over pruning masks."""
+
+
+app.command()(evolve)
+app.command()(prune)
+app.command()(audit)
+app.command("list")(list_)
+app.command()(show)
+app.command()(report)

@@ -1,0 +1,33 @@
+"""How commands end: exit codes, and the one line that says why."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import typer
+
+__all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "interrupted", "reason"]
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def fail(message: str) -> int:
+    """Print what is wrong as one line on stderr; return the exit code."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def interrupted(message: str) -> typer.Exit:
+    """Print what was interrupted, and return what ends the command with the exit code of Ctrl-C."""
+    # A second Ctrl-C must not cut short what says how to go on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print(f"\n{message}", file=sys.stderr)
+    return typer.Exit(INTERRUPTED)
+
+
+def reason(problem: Exception) -> str:
+    """Return what the system says is wrong, and with which file."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
+    return str(problem)

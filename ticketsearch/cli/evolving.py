@@ -1,0 +1,169 @@
+"""``evolve``: makes a run or goes on with one, shows its progress, and prints what it came to."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ticketsearch.cli.endings import interrupted, reason
+from ticketsearch.cli.flags import Assignments, DataName, Density, ModelName, Seed, SettingsFile, assigned
+from ticketsearch.cli.runs import RUNS, folder, mention
+from ticketsearch.errors import BadInput
+
+if TYPE_CHECKING:
+    from ticketsearch.evolution import Generation
+    from ticketsearch.progress import Progress
+    from ticketsearch.runs import Run
+    from ticketsearch.search import Search
+
+__all__ = ["evolve"]
+
+Population = Annotated[
+    str | None, typer.Option(metavar="INTEGER", help="Tickets in a generation; default 32.")
+]
+Generations = Annotated[
+    str | None, typer.Option(metavar="INTEGER", help="Generations after the first population; default 20.")
+]
+Steps = Annotated[
+    str | None, typer.Option(metavar="INTEGER", help="Optimizer steps of an evaluation; default 200.")
+]
+Initializations = Annotated[
+    str | None,
+    typer.Option(metavar="INTEGER", help="Initializations pruned for the first population; default 8."),
+]
+Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")]
+Name = Annotated[str | None, typer.Option(help="The run's folder in runs/; counted by default.")]
+Resume = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Go on with this run; more --generations extend it.")
+]
+
+
+def evolve(
+    settings: SettingsFile = None,
+    data: DataName = None,
+    model: ModelName = None,
+    density: Density = None,
+    population: Population = None,
+    generations: Generations = None,
+    steps: Steps = None,
+    initializations: Initializations = None,
+    seed: Seed = None,
+    device: Device = None,
+    name: Name = None,
+    resume: Resume = None,
+    assign: Assignments = None,
+) -> None:
+    """Prune differently initialized copies, evolve the masks, compare the best ticket on test data."""
+    flags = {
+        "data.name": data,
+        "model.name": model,
+        "seeding.density": density,
+        "evolution.population": population,
+        "evolution.generations": generations,
+        "training.steps": steps,
+        "seeding.initializations": initializations,
+        "seed": seed,
+        "training.device": device,
+    }
+    assignments = assigned(settings, assign, flags)
+    if resume is not None and name is not None:
+        raise BadInput(
+            f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
+        )
+    try:
+        search, run = _opened(assignments, name, resume)
+    except KeyboardInterrupt:
+        how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
+        raise interrupted(f"Interrupted; {how}") from None
+    with run:
+        _see_through(search, run)
+
+
+def _see_through(search: Search | None, run: Run) -> None:
+    """Run what is left of a search and print its outcome; whatever stops it, say how to go on."""
+    again = f"go on with: ticketsearch evolve --resume {mention(run)}"
+    try:
+        if search is not None:
+            _evolve(search, run)
+        _print_outcome(run)
+    except KeyboardInterrupt:
+        done = f"after generation {run.progress()}" if run.progress() >= 0 else "in the first generation"
+        raise interrupted(f"Interrupted {done}; {again}") from None
+    except (BadInput, BrokenPipeError):
+        raise
+    except (OSError, sqlite3.Error) as problem:
+        raise BadInput(
+            f"run {run.name!r} stopped ({reason(problem)}); all committed generations are safe: "
+            f"mend the cause and {again}"
+        ) from problem
+    except Exception:
+        print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
+        raise
+
+
+def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -> tuple[Search | None, Run]:
+    """Make the run, or open the one to go on with; without a search where that one is finished."""
+    from ticketsearch import search as searching
+    from ticketsearch.config import load
+    from ticketsearch.runs import check_free
+
+    if resume is not None:
+        return searching.resume(folder(resume), assignments)
+    settings = load(None, assignments.items())
+    if name is not None:
+        check_free(RUNS, name)
+    search = searching.Search.prepare(settings)
+    copies, method = settings.seeding.initializations, settings.seeding.method
+    print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)
+    _ = search.first_population  # what is wrong with it shows before there is a run
+    return search, searching.create_run(search, RUNS, name)
+
+
+def _evolve(search: Search, run: Run) -> None:
+    """Run what is left of a search, showing progress on stderr."""
+    from ticketsearch.progress import progress
+
+    settings = search.settings
+    total = settings.evolution.generations
+    with progress(total) as shown:
+        shown.say(f"Run {run.name}: {settings.data.name}, {settings.model.name}, {run.spec.size} weights")
+        if 0 <= run.progress() < total:
+            shown.say(f"Going on after generation {run.progress()}")
+        for generation in search.generations(run):
+            _show(generation, run, shown)
+        for contender in search.finish(run):
+            shown.say(f"Final training, {settings.final.steps} steps: {contender} …")
+
+
+def _show(generation: Generation, run: Run, shown: Progress) -> None:
+    from ticketsearch.masks import density, effective_density
+    from ticketsearch.progress import Line
+
+    best = generation.best
+    line = Line(
+        number=generation.number,
+        best=generation.statistics.get("best", float("-inf")),
+        mean=generation.statistics.get("mean", float("-inf")),
+        density=density(best.mask),
+        effective_density=effective_density(best.mask, run.spec),
+        refused=generation.refused,
+        diverged=generation.diverged,
+        evaluations=len(generation.offspring),
+        seconds=generation.seconds,
+    )
+    shown.generation(line)
+
+
+def _print_outcome(run: Run) -> None:
+    from ticketsearch.report import write_report
+    from ticketsearch.summary import comparison_lines, overlap_lines
+
+    path = write_report(run)
+    print(f"Run {run.name}")
+    for line in [*comparison_lines(run), *overlap_lines(run)]:
+        print(line)
+    print(f"Report:  {path}")
+    print(f"Tickets: {run.path / 'tickets'}")

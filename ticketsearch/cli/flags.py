@@ -1,0 +1,152 @@
+"""Flags that several commands share, and how flags, ``--set`` and a settings file become settings."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ticketsearch.errors import BadInput
+
+if TYPE_CHECKING:
+    from ticketsearch.config import Settings
+    from ticketsearch.datasets import Dataset
+    from ticketsearch.models import Network
+
+__all__ = [
+    "Assignments",
+    "DataName",
+    "Density",
+    "InitSeed",
+    "ModelName",
+    "Scheme",
+    "Seed",
+    "SettingsFile",
+    "assigned",
+    "check_output",
+    "network_of",
+    "subject",
+    "whole_number",
+]
+
+SettingsFile = Annotated[
+    Path | None, typer.Argument(help="Settings as TOML; what it leaves out has its default.")
+]
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="digits (the default), mnist1d, cifar10:FOLDER, idx:FOLDER, npz:FILE or file.py:function.",
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="mlp:H1,H2,… (default mlp:100,50), lenet_300_100, lenet5, conv2, conv4, conv6, resnet20, "
+        "vgg16_bn or file.py:function.",
+    ),
+]
+Density = Annotated[
+    str | None,
+    typer.Option("--density", metavar="FLOAT", help="Kept / total of a mask, in (0, 1]; default 0.05."),
+]
+Seed = Annotated[
+    str | None,
+    typer.Option("--seed", metavar="INTEGER", help="Of everything random but the data split; default 0."),
+]
+Scheme = Annotated[
+    str | None,
+    typer.Option(
+        "--scheme", help="Of the initial weights; by default the first of seeding.schemes (kaiming_normal)."
+    ),
+]
+InitSeed = Annotated[
+    str | None,
+    typer.Option(
+        "--init-seed",
+        metavar="INTEGER",
+        help="Of the initial weights; by default drawn from --seed, as that of evolve's first copy.",
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting, e.g. seeding.options.x=2; repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def assigned(settings: Path | None, assign: list[str] | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted name: those of the file, then of ``--set``, then of the flags that are given.
+
+    Numbers may be text: the settings check them, and say rule and value in the same words everywhere.
+    """
+    from ticketsearch.config import parse_assignment
+
+    found = dict(_read(settings)) if settings else {}
+    found |= dict(parse_assignment(text) for text in assign or [])
+    return found | {key: value for key, value in flags.items() if value is not None}
+
+
+def whole_number(flag: str, text: str, least: int) -> int:
+    """Return the number that a flag is given; raises :class:`BadInput` for anything else or less."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise BadInput(f"{flag} takes an integer from {least} up, but got {text!r}")
+    return number
+
+
+def network_of(settings: Settings, scheme: str | None, init_seed: str | None) -> tuple[Dataset, Network]:
+    """Return the dataset and the network, initialized as the first copy that a search prunes.
+
+    ``scheme`` and ``init_seed`` take the place of that initialization's own where they are given.
+    """
+    from ticketsearch.datasets import load_dataset
+    from ticketsearch.models import initialize
+    from ticketsearch.seeding import initializations
+
+    first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
+    seed = first.seed if init_seed is None else whole_number("--init-seed", init_seed, 0)
+    first = first._replace(scheme=scheme or first.scheme, seed=seed)
+    dataset = load_dataset(settings.data.name, **settings.data.options)
+    return dataset, initialize(settings.model.name, dataset, *first, **settings.model.options)
+
+
+def subject(settings: Settings, network: Network) -> str:
+    """Return what was pruned in words: data, model, sizes, and the initialization."""
+    data, model = (name.rpartition("/")[2] for name in (settings.data.name, settings.model.name))
+    spec, (scheme, seed) = network.spec, network.initialization
+    return (
+        f"{data}, {model}: {spec.size:,} weights in {len(spec.layers)} layers; "
+        f"initialization {scheme}, seed {seed}"
+    )
+
+
+def check_output(path: Path, what: str, *, overwrite: bool) -> None:
+    """Raise :class:`BadInput` before any work if a file cannot be written there."""
+    if path.is_dir():
+        raise BadInput(f"the {what} goes into a file, but {str(path)!r} is a folder; give --output FILE")
+    if path.exists() and not overwrite:
+        raise BadInput(f"{str(path)!r} exists already; give another --output, or --force to overwrite it")
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder {str(path.parent)!r} for {path.name!r}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise BadInput(f"the folder {str(path.parent)!r} cannot be written to; give another --output")
+
+
+def _read(path: Path) -> list[tuple[str, Any]]:
+    from ticketsearch.config import leaves, load
+
+    load(path)  # says what is wrong with the file itself
+    return leaves(tomllib.loads(path.read_text(encoding="utf-8")))

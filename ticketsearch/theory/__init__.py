@@ -1,0 +1,31 @@
+"""Theory one can run: conservation laws, layer collapse, and critical compression of pruners.
+
+After Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic flow",
+sections 4 and 5, and the equations of the seed note that :mod:`ticketsearch.pruners` follows.
+"""
+
+from ticketsearch.theory.audit import Curve, MethodAudit, audit
+from ticketsearch.theory.compression import (
+    Critical,
+    collapsed,
+    critical_compression,
+    disconnected,
+    prune_to_cut,
+    rho_max,
+)
+from ticketsearch.theory.conservation import Conservation, conservation, saliency_conservation
+
+__all__ = [
+    "Conservation",
+    "Critical",
+    "Curve",
+    "MethodAudit",
+    "audit",
+    "collapsed",
+    "conservation",
+    "critical_compression",
+    "disconnected",
+    "prune_to_cut",
+    "rho_max",
+    "saliency_conservation",
+]

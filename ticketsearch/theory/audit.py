@@ -1,0 +1,187 @@
+"""The audit of pruners on a network: what they conserve, and how far they go before a layer is empty."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.masks import Mask, MaskSpec, layer_counts
+from ticketsearch.models import Network
+from ticketsearch.pruners import Batch, LayerCollapseWarning, largest, prune, schedule_steps, scores_at_once
+from ticketsearch.theory.compression import (
+    Critical,
+    collapsed,
+    critical_compression,
+    disconnected,
+    prune_to_cut,
+    rho_max,
+)
+from ticketsearch.theory.conservation import Conservation, conservation, saliency_conservation
+
+__all__ = ["Curve", "MethodAudit", "audit"]
+
+# Points of the curve of a pruner that scores once, and of one that scores once for each count.
+POINTS, FEW = 60, 20
+# Compressions at which whole masks are made, to say which layers are empty and what is disconnected.
+LANDMARKS = (10.0, 100.0, 1000.0, 10000.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Density a layer against compression, on the way to ρ_max.
+
+    Attributes
+    ----------
+    compression : (points,) ρ = N / kept, ascending.
+    density : (points, layers) kept / total of each layer.
+    """
+
+    compression: NDArray[np.float64]
+    density: NDArray[np.float64]
+
+    @property
+    def collapse(self) -> float:
+        """The first compression on the way with a layer empty; infinite if there is none."""
+        empty = (self.density == 0).any(1)
+        return float(self.compression[empty][0]) if empty.any() else float("inf")
+
+
+@dataclass(frozen=True, eq=False)
+class MethodAudit:
+    """What an audit found of one pruner.
+
+    Attributes
+    ----------
+    method : its name.
+    used : conservation of its scores as it uses them.
+    signed : of the signed saliency under the same loss, for ``snip``; None for others.
+    critical : ρ_cr, ρ_max, and whether the axiom of maximal critical compression holds.
+    prune_to_cut : largest prune size / cut size on the way to ρ_max; theorem 3 wants it below 1. None for a
+        pruner that scores once.
+    curve : density a layer against compression.
+    empty : ``{compression: names of the empty layers}`` of masks at ρ = 10, 100, … and at ρ_max.
+    disconnected : the compressions among these at which no path leads from inputs to outputs.
+    """
+
+    method: str
+    used: Conservation
+    signed: Conservation | None
+    critical: Critical
+    prune_to_cut: float | None
+    curve: Curve
+    empty: Mapping[float, tuple[str, ...]]
+    disconnected: tuple[float, ...]
+
+
+def audit(
+    network: Network,
+    methods: Sequence[str],
+    dataset: Dataset | None = None,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Iterator[MethodAudit]:
+    """Yield the audit of each pruner on a network, under global scope.
+
+    Parameters
+    ----------
+    methods : names of pruners; data-dependent ones need a dataset.
+    seed : of the pruners.
+    steps : cuts of the iterative pruners; None is each one's own (100 for ``synflow``). Pruners that score
+        once stay one-shot.
+    options : of the pruners, by name.
+
+    Raises :class:`BadInput` as :func:`ticketsearch.prune` does.
+    """
+    for method in methods:
+        own = dict((options or {}).get(method, {}))
+        cuts = schedule_steps(method, 1 / rho_max(network.spec))
+        cuts = cuts if steps is None or cuts == 1 else steps
+        yield _audited(network, method, dataset, seed, cuts, own)
+
+
+def _audited(
+    network: Network, method: str, dataset: Dataset | None, seed: int, steps: int, options: dict[str, Any]
+) -> MethodAudit:
+    spec = network.spec
+    used, signed = _conservation(network, method, dataset, seed, options)
+    critical = critical_compression(network, method, dataset, seed=seed, steps=steps, **options)
+    scores = scores_at_once(network, method, dataset=dataset, seed=seed, steps=steps, **options)
+
+    def pruned(count: int) -> Mask:
+        if scores is not None:
+            return largest(scores, count)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LayerCollapseWarning)
+            density = count / spec.size
+            return prune(network, method, density=density, dataset=dataset, seed=seed, steps=steps, **options)
+
+    if steps > 1:
+        ratio, counts = prune_to_cut(network, method, dataset, seed=seed, steps=steps, **options)
+    else:
+        ratio = None
+        wanted = _counts(spec, critical, FEW if scores is None else POINTS)
+        counts = np.array([layer_counts(pruned(count), spec) for count in wanted])
+    empty, cut_off = {}, []
+    for rho in [*(rho for rho in LANDMARKS if rho < rho_max(spec)), rho_max(spec)]:
+        mask = pruned(round(spec.size / rho))
+        empty[rho] = tuple(collapsed(mask, spec))
+        if disconnected(mask, spec):
+            cut_off.append(rho)
+    curve = _curve(spec, counts)
+    return MethodAudit(method, used, signed, critical, ratio, curve, empty, tuple(cut_off))
+
+
+def _counts(spec: MaskSpec, critical: Critical, points: int) -> list[int]:
+    """Return the counts of a curve, descending: even in log ρ, and the two between which a layer goes."""
+    even = np.round(spec.size / rho_max(spec) ** np.linspace(0, 1, points)).astype(np.int64)
+    last = [critical.kept, max(critical.kept - 1, len(spec.layers))]
+    return [int(count) for count in np.unique([*even, *last])[::-1]]
+
+
+def _conservation(
+    network: Network, method: str, dataset: Dataset | None, seed: int, options: dict[str, Any]
+) -> tuple[Conservation, Conservation | None]:
+    """Return how far a pruner's scores of the whole network are conserved, and the signed saliency's."""
+    everything = np.ones(network.spec.size, dtype=np.bool_)
+    seen: list[Any] = []
+    prune(
+        network,
+        method,
+        density=1.0,
+        dataset=dataset,
+        seed=seed,
+        schedule="one_shot",
+        watch=seen.append,
+        **options,
+    )
+    used = conservation(seen[0].scores, network)
+    traced = bool(network.wiring.steps)
+    if method == "synflow" and traced and not options:
+        flow = saliency_conservation(network, everything, None)
+        # The pruner's own scores at the neurons and lone layers; shortcuts as the same flow has them.
+        used = used._replace(network=max(used.network, flow.network), cuts=flow.cuts)
+    if method != "snip" or dataset is None or not traced:
+        return used, None
+    signed = saliency_conservation(
+        network, everything, torch.nn.functional.cross_entropy, _batch(dataset, seed)
+    )
+    return used, signed
+
+
+def _batch(dataset: Dataset, seed: int) -> Batch:
+    chosen = torch.from_numpy(np.random.default_rng(seed).permutation(len(dataset.y_train))[:64])
+    return dataset.x_train[chosen], dataset.y_train[chosen]
+
+
+def _curve(spec: MaskSpec, counts: NDArray[np.int64]) -> Curve:
+    sizes = np.array([layer.size for layer in spec.layers])
+    return Curve(spec.size / counts.sum(1), counts / sizes)

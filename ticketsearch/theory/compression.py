@@ -1,0 +1,168 @@
+"""Critical compression: how far a pruner goes before a layer is empty (axiom 1 and theorem 3 of the note)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.masks import Mask, MaskSpec, layer_counts, live_units
+from ticketsearch.models import Network
+from ticketsearch.pruners import (
+    Cut,
+    LayerCollapseWarning,
+    ScoreFunction,
+    prune,
+    schedule_steps,
+    scores_at_once,
+)
+
+__all__ = [
+    "Critical",
+    "collapsed",
+    "critical_compression",
+    "disconnected",
+    "prune_to_cut",
+    "rho_max",
+]
+
+
+def rho_max(spec: MaskSpec) -> float:
+    """Return the largest compression without layer collapse: N weights / one for each layer."""
+    return spec.size / len(spec.layers)
+
+
+def collapsed(mask: Mask, spec: MaskSpec) -> list[str]:
+    """Return the names of the layers in which a mask keeps no weight: layer collapse."""
+    return [layer.name for layer, n in zip(spec.layers, layer_counts(mask, spec), strict=True) if n == 0]
+
+
+def disconnected(mask: Mask, spec: MaskSpec) -> bool:
+    """Return whether no kept path leads from an input to an output.
+
+    Not the same as layer collapse: past an empty layer a shortcut may lead, and layers that all keep weights
+    may keep none that meet.
+    """
+    units = live_units(mask, spec, constants=False)
+    return not any(units[group.name].any() for group in spec.groups if group.kind == "output")
+
+
+class Critical(NamedTuple):
+    """The largest compression that a pruner reaches on a network without layer collapse.
+
+    Attributes
+    ----------
+    rho : ρ_cr = N / ``kept``.
+    kept : the fewest weights that it keeps with none of the layers empty.
+    rho_max : the network's ρ_max.
+    exact : whether ``kept`` is exact; else one schedule step further the pruner does collapse a layer.
+    holds : whether the axiom of maximal critical compression, ρ_cr = ρ_max, holds here.
+    """
+
+    rho: float
+    kept: int
+    rho_max: float
+    exact: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether ρ_cr = ρ_max on this network."""
+        return self.exact and self.rho >= self.rho_max
+
+
+def critical_compression(
+    network: Network,
+    method: str | ScoreFunction,
+    dataset: Dataset | None = None,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    **options: Any,
+) -> Critical:
+    """Return ρ_cr of a pruner on a network, under global scope.
+
+    A pruner that scores once empties a layer when its best weight falls, so ρ_cr follows from the ranks of
+    the layers' best weights. Others are run at ρ_max first and then, if a layer collapses, by bisection over
+    the logarithm of the density: to within one step of their schedule, or, where that is a single cut (of a
+    pruner that scores for a certain count), to the weight.
+    """
+    spec = network.spec
+    layers = len(spec.layers)
+    scores = scores_at_once(network, method, dataset=dataset, seed=seed, steps=steps, **options)
+    if scores is not None:
+        return Critical(spec.size / (count := _count_at_once(scores, spec)), count, rho_max(spec), True)
+
+    def collapses(count: int) -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LayerCollapseWarning)
+            mask = prune(
+                network, method, density=count / spec.size, dataset=dataset, seed=seed, steps=steps, **options
+            )
+        return bool(collapsed(mask, spec))
+
+    if not collapses(layers):
+        return Critical(rho_max(spec), layers, rho_max(spec), True)
+    low, high = layers, spec.size  # low collapses, high does not
+    name = method if isinstance(method, str) else getattr(method, "__name__", "pruner")
+    cuts = schedule_steps(name, 1 / rho_max(spec)) if steps is None else steps
+    step = rho_max(spec) ** (1 / cuts) if cuts > 1 else 1.0
+    while high > low + 1 and high / low > step:
+        middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
+        low, high = (middle, high) if collapses(middle) else (low, middle)
+    return Critical(spec.size / high, high, rho_max(spec), high == low + 1)
+
+
+def _count_at_once(scores: NDArray[np.float64], spec: MaskSpec) -> int:
+    """Return the fewest weights that leave no layer empty: the lowest rank of the layers' best weights."""
+    order = np.argsort(-scores, kind="stable")
+    ranks = np.empty(len(order), dtype=np.intp)
+    ranks[order] = np.arange(1, len(order) + 1)
+    return max(int(ranks[layer.slice].min()) for layer in spec.layers)
+
+
+class _Watch:
+    """Follows a pruning: counts a layer, and prune size over cut size, at every cut."""
+
+    def __init__(self, spec: MaskSpec) -> None:
+        self.spec = spec
+        self.counts: list[list[int]] = [[layer.size for layer in spec.layers]]
+        self.ratios: list[float] = []
+
+    def __call__(self, cut: Cut) -> None:
+        ends = np.searchsorted(cut.numbers, [*(layer.offset for layer in self.spec.layers), self.spec.size])
+        spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        # A layer without scores is no cut: what is left flows past it, or nowhere.
+        cuts = [total for span in spans if (total := float(cut.scores[span].sum())) > 0]
+        self.counts.append([int(np.count_nonzero(cut.kept[span])) for span in spans])
+        size = float(cut.scores[~cut.kept].sum())
+        self.ratios.append(size / min(cuts) if cuts else 0.0)
+
+
+def prune_to_cut(
+    network: Network,
+    method: str | ScoreFunction,
+    dataset: Dataset | None = None,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    **options: Any,
+) -> tuple[float, NDArray[np.int64]]:
+    """Prune to ρ_max; return the largest prune size / cut size met, and the counts after every cut.
+
+    Theorem 3 asks that the prune size (the scores pruned at a step) be less than the cut size (those of a
+    whole layer, here of the least that is above 0) whenever possible. The counts are ``(cuts + 1, layers)``,
+    the first of them those of the whole network.
+    """
+    watch = _Watch(network.spec)
+    density = len(network.spec.layers) / network.spec.size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayerCollapseWarning)
+        prune(
+            network, method, density=density, dataset=dataset, seed=seed, steps=steps, watch=watch, **options
+        )
+    return max(watch.ratios), np.array(watch.counts)

@@ -1,0 +1,271 @@
+"""Conservation of saliency: at each hidden neuron, and across each cut of the network.
+
+Theorem 1 of the seed note: at a hidden neuron the scores of incoming parameters sum to those of outgoing
+ones. Theorem 2: across any set of parameters that separates inputs from outputs they sum to <∂R/∂y, y>. Both
+hold for the saliency ∂R/∂θ ⊙ θ of any R of the outputs if activations are homogeneous. What a bias, or the
+shift of a normalisation, adds counts as incoming; an identity shortcut that a cut crosses counts as an edge.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.models import Network
+from ticketsearch.wiring import Step
+from ticketsearch.wiring.operations import BatchNormalization
+
+__all__ = ["Conservation", "Reward", "conservation", "saliency_conservation"]
+
+Floats = NDArray[np.float64]
+Reward = Callable[[Tensor, Tensor], Tensor]
+
+
+class Conservation(NamedTuple):
+    """How far scores are from being conserved: the largest relative violations, 0 for exact conservation.
+
+    Attributes
+    ----------
+    neuron : of |in - out| over the mean of the absolute scores in and out, over all hidden neurons.
+    network : of |cut - R| / |R| over the cuts, R being <∂R/∂y, y> where it is known and else the mean cut.
+    neurons, cuts : how many hidden neurons and how many cuts were looked at.
+    """
+
+    neuron: float
+    network: float
+    neurons: int
+    cuts: int
+
+
+def conservation(scores: Mapping[str, Tensor] | Floats, network: Network) -> Conservation:
+    """Return how far any scores of a network's weights are from being conserved.
+
+    ``scores`` is ``{layer name: tensor of the layer's shape}`` or flat ``(weights,)``. Without a reward what
+    biases add and what shortcuts carry is not known, so the cuts are the layers that separate inputs from
+    outputs alone.
+    """
+    spec = network.spec
+    flat = scores if isinstance(scores, np.ndarray) else spec.join({k: v.numpy() for k, v in scores.items()})
+    sums = {layer.name: float(flat[layer.slice].sum()) for layer in spec.layers}
+    cuts = [sums[spec.layers[index].name] for index in lone_cuts(network)]
+    mean = float(np.mean(cuts)) if cuts else 0.0
+    nothing = [np.zeros(group.size) for group in spec.groups]
+    worst, neurons = _at_neurons(flat, spec, nothing)
+    return Conservation(worst, _violation(cuts, mean), neurons, len(cuts))
+
+
+def lone_cuts(network: Network) -> list[int]:
+    """Return the layers that every path from the inputs to the outputs passes."""
+    steps = network.wiring.steps
+    found = []
+    for index, step in enumerate(steps):
+        crossing = {(i, s) for i, other in enumerate(steps) if i >= index for s in other.inputs if s < index}
+        if step.operation == "linear" and crossing == {(index, step.inputs[0])}:
+            found.append(step.layer)
+    return found
+
+
+def saliency_conservation(
+    network: Network,
+    mask: Mask,
+    reward: Reward | None,
+    batch: tuple[Tensor, Tensor] | None = None,
+    *,
+    absolute: bool = False,
+) -> Conservation:
+    """Return how far the saliency ∂R/∂θ ⊙ θ of a masked network is from being conserved, in float64.
+
+    Parameters
+    ----------
+    mask : ``(weights,)`` bool.
+    reward : ``reward(outputs, y) -> scalar``; None is SynFlow's R of the linearised network with |weights|
+        and all-ones inputs, which needs no batch.
+    batch : samples and labels.
+    absolute : of |∂R/∂θ ⊙ θ|, edges and shifts too.
+
+    Raises :class:`BadInput` for a network whose computation is not known, or an R that is not finite.
+    """
+    found = _Saliency(network, mask, reward, batch, absolute)
+    spec = network.spec
+    worst, neurons = _at_neurons(found.scores, spec, found.shifts)
+    cuts = found.cuts()
+    return Conservation(worst, _violation(cuts, found.output), neurons, len(cuts))
+
+
+def _violation(cuts: list[float], reference: float) -> float:
+    if not cuts:
+        return 0.0
+    scale = abs(reference) or max(map(abs, cuts)) or 1.0
+    return max(abs(cut - reference) for cut in cuts) / scale
+
+
+def _at_neurons(flat: Floats, spec: MaskSpec, shifts: list[Floats]) -> tuple[float, int]:
+    """Return the largest relative violation at a hidden neuron, and the number of neurons."""
+    incoming = [shift.copy() for shift in shifts]
+    outgoing = [np.zeros(group.size) for group in spec.groups]
+    traffic = [np.abs(shift) for shift in shifts]
+    for piece in spec.pieces:
+        part = spec.part(piece, flat)
+        if piece.diagonal:  # a depthwise layer passes its own units on: in and out alike
+            continue
+        incoming[piece.target] += part.sum((1, 2))
+        outgoing[piece.source] += part.sum((0, 2))
+        traffic[piece.target] += np.abs(part).sum((1, 2))
+        traffic[piece.source] += np.abs(part).sum((0, 2))
+    worst, neurons = 0.0, 0
+    for group in spec.hidden:
+        busy = traffic[group] > 0
+        neurons += len(busy)
+        gaps = np.abs(incoming[group] - outgoing[group])[busy] / (traffic[group][busy] / 2)
+        worst = max(worst, float(gaps.max(initial=0.0)))
+    return worst, neurons
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """What one step takes of one value, and what of R passes there."""
+
+    step: int
+    source: int
+    flow: float
+
+
+class _Saliency:
+    """The saliency of everything in a network: weights, shifts, and each use of each value."""
+
+    def __init__(
+        self,
+        network: Network,
+        mask: Mask,
+        reward: Reward | None,
+        batch: tuple[Tensor, Tensor] | None,
+        absolute: bool,
+    ) -> None:
+        self.network, self.wiring, self.spec = network, network.wiring, network.spec
+        if not self.wiring.steps:
+            raise BadInput(
+                "cuts need the traced computation, but the neuron groups of "
+                f"{network.name!r} were declared by hand"
+            )
+        self.linear = reward is None
+        self.sized = np.abs if absolute else np.asarray
+        self.tensors = {
+            name: tensor.double() for name, tensor in {**network.parameters(), **network.buffers()}.items()
+        }
+        for name, part in self.spec.split(mask).items():
+            weight = self.tensors[name] * torch.from_numpy(part.copy())
+            self.tensors[name] = (weight.abs() if self.linear else weight).requires_grad_()
+        self.uses: list[tuple[int, int, Tensor]] = []
+        self.made: list[Tensor] = []
+        if reward is None:
+            x = torch.ones((1, *self.wiring.steps[0].shape), dtype=torch.float64)
+            total = self._outputs(x).sum()
+        else:
+            assert batch is not None
+            total = reward(self._outputs(batch[0].double()), batch[1])
+        if not bool(total.isfinite()):
+            raise BadInput(
+                f"conservation is checked in float64, but R of {network.name!r} is {total.item():g}"
+            )
+        self._differentiate(total)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        indices = itertools.count()
+
+        def evaluate(step: Step, values: list[Tensor]) -> Tensor:
+            index = next(indices)
+            own = []
+            for source, value in zip(step.inputs, values, strict=False):
+                edge = value.clone()
+                self.uses.append((index, source, edge))
+                own.append(edge)
+            made = self._linearised(step, own or values) if self.linear else self._value(step, own or values)
+            self.made.append(made.requires_grad_() if not made.requires_grad else made)
+            return made
+
+        return self.wiring.run(x.requires_grad_(), evaluate)[-1]
+
+    def _value(self, step: Step, values: list[Tensor]) -> Tensor:
+        return self.wiring.evaluate(step, values, self.tensors)
+
+    def _linearised(self, step: Step, values: list[Tensor]) -> Tensor:
+        """Return a step of the network whose flow SynFlow takes."""
+        if step.operation == "linear":
+            assert step.names[0] is not None
+            return step.function(values[0], self.tensors[step.names[0]], None)
+        if step.operation in ("elementwise", "dropout"):
+            return values[0]
+        if step.operation in ("normalize", "mix"):
+            scale = None if step.names[0] is None else self.tensors[step.names[0]].abs()
+            if isinstance(step.function, BatchNormalization) and step.names[3] is not None:
+                deviation = (self.tensors[step.names[3]] + step.function.eps).sqrt()
+                scale = 1 / deviation if scale is None else scale / deviation
+            if scale is None:
+                return values[0] * 1
+            return values[0] * scale.reshape(1, *scale.shape, *[1] * (values[0].ndim - 1 - scale.ndim))
+        return step.function(*values)
+
+    def _differentiate(self, total: Tensor) -> None:
+        """Keep the saliency of weights, shifts and edges, as plain numbers."""
+        weights = [self.tensors[layer.name] for layer in self.spec.layers]
+        edges = [edge for _, _, edge in self.uses]
+        slopes = torch.autograd.grad(total, [*weights, *edges, *self.made], allow_unused=True)
+        parts = iter(slopes)
+
+        def saliency(value: Tensor) -> Floats:
+            slope = next(parts)
+            product = value.detach() * (torch.zeros_like(value) if slope is None else slope)
+            found: Floats = product.numpy()
+            return found
+
+        scores = [saliency(weight) for weight in weights]
+        self.scores = np.concatenate([self.sized(part).ravel() for part in scores])
+        self.edges = [
+            _Edge(index, source, float(self.sized(saliency(edge)).sum())) for index, source, edge in self.uses
+        ]
+        self.shifts = [np.zeros(group.size) for group in self.spec.groups]
+        self.added = np.zeros(len(self.wiring.steps))
+        for index, (step, slope) in enumerate(zip(self.wiring.steps, parts, strict=True)):
+            if step.operation in ("linear", "normalize") and not self.linear and slope is not None:
+                self._add_shift(index, step, slope)
+        last = self.made[-1].detach()
+        final = slopes[-1]
+        self.output = float(self.sized((last * final).numpy()).sum()) if final is not None else 0.0
+
+    def _add_shift(self, index: int, step: Step, slope: Tensor) -> None:
+        """Note what the constant part of a step adds, unit by unit."""
+        source = self.wiring.steps[step.inputs[0]].shape
+        with torch.no_grad():
+            constant = self._value(step, [torch.zeros((1, *source), dtype=torch.float64)])
+        own = self.sized((slope * constant).numpy()).sum(0)
+        own = own.reshape(len(own), -1).sum(1)
+        self.added[index] = own.sum()
+        start, groups = 0, self.spec.nodes[index].groups
+        block = len(own) // sum(self.spec.groups[group].size for group in groups)
+        for group in groups:
+            size = self.spec.groups[group].size
+            self.shifts[group] += own[start : start + size * block].reshape(size, block).sum(1)
+            start += size * block
+
+    def cuts(self) -> list[float]:
+        """Return the cut before each layer, with what later shifts add: all are <∂R/∂y, y> if conserved."""
+        sums = {
+            index: float(self.scores[self.spec.layers[step.layer].slice].sum())
+            for index, step in enumerate(self.wiring.steps)
+            if step.operation == "linear"
+        }
+        found = []
+        for index in sums:
+            crossing = [edge for edge in self.edges if edge.source < index <= edge.step]
+            flow = sum(sums.get(edge.step, edge.flow) for edge in crossing)
+            found.append(flow + float(self.added[index:].sum()))
+        return found
