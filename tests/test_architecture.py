@@ -32,9 +32,12 @@ ALLOWED = {
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs",
     "summary": "config masks overlap runs tickets",
-    "report": "masks config overlap runs summary",
+    "theory": "masks wiring models datasets pruners",
+    "tables": "masks models pruners theory",
+    "report": "masks config models overlap runs summary tables theory",
     "progress": "",
-    "cli": "config search runs summary report progress masks evolution",
+    "cli": "config streams names search runs summary tables report theory progress masks datasets models pruners "
+    "seeding tickets evolution",
     "__main__": "cli",
 }
 

@@ -18,14 +18,14 @@ def test_the_code_in_the_readme_runs(block, tmp_path, monkeypatch, capsys):
 
 
 def test_there_is_code_in_the_readme():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 7
 
 
 def test_every_public_name_is_there_and_documented():
     for name in ts.__all__:
         value = getattr(ts, name)
         assert name == "__version__" or (value.__doc__ or "").strip(), name
-    assert set(ts._HOME) | {"__version__"} == set(ts.__all__)
+    assert set(ts._HOME) | {"__version__", "theory"} == set(ts.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = ts.nothing
 

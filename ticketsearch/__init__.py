@@ -5,7 +5,9 @@ Data and networks
 Masks
     MaskSpec, density, effective_density, live, live_units, permute
 Pruning and first populations
-    prune, LayerCollapseWarning, seed_population, initializations
+    prune, prune_all, batched, LayerCollapseWarning, flow_retention, seed_population, initializations
+Theory
+    theory: conservation, collapse, critical compression, audit
 Fitness and evolution
     ShortTraining, Scores, Recipe, evolve, Generation, Ticket, Tickets
 Canonical forms and overlap
@@ -34,7 +36,7 @@ _HOMES = {
     "masks": "MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
     "overlap": "align overlap_study",
-    "pruners": "LayerCollapseWarning prune",
+    "pruners": "LayerCollapseWarning batched flow_retention prune prune_all",
     "runs": "Run",
     "seeding": "initializations seed_population",
     "tickets": "Scores Ticket Tickets load_ticket save_ticket",
@@ -58,11 +60,13 @@ __all__ = [
     "Tickets",
     "__version__",
     "align",
+    "batched",
     "canonical_form",
     "canonical_key",
     "density",
     "effective_density",
     "evolve",
+    "flow_retention",
     "from_arrays",
     "initializations",
     "initialize",
@@ -74,12 +78,15 @@ __all__ = [
     "overlap_study",
     "permute",
     "prune",
+    "prune_all",
     "save_ticket",
     "seed_population",
+    "theory",
     "to_networkx",
 ]
 
 if TYPE_CHECKING:
+    from ticketsearch import theory
     from ticketsearch.canonical import canonical_form, canonical_key, isomorphic, to_networkx
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
@@ -88,7 +95,7 @@ if TYPE_CHECKING:
     from ticketsearch.masks import MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
     from ticketsearch.overlap import align, overlap_study
-    from ticketsearch.pruners import LayerCollapseWarning, prune
+    from ticketsearch.pruners import LayerCollapseWarning, batched, flow_retention, prune, prune_all
     from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
     from ticketsearch.tickets import Scores, Ticket, Tickets, load_ticket, save_ticket
@@ -96,6 +103,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "theory":
+        return importlib.import_module("ticketsearch.theory")
     if name in _HOME:
         return getattr(importlib.import_module(f"ticketsearch.{_HOME[name]}"), name)
     raise AttributeError(f"module 'ticketsearch' has no attribute {name!r}")
