@@ -16,7 +16,8 @@ from ticketsearch.pruners import Copies, flow_retention
 from ticketsearch.pruners import __all__ as pruners
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.search import Search
-from ticketsearch.tables import mask_lines, mask_table, needs_search
+from ticketsearch.pruners.retention import retention_kind
+from ticketsearch.tables import mask_lines, mask_table
 
 shell, refused = test_cli.shell, test_cli.refused
 
@@ -202,7 +203,7 @@ def test_how_the_best_flow_is_known_is_told_without_a_search(shell, digits):
         mask = prune(network, "synflow", density=0.3, steps=5)
         kind = flow_retention(mask, network).kind
         kinds[model] = kind
-        assert needs_search(network) == (kind == "search")
+        assert retention_kind(network) == kind
         quick, slow = mask_table(mask, network), mask_table(mask, network, search=True)
         assert (quick.retention is None) == (kind == "search")
         assert slow.retention.kind == kind

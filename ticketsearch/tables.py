@@ -14,9 +14,8 @@ from ticketsearch.masks import Mask, MaskSpec, layer_counts, live, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners import Copies
 from ticketsearch.pruners.flow import FlowNetwork
-from ticketsearch.pruners.retention import Retention, flow_retention
+from ticketsearch.pruners.retention import Retention, flow_retention, retention_kind
 from ticketsearch.theory import Conservation, MethodAudit, collapsed, disconnected
-from ticketsearch.theory.conservation import lone_cuts
 
 __all__ = [
     "AuditRow",
@@ -28,7 +27,6 @@ __all__ = [
     "mask_content",
     "mask_lines",
     "mask_table",
-    "needs_search",
 ]
 
 
@@ -100,7 +98,8 @@ def mask_table(mask: Mask, network: Network, *, search: bool = False) -> MaskTab
         counts = int(kept[index]), int(effective[index]), *_neurons(groups, alive, spec)
         rows.append(LayerRow(layer.name, layer.size, *counts, shares[index]))
     whole = int(kept.sum()), int(effective.sum()), *_neurons(fed, alive, spec)
-    known, searchable = bool(network.wiring.steps), needs_search(network)
+    known = bool(network.wiring.steps)
+    searchable = known and retention_kind(network) == "search"
     return MaskTable(
         tuple(rows),
         LayerRow("total", spec.size, *whole, None),
@@ -128,17 +127,6 @@ def _flow_shares(mask: Mask, network: Network) -> list[float | None]:
 def _share(scores: NDArray[np.float64], kept: Mask) -> float | None:
     whole = float(scores.sum())
     return float(scores[kept].sum()) / whole if whole > 0 else None
-
-
-def needs_search(network: Network) -> bool:
-    """Return whether the best flow of a network must be searched for: :func:`best_flow` says when."""
-    steps = network.wiring.steps
-    pooled = any(step.operation == "spatial" and "max" in _called(step.function) for step in steps)
-    return bool(steps) and (pooled or len(lone_cuts(network)) < len(network.spec.layers))
-
-
-def _called(function: object) -> str:
-    return f"{type(function).__name__} {getattr(function, 'target', '')}".lower()
 
 
 def mask_lines(table: MaskTable, requested: float) -> list[str]:

@@ -162,24 +162,19 @@ def _name_of(method: ScoreFunction) -> str:
     return getattr(method, "__name__", "pruner")
 
 
-def scores_at_once(
+def scores_of(
     network: Network,
     method: str | ScoreFunction,
     *,
     dataset: Dataset | None = None,
     seed: int = 0,
-    steps: int | None = None,
     batch: int = 256,
     **options: Any,
-) -> NDArray[np.float64] | None:
-    """Return the ``(weights,)`` scores of the whole network; None of a pruner that scores more than once.
+) -> NDArray[np.float64]:
+    """Return the ``(weights,)`` scores that a pruner gives the whole network, before anything is pruned.
 
-    One that names ``target`` scores for a certain count, which is not known here: None too.
+    The arguments are those of :func:`prune`.
     """
-    function, name = (method, _name_of(method)) if callable(method) else (named(method), method)
-    cuts = schedule_steps(name, 0.5) if steps is None else steps
-    if cuts != 1 or "target" in signature(function).parameters:
-        return None
     seen: list[Cut] = []
     prune(
         network,
@@ -193,3 +188,23 @@ def scores_at_once(
         **options,
     )
     return seen[0].scores
+
+
+def scores_at_once(
+    network: Network,
+    method: str | ScoreFunction,
+    *,
+    dataset: Dataset | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    **options: Any,
+) -> NDArray[np.float64] | None:
+    """Return :func:`scores_of` a pruner if all its masks follow from them, else None.
+
+    They do if it makes one cut, and does not name ``target``, the count that it is to score for.
+    """
+    function, name = (method, _name_of(method)) if callable(method) else (named(method), method)
+    cuts = schedule_steps(name, 0.5) if steps is None else steps
+    if cuts != 1 or "target" in signature(function).parameters:
+        return None
+    return scores_of(network, method, dataset=dataset, seed=seed, **options)

@@ -18,7 +18,7 @@ from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.pruners.preserving import ROUNDS, TRIES, FlowSearch, log2_of, log_flow
 from ticketsearch.wiring import Step
 
-__all__ = ["Retention", "best_flow", "flow_retention"]
+__all__ = ["Retention", "best_flow", "flow_retention", "retention_kind"]
 
 Floats = NDArray[np.float64]
 
@@ -70,32 +70,38 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
     Where flow passes some layer by (shortcuts), that bound says little, and max-pooling lets scores rise when
     weights go: there R* is the best that the search of :func:`flow_preserving` finds.
     """
-    steps = network.wiring.steps
-    operations = [step.operation for step in steps]
+    kind = retention_kind(network)
     dense = FlowNetwork(Copies([network]), [np.arange(network.spec.size)])
-    if (
-        network.wiring.dense
-        and operations.count("linear") == 2
-        and not {"add", "concatenate"} & set(operations)
-    ):
+    if kind == "exact":
         first, second = (layer.dense for layer in dense.layers)
         assert first is not None  # a dense flow network thins out nothing
         assert second is not None
-        best = _knapsack(first[0].numpy(), second[0].numpy(), count)
-        return (math.log2(best) if best > 0 else -math.inf), "exact"
+        return _log2(_knapsack(first[0].numpy(), second[0].numpy(), count)), kind
     total = log2_of(dense.flow())
-    sums = []
-    if total > -math.inf and not any(_takes_maxima(step) for step in steps):
+    if total == -math.inf:
+        return total, kind
+    if kind == "bound":
+        sums = []
         for scores, exponent in dense.layer_scores():
             shares = np.ldexp(scores, int(exponent[0] - math.floor(total))) / 2.0 ** (total % 1)
-            shares = np.sort(shares)[::-1]
-            if abs(shares.sum() - 1) < 1e-6:  # all flow passes this layer
-                sums.append(np.cumsum(shares))
-    if len(sums) == len(dense.layers):
-        share = _waterfill(sums, count)
-        return total + (math.log2(share) if share > 0 else -math.inf), "bound"
+            sums.append(np.cumsum(np.sort(shares)[::-1]))
+        return total + _log2(_waterfill(sums, count)), kind
     mask = FlowSearch(network, np.ones(network.spec.size, dtype=np.bool_), count, 0).best(ROUNDS, TRIES)
-    return log_flow(network, mask), "search"
+    return log_flow(network, mask), kind
+
+
+def retention_kind(network: Network) -> Literal["exact", "bound", "search"]:
+    """Return how :func:`best_flow` knows the best flow of a network's masks."""
+    wiring = network.wiring
+    operations = {step.operation for step in wiring.steps}
+    if wiring.dense and len(network.spec.layers) == 2 and not {"add", "concatenate"} & operations:
+        return "exact"
+    chain = len(wiring.cut_layers) == len(network.spec.layers)
+    return "search" if not chain or any(_takes_maxima(step) for step in wiring.steps) else "bound"
+
+
+def _log2(value: float) -> float:
+    return math.log2(value) if value > 0 else -math.inf
 
 
 def _takes_maxima(step: Step) -> bool:

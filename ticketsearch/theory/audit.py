@@ -14,10 +14,19 @@ from numpy.typing import NDArray
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
 from ticketsearch.models import Network
-from ticketsearch.pruners import Batch, LayerCollapseWarning, largest, prune, schedule_steps, scores_at_once
+from ticketsearch.pruners import (
+    Batch,
+    LayerCollapseWarning,
+    largest,
+    prune,
+    schedule_steps,
+    scores_at_once,
+    scores_of,
+)
 from ticketsearch.theory.compression import (
     Critical,
     collapsed,
+    critical_at_once,
     critical_compression,
     disconnected,
     prune_to_cut,
@@ -112,9 +121,13 @@ def _audited(
     network: Network, method: str, dataset: Dataset | None, seed: int, steps: int, options: dict[str, Any]
 ) -> MethodAudit:
     spec = network.spec
-    used, signed = _conservation(network, method, dataset, seed, options)
-    critical = critical_compression(network, method, dataset, seed=seed, steps=steps, **options)
     scores = scores_at_once(network, method, dataset=dataset, seed=seed, steps=steps, **options)
+    first = scores_of(network, method, dataset=dataset, seed=seed, **options) if scores is None else scores
+    used, signed = _conservation(network, method, first, dataset, seed, options)
+    if scores is None:
+        critical = critical_compression(network, method, dataset, seed=seed, steps=steps, **options)
+    else:
+        critical = critical_at_once(scores, spec)
 
     def pruned(count: int) -> Mask:
         if scores is not None:
@@ -148,22 +161,16 @@ def _counts(spec: MaskSpec, critical: Critical, points: int) -> list[int]:
 
 
 def _conservation(
-    network: Network, method: str, dataset: Dataset | None, seed: int, options: dict[str, Any]
+    network: Network,
+    method: str,
+    scores: NDArray[np.float64],
+    dataset: Dataset | None,
+    seed: int,
+    options: dict[str, Any],
 ) -> tuple[Conservation, Conservation | None]:
     """Return how far a pruner's scores of the whole network are conserved, and the signed saliency's."""
     everything = np.ones(network.spec.size, dtype=np.bool_)
-    seen: list[Any] = []
-    prune(
-        network,
-        method,
-        density=1.0,
-        dataset=dataset,
-        seed=seed,
-        schedule="one_shot",
-        watch=seen.append,
-        **options,
-    )
-    used = conservation(seen[0].scores, network)
+    used = conservation(scores, network)
     traced = bool(network.wiring.steps)
     if method == "synflow" and traced and not options:
         flow = saliency_conservation(network, everything, None)

@@ -25,6 +25,7 @@ from ticketsearch.pruners import (
 __all__ = [
     "Critical",
     "collapsed",
+    "critical_at_once",
     "critical_compression",
     "disconnected",
     "prune_to_cut",
@@ -95,7 +96,7 @@ def critical_compression(
     layers = len(spec.layers)
     scores = scores_at_once(network, method, dataset=dataset, seed=seed, steps=steps, **options)
     if scores is not None:
-        return Critical(spec.size / (count := _count_at_once(scores, spec)), count, rho_max(spec), True)
+        return critical_at_once(scores, spec)
 
     def collapses(count: int) -> bool:
         with warnings.catch_warnings():
@@ -117,12 +118,13 @@ def critical_compression(
     return Critical(spec.size / high, high, rho_max(spec), high == low + 1)
 
 
-def _count_at_once(scores: NDArray[np.float64], spec: MaskSpec) -> int:
-    """Return the fewest weights that leave no layer empty: the lowest rank of the layers' best weights."""
+def critical_at_once(scores: NDArray[np.float64], spec: MaskSpec) -> Critical:
+    """Return ρ_cr of a pruner that scores once: the lowest rank of the layers' best weights decides."""
     order = np.argsort(-scores, kind="stable")
     ranks = np.empty(len(order), dtype=np.intp)
     ranks[order] = np.arange(1, len(order) + 1)
-    return max(int(ranks[layer.slice].min()) for layer in spec.layers)
+    kept = max(int(ranks[layer.slice].min()) for layer in spec.layers)
+    return Critical(spec.size / kept, kept, rho_max(spec), True)
 
 
 class _Watch:

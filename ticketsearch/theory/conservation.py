@@ -56,22 +56,11 @@ def conservation(scores: Mapping[str, Tensor] | Floats, network: Network) -> Con
     spec = network.spec
     flat = scores if isinstance(scores, np.ndarray) else spec.join({k: v.numpy() for k, v in scores.items()})
     sums = {layer.name: float(flat[layer.slice].sum()) for layer in spec.layers}
-    cuts = [sums[spec.layers[index].name] for index in lone_cuts(network)]
+    cuts = [sums[spec.layers[index].name] for index in network.wiring.cut_layers]
     mean = float(np.mean(cuts)) if cuts else 0.0
     nothing = [np.zeros(group.size) for group in spec.groups]
     worst, neurons = _at_neurons(flat, spec, nothing)
     return Conservation(worst, _violation(cuts, mean), neurons, len(cuts))
-
-
-def lone_cuts(network: Network) -> list[int]:
-    """Return the layers that every path from the inputs to the outputs passes."""
-    steps = network.wiring.steps
-    found = []
-    for index, step in enumerate(steps):
-        crossing = {(i, s) for i, other in enumerate(steps) if i >= index for s in other.inputs if s < index}
-        if step.operation == "linear" and crossing == {(index, step.inputs[0])}:
-            found.append(step.layer)
-    return found
 
 
 def saliency_conservation(

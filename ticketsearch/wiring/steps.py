@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -84,6 +85,17 @@ class Wiring:
             and (step.operation == "linear" or not step.names)
             for step in self.steps
         )
+
+    @cached_property
+    def cut_layers(self) -> tuple[int, ...]:
+        """The layers that every path from the inputs to the outputs passes: all of them in a chain."""
+        found = []
+        for index, step in enumerate(self.steps):
+            later = range(index, len(self.steps))
+            crossing = {(i, s) for i in later for s in self.steps[i].inputs if s < index}
+            if step.operation == "linear" and crossing == {(index, step.inputs[0])}:
+                found.append(step.layer)
+        return tuple(found)
 
     def run(self, x: Value, evaluate: Callable[[Step, list[Value]], Value]) -> list[Value]:
         """Return the value of every step for the input ``x``.
