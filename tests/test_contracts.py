@@ -322,7 +322,7 @@ def test_a_second_trace_of_a_model_is_the_same(case):
 
 # Options under which pruners that search or train are quick.
 QUICK = {
-    "flow_preserving": {"rounds": 2, "tries": 1},
+    "flow_preserving": {"rounds": 1, "tries": 1},
     "imp": {"training_steps": 2, "training_batch": 8},
 }
 # Of each model that users may name the first variant, and all of the others.
@@ -365,10 +365,10 @@ class TestEveryPruner:
             assert (abs(layer_counts(mask, spec) - DENSITY * sizes) < 2).all()
 
     def test_the_seed_determines_the_mask(self, case, name):
-        first, second, other = (pruned(case, name, seed=seed) for seed in (3, 3, 4))
+        first, second = (pruned(case, name, seed=3) for _ in range(2))
         assert np.array_equal(first, second)
         if name == "random":
-            assert not np.array_equal(first, other)
+            assert not np.array_equal(first, pruned(case, name, seed=4))
 
     def test_network_and_global_randomness_stay_as_they_were(self, case, name):
         net = network(case)

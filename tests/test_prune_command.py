@@ -15,8 +15,8 @@ from ticketsearch.masks import effective_density, layer_counts, live_units
 from ticketsearch.pruners import Copies, flow_retention
 from ticketsearch.pruners import __all__ as pruners
 from ticketsearch.pruners.flow import FlowNetwork
-from ticketsearch.search import Search
 from ticketsearch.pruners.retention import retention_kind
+from ticketsearch.search import Search
 from ticketsearch.tables import mask_lines, mask_table
 
 shell, refused = test_cli.shell, test_cli.refused

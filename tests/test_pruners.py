@@ -714,7 +714,10 @@ def test_what_prune_all_cannot_prune_is_refused():
         lambda: prune_all([CHAIN, CHAIN], "synflow", density=0.5, seeds=[1]), "one a network, 2, but got 1"
     )
     refused(
-        lambda: prune_all([CHAIN, chain(7, 5, 5, 3)], "synflow", density=0.5), "networks of one architecture"
+        lambda: prune_all([CHAIN, chain(7, 5, 5, 3)], "synflow", density=0.5),
+        "of one architecture, but",
+        "mlp:5,4",
+        "mlp:5,5",
     )
 
 

@@ -149,10 +149,10 @@ def margin(outputs, y):
 def test_snip_is_the_absolute_saliency_of_the_cross_entropy(network):
     mask = half(network)
     expected = reward_by_weights(network, mask, F.cross_entropy)
-    agree(scored(saliency, network, mask), expected)
+    agree(scored(saliency, network, mask, reward="cross_entropy"), expected)
     absolute = {name: scores.abs() for name, scores in expected.items()}
     agree(scored(snip, network, mask), absolute)
-    agree(scored(saliency, network, mask, absolute=True), absolute)
+    agree(scored(saliency, network, mask, reward="cross_entropy", absolute=True), absolute)
     assert any((scores < 0).any() for scores in expected.values())
 
 
@@ -296,8 +296,9 @@ def test_samples_that_meet_in_a_batch_normalisation_are_run_at_once(monkeypatch)
     monkeypatch.setattr(MODULE, "BLOCK_VALUES", 1)
     network = initialize(factory, FEATURES)
     mask = half(network)
-    agree(scored(snip, network, mask), {k: v.abs() for k, v in scored(saliency, network, mask).items()})
-    agree(scored(saliency, network, mask), reward_by_weights(network, mask, F.cross_entropy))
+    signed = scored(saliency, network, mask, reward="cross_entropy")
+    agree(scored(snip, network, mask), {name: scores.abs() for name, scores in signed.items()})
+    agree(signed, reward_by_weights(network, mask, F.cross_entropy))
 
 
 @pytest.mark.parametrize("method", ["saliency", "snip", "grasp"])

@@ -1124,7 +1124,10 @@ VECTOR_REFUSALS = {
     ),
     "tuple": (lambda: Net(lambda m, x: (m.b(m.a(x)), x)), ["returns one tensor (samples, classes)"]),
     "nothing": (lambda: Net(lambda m, x: None), ["returns one tensor (samples, classes)"]),
-    "features": (lambda: mlp((4,), 3, "2"), ["Linear(4, 2) on a value of shape (5,), at '1' in Sequential"]),
+    "features": (
+        lambda: mlp((4,), 3, "2"),
+        ["'1' in Sequential is Linear(4, 2), which does not fit a value of shape (5,)", "make it take 5"],
+    ),
     "slice": (lambda: Net(lambda m, x: m.b(m.a(x)[:, :5])), ["getitem(), at 'getitem' in Net"]),
     "chunk": (
         lambda: Net(lambda m, x: m.b(torch.chunk(m.a(x), 1, 1)[0])),
@@ -1182,7 +1185,10 @@ IMAGE_REFUSALS = {
     "unflattened": (lambda: nn.Sequential(nn.Linear(6, 3)), ["Linear(6, 3) on a value of shape (3, 6, 6)"]),
     "channels": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(64, 3)),
-        ["Conv2d(2, 4) on a value of shape (3, 6, 6), at '0' in Sequential"],
+        [
+            "'0' in Sequential is Conv2d(2, 4), which does not fit a value of shape (3, 6, 6)",
+            "make it take 3",
+        ],
     ),
     "dimensions": (
         lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten(), nn.Linear(64, 3)),

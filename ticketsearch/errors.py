@@ -22,6 +22,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str], way_out: str = "") -> BadInput:
     """Return the error for a ``name`` that is none of the ``known`` ones of its ``kind``."""
-    names = sorted(known)
+    names, name = sorted(known), str(name)
     hint = f"; {way_out}" if way_out else ""
     return BadInput(f"unknown {kind} {name!r}{nearest(name, names)}: known are {', '.join(names)}{hint}")

@@ -19,6 +19,7 @@ __all__ = [
     "comparison",
     "comparison_lines",
     "content",
+    "masking_lines",
     "one_line",
     "overlap_lines",
     "seed_overlap",
@@ -62,6 +63,16 @@ def seed_overlap(run: Run) -> RawOverlap | None:
     return raw_overlap(seeds.masks, run.spec) if len(seeds) > 1 else None
 
 
+def masking_lines(run: Run) -> list[str]:
+    """Return what is to be known of the figures where the mask is not that of the forward pass."""
+    if run.settings.training.masking != "gradient":
+        return []
+    return [
+        "Masked in the gradient alone: weights that a mask does not keep stay at their initial values and "
+        "count in these figures, which are those of whole networks."
+    ]
+
+
 def comparison_lines(run: Run) -> list[str]:
     """Return the final table as text, with the sentence that says how it was made."""
     rows = comparison(run)
@@ -79,11 +90,7 @@ def comparison_lines(run: Run) -> list[str]:
             f"  {row.contender:{width}}  {row.accuracy:.4f} ± {row.accuracy_sd:.4f}  "
             f"{row.loss:.4f} ± {row.loss_sd:.4f}  {row.density:7.4f}  {row.effective_density:9.4f}"
         )
-    if run.settings.training.masking == "gradient":
-        lines.append(
-            "Masked in the gradient alone: weights that a mask does not keep stay at their initial values "
-            "and count in these figures."
-        )
+    lines += masking_lines(run)
     best = winner(run)
     if best is not None:
         lines.append(

@@ -75,6 +75,7 @@ def audit(
     flags = {"data.name": data, "model.name": model, "seeding.steps": steps, "seed": seed}
     found = load(None, assigned(settings, assign, flags).items())
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    _refuse_ignored(found)
     options = _options(names, found.seeding.options)
     check_output(output, "page", overwrite=True)
     audits: list[MethodAudit] = []
@@ -94,6 +95,17 @@ def audit(
         print(line)
     page = AuditPage(found, network.spec, network.initialization, audits, _environment())
     print(f"Page: {write_audit(page, output)}")
+
+
+def _refuse_ignored(settings: Settings) -> None:
+    """Raise :class:`BadInput` for settings of the pruning that an audit has no use for."""
+    chosen = settings.seeding.model_dump(exclude_defaults=True)
+    for name in ("method", "density", "scope", "schedule", "initializations"):
+        if name in chosen:
+            raise BadInput(
+                f"an audit goes through all densities of --methods under global scope and the exponential "
+                f"schedule, but seeding.{name} is {chosen[name]!r}; leave it out"
+            )
 
 
 def _options(names: list[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:

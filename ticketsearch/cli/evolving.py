@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ticketsearch.cli.endings import interrupted, reason
-from ticketsearch.cli.flags import Assignments, DataName, Density, ModelName, Seed, SettingsFile, assigned
+from ticketsearch.cli.flags import (
+    Assignments,
+    DataName,
+    Density,
+    Method,
+    ModelName,
+    Seed,
+    SettingsFile,
+    assigned,
+)
 from ticketsearch.cli.runs import RUNS, folder, mention
 from ticketsearch.errors import BadInput
 
@@ -32,7 +41,11 @@ Steps = Annotated[
 ]
 Initializations = Annotated[
     str | None,
-    typer.Option(metavar="INTEGER", help="Initializations pruned for the first population; default 8."),
+    typer.Option(
+        metavar="INTEGER",
+        help="Initializations pruned for the first population, which takes as many of the different masks as "
+        "fit; default 8.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")]
 Name = Annotated[str | None, typer.Option(help="The run's folder in runs/; counted by default.")]
@@ -45,6 +58,7 @@ def evolve(
     settings: SettingsFile = None,
     data: DataName = None,
     model: ModelName = None,
+    method: Method = None,
     density: Density = None,
     population: Population = None,
     generations: Generations = None,
@@ -60,6 +74,7 @@ def evolve(
     flags = {
         "data.name": data,
         "model.name": model,
+        "seeding.method": method,
         "seeding.density": density,
         "evolution.population": population,
         "evolution.generations": generations,

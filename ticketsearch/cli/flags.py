@@ -22,6 +22,7 @@ __all__ = [
     "DataName",
     "Density",
     "InitSeed",
+    "Method",
     "ModelName",
     "Scheme",
     "Seed",
@@ -49,6 +50,14 @@ ModelName = Annotated[
         "--model",
         help="mlp:H1,H2,… (default mlp:100,50), lenet_300_100, lenet5, conv2, conv4, conv6, resnet20, "
         "vgg16_bn or file.py:function.",
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, "
+        "flow_preserving or file.py:function; its own options are --set seeding.options.NAME=VALUE.",
     ),
 ]
 Density = Annotated[

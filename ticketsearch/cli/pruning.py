@@ -16,6 +16,7 @@ from ticketsearch.cli.flags import (
     DataName,
     Density,
     InitSeed,
+    Method,
     ModelName,
     Scheme,
     Seed,
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["prune"]
 
-Method = Annotated[
-    str | None,
-    typer.Option(
-        help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, "
-        "flow_preserving or file.py:function."
-    ),
-]
 Scope = Annotated[
     str | None,
     typer.Option(help="global (the default) compares all weights, layer those of each layer."),
@@ -55,17 +49,23 @@ Steps = Annotated[
     str | None,
     typer.Option(
         metavar="INTEGER",
-        help="Cuts; by default the pruner's own number: 100 for synflow, 1 for those that score once.",
+        help="Cuts; by default the pruner's own number: 100 for synflow and functions of your own, a fifth "
+        "of the weights a cut for imp, 1 for those that score once.",
     ),
 ]
 Batch = Annotated[
     str,
-    typer.Option(metavar="INTEGER", help="Samples that a data-dependent pruner scores on."),
+    typer.Option(
+        metavar="INTEGER", help="Samples that a data-dependent pruner scores on, at most the training part."
+    ),
 ]
 Output = Annotated[Path | None, typer.Option(help="The ticket file; by default METHOD-DENSITY.safetensors.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the ticket file.")]
 Searched = Annotated[
-    bool, typer.Option("--retention", help="Search for R* where the flow retention R/R* takes that.")
+    bool,
+    typer.Option(
+        "--retention", help="Tell the flow retention R/R* also where the best flow R* must be searched for."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, not the table.")]
 

@@ -45,7 +45,6 @@ def check_masks(masks: ArrayLike, spec: MaskSpec) -> Mask:
 
 
 def read_only_bool(array: NDArray[Any]) -> Mask:
-    """Return the array as read-only bool; raises :class:`BadInput` for values other than 0 and 1."""
     """Return an array of 0 and 1 as bool that cannot be written through, or raise :class:`BadInput`."""
     if array.dtype != np.bool_:
         if not np.isin(array, (0, 1)).all():

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.masks.bits import check_mask
 from ticketsearch.masks.spec import Mask, MaskSpec, Node, Piece
 
 __all__ = [
@@ -208,17 +209,17 @@ def _between(found: Edges, sources: NDArray[np.bool_], targets: NDArray[np.bool_
 
 def live(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> Mask:
     """Return the mask without its dead weights; see :func:`live_edges`."""
-    found, _ = live_edges(mask, spec, constants=constants)
+    found, _ = live_edges(check_mask(mask, spec), spec, constants=constants)
     return mask_of(found, spec)
 
 
 def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[str, NDArray[np.bool_]]:
     """Return ``{group name: (units,) bool}``: which units are on a path that can matter."""
-    _, units = live_edges(mask, spec, constants=constants)
+    _, units = live_edges(check_mask(mask, spec), spec, constants=constants)
     return {group.name: alive for group, alive in zip(spec.groups, units, strict=True)}
 
 
 def effective_density(mask: Mask, spec: MaskSpec) -> float:
     """Return the share of weights that are kept and lie on some input-to-output path, in [0, 1]."""
-    found, _ = live_edges(mask, spec, constants=False)
+    found, _ = live_edges(check_mask(mask, spec), spec, constants=False)
     return sum(len(part.rows) for part in found) / spec.size

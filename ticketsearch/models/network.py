@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -145,12 +146,24 @@ def restore(
 
 
 def _factory(model: str | Factory, options: Mapping[str, Any]) -> tuple[Factory, str]:
+    if isinstance(model, nn.Module):
+        raise BadInput(
+            f"a model is a name or a factory of modules, but got a {type(model).__name__} itself; give "
+            "lambda input_shape, classes: module, and scheme='as_built' to keep its weights"
+        )
     if callable(model):
         factory, name = model, getattr(model, "__name__", type(model).__name__)
     else:
         known = listed(sys.modules[__name__.rpartition(".")[0]])  # the package, whose __all__ are the models
         factory, name = resolve(model, known, "model", ("input_shape", "classes")), model
     check_options(factory, options, "model", name)
+    try:
+        signature(factory).bind((), 0, **options)
+    except TypeError as error:
+        raise BadInput(
+            f"a model is built by factory(input_shape, classes, **options), which {name!r} does not take "
+            f"({error})"
+        ) from error
     return factory, name
 
 

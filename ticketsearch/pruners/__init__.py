@@ -128,29 +128,42 @@ def prune_all(
 ) -> Mask:
     """Return what a pruner leaves of several initializations of one architecture, ``(copies, weights)`` bool.
 
-    They are scored as one batched program, as many at a time as fit; each mask is the one that
-    :func:`prune` returns for that network and its seed (of ``seeds``, by default 0, 1, …).
+    Each mask is the one that :func:`prune` returns for that network and its seed (of ``seeds``, by default
+    0, 1, …). ``synflow``, ``balanced_synflow``, ``imp`` and functions marked :func:`batched` score the copies
+    as one program, as many at a time as pay; the others score them one after another.
     """
+    for network in networks:
+        if not isinstance(network, Network):
+            raise BadInput(
+                f"what is pruned is a Network, but got {type(network).__name__}; ts.initialize makes one"
+            )
     if not networks:
         raise BadInput("pruning takes at least one network, but got none")
     own = list(range(len(networks))) if seeds is None else list(seeds)
     if len(own) != len(networks):
         raise BadInput(f"seeds are one a network, {len(networks)}, but got {len(own)}")
     function, name = (method, _name_of(method)) if callable(method) else (named(method), method)
-    return prune_each(
-        networks,
-        function,
-        name,
-        density=density,
-        dataset=dataset,
-        seeds=own,
-        scope=scope,
-        schedule=schedule,
-        steps=schedule_steps(name, density) if steps is None else steps,
-        batch=batch,
-        watch=watch,
-        options=options,
-    )
+    try:
+        return prune_each(
+            networks,
+            function,
+            name,
+            density=density,
+            dataset=dataset,
+            seeds=own,
+            scope=scope,
+            schedule=schedule,
+            steps=schedule_steps(name, density) if steps is None else steps,
+            batch=batch,
+            watch=watch,
+            options=options,
+        )
+    except (TypeError, AttributeError) as error:
+        # Of this package's own pruners nothing but an option of the wrong type raises these.
+        if not options or name not in __all__:
+            raise
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise BadInput(f"pruner {name!r} cannot use the options {given} ({error})") from error
 
 
 def named(method: str) -> ScoreFunction:

@@ -15,7 +15,7 @@ from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Network
 from ticketsearch.wiring import Wiring
 
-__all__ = ["Batch", "Copies", "Parts", "ScoreFunction", "batched"]
+__all__ = ["Batch", "Copies", "Parts", "ScoreFunction", "batched", "check_copies"]
 
 # Samples and labels.
 Batch = tuple[Tensor, Tensor]
@@ -37,8 +37,7 @@ class Copies:
         self.networks = tuple(networks)
         self.wiring: Wiring = self.networks[0].wiring
         self.spec: MaskSpec = self.wiring.spec
-        if any(network.spec.layers != self.spec.layers for network in self.networks):
-            raise BadInput("copies are networks of one architecture, but these have different layers")
+        check_copies(self.networks)
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -58,6 +57,24 @@ class Copies:
             tensors = [network.module.get_parameter(layer.name).detach() for network in self.networks]
             found[layer.name] = torch.stack(tensors).double()
         return found
+
+
+def check_copies(networks: Sequence[Network]) -> None:
+    """Raise :class:`BadInput` for networks that are not of one architecture."""
+    first, *others = networks
+    for other in others:
+        same = all(
+            getattr(first.spec, part) == getattr(other.spec, part) for part in ("layers", "groups", "pieces")
+        )
+        if not same or _computation(first.wiring) != _computation(other.wiring):
+            raise BadInput(
+                "several networks are pruned at once if they are initializations of one architecture, but "
+                f"{first.name!r} and {other.name!r} differ; prune them one by one"
+            )
+
+
+def _computation(wiring: Wiring) -> list[tuple[Any, ...]]:
+    return [(step.operation, step.inputs, step.shape, step.names, step.layer) for step in wiring.steps]
 
 
 def _stacked(each: Sequence[Parts]) -> Parts:

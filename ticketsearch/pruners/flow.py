@@ -20,7 +20,7 @@ from ticketsearch.pruners.copies import Copies
 from ticketsearch.pruners.flow_layers import ConvolutionFlow, FlowLayer, LinearFlow
 from ticketsearch.pruners.scaled import Flow, aligned, normalized, summed, times_power
 from ticketsearch.wiring import Step
-from ticketsearch.wiring.operations import Convolution
+from ticketsearch.wiring.operations import Convolution, factor
 
 __all__ = ["Flow", "FlowNetwork"]
 
@@ -54,7 +54,8 @@ class FlowNetwork:
         if not copies.wiring.steps:
             raise BadInput(
                 "a flow needs the traced computation, but the neuron groups of "
-                f"{copies.networks[0].name!r} were declared by hand; use magnitude, snip, grasp or imp"
+                f"{copies.networks[0].name!r} were declared by hand; choose another method: "
+                "magnitude, random, snip, grasp, saliency or imp"
             )
         self.copies = copies
         self.spec = copies.spec
@@ -62,6 +63,10 @@ class FlowNetwork:
         self.count = len(copies)
         self.tensors = {**copies.parameters(), **copies.buffers()}
         weights = copies.weights()
+        for step in copies.wiring.steps:
+            for name in step.names if step.operation in ("normalize", "mix") else ():
+                if name is not None and not self.tensors[name].isfinite().all():
+                    raise BadInput(f"scores must be finite, but {name}, which scales the flow, is not")
         functions = {step.layer: step.function for step in copies.wiring.steps if step.operation == "linear"}
         self.layers: list[FlowLayer] = []
         for index, layer in enumerate(self.spec.layers):
@@ -161,7 +166,7 @@ class FlowNetwork:
             if step.operation == "concatenate":
                 parts, exponent = aligned(values)
                 return Flow(torch.cat(parts, 1), exponent)
-            return values[0]
+            return self._multiplied(step, values[0])
 
         ones = torch.ones((self.count, *self.copies.wiring.steps[0].shape), dtype=torch.float64)
         return self.copies.wiring.run(Flow(ones, zero), evaluate)
@@ -173,6 +178,11 @@ class FlowNetwork:
             result = step.function(own)
         self.inputs[-1], self.results[-1] = [own], result
         return result.detach()
+
+    def _multiplied(self, step: Step, value: Flow) -> Flow:
+        """Return a flow through an activation: as it is, or multiplied where that is a number times it."""
+        number = factor(step.function) if step.operation == "elementwise" else 1.0
+        return value if number == 1.0 else normalized(value.mantissa * number, value.exponent)
 
     def _fed(self, name: str | None, flow: Flow) -> Flow:
         """Add |bias| to a flow, where biases are wanted."""
@@ -210,6 +220,8 @@ class FlowNetwork:
         if step.operation in ("normalize", "mix"):
             scale = self._scale(step, flow.mantissa)
             return [flow if scale is None else normalized(flow.mantissa * scale, flow.exponent)]
+        if step.operation == "elementwise":
+            return [self._multiplied(step, flow)]
         if step.operation == "concatenate":
             sizes = [value.shape[1] for value in self.inputs[index]]
             return [Flow(part, flow.exponent) for part in torch.split(flow.mantissa, sizes, 1)]

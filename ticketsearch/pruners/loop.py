@@ -19,7 +19,7 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
 from ticketsearch.models import Network
 from ticketsearch.names import check_options
-from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction
+from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction, check_copies
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.training import one_thread
 
@@ -32,6 +32,8 @@ __all__ = [
     "largest",
     "prune_each",
     "schedule_steps",
+    "scheduled_count",
+    "scoring_batch",
 ]
 
 Floats = NDArray[np.float64]
@@ -97,8 +99,12 @@ def prune_each(
 ) -> Mask:
     """Return the ``(copies, weights)`` masks of several networks; see :func:`ticketsearch.prune`."""
     spec = networks[0].spec
+    check_copies(networks)
     check_options(scores, options, "pruner", name, SUPPLIED)
     target = check_density(density, spec)
+    for word, number in (("steps", steps), ("batch", batch)):
+        if not isinstance(number, int | np.integer) or isinstance(number, bool):
+            raise BadInput(f"{word} is an integer, but got {number!r}")
     for word, value, known in (("scope", scope, Scope), ("schedule", schedule, Schedule)):
         if value not in get_args(known):
             raise unknown(word, value, get_args(known))
@@ -110,7 +116,7 @@ def prune_each(
     for start in range(0, len(networks), together):
         part = slice(start, start + together)
         rngs = [np.random.default_rng(seed_sequence(seed, Stream.PRUNING)) for seed in seeds[part]]
-        samples = None if dataset is None else [_batch(dataset, batch, seed) for seed in seeds[part]]
+        samples = None if dataset is None else [scoring_batch(dataset, batch, seed) for seed in seeds[part]]
         supplied = _supplied(scores, dataset, target)
         with one_thread():  # the products are small: threads make them slower, many times so on busy cores
             scorer = _scorer(networks[part], scores, name, samples, rngs, {**supplied, **options})
@@ -161,19 +167,19 @@ def _chosen(numbers: Integers, scores: Floats, plan: _Plan, fraction: float, las
     """Return which of the kept weights stay after this step."""
     spec = plan.spec
     if plan.scope == "global":
-        return largest(scores, plan.target if last else _count(spec.size, fraction))
+        return largest(scores, plan.target if last else scheduled_count(spec.size, fraction))
     ends = [*np.searchsorted(numbers, [layer.offset for layer in spec.layers]), len(numbers)]
     parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
     chosen = np.zeros(len(numbers), dtype=np.bool_)
     for layer, part in zip(spec.layers, parts, strict=True):
-        count = max(1, round(fraction * layer.size)) if last else _count(layer.size, fraction)
+        count = max(1, round(fraction * layer.size)) if last else scheduled_count(layer.size, fraction)
         chosen[part] = largest(scores[part], count)
     if last:
         _correct_total(chosen, scores, parts, plan)
     return chosen
 
 
-def _count(size: int, fraction: float) -> int:
+def scheduled_count(size: int, fraction: float) -> int:
     """Return what is kept of ``size`` weights, by the rule of the SynFlow authors' code."""
     return size - math.floor((1.0 - fraction) * size)
 
@@ -218,8 +224,9 @@ def check_density(density: float, spec: MaskSpec) -> int:
 
     Raises :class:`BadInput` for a density outside (0, 1] or too low for one weight a layer.
     """
-    if not 0 < density <= 1:
-        raise BadInput(f"density is kept / total, in (0, 1], but got {density:g}")
+    number = isinstance(density, int | float | np.number) and not isinstance(density, bool)
+    if not number or not 0 < density <= 1:
+        raise BadInput(f"density is kept / total, in (0, 1], but got {density!r}")
     count = round(density * spec.size)
     if count < len(spec.layers):
         raise BadInput(
@@ -248,7 +255,8 @@ def _fractions(density: float, schedule: Schedule, steps: int) -> list[float]:
     return [*(density ** (k / steps) for k in range(1, steps)), density]
 
 
-def _batch(dataset: Dataset, size: int, seed: int) -> Batch:
+def scoring_batch(dataset: Dataset, size: int, seed: int) -> Batch:
+    """Return the samples and labels of the training part that a pruner with this seed scores on."""
     if size < 1:
         raise BadInput(f"a batch holds at least 1 sample, but got batch={size}")
     # Of its own stream: a pruner that draws is to draw the same with data as without.

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, MaskSpec, Piece
+from ticketsearch.masks import Mask, MaskSpec, Piece, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners.copies import Batch, Copies, Parts
 from ticketsearch.pruners.flow import Flow, FlowNetwork
-from ticketsearch.pruners.loop import largest
+from ticketsearch.pruners.loop import largest, schedule_steps, scheduled_count
 
 __all__ = ["ROUNDS", "TRIES", "FlowSearch", "flow_preserving", "log2_of", "log_flow", "unit_flows", "worths"]
 
@@ -63,18 +63,26 @@ def flow_preserving(
 
     Raises :class:`BadInput` for a floor that needs more weights than are kept.
     """
-    if floor < 0 or rounds < 1 or tries < 0:
-        raise BadInput(
-            f"floor and tries are >= 0 and rounds >= 1, but got floor={floor}, tries={tries}, rounds={rounds}"
-        )
+    for word, number, least in (("floor", floor, 0), ("rounds", rounds, 1), ("tries", tries, 0)):
+        if not isinstance(number, int) or number < least:
+            raise BadInput(f"{word} is an integer from {least} up, but got {number!r}")
     spec = network.spec
     allowed = np.concatenate([mask[layer.name].numpy().ravel() for layer in spec.layers])
-    chosen = FlowSearch(network, allowed, target, floor).best(rounds, tries)
+    chosen = FlowSearch(network, allowed, target, 0).best(rounds, tries)
+    if not _has_floor(chosen, spec, floor):  # only then must some paths be kept that hold less
+        chosen = FlowSearch(network, allowed, target, floor).best(rounds, tries)
     scores = np.zeros(spec.size)
     kept = np.flatnonzero(allowed)
     scores[kept] = FlowNetwork(Copies([network]), [kept]).scores()[0]
     scores[chosen] += 2.0  # all scores are below 1
     return {name: torch.from_numpy(part) for name, part in spec.split(scores).items()}
+
+
+def _has_floor(mask: Mask, spec: MaskSpec, floor: int) -> bool:
+    """Return whether enough units of each hidden group are live."""
+    alive = live_units(mask, spec, constants=False)
+    groups = [spec.groups[group] for group in spec.hidden]
+    return all(np.count_nonzero(alive[group.name]) >= min(floor, group.size) for group in groups)
 
 
 class FlowSearch:
@@ -93,6 +101,7 @@ class FlowSearch:
     def best(self, rounds: int, tries: int) -> Mask:
         """Return the best mask that is found."""
         found = [self._descended(self.allowed, rounds, power) for power in POWERS]
+        found.append(self._descended(self.allowed, schedule_steps("synflow", 1.0)))  # SynFlow itself
         mask = max(found, key=self._flow)
         return self._swapped(self._narrowed(mask, tries), rounds)
 
@@ -107,7 +116,7 @@ class FlowSearch:
         for step in range(1, rounds + 1):
             scores = flow.scores()[0]
             scores[self.backbone[kept]] = np.inf
-            count = round(start * (self.target / start) ** (step / rounds))
+            count = scheduled_count(start, (self.target / start) ** (step / rounds))
             keep = largest(scores, max(self.target, count) if step < rounds else self.target)
             flow.cut([keep])
             kept = kept[keep]
@@ -251,7 +260,7 @@ def _keep_best(
         else:
             own = numbers[unit][others] if rows else numbers[others, unit]
         best = own.ravel()[np.argmax(scores[own])] if own.size else 0
-        if own.size and scores[best] >= 0:
+        if own.size and scores[best] > 0:
             backbone[best] = True
 
 

@@ -9,6 +9,7 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.masks import check_mask
@@ -16,11 +17,13 @@ from ticketsearch.models import Network
 from ticketsearch.pruners.copies import Copies
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.pruners.preserving import ROUNDS, TRIES, FlowSearch, log2_of, log_flow
-from ticketsearch.wiring import Step
+from ticketsearch.wiring import Step, Wiring
 
 __all__ = ["Retention", "best_flow", "flow_retention", "retention_kind"]
 
 Floats = NDArray[np.float64]
+# Sums of the knapsack that take about a second; beyond them the bound does.
+MOST_WORK = 1_000_000_000
 
 
 class Retention(NamedTuple):
@@ -54,6 +57,8 @@ def flow_retention(mask: ArrayLike, network: Network) -> Retention:
     if kind == "search":
         optimum = max(optimum, flow)
     value = 2.0 ** (flow - optimum) if flow > -math.inf else 0.0
+    if 1 < value < 1 + 1e-9:  # rounding
+        value = 1.0
     return Retention(value, flow, optimum, kind)
 
 
@@ -62,7 +67,7 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
 
     With one hidden layer R is a sum over its neurons of (sum of kept |weights| in) x (sum of kept |weights|
     out). Of m weights a neuron is best given its largest ones, k in and m - k out, for the best k; how many
-    each neuron is given is a knapsack, solved exactly.
+    each neuron is given is a knapsack, solved exactly, unless the layer is so large that it would take long.
 
     With more layers R* is bounded: no weight's score rises when others are pruned, so where all flow passes
     layer l, R(mask) = the sum of its kept scores <= the sum of their *dense* scores <= T_l(n_l), the sum of
@@ -70,14 +75,18 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
     Where flow passes some layer by (shortcuts), that bound says little, and max-pooling lets scores rise when
     weights go: there R* is the best that the search of :func:`flow_preserving` finds.
     """
-    kind = retention_kind(network)
+    kind = retention_kind(network, count)
     dense = FlowNetwork(Copies([network]), [np.arange(network.spec.size)])
+    total = log2_of(dense.flow())
     if kind == "exact":
         first, second = (layer.dense for layer in dense.layers)
         assert first is not None  # a dense flow network thins out nothing
         assert second is not None
-        return _log2(_knapsack(first[0].numpy(), second[0].numpy(), count)), kind
-    total = log2_of(dense.flow())
+        best = _knapsack(first[0].numpy(), second[0].numpy(), count)
+        everything = float((first[0].sum(1) * second[0].sum(0)).sum())
+        # What maps between the layers multiply by: R of the whole network over that of the layers alone.
+        factor = total - _log2(everything) if everything else 0.0
+        return _log2(best) + factor, kind
     if total == -math.inf:
         return total, kind
     if kind == "bound":
@@ -90,39 +99,46 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
     return log_flow(network, mask), kind
 
 
-def retention_kind(network: Network) -> Literal["exact", "bound", "search"]:
-    """Return how :func:`best_flow` knows the best flow of a network's masks."""
+def retention_kind(network: Network, count: int = 0) -> Literal["exact", "bound", "search"]:
+    """Return how :func:`best_flow` knows the best flow of a network's masks of ``count`` weights."""
     wiring = network.wiring
     operations = {step.operation for step in wiring.steps}
     if wiring.dense and len(network.spec.layers) == 2 and not {"add", "concatenate"} & operations:
-        return "exact"
+        inputs, hidden, outputs = (group.size for group in network.spec.groups)
+        return "exact" if hidden * (inputs + outputs) * count <= MOST_WORK else "bound"
+    linear = all(_is_linear(wiring, step) for step in wiring.steps if step.operation == "spatial")
     chain = len(wiring.cut_layers) == len(network.spec.layers)
-    return "search" if not chain or any(_takes_maxima(step) for step in wiring.steps) else "bound"
+    return "bound" if chain and linear else "search"
 
 
 def _log2(value: float) -> float:
     return math.log2(value) if value > 0 else -math.inf
 
 
-def _takes_maxima(step: Step) -> bool:
-    """Whether a step is a max-pooling, by the name of what it calls."""
-    name = f"{type(step.function).__name__} {getattr(step.function, 'target', '')}".lower()
-    return step.operation == "spatial" and "max" in name
+def _is_linear(wiring: Wiring, step: Step) -> bool:
+    """Whether a spatial step is linear, as two random values tell; max-pooling is not."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, *wiring.steps[step.inputs[0]].shape)
+    a, b = (torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(2))
+    return torch.allclose(step.function(a) + step.function(b), step.function(a + b))
 
 
 def _knapsack(first: Floats, second: Floats, count: int) -> float:
     """Return the best flow through one hidden layer of weights (hidden, inputs) and (outputs, hidden)."""
     reached = np.full(count + 1, -np.inf)
     reached[0] = 0.0
+    seen = 0  # no more weights than those of the neurons so far can have been given
     for incoming, outgoing in zip(np.abs(first), np.abs(second).T, strict=True):
         sums = [np.concatenate([[0.0], np.cumsum(np.sort(w)[::-1])]) for w in (incoming, outgoing)]
         worth = np.zeros(len(incoming) + len(outgoing) + 1)
         for k, value in enumerate(sums[0]):
             part = worth[k : k + len(sums[1])]
             np.maximum(part, value * sums[1], out=part)
-        before = reached.copy()
+        before = reached[: seen + 1].copy()
         for m in range(2, min(len(worth) - 1, count) + 1):
-            np.maximum(reached[m:], before[: count + 1 - m] + worth[m], out=reached[m:])
+            end = min(count + 1, m + len(before))
+            np.maximum(reached[m:end], before[: end - m] + worth[m], out=reached[m:end])
+        seen = min(count, seen + len(worth) - 1)
     return float(reached.max())
 
 

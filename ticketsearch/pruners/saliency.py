@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from ticketsearch.pruners.copies import Batch, Parts
 from ticketsearch.training import find_device, reproducible
 from ticketsearch.wiring import Wiring
 
-__all__ = ["REWARDS", "Reward", "find_precision", "grasp", "saliency", "snip"]
+__all__ = ["REWARDS", "Reward", "find_precision", "find_reward", "grasp", "saliency", "snip"]
 
 # reward(outputs (samples, classes), labels (samples,)) -> scalar.
 Reward = Callable[[Tensor, Tensor], Tensor]
@@ -58,7 +59,7 @@ def saliency(
     batch: Batch | None,
     *,
     rng: np.random.Generator,
-    reward: str | Reward = "cross_entropy",
+    reward: str | Reward = "logit",
     absolute: bool = False,
     precision: str = "float32",
     device: str = "auto",
@@ -70,8 +71,8 @@ def saliency(
 
     Parameters
     ----------
-    reward : R. ``"cross_entropy"`` (mean over the batch), ``"logit"`` (sum of the outputs of the samples'
-        own labels), ``"sum"`` (of all outputs), ``"file.py:function"``, or a function
+    reward : R. ``"logit"`` (sum of the outputs of the samples' own labels), ``"cross_entropy"`` (mean over
+        the batch; a loss), ``"sum"`` (of all outputs), ``"file.py:function"``, or a function
         ``reward(outputs, y) -> scalar tensor`` of outputs ``(samples, classes)`` and labels ``(samples,)``.
     absolute : score by the absolute value.
     precision : ``"float32"`` or ``"float64"``.
@@ -80,8 +81,12 @@ def saliency(
     Raises :class:`BadInput` without data, or for a reward that is no scalar differentiable in the outputs.
     """
     flag("absolute", absolute)
-    masked = _MaskedNetwork("saliency", network, mask, batch, precision, device)
-    scores = masked.times_weights(masked.gradient(_resolved(reward)))
+    resolved = find_reward(reward)
+
+    def score(masked: _MaskedNetwork) -> Parts:
+        return masked.times_weights(masked.gradient(resolved))
+
+    scores = _scored(score, "saliency", network, mask, batch, precision, device)
     return {name: score.abs() for name, score in scores.items()} if absolute else scores
 
 
@@ -99,8 +104,11 @@ def snip(
     The paper divides by the sum of all scores, which changes no mask. ``precision`` and ``device`` are those
     of :func:`saliency`. Raises :class:`BadInput` without data.
     """
-    masked = _MaskedNetwork("snip", network, mask, batch, precision, device)
-    scores = masked.times_weights(masked.gradient(_cross_entropy))
+
+    def score(masked: _MaskedNetwork) -> Parts:
+        return masked.times_weights(masked.gradient(_cross_entropy))
+
+    scores = _scored(score, "snip", network, mask, batch, precision, device)
     return {name: score.abs() for name, score in scores.items()}
 
 
@@ -125,14 +133,33 @@ def grasp(
     """
     if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise BadInput(f"temperature must be > 0 and finite, but got {temperature!r}; the paper takes 200")
-    masked = _MaskedNetwork("grasp", network, mask, batch, precision, device)
-    product = masked.hessian_gradient(lambda outputs, y: F.cross_entropy(outputs / temperature, y))
-    return masked.times_weights(product)
+
+    def score(masked: _MaskedNetwork) -> Parts:
+        loss = masked.hessian_gradient(lambda outputs, y: F.cross_entropy(outputs / temperature, y))
+        return masked.times_weights(loss)
+
+    return _scored(score, "grasp", network, mask, batch, precision, device)
+
+
+def _scored(
+    score: Callable[[_MaskedNetwork], Parts],
+    pruner: str,
+    network: Network,
+    mask: Parts,
+    batch: Batch | None,
+    precision: str,
+    device: str,
+) -> Parts:
+    """Return the scores in the precision asked for; in float64 where float32 overflows."""
+    scores = score(_MaskedNetwork(pruner, network, mask, batch, precision, device))
+    if precision == "float32" and not all(bool(part.isfinite().all()) for part in scores.values()):
+        scores = score(_MaskedNetwork(pruner, network, mask, batch, "float64", device))
+    return scores
 
 
 def find_precision(name: str) -> torch.dtype:
     """Return the type of ``"float32"`` or ``"float64"``; raises :class:`BadInput` for another name."""
-    if name not in PRECISIONS:
+    if not isinstance(name, str) or name not in PRECISIONS:
         raise unknown("precision", name, PRECISIONS)
     return PRECISIONS[name]
 
@@ -234,8 +261,19 @@ def _differentiation() -> Iterator[None]:
         yield
 
 
-def _resolved(reward: str | Reward) -> Reward:
-    return reward if callable(reward) else resolve(str(reward), REWARDS, "reward", ("outputs", "y"))
+def find_reward(reward: str | Reward) -> Reward:
+    """Return the reward of a name, or the function given; raises :class:`BadInput` for an unknown name.
+
+    And for a function that does not take outputs and labels.
+    """
+    found = reward if callable(reward) else resolve(str(reward), REWARDS, "reward", ("outputs", "y"))
+    try:
+        signature(found).bind(None, None)
+    except TypeError as error:
+        raise BadInput(
+            f"a reward is called as reward(outputs, y), which {reward!r} does not take ({error})"
+        ) from error
+    return found
 
 
 def _checked(value: object) -> Tensor:

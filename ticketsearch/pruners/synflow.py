@@ -17,8 +17,8 @@ __all__ = ["FlowScorer", "balanced_synflow", "synflow"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
-# Of the 53 bits of a score these are noise: they follow the order of summation, which differs between kernels,
-# numbers of copies and machines. Without them equal scores are equal, and ties go to the smaller index.
+# Of the 53 bits of a score these are noise: they follow the order of summation, which differs between
+# kernels, numbers of copies and machines. Without them equal scores are equal, and ties go by index.
 NOISE_BITS = 17
 
 
@@ -31,8 +31,8 @@ class FlowScorer:
     def __init__(
         self, copies: Copies, kept: list[Integers], *, biases: bool = False, strength: float = 0.0
     ) -> None:
-        if not 0 <= strength <= 1:
-            raise BadInput(f"strength lies between 0 (synflow) and 1, but got {strength}")
+        if not (isinstance(strength, int | float) and 0 <= strength <= 1):
+            raise BadInput(f"strength lies between 0 (synflow) and 1, but got {strength!r}")
         self.network = FlowNetwork(copies, kept, biases=biases)
         self.strength = strength
 
@@ -54,6 +54,9 @@ class FlowScorer:
                     if mean := float(scores[start:end].sum()) / layer.size:
                         scores[start:end] /= mean**self.strength
                     start = end
+        for scores in found:
+            if not np.isfinite(scores).all():
+                raise BadInput("scores must be finite, but the flow of this network is not")
         return [_rounded(scores) for scores in found]
 
 

@@ -18,7 +18,7 @@ __all__ = ["Densities", "densities_of", "erk_densities", "magnitude", "quotas", 
 
 # {layer name: density}, densities in layer order, or those as text: "0.1,0.5,1".
 Densities = Mapping[str, float] | Sequence[float] | str | float
-DISTRIBUTIONS = ("uniform", "erk")
+DISTRIBUTIONS = ("global", "uniform", "erk")
 
 
 def magnitude(network: Network, mask: Parts, batch: Batch | None, *, rng: np.random.Generator) -> Parts:
@@ -34,7 +34,7 @@ def random(
     *,
     rng: np.random.Generator,
     target: int | None = None,
-    distribution: str = "uniform",
+    distribution: str = "global",
     densities: Densities | None = None,
 ) -> Parts:
     """Return random scores: a random mask, of given layer densities if wanted. Data are not used.
@@ -44,7 +44,8 @@ def random(
     Parameters
     ----------
     target : weights to be kept in the end; given by the pruning loop.
-    distribution : ``"uniform"`` takes all weights alike. ``"erk"`` (Erdős–Rényi kernel, Evci et al. 2020) has
+    distribution : ``"global"`` takes all weights of the network alike. ``"uniform"`` gives all layers the
+        same density (Evci et al. 2020). ``"erk"`` (Erdős–Rényi kernel, Evci et al. 2020) has
         layer densities in proportion to (sum of the layer's shape) / (product of it), at most 1: see
         :func:`erk_densities`.
     densities : of the layers instead, each in (0, 1]: ``{layer name: density}``, a list in layer order, or
@@ -56,17 +57,19 @@ def random(
     if distribution not in DISTRIBUTIONS:
         raise unknown("distribution", distribution, DISTRIBUTIONS)
     layers = network.spec.layers
-    if densities is None and distribution == "uniform":
+    if densities is None and distribution == "global":
         return {layer.name: torch.from_numpy(rng.random(layer.shape)) * mask[layer.name] for layer in layers}
-    if densities is not None and distribution != "uniform":
+    if densities is not None and distribution != "global":
         raise BadInput(
             f"layer densities are given or follow a distribution, but got densities and distribution="
             f"{distribution!r}; leave one out"
         )
     if target is None:
         raise BadInput("layer densities need target, the number of weights that are kept in the end")
-    if densities is None:
+    if densities is None and distribution == "erk":
         wanted = erk_densities(network.spec, target)
+    elif densities is None:
+        wanted = [target / network.spec.size] * len(layers)
     else:
         wanted = densities_of(densities, network.spec)
     counts = quotas(wanted, network.spec, target)

@@ -15,7 +15,7 @@ from ticketsearch.masks import layer_counts
 from ticketsearch.overlap import RawOverlap
 from ticketsearch.report.pages import BLUE, GREY, ORANGE, picture, write_page
 from ticketsearch.runs import Run
-from ticketsearch.summary import comparison, overlap_lines, seed_overlap, winner
+from ticketsearch.summary import comparison, masking_lines, overlap_lines, seed_overlap, winner
 
 __all__ = [
     "FitnessCurve",
@@ -104,6 +104,7 @@ def write_report(run: Run) -> Path:
         run.path / "report.html",
         run=run,
         rows=rows,
+        masking_lines=masking_lines(run),
         final=run.settings.final,
         figures=figures,
         overlap_lines=overlap_lines(run),

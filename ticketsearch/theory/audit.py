@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from ticketsearch.datasets import Dataset
+from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
-    Batch,
     LayerCollapseWarning,
     largest,
     prune,
@@ -23,6 +24,8 @@ from ticketsearch.pruners import (
     scores_at_once,
     scores_of,
 )
+from ticketsearch.pruners.loop import scoring_batch
+from ticketsearch.pruners.saliency import find_reward
 from ticketsearch.theory.compression import (
     Critical,
     collapsed,
@@ -36,6 +39,8 @@ from ticketsearch.theory.conservation import Conservation, conservation, salienc
 
 __all__ = ["Curve", "MethodAudit", "audit"]
 
+# Samples on which the signed saliency is looked at: conservation holds on any, and whole values are kept.
+SAMPLES = 64
 # Points of the curve of a pruner that scores once, and of one that scores once for each count.
 POINTS, FEW = 60, 20
 # Compressions at which whole masks are made, to say which layers are empty and what is disconnected.
@@ -143,6 +148,8 @@ def _audited(
         ratio = None
         wanted = _counts(spec, critical, FEW if scores is None else POINTS)
         counts = np.array([layer_counts(pruned(count), spec) for count in wanted])
+    if (first < 0).any():
+        ratio = None  # theorem 3 is about positive scores
     empty, cut_off = {}, []
     for rho in [*(rho for rho in LANDMARKS if rho < rho_max(spec)), rho_max(spec)]:
         mask = pruned(round(spec.size / rho))
@@ -171,22 +178,21 @@ def _conservation(
     """Return how far a pruner's scores of the whole network are conserved, and the signed saliency's."""
     everything = np.ones(network.spec.size, dtype=np.bool_)
     used = conservation(scores, network)
-    traced = bool(network.wiring.steps)
-    if method == "synflow" and traced and not options:
-        flow = saliency_conservation(network, everything, None)
-        # The pruner's own scores at the neurons and lone layers; shortcuts as the same flow has them.
-        used = used._replace(network=max(used.network, flow.network), cuts=flow.cuts)
-    if method != "snip" or dataset is None or not traced:
+    if not network.wiring.steps:
         return used, None
-    signed = saliency_conservation(
-        network, everything, torch.nn.functional.cross_entropy, _batch(dataset, seed)
-    )
-    return used, signed
-
-
-def _batch(dataset: Dataset, seed: int) -> Batch:
-    chosen = torch.from_numpy(np.random.default_rng(seed).permutation(len(dataset.y_train))[:64])
-    return dataset.x_train[chosen], dataset.y_train[chosen]
+    if method == "synflow" and not options:
+        with suppress(BadInput):  # an R too large for float64 alone: then the pruner's own cuts must do
+            flow = saliency_conservation(network, everything, None)
+            # The pruner's own scores at the neurons and cut layers; shortcuts as the same flow has them.
+            used = used._replace(network=max(used.network, flow.network), cuts=flow.cuts)
+    if method not in ("snip", "saliency") or dataset is None:
+        return used, None
+    # A bias or shift counts as incoming, which the scores of the weights alone do not show.
+    batch = scoring_batch(dataset, SAMPLES, seed)
+    if method == "saliency":
+        reward, absolute = find_reward(options.get("reward", "logit")), bool(options.get("absolute", False))
+        return saliency_conservation(network, everything, reward, batch, absolute=absolute), None
+    return used, saliency_conservation(network, everything, torch.nn.functional.cross_entropy, batch)
 
 
 def _curve(spec: MaskSpec, counts: NDArray[np.int64]) -> Curve:

@@ -50,7 +50,8 @@ def disconnected(mask: Mask, spec: MaskSpec) -> bool:
     may keep none that meet.
     """
     units = live_units(mask, spec, constants=False)
-    return not any(units[group.name].any() for group in spec.groups if group.kind == "output")
+    ends = [spec.groups[group] for group in spec.nodes[-1].groups] if spec.nodes else spec.groups
+    return not any(units[end.name].any() for end in ends if spec.nodes or end.kind == "output")
 
 
 class Critical(NamedTuple):

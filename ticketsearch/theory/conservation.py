@@ -22,7 +22,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
 from ticketsearch.wiring import Step
-from ticketsearch.wiring.operations import BatchNormalization
+from ticketsearch.wiring.operations import BatchNormalization, factor
 
 __all__ = ["Conservation", "Reward", "conservation", "saliency_conservation"]
 
@@ -192,7 +192,7 @@ class _Saliency:
             assert step.names[0] is not None
             return step.function(values[0], self.tensors[step.names[0]], None)
         if step.operation in ("elementwise", "dropout"):
-            return values[0]
+            return values[0] * (factor(step.function) if step.operation == "elementwise" else 1.0)
         if step.operation in ("normalize", "mix"):
             scale = None if step.names[0] is None else self.tensors[step.names[0]].abs()
             if isinstance(step.function, BatchNormalization) and step.names[3] is not None:
@@ -246,13 +246,18 @@ class _Saliency:
             start += size * block
 
     def cuts(self) -> list[float]:
-        """Return the cut before each layer, with what later shifts add: all are <∂R/∂y, y> if conserved."""
+        """Return <∂R/∂x, x> and the cut before each layer, with what later shifts add.
+
+        All are <∂R/∂y, y> if R is conserved.
+        """
         sums = {
             index: float(self.scores[self.spec.layers[step.layer].slice].sum())
             for index, step in enumerate(self.wiring.steps)
             if step.operation == "linear"
         }
-        found = []
+        # ⟨∂R/∂x, x⟩ itself, and then the cut before each layer.
+        entering = sum(edge.flow for edge in self.edges if edge.source == 0)
+        found = [entering + float(self.added.sum())]
         for index in sums:
             crossing = [edge for edge in self.edges if edge.source < index <= edge.step]
             flow = sum(sums.get(edge.step, edge.flow) for edge in crossing)

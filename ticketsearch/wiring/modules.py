@@ -8,6 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import fx, nn
 
+from ticketsearch.errors import BadInput
 from ticketsearch.masks import Layer
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.numbering import LayerEnds
@@ -66,6 +67,11 @@ def _layer(tracer: Tracer, node: fx.Node, child: Any, source: int) -> None:
     dimensions = 1 if linear else child.weight.ndim - 1
     if len(shape) != dimensions or shape[0] != wanted:
         kind = f"{type(child).__name__}({wanted}, {len(child.weight)})"
+        if len(shape) == dimensions:
+            raise BadInput(
+                f"{node.target!r} in {type(tracer.module).__name__} is {kind}, which does not fit a value of "
+                f"shape {shape}; make it take {shape[0]}"
+            )
         raise tracer.refusal(node, f"{kind} on a value of shape {shape}")
     function = F.linear if linear else known.Convolution.of(child)
     divisions = 1 if linear else child.groups

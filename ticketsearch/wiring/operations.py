@@ -33,6 +33,7 @@ __all__ = [
     "Replay",
     "Reshape",
     "concatenate",
+    "factor",
     "module_function",
 ]
 
@@ -55,6 +56,8 @@ ELEMENTWISE_METHODS = {
 # With a number on one side these are elementwise; a sum of two values joins their neurons, and a product of
 # two functions of one value is a function of it.
 ARITHMETIC = {operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, torch.add, torch.mul}
+# Multiples of a value, where the other operand is a number.
+SCALINGS = {operator.mul, operator.truediv, operator.neg, torch.mul, torch.neg, "neg"}
 ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 PRODUCTS = {operator.mul, operator.imul, torch.mul, "mul"}
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
@@ -201,6 +204,19 @@ class Replay:
             result = self.target(*arguments, **keywords)  # type: ignore[operator]
         assert isinstance(result, Tensor)
         return result
+
+
+def factor(function: object) -> float:
+    """Return the absolute number that an elementwise call multiplies by; 1 for any other map.
+
+    A flow passes activations as the identity, but a branch that is scaled carries that much less of it.
+    """
+    if not isinstance(function, Replay) or function.target not in SCALINGS:
+        return 1.0
+    if function.target is operator.truediv and function.open != [0]:
+        return 1.0  # a number over the value is no multiple of it
+    result = function(torch.ones((), dtype=torch.float64))
+    return abs(float(result))
 
 
 def module_function(module: nn.Module) -> Callable[[Tensor], Tensor]:

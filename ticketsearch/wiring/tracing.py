@@ -53,7 +53,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
         line = str(error).splitlines()[0] if str(error) else ""
         raise BadInput(
             f"torch.fx cannot trace {type(module).__name__} ({type(error).__name__}: {line}); "
-            "write its forward without branches on values"
+            "write its forward without branches on values, or let the factory set module.neuron_groups"
         ) from error
     wiring = _read(Tracer(own, shape), graph)
     check_trace(wiring, shape)
