@@ -36,8 +36,8 @@ ALLOWED = {
     "tables": "masks models pruners theory",
     "report": "masks config models overlap runs summary tables theory",
     "progress": "",
-    "cli": "config streams names search runs summary tables report theory progress masks datasets models pruners "
-    "seeding tickets evolution",
+    "cli": "config streams names search runs summary tables report theory progress masks datasets models "
+    "pruners seeding tickets evolution",
     "__main__": "cli",
 }
 
