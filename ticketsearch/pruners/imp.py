@@ -47,9 +47,9 @@ def imp(
     The network is trained as masked so far (Frankle & Carbin 2019): from its initialization, or from what it
     was after ``rewind`` steps of dense training (Frankle et al. 2020), with that step's running statistics
     and an optimizer begun anew. A round is a step of the pruning loop, which by default cuts a fifth of the
-    weights, or a little less. All rounds of one pruning see the training part in one order, the dense steps its beginning.
-    Those are trained again in each round, so that nothing is kept between rounds. What comes of it is the
-    mask alone: a ticket holds the initialization, not the weights of step ``rewind``.
+    weights, or a little less. All rounds of one pruning see the training part in one order, the dense steps
+    its beginning. Those are trained again in each round, so that nothing is kept between rounds. What comes
+    of it is the mask alone: a ticket holds the initialization, not the weights of step ``rewind``.
 
     Parameters
     ----------
