@@ -129,8 +129,8 @@ VARIANTS = {
         ((7,), {"hidden": "6,5,4", "activation": "sigmoid", "bias": False}),
     ],
     "resnet20": [
-        (IMAGE, {"width": 0.25, "depth": 14}),
-        ((1, 9, 9), {"width": 0.2, "depth": 8, "bias": False}),
+        (IMAGE, {"width": 0.25, "depth": 8}),
+        ((1, 9, 9), {"width": 0.2, "depth": 14, "bias": False}),
     ],
     "vgg16_bn": [((3, 32, 32), {"width": 0.03}), ((3, 32, 32), {"width": 0.03, "batch_norm": False})],
 }
@@ -322,7 +322,7 @@ def test_a_second_trace_of_a_model_is_the_same(case):
 
 # Options under which pruners that search or train are quick.
 QUICK = {
-    "flow_preserving": {"rounds": 1, "tries": 1},
+    "flow_preserving": {"rounds": 1, "tries": 0, "floor": 0},
     "imp": {"training_steps": 2, "training_batch": 8},
 }
 # Of each model that users may name the first variant, and all of the others.
@@ -344,8 +344,10 @@ def pruned(case, name, initializations=0, **given):
 @pytest.mark.parametrize("name", pruners.__all__)
 @pytest.mark.parametrize("case", PRUNED)
 class TestEveryPruner:
-    @pytest.mark.parametrize("scope", ["global", "layer"])
-    @pytest.mark.parametrize("schedule", ["exponential", "linear", "one_shot"])
+    @pytest.mark.parametrize(
+        ("schedule", "scope"),
+        [("exponential", "global"), ("linear", "layer"), ("one_shot", "global"), ("one_shot", "layer")],
+    )
     def test_counts_are_exact_and_what_is_cut_never_comes_back(self, case, name, schedule, scope):
         cuts = []
         mask = pruned(case, name, schedule=schedule, scope=scope, watch=cuts.append)
@@ -386,10 +388,10 @@ class TestEveryPruner:
         assert states[2] == stdlib_random.getstate()
 
     def test_several_networks_are_pruned_as_each_of_them(self, case, name):
-        together = pruned(case, name, (0, 1, 2), seeds=[5, 0, 9])
-        assert together.shape == (3, network(case).spec.size)
+        together = pruned(case, name, (0, 1), seeds=[5, 0])
+        assert together.shape == (2, network(case).spec.size)
         assert not together.flags.writeable
-        for number, (own, seed) in enumerate(zip(together, (5, 0, 9), strict=True)):
+        for number, (own, seed) in enumerate(zip(together, (5, 0), strict=True)):
             assert np.array_equal(own, pruned(case, name, number, seed=seed))
 
 

@@ -275,7 +275,7 @@ def float32_steps(network, density, biases):
     ("rho", "count", "batch_norm"), [(100, 147156, True), (10000, 1472, True), (10000, 1472, False)]
 )
 def test_vgg16_keeps_as_many_weights_as_the_authors_and_no_layer_collapses(batch_norm, rho, count):
-    """At ρ = 10 the reference values have 1471559, by the authors' last count; 14715584 / 10 rounds down."""
+    """The counts that ../shared/reference/synflow/README.md gives of their code."""
     network = initialize("vgg16_bn", data(3, 32, 32, classes=10), batch_norm=batch_norm)
     assert network.spec.size == 14715584
     counts = layer_counts(prune(network, "synflow", density=1 / rho), network.spec)
