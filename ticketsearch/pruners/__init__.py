@@ -95,7 +95,7 @@ def prune(
     Returns the ``(weights,)`` bool mask, read-only. Warns with :class:`LayerCollapseWarning` if a layer is
     left empty. Raises :class:`BadInput` for a bad argument or scores that are not finite.
     """
-    masks = prune_all(
+    masks = _masks(
         [network],
         method,
         density=density,
@@ -132,6 +132,36 @@ def prune_all(
     0, 1, …). ``synflow``, ``balanced_synflow``, ``imp`` and functions marked :func:`batched` score the copies
     as one program, as many at a time as pay; the others score them one after another.
     """
+    return _masks(
+        networks,
+        method,
+        density=density,
+        dataset=dataset,
+        seeds=seeds,
+        scope=scope,
+        schedule=schedule,
+        steps=steps,
+        batch=batch,
+        watch=watch,
+        **options,
+    )
+
+
+def _masks(
+    networks: Sequence[Network],
+    method: str | ScoreFunction,
+    *,
+    density: float,
+    dataset: Dataset | None,
+    seeds: Sequence[int] | None,
+    scope: Scope,
+    schedule: Schedule,
+    steps: int | None,
+    batch: int,
+    watch: Callable[[Cut], None] | None,
+    **options: Any,
+) -> Mask:
+    """Return the masks of :func:`prune_all`; a frame of its own, so that warnings name the caller's line."""
     for network in networks:
         if not isinstance(network, Network):
             raise BadInput(
