@@ -30,6 +30,15 @@ def refused(call, *words):
         assert word in message, message
 
 
+def data(*input_shape, classes=3):
+    """A dataset for its shapes alone."""
+    parts = {}
+    for part in ("train", "validation", "test"):
+        parts[f"x_{part}"] = torch.ones(classes, *input_shape)
+        parts[f"y_{part}"] = torch.arange(classes)
+    return Dataset(name="shapes", classes=classes, **parts)
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of reference values beside the repository; a test that needs it skips where it is absent."""

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import refusal
+from conftest import data, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ticketsearch.datasets import Dataset
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.pruners import Copies, LayerCollapseWarning, prune, synflow
@@ -24,15 +23,6 @@ from ticketsearch.pruners.flow_layers import SPARSE
 from ticketsearch.pruners.scaled import REACH, aligned, normalized, summed
 
 IMAGE = (3, 8, 8)
-
-
-def data(*input_shape, classes=3):
-    """A dataset for its shapes alone."""
-    parts = {}
-    for part in ("train", "validation", "test"):
-        parts[f"x_{part}"] = torch.ones(classes, *input_shape)
-        parts[f"y_{part}"] = torch.arange(classes)
-    return Dataset(name="shapes", classes=classes, **parts)
 
 
 # Networks, and each of them linearised by hand: t holds |θ| by name, and |bias| where biases are to flow.
@@ -417,7 +407,7 @@ def test_what_flows_into_a_unit_flows_out_of_it(kind):
     net = network(kind)
     flow = FlowNetwork(Copies([net]), [numbers(net.spec, 0.7, 0)])
     total, exponent = (float(part[0]) for part in flow.flow())
-    into, out = flow.unit_flows()
+    into, out, _ = flow.through()
     scores = flow.layer_scores()
     shares = []
     for step, a, b in zip(net.wiring.steps, into, out, strict=True):

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import refusal
+from conftest import data, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ticketsearch.datasets import Dataset
 from ticketsearch.masks import live_units
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
@@ -21,15 +20,6 @@ from ticketsearch.pruners.preserving import log_flow, unit_flows, worths
 from ticketsearch.pruners.retention import best_flow, flow_retention
 
 IMAGE = (3, 8, 8)
-
-
-def data(*input_shape, classes=3):
-    """A dataset for its shapes alone."""
-    parts = {}
-    for part in ("train", "validation", "test"):
-        parts[f"x_{part}"] = torch.ones(classes, *input_shape)
-        parts[f"y_{part}"] = torch.arange(classes)
-    return Dataset(name="shapes", classes=classes, **parts)
 
 
 def chain(*widths, seed=0, scheme="kaiming_normal", **options):

@@ -1,9 +1,10 @@
 """Flow: the synaptic flow of a network, forward from all-ones inputs and back from the sum of the outputs.
 
-R is the sum of the outputs of the network with weights |θ ⊙ mask|, identity activations, no biases or shifts,
-batch normalisation as its evaluation-mode linear map, and all-ones inputs (equation 6 of the seed note). A
-weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) · (flow out of its target), equation 7. All is
-float64 with a power of two carried along each value, so that no depth overflows.
+R is the sum of the outputs of the network with weights |θ ⊙ mask|, identity activations (but for those that
+multiply by a number), no biases or shifts, batch normalisation as its evaluation-mode linear map, and
+all-ones inputs (equation 6 of the seed note). A weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) ·
+(flow out of its target), equation 7. All is float64 with a power of two carried along each value, so that no
+depth overflows.
 """
 
 from __future__ import annotations
@@ -118,14 +119,10 @@ class FlowNetwork:
 
     def layer_scores(self) -> list[tuple[Floats, Integers]]:
         """Return for each layer its kept weights' scores, copy after copy, and each copy's exponent."""
-        return self._through()[2]
+        return self.through()[2]
 
-    def unit_flows(self) -> tuple[list[Flow], list[Flow]]:
-        """Return for each step the flow into its value and the flow from it to the outputs."""
-        return self._through()[:2]
-
-    def _through(self) -> tuple[list[Flow], list[Flow], list[tuple[Floats, Integers]]]:
-        """Return the flows into and out of all values, and the layers' scores with their exponents."""
+    def through(self) -> tuple[list[Flow], list[Flow], list[tuple[Floats, Integers]]]:
+        """Return the flow into each value, the flow from it to the outputs, and the :meth:`layer_scores`."""
         values = self._forward()
         steps = self.copies.wiring.steps
         outgoing: list[Flow | None] = [None] * len(steps)

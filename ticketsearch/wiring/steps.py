@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -150,15 +151,12 @@ class Wiring:
         return found
 
 
-class _mode:  # noqa: N801 - reads as a statement
-    """Sets a module's training flag inside; the module is the wiring's own copy."""
-
-    def __init__(self, module: nn.Module, training: bool) -> None:
-        self.module, self.training = module, training
-
-    def __enter__(self) -> None:
-        self.before = self.module.training
-        self.module.train(self.training)
-
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.before)
+@contextmanager
+def _mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Set a module's training flag inside; threads must not share the module."""
+    before = module.training
+    module.train(training)
+    try:
+        yield
+    finally:
+        module.train(before)
