@@ -14,6 +14,7 @@ from torch import nn
 
 from ticketsearch import training
 from ticketsearch.errors import BadInput
+from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
 from ticketsearch.training import (
     MASKINGS,
@@ -112,11 +113,11 @@ def masks_for(network, size, seed=0, density=0.6):
 
 
 def hidden_weights(cohort):
-    """Yield the weights as the optimizer left them, their masks, and their initial values."""
+    """Yield the weights that were not left out, as the optimizer left them, and their masks."""
     for part in cohort.parts:
-        for key in range(len(part.weights)) if isinstance(part, Stack) else part.weights:
-            weight = part.weights[key].detach()
-            yield weight, part.masks[key], part.start[key].expand_as(weight)
+        for layer in cohort.wiring.spec.layers:
+            weight = (part.weights if isinstance(part, Single) else part.leaves)[layer.name].detach()
+            yield weight, part.masks[layer.name]
 
 
 def plain_training(network, mask, initial, dataset, recipe, order, dtype):
@@ -149,7 +150,23 @@ def plain_training(network, mask, initial, dataset, recipe, order, dtype):
     return trained, F.cross_entropy(logits, dataset.y_validation).item(), logits
 
 
-def relative(ours, theirs):
+def matters(network, mask):
+    """Return for each parameter and buffer which entries can matter to the network that a mask leaves."""
+    spec, axes = network.spec, network.wiring.axes
+    found = {name: torch.ones(tensor.shape, dtype=torch.bool) for name, tensor in tensors_of(network).items()}
+    if network.wiring.steps:
+        # Weights that the mask does not keep are known, too.
+        bits = spec.split(live(mask, spec) | ~mask)
+        found |= {name: torch.from_numpy(part.copy()) for name, part in bits.items()}
+        units = live_units(mask, spec)
+        for name, axis in axes.items():
+            alive = [np.repeat(units[spec.groups[s.group].name], s.block) for s in axis]
+            found[name] = torch.from_numpy(np.concatenate(alive))
+    return found
+
+
+def relative(ours, theirs, matter=...):
+    ours, theirs = ours[matter], theirs[matter]
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
@@ -164,7 +181,7 @@ def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model,
     initial = [network.parameters() for network in networks]
     orders = [data_order(61, recipe, [seed]) for seed in range(3)]
     cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=dtype, stacked=stacked)
-    assert [type(part) for part in cohort.parts] == ([Stack] if stacked else [Single] * 3)
+    assert {type(part) for part in cohort.parts} == {Stack if stacked else Single}
     train(cohort, tiny, recipe, orders)
     found = evaluate(cohort, tiny.x_validation, tiny.y_validation)
     for i, mask in enumerate(masks):
@@ -172,7 +189,7 @@ def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model,
         ours = cohort.parameters()
         assert set(ours) == set(wanted)
         for name, value in wanted.items():
-            assert relative(ours[name][i], value) < TOLERANCE[dtype], name
+            assert relative(ours[name][i], value, matters(networks[0], mask)[name]) < TOLERANCE[dtype], name
         assert found.loss[i] == pytest.approx(loss, rel=TOLERANCE[dtype])
 
 
@@ -191,7 +208,8 @@ def test_what_is_given_once_is_shared_by_all_masks(tiny, own_parameters, own_ord
         theta, order = initial[i if own_parameters else 0], orders[i if own_orders else 0]
         wanted, *_ = plain_training(networks[0], mask, theta, tiny, recipe, order, torch.float64)
         for name, value in wanted.items():
-            assert relative(cohort.parameters()[name][i], value) < 1e-10
+            matter = matters(networks[0], mask)[name]
+            assert relative(cohort.parameters()[name][i], value, matter) < 1e-10
 
 
 @optimizers
@@ -373,11 +391,11 @@ def begun(case, tiny, digits, masking, size=3):
 def test_pruned_weights_are_exactly_zero_after_every_step(tiny, digits, case, recipe):
     dataset, network, masks, cohort = begun(case, tiny, digits, "parameter")
     recipe = decaying(recipe, "parameter", 20)
-    start = [weight.clone() for weight, _, _ in hidden_weights(cohort)]
+    start = [weight.clone() for weight, _ in hidden_weights(cohort)]
     steps = []
 
     def check(step):
-        for weight, mask, _ in hidden_weights(cohort):  # as the optimizer left them
+        for weight, mask in hidden_weights(cohort):  # as the optimizer left them
             assert torch.count_nonzero(weight[mask == 0]) == 0
         for name, part in network.spec.split(masks).items():
             assert torch.count_nonzero(cohort.parameters()[name][torch.from_numpy(~part)]) == 0
@@ -387,8 +405,9 @@ def test_pruned_weights_are_exactly_zero_after_every_step(tiny, digits, case, re
     order = data_order(len(dataset.y_train), recipe, [0])
     train(cohort, dataset, recipe, [order], after_step=check)
     assert steps == list(range(-1, recipe.steps))
-    moved = [(weight != old).sum() for (weight, _, _), old in zip(hidden_weights(cohort), start, strict=True)]
-    assert sum(mask.sum() for _, mask, _ in hidden_weights(cohort)) == masks.sum()
+    moved = [(weight != old).sum() for (weight, _), old in zip(hidden_weights(cohort), start, strict=True)]
+    alive = sum(live(mask, network.spec).sum() for mask in masks)
+    assert alive <= sum(mask.sum() for _, mask in hidden_weights(cohort)) <= masks.sum()
     assert sum(moved) > 0.3 * masks.sum()  # not all: some units are dead
 
 
@@ -510,7 +529,8 @@ def test_both_engines_train_the_same_networks(tiny, model, masking):
     assert list(dense) == [name for name in general if name in dense]
     assert set(dense) == set(general)
     for name, value in general.items():
-        assert relative(dense[name], value) < 1e-10, name
+        matter = torch.stack([matters(networks[0], mask)[name] for mask in masks])
+        assert relative(dense[name], value, matter) < 1e-10, name
     for masked in (None, True, False):
         ours, theirs = (evaluate(c, tiny.x_test, tiny.y_test, masked=masked) for c in cohorts)
         np.testing.assert_allclose(ours.loss, theirs.loss, rtol=1e-10)
@@ -577,10 +597,16 @@ def test_convolutions_and_batch_normalisation_follow_a_plain_loop_at_every_step(
             whole = hidden if masking == "forward" else dict(module.named_parameters())
             assert set(parameters) == set(whole)
             for name, value in whole.items():
-                assert (parameters[name][i] - value).abs().max() < 1e-10, (step, name)
+                if name != "conv2.bias" or not recipe.optimizer.startswith("adam"):
+                    # Normalisation takes this bias away: its gradient is rounding, which Adam scales to 1.
+                    difference = (parameters[name][i] - value)[matters(networks[i], masks[i])[name]]
+                    assert difference.abs().max() < 1e-10, (step, name)
             for name, value in module.named_buffers():
                 if not name.endswith("num_batches_tracked"):
-                    assert (buffers[name][i] - value).abs().max() < 1e-10, (step, name)
+                    if name == "norm2.running_mean" and recipe.optimizer.startswith("adam"):
+                        continue
+                    difference = (buffers[name][i] - value)[matters(networks[i], masks[i])[name]]
+                    assert difference.abs().max() < 1e-10, (step, name)
         steps.append(step)
 
     train(cohort, digits, recipe, orders, after_step=check)
@@ -683,7 +709,8 @@ def test_a_network_with_declared_groups_follows_a_plain_loop(tiny, masking):
     *_, (module, hidden) = torch_loop(network, masks[0], tiny, recipe, order)
     wanted = hidden if masking == "forward" else dict(module.named_parameters())
     for name, value in wanted.items():
-        assert relative(cohort.parameters()[name][0], value.detach()) < 1e-10, name
+        # The shift's gradient is rounding, as normalisation takes it away.
+        assert (cohort.parameters()[name][0] - value.detach()).abs().max() < 1e-10, name
     for name, value in module.named_buffers():
         assert (cohort.buffers()[name][0] - value).abs().max() < 1e-10, name
 

@@ -11,11 +11,20 @@ Training and evaluation (``loop``; ``noise`` is what dropout draws)
 """
 
 from ticketsearch.training.cohort import Cohort
-from ticketsearch.training.loop import Evaluation, TrainingPart, check_normalisation, evaluate, train
+from ticketsearch.training.layout import obstacle
+from ticketsearch.training.loop import (
+    Evaluation,
+    Training,
+    TrainingPart,
+    check_normalisation,
+    evaluate,
+    train,
+)
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.training.noise import check_noise
 from ticketsearch.training.recipe import (
     OPTIMIZERS,
+    PRECISIONS,
     Recipe,
     check_batch,
     data_order,
@@ -23,13 +32,17 @@ from ticketsearch.training.recipe import (
     one_thread,
     reproducible,
 )
+from ticketsearch.training.states import State
 
 __all__ = [
     "MASKINGS",
     "OPTIMIZERS",
+    "PRECISIONS",
     "Cohort",
     "Evaluation",
     "Recipe",
+    "State",
+    "Training",
     "TrainingPart",
     "check_batch",
     "check_noise",
@@ -37,6 +50,7 @@ __all__ = [
     "data_order",
     "evaluate",
     "find_device",
+    "obstacle",
     "one_thread",
     "reproducible",
     "train",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask
 from ticketsearch.training.dense import Stack
 from ticketsearch.training.general import Single
+from ticketsearch.training.layout import layouts, networks_at_once
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.training.noise import Noise, check_noise
 from ticketsearch.wiring import Wiring
@@ -24,15 +27,22 @@ class Part(Protocol):
 
     size: int
     block: int
+    stacked: bool
+    moved: dict[str, Tensor]
 
     @property
     def trainable(self) -> list[Tensor]: ...  # noqa: D102 - see the engines
+
+    @property
+    def keeps(self) -> Sequence[Tensor | None]: ...  # noqa: D102
 
     def resident(self, x: Tensor) -> Tensor: ...  # noqa: D102
 
     def forward(  # noqa: D102
         self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None
     ) -> Tensor: ...
+
+    def backward(self, logits: Tensor, gradient: Tensor) -> None: ...  # noqa: D102
 
     def parameters(self) -> dict[str, Tensor]: ...  # noqa: D102
 
@@ -42,6 +52,9 @@ class Part(Protocol):
 class Cohort:
     """P networks of one architecture, each with its own mask.
 
+    Networks are trained without their dead units; those that have the same widths then are one tensor
+    program if they are dense. :func:`~ticketsearch.training.obstacle` says why some are trained whole.
+
     Parameters
     ----------
     wiring : of the architecture.
@@ -50,7 +63,7 @@ class Cohort:
         are not asked of dense networks.
     device, dtype : where and in what precision the networks are trained.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
-    stacked : whether all are one tensor program; by default where the wiring is dense, which it must be.
+    stacked : whether several are one tensor program; by default where the wiring is dense, which it must be.
 
     Raises :class:`BadInput` for another number of initial tensors, an unknown masking, or dropout in a
     network whose groups are declared by hand.
@@ -60,7 +73,7 @@ class Cohort:
         self,
         wiring: Wiring,
         masks: Mask,
-        initial: Sequence[dict[str, Tensor]],
+        initial: Sequence[Mapping[str, Tensor]],
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
@@ -77,24 +90,32 @@ class Cohort:
         self.device = device
         self.dtype = dtype
         self.masking = masking
+        self.parts: list[Part] = []
+        self.numbers: list[NDArray[np.intp]] = []
         rules = MASKINGS[masking]
-        self.parts: list[Part]
-        if wiring.dense if stacked is None else stacked:
-            self.parts = [Stack(wiring, masks, initial, rules, device=device, dtype=dtype)]
-        else:
-            each = initial if len(initial) == self.size else [*initial] * self.size
-            self.parts = [
-                Single(wiring, mask, tensors, rules, device=device, dtype=dtype)
-                for mask, tensors in zip(masks, each, strict=True)
-            ]
+        stacked = wiring.dense if stacked is None else stacked
+        for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked):
+            at_once = networks_at_once(layout.compactions[0]) if stacked else 1
+            for start in range(0, len(layout.masks), at_once):
+                numbers = np.array(layout.masks[start : start + at_once])
+                kept = layout.compactions[start : start + at_once]
+                own = initial if len(initial) == 1 else [initial[number] for number in numbers]
+                part: Part
+                if stacked:
+                    part = Stack(kept, masks[numbers], own, rules, device=device, dtype=dtype)
+                else:
+                    part = Single(kept[0], masks[numbers[0]], own[0], rules, device=device, dtype=dtype)
+                self.parts.append(part)
+                self.numbers.append(numbers)
 
-    def placed(self) -> list[tuple[slice, Part]]:
-        """Return the parts, each with the places of its networks in the cohort."""
-        found, start = [], 0
-        for part in self.parts:
-            found.append((slice(start, start + part.size), part))
-            start += part.size
-        return found
+    def placed(self) -> list[tuple[NDArray[np.intp], Part]]:
+        """Return the parts, each with the numbers of its networks in the cohort."""
+        return list(zip(self.numbers, self.parts, strict=True))
+
+    @property
+    def classes(self) -> int:
+        """Number of output units of each network."""
+        return self.wiring.spec.outputs
 
     def resident(self, x: Tensor) -> Tensor:
         """Return samples ``(samples, *input_shape)`` as the engine takes them, on the device."""
@@ -104,14 +125,18 @@ class Cohort:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained.
 
         Weights that a mask does not keep are zero under ``parameter``, the initial values under
-        ``gradient``, and what they have become under ``forward``.
+        ``gradient``, and what they have become under ``forward``. What was left out as it cannot matter
+        has its initial values.
         """
-        return _joined([part.parameters() for part in self.parts])
+        return self._joined([part.parameters() for part in self.parts])
 
     def buffers(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of the buffers, e.g. running statistics."""
-        return _joined([part.buffers() for part in self.parts])
+        return self._joined([part.buffers() for part in self.parts])
 
-
-def _joined(each: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([tensors[name] for tensors in each]) for name in each[0]} if each else {}
+    def _joined(self, each: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the tensors of all parts in the order of the masks."""
+        if not each:
+            return {}
+        back = torch.from_numpy(np.argsort(np.concatenate(self.numbers)))
+        return {name: torch.cat([own[name] for own in each])[back.to(self.device)] for name in each[0]}

@@ -1,12 +1,14 @@
-"""The engine of dense networks: the weights of P networks stacked, each layer one batched product.
+"""The engine of dense networks: P networks of equal widths stacked, values being ``(P, units, samples)``.
 
-Widths are filled up to a multiple of ALIGNMENT with units that are masked out, so that a network's result
-is the same to the bit alone and at any place of any cohort.
+The first layer is one product of all networks' weights, side by side, with the batch that they share; later
+layers are batched products. Each network begins on a cache line, and numbers of samples are filled up to
+whole vectors, so that no network's rounding depends on its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,12 +18,11 @@ from torch import Tensor
 from ticketsearch.masks import Mask
 from ticketsearch.training.maskings import Masking, through_mask
 from ticketsearch.training.noise import Noise
-from ticketsearch.wiring import Step, Wiring
+from ticketsearch.wiring import Compaction, Step
 
 __all__ = ["ALIGNMENT", "Stack"]
 
-# Every network of a cohort so begins on a cache line and ends on a whole vector: kernels round by alignment
-# and at the tail, i.e. by position.
+# Kernels round by alignment and at the tail, i.e. by position: what they work on comes in multiples of this.
 ALIGNMENT = 32
 
 
@@ -30,7 +31,7 @@ class Stack:
 
     Parameters
     ----------
-    wiring : of the architecture; it is dense.
+    compactions : what is kept of each network; all of the same widths.
     masks : ``(P, weights)`` bool.
     initial : initial parameters ``{name: tensor}``; one for all or one for each mask.
     masking : how masks act.
@@ -39,116 +40,242 @@ class Stack:
 
     # Samples an evaluation takes at once: bounds its memory. Fixed, as a sum's last bits follow its blocks.
     block = 1024
+    stacked = True
 
     def __init__(
         self,
-        wiring: Wiring,
+        compactions: Sequence[Compaction],
         masks: Mask,
-        initial: Sequence[dict[str, Tensor]],
+        initial: Sequence[Mapping[str, Tensor]],
         masking: Masking,
         *,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.wiring = wiring
         self.size = len(masks)
+        self.moved: dict[str, Tensor] = {}
         self.device = device
         self.dtype = dtype
         self.masking = masking
-
-        def stack(name: str) -> Tensor:
-            return torch.stack([_filled(parameters[name]) for parameters in initial]).to(device, dtype)
-
-        def each(tensor: Tensor) -> Tensor:
-            own = len(tensor) == self.size
-            return tensor if own else tensor.repeat(self.size, *[1] * (tensor.ndim - 1))
-
-        bits = torch.from_numpy(np.packbits(masks, axis=1))  # one transfer, an eighth of the bytes
-        shifts = torch.arange(7, -1, -1, dtype=torch.uint8)
-        flat = (
-            ((bits.to(device)[:, :, None] >> shifts.to(device)) & 1).flatten(1)[:, : masks.shape[1]].to(dtype)
-        )
-        layers = wiring.spec.layers
-        self.masks = [
-            _filled(flat[:, layer.slice].reshape(self.size, *layer.shape), axes=2) for layer in layers
-        ]
-        self.start = [stack(layer.name) for layer in layers]
-        self.weights = [
-            masking.begin(each(start), mask, start).detach().clone().requires_grad_()
-            for start, mask in zip(self.start, self.masks, strict=True)
-        ]
-        self.biases = [
-            None if name is None else each(stack(name)).clone().requires_grad_() for name in wiring.biases
-        ]
+        self.compactions = compactions
+        self.initial = initial if len(initial) == self.size else [*initial] * self.size
+        self.wiring = compactions[0].narrow
+        spec = self.wiring.spec
+        self.whole_masks = spec.split(masks)
+        weights = {layer.name: self._kept(layer.name) for layer in spec.layers}
+        kept = {layer.name: self._kept_mask(layer.name) for layer in spec.layers}
+        biases = {name: self._kept(name) for name in self.wiring.biases if name is not None}
+        # Layers that read the samples themselves, filled up as these are.
+        first = [str(step.names[0]) for step in self.wiring.steps if step.layer >= 0 and step.inputs == (0,)]
+        for name in first:
+            weights[name], kept[name] = _filled(weights[name]), _filled(kept[name])
+        begun = {name: masking.begin(own, kept[name], own) for name, own in weights.items()}
+        kept |= {name: torch.ones_like(bias) for name, bias in biases.items()}
+        rest = {**{name: own for name, own in begun.items() if name not in first}, **biases}
+        self.blocks = [_Block(own, kept) for own in (*({name: begun[name]} for name in first), rest) if own]
+        self.first = frozenset(first)
+        self.leaves = {name: leaf for block in self.blocks for name, leaf in block.leaves.items()}
+        self.masks = {name: own for block in self.blocks for name, own in block.masks.items()}
+        # What only other maskings than the parameter's ask for.
+        self.start = {} if masking.only_kept else {name: own.clone() for name, own in weights.items()}
 
     @property
     def trainable(self) -> list[Tensor]:
-        """The stacked tensors that an optimizer moves."""
-        return [*self.weights, *(bias for bias in self.biases if bias is not None)]
+        """The tensors that an optimizer moves; :meth:`backward` gives them their gradients."""
+        return [block.values for block in self.blocks]
+
+    @property
+    def keeps(self) -> list[Tensor | None]:
+        """For each of :attr:`trainable` its mask; None where all of it learns."""
+        return [block.kept if self.masking.only_kept else None for block in self.blocks]
 
     def resident(self, x: Tensor) -> Tensor:
         """Return samples ``(samples, *input_shape)`` as :meth:`forward` takes them: flat and filled up."""
-        return _filled(x.flatten(1).to(self.device, self.dtype), axes=1)
+        return _filled(x.flatten(1).to(self.device, self.dtype))
 
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
-        """Return logits ``(P, samples, classes)`` of resident samples, one batch for all or one for each.
+        """Return logits ``(P, classes, samples)`` of resident samples, one batch for all or one for each.
 
         ``noise`` says that this is training. ``masked`` puts the trained weights through the mask (True) or
         leaves it out (False); by default the weights are what the forward pass of training uses.
         """
-        if x.ndim == 2:
-            x = x.expand(self.size, *x.shape)
-        weights = [self._weight(layer, masked) for layer in range(len(self.weights))]
+        samples = x.shape[-2]
+        if samples % ALIGNMENT:
+            x = F.pad(x, (0, 0, 0, -samples % ALIGNMENT))
+        wiring = self.wiring
 
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
+            if step.operation == "input":
+                return values[0]
             if step.operation == "linear":
-                weight, bias = weights[step.layer].transpose(1, 2), self.biases[step.layer]
+                name, other = str(step.names[0]), step.names[1]
+                weight, bias = self._weight(name, masked), None if other is None else self.leaves[other]
+                if name in self.first:
+                    return self._of_samples(weight, bias, values[0])
                 if bias is None:
-                    return torch.bmm(values[0], weight)
-                return torch.baddbmm(bias[:, None], values[0], weight)
+                    return torch.bmm(weight, values[0])
+                return torch.baddbmm(bias[:, :, None], weight, values[0])
+            values = [
+                self._units(value) if place == 0 else value
+                for place, value in zip(step.inputs, values, strict=True)
+            ]
             if step.operation == "concatenate":
-                sizes = [self.wiring.steps[i].shape[0] for i in step.inputs]
-                parts = [value[:, :, :size] for value, size in zip(values, sizes, strict=True)]
-                return _filled(torch.cat(parts, dim=2), axes=1)
+                return torch.cat(values, dim=1)
             if step.operation == "dropout":
                 return values[0] if noise is None else self._dropped(step, values[0], noise)
-            return values[0] if step.operation == "input" else step.function(*values)
+            return step.function(*values)
 
-        return self.wiring.run(x, evaluate)[-1][:, :, : self.wiring.spec.outputs]
+        return wiring.run(x, evaluate)[-1][:, :, :samples]
+
+    def backward(self, logits: Tensor, gradient: Tensor) -> None:
+        """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
+        leaves = list(self.leaves.values())
+        found: Sequence[Tensor | None] = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
+        gradients = dict(zip(self.leaves, found, strict=True))
+        for block in self.blocks:
+            for name, into in block.gradients.items():
+                own = gradients[name]
+                if own is None:
+                    into.zero_()
+                elif self.masking.only_kept:
+                    torch.mul(own, block.masks[name], out=into)
+                else:
+                    into.copy_(own)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained, kept weights and others."""
         named: dict[str, Tensor] = {}
-        layers = zip(self.wiring.spec.layers, self.wiring.biases, self.biases, strict=True)
-        for index, (layer, name, bias) in enumerate(layers):
-            rows, columns = layer.shape
-            named[layer.name] = self._weight(index, masked=False).detach()[:, :rows, :columns].clone()
-            if name is not None and bias is not None:
-                named[name] = bias.detach()[:, :rows].clone()
+        for layer, bias in zip(self.wiring.spec.layers, self.wiring.biases, strict=True):
+            whole = self._whole(layer.name)
+            if self.masking.only_kept:
+                whole = whole * torch.from_numpy(self.whole_masks[layer.name].copy()).to(whole)
+            named[layer.name] = self._scattered(layer.name, self._weight(layer.name, masked=False), whole)
+            if bias is not None:
+                named[bias] = self._scattered(bias, self.leaves[bias], self._whole(bias))
         return named
 
     def buffers(self) -> dict[str, Tensor]:
         """Return no buffers: these networks have none that training moves."""
         return {}
 
-    def _weight(self, layer: int, masked: bool | None) -> Tensor:
-        tensors = self.weights[layer], self.masks[layer], self.start[layer]
+    def _whole(self, name: str) -> Tensor:
+        return torch.stack([tensors[name] for tensors in self.initial]).to(self.device, self.dtype)
+
+    def _kept(self, name: str) -> Tensor:
+        """Return a tensor of all networks, ``(P, *kept shape)``, as training begins."""
+        each = zip(self.compactions, self.initial, strict=True)
+        own = [compaction.shrunk(name, tensors[name]) for compaction, tensors in each]
+        return torch.stack(own).to(self.device, self.dtype)
+
+    def _kept_mask(self, name: str) -> Tensor:
+        """Return the masks of a layer, ``(P, *kept shape)``, as zeros and ones."""
+        own = torch.from_numpy(self.whole_masks[name].copy())
+        kept = [c.shrunk(name, mask) for c, mask in zip(self.compactions, own, strict=True)]
+        return torch.stack(kept).to(self.device).to(self.dtype)
+
+    def _scattered(self, name: str, inside: Tensor, whole: Tensor) -> Tensor:
+        places = self.compactions[0].places.get(name)
+        sizes = whole.shape[1:] if places is None else [len(own) for own in places]
+        inside = inside.detach()[tuple(slice(size) for size in (self.size, *sizes))]
+        each = zip(self.compactions, inside, whole, strict=True)
+        return torch.stack([c.scattered(name, own, into) for c, own, into in each])
+
+    def _weight(self, name: str, masked: bool | None) -> Tensor:
+        if self.masking.only_kept:
+            return self.leaves[name]
+        tensors = self.leaves[name], self.masks[name], self.start[name]
         if masked is None:
             return self.masking.forward(*tensors)
-        if masked:
-            return through_mask(*tensors)
-        # Without the mask, what was filled up may have learned: it is no part of the network.
-        rows, columns = self.wiring.spec.layers[layer].shape
-        return _filled(self.masking.trained(*tensors)[:, :rows, :columns], axes=2)
+        return through_mask(*tensors) if masked else self.masking.trained(*tensors)
+
+    def _of_samples(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+        """Return what a layer makes of the samples, one batch for all networks or one for each."""
+        size, units, inputs = weight.shape
+        shared = x.ndim == 2 and _side_by_side(size, units, inputs, len(x), x.dtype, x.device)
+        flat = [weight.reshape(-1, inputs)] if shared else [*weight]
+        shifts: list[Tensor | None] = [None] * len(flat)
+        if bias is not None:
+            shifts = [bias.reshape(-1, 1)] if shared else [*bias[:, :, None]]
+        batches = [x] * len(flat) if x.ndim == 2 else [*x]
+        products = [
+            own @ batch.t() if shift is None else torch.addmm(shift, own, batch.t())
+            for own, shift, batch in zip(flat, shifts, batches, strict=True)
+        ]
+        return (products[0] if len(products) == 1 else torch.cat(products)).view(size, units, -1)
+
+    def _units(self, x: Tensor) -> Tensor:
+        """Return samples as a value ``(P, units, samples)``."""
+        value = x[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2)
+        return value.expand(self.size, *value.shape[-2:])
 
     def _dropped(self, step: Step, value: Tensor, noise: Noise) -> Tensor:
-        """Return the value with features dropped; noise is drawn for its own width, then filled up."""
-        factors = noise.factors(step, (value.shape[1], *step.shape), value)
-        return value * (_filled(factors, axes=1) if factors.shape[2] > 1 else factors)
+        """Return the value with features dropped; noise is drawn for the whole network."""
+        index = self.wiring.steps.index(step)
+        whole = self.compactions[0].wiring.steps[index]
+        factors = noise.factors(step, (noise.batches.shape[1], *whole.shape), value)
+        if factors.shape[2] > 1:
+            kept = torch.from_numpy(np.stack([c.features[index] for c in self.compactions]))
+            kept = kept[:, None].to(self.device).expand(-1, factors.shape[1], -1)
+            factors = factors.expand(self.size, -1, -1).gather(2, kept)
+        factors = F.pad(factors.transpose(1, 2), (0, value.shape[2] - factors.shape[1]))
+        return value * factors
 
 
-def _filled(tensor: Tensor, axes: int | None = None) -> Tensor:
-    """Fill the last ``axes`` axes (by default all) with zeros to multiples of ALIGNMENT."""
-    sizes = tensor.shape if axes is None else tensor.shape[-axes:]
-    missing = [-size % ALIGNMENT for size in reversed(sizes)]
-    return F.pad(tensor, [amount for size in missing for amount in (0, size)]) if any(missing) else tensor
+class _Block:
+    """Tensors of P networks, each network's in one stretch of memory: what an optimizer moves as one.
+
+    ``leaves``, ``gradients`` and ``masks`` are views ``{name: (P, *shape)}`` of ``values``, its gradient, and
+    the mask, all ``(P, length)``.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        lengths = [-(-shape[1:].numel() // ALIGNMENT) * ALIGNMENT for shape in shapes.values()]
+        like = next(iter(tensors.values()))
+        flat = [like.new_zeros(len(like), sum(lengths)) for _ in range(3)]
+        self.values, self.values.grad, self.kept = flat
+        views = []
+        for whole in flat:
+            starts = np.cumsum([0, *lengths]).tolist()
+            views.append(
+                {
+                    name: whole[:, start : start + shape[1:].numel()].view(shape)
+                    for (name, shape), start in zip(shapes.items(), starts, strict=False)
+                }
+            )
+        self.leaves, self.gradients, self.masks = views
+        for name, tensor in tensors.items():
+            self.leaves[name].copy_(tensor)
+            self.masks[name].copy_(masks[name])
+        self.leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.leaves.items()}
+
+
+@lru_cache(maxsize=4096)
+def _side_by_side(
+    size: int, units: int, inputs: int, samples: int, dtype: torch.dtype, device: torch.device
+) -> bool:
+    """Return whether one product gives each of several networks the bits of a product of its own.
+
+    ``size`` networks of ``units`` rows each, with samples ``(samples, inputs)``. Libraries choose the order
+    of a sum by the shape of a product; on the CPU they are asked. On other devices no bits are promised.
+    """
+    if size == 1 or device.type != "cpu":
+        return True
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(size * units, inputs, generator=generator, dtype=dtype)
+    gradient = torch.randn(size * units, samples, generator=generator, dtype=dtype)
+    x = torch.randn(samples, inputs, generator=generator, dtype=dtype)
+    forward, backward = weight @ x.t(), gradient @ x
+    for place in {0, size // 2, size - 1}:
+        own = slice(place * units, (place + 1) * units)
+        if not torch.equal(weight[own].clone() @ x.t(), forward[own]):
+            return False
+        if not torch.equal(gradient[own].clone() @ x, backward[own]):
+            return False
+    return True
+
+
+def _filled(tensor: Tensor) -> Tensor:
+    """Fill the last axis with zeros to a multiple of ALIGNMENT."""
+    missing = -tensor.shape[-1] % ALIGNMENT
+    return F.pad(tensor, (0, missing)) if missing else tensor

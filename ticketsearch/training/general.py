@@ -1,4 +1,8 @@
-"""The engine of all other networks (convolutions, normalisation, …): each is trained by itself."""
+"""The engine of all other networks (convolutions, normalisation, …): each is trained by itself.
+
+On a CPU, stacking several by ``torch.func.vmap`` was slower for all networks with convolutions that were
+measured; what pays there is that channels lie last in memory.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 from ticketsearch.training.maskings import Masking, through_mask
 from ticketsearch.training.noise import Noise
-from ticketsearch.wiring import Step, Wiring
+from ticketsearch.wiring import Compaction, Step, Wiring
 
 __all__ = ["Single"]
 
 
 class Single:
-    """One network with its mask, and its own copies of all parameters and buffers.
+    """One network with its mask, and its own copies of all parameters and buffers that are kept.
 
     Parameters
     ----------
-    wiring : of any architecture.
+    compaction : what is kept of it.
     mask : ``(weights,)`` bool.
     initial : initial parameters and buffers ``{name: tensor}``.
     masking : how the mask acts.
@@ -33,10 +37,11 @@ class Single:
     size = 1
     # Samples an evaluation takes at once; feature maps are large. Fixed, as in the dense engine.
     block = 256
+    stacked = False
 
     def __init__(
         self,
-        wiring: Wiring,
+        compaction: Compaction,
         mask: Mask,
         initial: Mapping[str, Tensor],
         masking: Masking,
@@ -44,36 +49,51 @@ class Single:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
+        wiring = compaction.narrow
         # A module that computes by itself has its tensors replaced meanwhile, so threads must not share it.
         self.wiring = wiring if wiring.steps else replace(wiring, module=copy.deepcopy(wiring.module))
         self.device = device
         self.dtype = dtype
         self.masking = masking
-        own = _copies(self.wiring, initial, device, dtype)
-        names = [name for name, _ in self.wiring.module.named_parameters()]
-        self.start = {layer.name: own[layer.name] for layer in wiring.spec.layers}
-        self.masks = {
+        self.compaction = compaction
+        self.whole = _copies(wiring, initial, device, dtype)
+        whole_masks = {
             name: torch.from_numpy(part.copy()).to(device, dtype)
             for name, part in wiring.spec.split(mask).items()
         }
+        own = {name: _laid_out(compaction.shrunk(name, tensor)) for name, tensor in self.whole.items()}
+        self.masks = {
+            name: _laid_out(compaction.shrunk(name, part)).clone() for name, part in whole_masks.items()
+        }
+        if masking.only_kept:
+            self.whole |= {name: self.whole[name] * part for name, part in whole_masks.items()}
+        self.start = {name: own[name] for name in self.masks}
+        parameters = [name for name, _ in wiring.module.named_parameters()]
         self.weights = {
             name: masking.begin(start, self.masks[name], start).clone().requires_grad_()
             for name, start in self.start.items()
         }
-        self.others = {name: own[name].requires_grad_() for name in names if name not in self.start}
-        self.moved = {name: tensor for name, tensor in own.items() if name not in names}
+        self.others = {n: own[n].clone().requires_grad_() for n in parameters if n not in self.start}
+        self.moved = {name: tensor.clone() for name, tensor in own.items() if name not in parameters}
 
     @property
     def trainable(self) -> list[Tensor]:
-        """The tensors that an optimizer moves."""
+        """The tensors that an optimizer moves; :meth:`backward` gives them their gradients."""
         return [*self.weights.values(), *self.others.values()]
+
+    @property
+    def keeps(self) -> list[Tensor | None]:
+        """For each of :attr:`trainable` its mask; None where all of it learns."""
+        return [*(self.masks[n] if self.masking.only_kept else None for n in self.weights)] + [None] * len(
+            self.others
+        )
 
     def resident(self, x: Tensor) -> Tensor:
         """Return samples ``(samples, *input_shape)`` as :meth:`forward` takes them."""
         return x.to(self.device, self.dtype)
 
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
-        """Return logits ``(1, samples, classes)`` of resident samples.
+        """Return logits ``(1, classes, samples)`` of resident samples ``(samples, *input_shape)``.
 
         ``noise`` says that this is training: normalisation goes by the batch and running statistics move.
         ``masked`` puts the trained weights through the mask (True) or leaves it out (False); by default the
@@ -84,30 +104,67 @@ class Single:
 
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
             if step.operation == "dropout":
-                if noise is None:
-                    return values[0]
-                return values[0] * noise.factors(step, tuple(values[0].shape), values[0])[0]
+                return values[0] if noise is None else self._dropped(step, values[0], noise)
             return wiring.evaluate(step, values, tensors, training=training)
 
-        if not wiring.steps:
-            return wiring.forward(tensors, x, training=training)[None]
-        return wiring.run(x, evaluate)[-1][None]
+        x = _laid_out(x)
+        outputs = (
+            wiring.run(x, evaluate)[-1] if wiring.steps else wiring.forward(tensors, x, training=training)
+        )
+        return outputs.t()[None]
+
+    def backward(self, logits: Tensor, gradient: Tensor) -> None:
+        """Give :attr:`trainable` their gradients, from those of the logits ``(1, classes, samples)``."""
+        tensors = {**self.weights, **self.others}
+        leaves = list(tensors.values())
+        found: list[Tensor | None] = [*torch.autograd.grad(logits, leaves, gradient, allow_unused=True)]
+        for (name, tensor), own in zip(tensors.items(), found, strict=True):
+            # Fused optimizers take a gradient to lie in memory as its tensor does.
+            into = torch.empty_like(tensor) if tensor.grad is None else tensor.grad
+            if own is None:
+                into.zero_()
+            elif self.masking.only_kept and name in self.masks:
+                torch.mul(own, self.masks[name], out=into)
+            else:
+                into.copy_(own)
+            tensor.grad = into
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (1, *shape) tensor}``: copies of what was trained, kept weights and others."""
         tensors = {**self.others, **self._effective(masked=False)}
         order = [name for name, _ in self.wiring.module.named_parameters()]
-        return {name: tensors[name].detach().clone()[None] for name in order}
+        return {name: self._scattered(name, tensors[name]) for name in order}
 
     def buffers(self) -> dict[str, Tensor]:
         """Return ``{name: (1, *shape) tensor}``: copies of the buffers, e.g. running statistics."""
-        return {name: buffer.clone()[None] for name, buffer in self.moved.items()}
+        return {name: self._scattered(name, buffer) for name, buffer in self.moved.items()}
 
-    def _effective(self, masked: bool | None) -> dict[str, Tensor]:
+    def _scattered(self, name: str, inside: Tensor) -> Tensor:
+        return self.compaction.scattered(name, inside.detach(), self.whole[name]).contiguous()[None]
+
+    def _effective(self, masked: bool | None) -> Mapping[str, Tensor]:
+        if self.masking.only_kept:
+            return self.weights
         rule = self.masking.forward if masked is None else through_mask if masked else self.masking.trained
         return {
             name: rule(weight, self.masks[name], self.start[name]) for name, weight in self.weights.items()
         }
+
+    def _dropped(self, step: Step, value: Tensor, noise: Noise) -> Tensor:
+        """Return the value with features dropped; noise is drawn for the whole network."""
+        index = self.wiring.steps.index(step)
+        whole = self.compaction.wiring.steps[index]
+        factors = noise.factors(step, (len(value), *whole.shape), value)[0]
+        if factors.shape[1] == whole.shape[0]:
+            factors = factors[:, torch.from_numpy(self.compaction.features[index]).to(self.device)]
+        return value * factors
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """Return images and kernels with their channels last in memory; anything else contiguous."""
+    if tensor.ndim == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor.contiguous()
 
 
 def _copies(

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.training.cohort import Cohort
+from ticketsearch.training.cohort import Cohort, Part
 from ticketsearch.training.noise import Noise
-from ticketsearch.training.recipe import OPTIMIZERS, Recipe
+from ticketsearch.training.recipe import OPTIMIZERS, Recipe, in_precision
+from ticketsearch.training.replay import Replayed
+from ticketsearch.training.states import State, load_states, states_of
 from ticketsearch.wiring import Wiring
 
-__all__ = ["Evaluation", "TrainingPart", "check_normalisation", "evaluate", "train"]
+__all__ = ["Evaluation", "Training", "TrainingPart", "check_normalisation", "evaluate", "train"]
 
 
 class Evaluation(NamedTuple):
@@ -36,6 +38,85 @@ class TrainingPart(NamedTuple):
     y_train: Tensor
 
 
+class Training:
+    """The training of a cohort, which can stop at any step, be looked at, and go on.
+
+    Parameters
+    ----------
+    cohort : is trained in place.
+    dataset : its training part is learned.
+    recipe : as the cohort's masking.
+    orders : one data order ``(steps, batch)`` of sample numbers for all networks, or one for each; what
+        dropout draws follows from them.
+
+    Raises :class:`BadInput` for a recipe of another masking than the cohort's, or batches of one sample
+    where batch normalisation needs two.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        dataset: Dataset | TrainingPart,
+        recipe: Recipe,
+        orders: Sequence[NDArray[np.int64]],
+    ) -> None:
+        if recipe.masking != cohort.masking:
+            raise BadInput(
+                f"a cohort is trained by the masking it was made for, {cohort.masking!r}, but the recipe "
+                f"says {recipe.masking!r}; give both the same"
+            )
+        check_normalisation(cohort.wiring, recipe)
+        self.cohort = cohort
+        self.recipe = recipe
+        self.done = 0
+        self._x, y = cohort.resident(dataset.x_train), dataset.y_train.to(cohort.device)
+        self._targets = F.one_hot(y, cohort.classes).to(cohort.dtype)
+        self._work = []
+        draws = any(step.operation == "dropout" for step in cohort.wiring.steps)
+        for numbers, part in cohort.placed():
+            order = np.stack(orders if len(orders) == 1 else [orders[number] for number in numbers])
+            optimizer = OPTIMIZERS[recipe.optimizer](part.trainable, recipe)
+            replayed = Replayed(cohort.device, order, recordable=not draws)
+            self._work.append((part, optimizer, order, replayed))
+
+    def advance(self, until: int, *, after_step: Callable[[int], Any] | None = None) -> None:
+        """Train to step ``until`` (of the recipe's); nothing in between synchronises with the device.
+
+        ``after_step(step)`` is called after each optimizer step of all networks.
+        """
+        for step in range(self.done, until):
+            for part, optimizer, order, replayed in self._work:
+                replayed.step(self._stepped(part, optimizer, order, step), step)
+            self.done = step + 1
+            if after_step is not None:
+                after_step(step)
+
+    def states(self) -> list[State]:
+        """Return for each network what training goes on from; see :meth:`restore`."""
+        found: list[State] = [{}] * self.cohort.size
+        for (numbers, part), (_, optimizer, *_) in zip(self.cohort.placed(), self._work, strict=True):
+            for number, state in zip(numbers, states_of(part, optimizer), strict=True):
+                found[number] = state
+        return found
+
+    def restore(self, states: Sequence[State], done: int) -> None:
+        """Go on from the states of networks with the same masks and recipe, after ``done`` steps."""
+        for (numbers, part), (_, optimizer, *_) in zip(self.cohort.placed(), self._work, strict=True):
+            load_states(part, optimizer, [states[number] for number in numbers])
+        self.done = done
+
+    def _stepped(
+        self, part: Part, optimizer: torch.optim.Optimizer, order: NDArray[np.int64], step: int
+    ) -> Callable[[Tensor], None]:
+        def run(chosen: Tensor) -> None:
+            with in_precision(self.recipe.precision, self.cohort.device):
+                logits = part.forward(self._x[chosen], Noise(order[:, step], step))
+            part.backward(logits, _gradient(logits.detach(), self._targets[chosen]))
+            optimizer.step()
+
+        return run
+
+
 def train(
     cohort: Cohort,
     dataset: Dataset | TrainingPart,
@@ -44,40 +125,22 @@ def train(
     *,
     after_step: Callable[[int], Any] | None = None,
 ) -> None:
-    """Train a cohort in place on the training part.
+    """Train a cohort in place on the training part: all steps of :class:`Training`, which explains the rest.
 
-    ``orders`` holds one data order ``(steps, batch)`` of sample numbers for all networks, or one for each;
-    what dropout draws follows from them. ``after_step(step)`` is called after each optimizer step of all
-    networks; nothing else synchronises with the device. On CUDA, convolutions give the same from run to run
-    only within :func:`ticketsearch.training.reproducible`.
-
-    Raises :class:`BadInput` for a recipe of another masking than the cohort's, or batches of one sample
-    where batch normalisation needs two.
+    On CUDA, convolutions give the same from run to run only within
+    :func:`ticketsearch.training.reproducible`.
     """
-    if recipe.masking != cohort.masking:
-        raise BadInput(
-            f"a cohort is trained by the masking it was made for, {cohort.masking!r}, but the recipe says "
-            f"{recipe.masking!r}; give both the same"
-        )
-    check_normalisation(cohort.wiring, recipe)
-    x, y = cohort.resident(dataset.x_train), dataset.y_train.to(cohort.device)
-    work = []
-    for place, part in cohort.placed():
-        order = np.stack(orders if len(orders) == 1 else orders[place])
-        optimizer = OPTIMIZERS[recipe.optimizer](part.trainable, recipe)
-        work.append((part, order, torch.from_numpy(order).to(cohort.device), optimizer))
-    for step in range(recipe.steps):
-        for part, order, numbers, optimizer in work:
-            chosen = numbers[0, step] if len(order) == 1 else numbers[:, step]
-            logits = part.forward(x[chosen], Noise(order[:, step], step))
-            labels = y[chosen].expand(part.size, -1)
-            # Each network's loss is its own mean; their sum keeps the gradients apart.
-            loss = F.cross_entropy(logits.flatten(0, 1), labels.reshape(-1), reduction="sum")
-            optimizer.zero_grad()
-            (loss / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        if after_step is not None:
-            after_step(step)
+    Training(cohort, dataset, recipe, orders).advance(recipe.steps, after_step=after_step)
+
+
+def _gradient(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient of each network's mean cross-entropy by its logits ``(P, classes, samples)``.
+
+    ``targets`` hold 1 at each sample's class, ``(samples, classes)`` for all or ``(P, samples, classes)``.
+    """
+    gradient = F.softmax(logits.to(targets.dtype), dim=1)
+    gradient -= targets.transpose(-1, -2)
+    return gradient.div_(logits.shape[2]).to(logits.dtype)
 
 
 @torch.no_grad()
@@ -91,15 +154,14 @@ def evaluate(cohort: Cohort, x: Tensor, y: Tensor, *, masked: bool | None = None
     x, y = cohort.resident(x), y.to(cohort.device)
     loss = torch.zeros(cohort.size, dtype=torch.float64, device=cohort.device)
     correct = torch.zeros(cohort.size, dtype=torch.int64, device=cohort.device)
-    for place, part in cohort.placed():
+    for numbers, part in cohort.placed():
+        place = torch.from_numpy(numbers).to(cohort.device)
         blocks = [torch.split(whole, part.block) for whole in (x, y)]
         for samples, labels in zip(*blocks, strict=True):
             logits = part.forward(samples, masked=masked)
-            each = F.cross_entropy(
-                logits.flatten(0, 1), labels.expand(part.size, -1).reshape(-1), reduction="none"
-            )
-            loss[place] += each.view(part.size, -1).sum(1, dtype=torch.float64)
-            correct[place] += (logits.argmax(2) == labels).sum(1)
+            each = F.cross_entropy(logits, labels.expand(part.size, -1), reduction="none")
+            loss[place] += each.sum(1, dtype=torch.float64)
+            correct[place] += (logits.argmax(1) == labels).sum(1)
     return Evaluation((loss / len(y)).cpu().numpy(), (correct.double() / len(y)).cpu().numpy())
 
 

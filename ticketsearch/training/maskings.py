@@ -42,12 +42,15 @@ class Masking(NamedTuple):
     forward : the weights that the forward pass of training uses.
     trained : all weights as training leaves them, kept or not.
     dense : whether the forward pass of training leaves the mask out.
+    only_kept : whether kept weights alone are ever anything but zero, so that once they are masked it is
+        enough to mask their gradients.
     """
 
     begin: Rule
     forward: Rule
     trained: Rule
     dense: bool
+    only_kept: bool
 
 
 def through_mask(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
@@ -84,7 +87,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 MASKINGS: dict[str, Masking] = {
-    "parameter": Masking(through_mask, through_mask, through_mask, dense=False),
-    "gradient": Masking(_whole, _only_kept_move, _only_kept_move, dense=True),
-    "forward": Masking(_whole, _straight_through, _whole, dense=False),
+    "parameter": Masking(through_mask, through_mask, through_mask, dense=False, only_kept=True),
+    "gradient": Masking(_whole, _only_kept_move, _only_kept_move, dense=True, only_kept=False),
+    "forward": Masking(_whole, _straight_through, _whole, dense=False, only_kept=False),
 }

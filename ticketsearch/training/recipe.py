@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +16,36 @@ from torch import Tensor
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.training.maskings import MASKINGS
 
-__all__ = ["OPTIMIZERS", "Recipe", "check_batch", "data_order", "find_device", "one_thread", "reproducible"]
+__all__ = [
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "Recipe",
+    "check_batch",
+    "data_order",
+    "find_device",
+    "in_precision",
+    "one_thread",
+    "reproducible",
+]
 
+# Fused: one pass over weights, gradients and momenta. On CUDA they are recorded in graphs.
 OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] = {
-    "sgd": lambda p, r: torch.optim.SGD(p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay),
-    "nesterov": lambda p, r: torch.optim.SGD(
-        p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay, nesterov=True
+    "sgd": lambda p, r: torch.optim.SGD(
+        p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay, fused=True
     ),
-    "adam": lambda p, r: torch.optim.Adam(p, lr=r.lr, weight_decay=r.weight_decay),
-    "adamw": lambda p, r: torch.optim.AdamW(p, lr=r.lr, weight_decay=r.weight_decay),
+    "nesterov": lambda p, r: torch.optim.SGD(
+        p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay, nesterov=True, fused=True
+    ),
+    "adam": lambda p, r: torch.optim.Adam(
+        p, lr=r.lr, weight_decay=r.weight_decay, fused=True, capturable=p[0].is_cuda
+    ),
+    "adamw": lambda p, r: torch.optim.AdamW(
+        p, lr=r.lr, weight_decay=r.weight_decay, fused=True, capturable=p[0].is_cuda
+    ),
 }
 # Sample numbers in one data order: 2 GiB of them.
 MAX_ORDER = 2**28
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,9 @@ class Recipe:
     optimizer : ``sgd`` (with momentum), ``nesterov``, ``adam`` or ``adamw``.
     lr, momentum, weight_decay : as in torch.optim; momentum is for ``sgd`` and ``nesterov``.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
+    precision : of products and convolutions in training: ``float32`` (or float64 where tensors are),
+        ``tf32``, which only CUDA devices have, or ``bfloat16``. Weights, losses and evaluations stay as they
+        are.
     """
 
     steps: int = 200
@@ -50,12 +71,15 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 0.0
     masking: str = "parameter"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         if self.masking not in MASKINGS:
             raise unknown("masking", self.masking, MASKINGS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         rules = (
             ("steps", self.steps, self.steps >= 0, ">= 0"),
             ("batch", self.batch, self.batch >= 1, ">= 1"),
@@ -96,6 +120,26 @@ def check_batch(samples: int, recipe: Recipe) -> None:
         raise BadInput(
             f"a batch is at most the training part, but got batch={recipe.batch} for {samples} samples"
         )
+
+
+def in_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which products and convolutions have a precision of ``PRECISIONS``."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return _tf32() if precision == "tf32" else nullcontext()
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    backends: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def find_device(device: str) -> torch.device:

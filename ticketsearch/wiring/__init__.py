@@ -6,7 +6,18 @@ sums and concatenations; anything else is refused by name and place. For such ne
 declared by hand, see :func:`trace`.
 """
 
+from ticketsearch.wiring.compaction import Compaction, compact, fixed_groups, live_groups, spec_for, whole
 from ticketsearch.wiring.steps import Step, Wiring
 from ticketsearch.wiring.tracing import trace
 
-__all__ = ["Step", "Wiring", "trace"]
+__all__ = [
+    "Compaction",
+    "Step",
+    "Wiring",
+    "compact",
+    "fixed_groups",
+    "live_groups",
+    "spec_for",
+    "trace",
+    "whole",
+]

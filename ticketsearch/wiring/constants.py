@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ticketsearch.wiring.steps import Step
 
-__all__ = ["is_constant"]
+__all__ = ["is_constant", "shifts"]
 
 
 def is_constant(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -> bool:
@@ -25,14 +25,14 @@ def is_constant(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]
         return _at_zero(step, tensors)[0] != 0
     if step.operation not in ("linear", "normalize"):
         return False
-    if any(bool(tensors[name].ne(0).any()) for name in _shifts(step)):
+    if any(bool(tensors[name].ne(0).any()) for name in shifts(step)):
         return True
     return step.names[1] is not None and not _blocked(steps, index, tensors)
 
 
-def _shifts(step: Step) -> list[str]:
-    """Return the names of what a layer or batch normalisation adds."""
-    places = (1, 2) if step.operation == "normalize" else (1,)
+def shifts(step: Step) -> list[str]:
+    """Return the names of what a layer or batch normalisation adds; nothing for another step."""
+    places = {"linear": (1,), "normalize": (1, 2)}.get(step.operation, ())
     return [name for place in places if (name := step.names[place]) is not None]
 
 
@@ -46,7 +46,7 @@ def _blocked(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -
         if step.operation in ("elementwise", "spatial"):
             value, slope = _at_zero(step, tensors)
         elif step.operation == "normalize":
-            value, slope = float(any(bool(tensors[n].ne(0).any()) for n in _shifts(step))), 1.0
+            value, slope = float(any(bool(tensors[n].ne(0).any()) for n in shifts(step))), 1.0
         elif step.operation in ("dropout", "concatenate"):
             value, slope = 0.0, 1.0
         else:

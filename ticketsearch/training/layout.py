@@ -1,0 +1,123 @@
+"""Layout: how wide the network is that a mask leaves, and which masks are therefore trained as one program.
+
+A mask's layout follows from its own live units alone, so whatever trains beside it changes no bit of its
+result. Widths are rounded up, by dead units, so that masks of a cohort meet in few layouts: the more a
+network costs beside the overhead of a program, the more finely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.training.maskings import MASKINGS
+from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
+
+__all__ = ["Layout", "compacts", "layouts", "networks_at_once", "obstacle"]
+
+# Floating-point operations of one step that take as long as the overhead of a program's step does (0.2 ms on
+# one core). Fixed: a layout that went by this machine's clock would change last bits from run to run.
+OVERHEAD = 2e7
+# Samples of a batch, as far as a layout is concerned.
+SAMPLES = 128
+# Narrower products are summed in another order where they stand alone.
+NARROWEST = 8
+# Weights of one program, and of each of its gradients and momenta: more no longer saves overhead, and what
+# leaves the caches costs. Changes no result.
+WEIGHTS = 2**20
+
+
+class Layout(NamedTuple):
+    """Masks whose networks have the same widths: their numbers, and what is kept of each."""
+
+    masks: list[int]
+    compactions: list[Compaction]
+
+
+def obstacle(wiring: Wiring, masking: str) -> str | None:
+    """Return why networks are trained whole though masks leave less of them; None where they are not."""
+    if MASKINGS[masking].dense:
+        return f"under masking {masking!r} the forward pass is that of the whole network"
+    if masking != "parameter":
+        return f"under masking {masking!r} weights that the mask does not keep learn too"
+    if not wiring.steps:
+        return "the neuron groups are declared by hand, and the module computes by itself"
+    return None
+
+
+def compacts(wiring: Wiring, masking: str) -> bool:
+    """Return whether networks of this wiring are trained without their dead units."""
+    return obstacle(wiring, masking) is None
+
+
+def layouts(
+    wiring: Wiring, masks: Mask, initial: Sequence[Mapping[str, Tensor]], *, masking: str, stacked: bool
+) -> list[Layout]:
+    """Return the layouts of masks ``(P, weights)``, each mask in one of them, widest first.
+
+    ``initial`` are the parameters and buffers that training begins from, one for all or one for each mask.
+    ``stacked`` rounds widths up so that masks meet; otherwise they are exactly what lives.
+    """
+    if not compacts(wiring, masking):
+        return [Layout(list(range(len(masks))), [whole(wiring)] * len(masks))] if len(masks) else []
+    specs = [spec_for(wiring, tensors) for tensors in initial]
+    fixed = fixed_groups(wiring)
+    costs = _costs(wiring)
+
+    def widths(sizes: tuple[int, ...], live: tuple[int, ...]) -> list[int]:
+        if not stacked:
+            return list(live)
+        parts = _parts(_operations(wiring.spec, costs, live))
+        return [_rounded(size, own, parts) for size, own in zip(sizes, live, strict=True)]
+
+    found: dict[tuple[int, ...], Layout] = {}
+    for number, mask in enumerate(masks):
+        spec = specs[number] if len(specs) > 1 else specs[0]
+        kept = live_groups(mask, spec, fixed, widths)
+        own = found.setdefault(tuple(map(len, kept)), Layout([], []))
+        own.masks.append(number)
+        own.compactions.append(compact(wiring, kept))
+    return [found[key] for key in sorted(found, reverse=True)]
+
+
+def networks_at_once(compaction: Compaction) -> int:
+    """Return how many networks of this layout one program takes."""
+    weights = 0
+    for layer in compaction.wiring.spec.layers:
+        places = compaction.places.get(layer.name, ())
+        shape = [len(p) for p in places] + list(layer.shape[len(places) :])
+        weights += torch.Size(shape).numel()
+    return max(1, WEIGHTS // weights)
+
+
+def _costs(wiring: Wiring) -> list[float]:
+    """Return for each piece of the spec the operations of a step for one source and one target unit."""
+    positions = {step.layer: torch.Size(step.shape[1:]).numel() for step in wiring.steps if step.layer >= 0}
+    # A product forward, and two backward.
+    return [
+        6.0 * SAMPLES * piece.positions / piece.block * positions[piece.layer] for piece in wiring.spec.pieces
+    ]
+
+
+def _operations(spec: MaskSpec, costs: Sequence[float], live: Sequence[int]) -> float:
+    return sum(
+        cost * live[piece.target] * (1 if piece.diagonal else live[piece.source] * piece.block)
+        for cost, piece in zip(costs, spec.pieces, strict=True)
+    )
+
+
+def _parts(operations: float) -> int:
+    """Return into how many widths a doubling is divided; 0 keeps the whole network."""
+    share = operations / OVERHEAD
+    return next((parts for least, parts in ((1 / 2, 8), (1 / 8, 4), (1 / 32, 2)) if share >= least), 0)
+
+
+def _rounded(size: int, live: int, parts: int) -> int:
+    if parts == 0:
+        return size
+    spacing = max(1, (1 << (live.bit_length() - 1)) // parts)
+    return min(size, max(NARROWEST, -(-live // spacing) * spacing))

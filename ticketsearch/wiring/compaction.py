@@ -1,0 +1,190 @@
+"""Compaction: the part of a masked network that can matter, as a smaller network that computes the same.
+
+A unit is left out if no kept path leads from it to an output, or if its value is exactly zero during the
+whole training: nothing feeds it, and no bias, shift or map makes it anything else (DESIGN's rule of dead
+units, applied to the initial tensors that are given). What is left computes the same outputs, and gets the
+same gradients, as the whole masked network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticketsearch.masks import Mask, MaskSpec, live_edges
+from ticketsearch.wiring.constants import is_constant, shifts
+from ticketsearch.wiring.operations import Convolution, Reshape
+from ticketsearch.wiring.steps import Step, Wiring
+
+__all__ = ["Compaction", "Widths", "compact", "fixed_groups", "live_groups", "spec_for", "whole"]
+
+Integers = NDArray[np.intp]
+# (size of each group, how many of its units are live) -> how many of its units to keep.
+Widths = Callable[[tuple[int, ...], tuple[int, ...]], Sequence[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Compaction:
+    """What is kept of a network, and the steps that compute on it.
+
+    Attributes
+    ----------
+    wiring : of the whole network.
+    steps : those of the wiring, on values that hold kept features alone.
+    features : for each value the numbers of its kept features (along the axis after the samples).
+    places : for each tensor that has become smaller the numbers of its entries along the first axes.
+    """
+
+    wiring: Wiring
+    steps: tuple[Step, ...]
+    features: tuple[Integers, ...]
+    places: Mapping[str, tuple[Integers, ...]]
+
+    @property
+    def narrow(self) -> Wiring:
+        """The wiring that runs the smaller network; its spec stays that of the whole one."""
+        return replace(self.wiring, steps=self.steps)
+
+    def shrunk(self, name: str, tensor: Tensor) -> Tensor:
+        """Return what is kept of a tensor of the whole network; the tensor itself where that is all."""
+        for axis, numbers in enumerate(self.places.get(name, ())):
+            if len(numbers) < tensor.shape[axis]:
+                tensor = tensor.index_select(axis, torch.from_numpy(numbers).to(tensor.device))
+        return tensor
+
+    def scattered(self, name: str, small: Tensor, into: Tensor) -> Tensor:
+        """Return a copy of ``into``, a tensor of the whole network, that holds ``small`` where it is from."""
+        places = [torch.from_numpy(numbers).to(into.device) for numbers in self.places.get(name, ())]
+        if not places:
+            return small.clone()
+        found = into.clone()
+        found[torch.meshgrid(*places, indexing="ij")] = small
+        return found
+
+
+def compact(wiring: Wiring, kept: Sequence[Integers]) -> Compaction:
+    """Return the network of the kept units: for each neuron group their numbers, in ascending order.
+
+    Kept must be all that is live, all of the groups in :func:`fixed_groups`, and no group may be empty.
+    """
+    features: list[Integers] = []
+    steps: list[Step] = []
+    places: dict[str, tuple[Integers, ...]] = {}
+    for node, step in zip(wiring.spec.nodes, wiring.steps, strict=True):
+        inputs = [features[i] for i in step.inputs]
+        before = [wiring.steps[i].shape for i in step.inputs]
+        shape = step.shape
+        function: Any = step.function
+        if step.operation in ("input", "linear"):
+            found = _joined([kept[g] for g in node.groups], [wiring.spec.groups[g].size for g in node.groups])
+        elif step.operation == "concatenate":
+            found = _joined(inputs, [own[0] for own in before])
+        elif step.operation == "spatial":
+            block = shape[0] // before[0][0]  # more than 1 where feature maps are flattened
+            found = (inputs[0][:, None] * block + np.arange(block)).ravel()
+        else:
+            found = inputs[0]
+        narrow = (len(found), *shape[1:])
+        if step.operation == "linear":
+            # All rows and columns of a convolution of other groups are kept.
+            places[str(step.names[0])] = (found, inputs[0]) if _divisions(step) == 1 else (found,)
+            if _divisions(step) > 1 and _depthwise(wiring.spec, step):
+                function = replace(function, groups=len(found))
+        elif isinstance(function, Reshape) and step.operation == "spatial":
+            function = Reshape(narrow)
+        own = step.names[1:] if step.operation == "linear" else step.names
+        if step.operation != "mix":
+            places |= {name: (found,) for name in own if name is not None and name in wiring.axes}
+        features.append(found)
+        steps.append(step._replace(shape=narrow, function=function))
+    sizes = {name: tensor.shape for name, tensor in _tensors(wiring)}
+    smaller = {
+        name: numbers
+        for name, numbers in places.items()
+        if any(len(own) < size for own, size in zip(numbers, sizes[name], strict=False))
+    }
+    return Compaction(wiring, tuple(steps), tuple(features), smaller)
+
+
+def whole(wiring: Wiring) -> Compaction:
+    """Return the compaction that keeps everything, also of a network without steps."""
+    if not wiring.steps:
+        return Compaction(wiring, (), (), {})
+    return compact(wiring, [np.arange(group.size) for group in wiring.spec.groups])
+
+
+def live_groups(mask: Mask, spec: MaskSpec, fixed: Container[int], widths: Widths) -> list[Integers]:
+    """Return the numbers of the units to keep of each group, for :func:`compact`.
+
+    These are the live ones, and of the dead ones the first, as many as ``widths`` asks for; ``spec`` comes
+    from :func:`spec_for`, ``fixed`` from :func:`fixed_groups`.
+    """
+    _, units = live_edges(mask, spec)
+    alive = tuple(
+        group.size if index in fixed else max(1, int(np.count_nonzero(own)))
+        for index, (group, own) in enumerate(zip(spec.groups, units, strict=True))
+    )
+    wanted = widths(tuple(group.size for group in spec.groups), alive)
+    # Stable: live units first, then dead ones, each in ascending order.
+    return [
+        np.sort(np.argsort(~own, kind="stable")[:number]) for own, number in zip(units, wanted, strict=True)
+    ]
+
+
+def fixed_groups(wiring: Wiring) -> frozenset[int]:
+    """Return the groups of which nothing is left out.
+
+    They are the inputs, the outputs, what is normalised over its units, and what grouped convolutions (but
+    for depthwise ones) divide into equal parts.
+    """
+    spec = wiring.spec
+    fixed = {i for i, group in enumerate(spec.groups) if group.kind != "hidden"}
+    for node, step in zip(spec.nodes, wiring.steps, strict=True):
+        if step.operation == "mix" or (_divisions(step) > 1 and not _depthwise(spec, step)):
+            fixed |= {*node.groups, *(g for i in node.inputs for g in spec.nodes[i].groups)}
+    return frozenset(fixed)
+
+
+def _divisions(step: Step) -> int:
+    return step.function.groups if isinstance(step.function, Convolution) else 1
+
+
+def _depthwise(spec: MaskSpec, step: Step) -> bool:
+    return spec.pieces[spec.layer_pieces[step.layer][0]].diagonal
+
+
+def spec_for(wiring: Wiring, tensors: Mapping[str, Tensor]) -> MaskSpec:
+    """Return the spec whose rule of dead units holds for these initial parameters and buffers.
+
+    The wiring's own spec goes by the tensors of its module; another initialization may have other biases.
+    """
+    names = {name for step in wiring.steps for name in shifts(step)}
+    own = {name: tensor for name, tensor in _tensors(wiring) if name in names}
+    tensors = {**own, **tensors}  # dense networks are not asked for buffers
+    if all(_is_zero(tensors[name]) == _is_zero(tensor) for name, tensor in own.items()):
+        return wiring.spec
+    nodes = tuple(
+        node._replace(constant=is_constant(wiring.steps, index, tensors))
+        for index, node in enumerate(wiring.spec.nodes)
+    )
+    return replace(wiring.spec, nodes=nodes)
+
+
+def _tensors(wiring: Wiring) -> list[tuple[str, Tensor]]:
+    return [*wiring.module.named_parameters(), *wiring.module.named_buffers()]
+
+
+def _is_zero(tensor: Tensor) -> bool:
+    return not bool(tensor.ne(0).any())
+
+
+def _joined(parts: Sequence[Integers], sizes: Sequence[int]) -> Integers:
+    """Return numbers along an axis that is made of parts of these whole sizes."""
+    starts = np.cumsum([0, *sizes]).tolist()
+    return np.concatenate([part + start for part, start in zip(parts, starts, strict=False)])
