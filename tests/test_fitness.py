@@ -12,13 +12,13 @@ import torch
 from conftest import refusal, refused
 from torch import nn
 
-from ticketsearch import fitness as fitness_module
+from ticketsearch import trainer
 from ticketsearch.datasets import from_arrays
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets
-from ticketsearch.training import MASKINGS, Cohort, Recipe, data_order, evaluate, train
+from ticketsearch.training import MASKINGS, Cohort, Recipe, Training, data_order, evaluate, layout, train
 
 
 def masks_for(network, size, seed=0, density=0.6):
@@ -26,7 +26,8 @@ def masks_for(network, size, seed=0, density=0.6):
 
 
 def short(network, dataset, **options):
-    return ShortTraining(network, dataset, **{"steps": 10, "batch": 13, "device": "cpu", **options})
+    usual = {"steps": 10, "batch": 13, "device": "cpu", "backend": "threads"}
+    return ShortTraining(network, dataset, **{**usual, **options})
 
 
 def trained_alone(network, mask, dataset, recipe, order, dtype=torch.float32):
@@ -132,7 +133,6 @@ def test_a_mask_of_any_network_scores_the_same_bits_alone_and_in_any_company(dig
     assert np.isfinite(together).all()
     for i in range(5):
         assert short(network, digits, **options)(masks[i : i + 1]) == together[i]
-    assert short(network, digits)._cohort_size(5) == 1  # so that workers find something to do
     order = np.random.default_rng(1).permutation(5)
     for workers in (2, 5):
         spread = short(network, digits, workers=workers, **options)(masks[order])
@@ -163,15 +163,15 @@ def test_the_bytes_a_cohort_may_take_change_no_score(tiny, monkeypatch):
     network = initialize("mlp:9,7", tiny)
     masks = masks_for(network, 7)
     wanted = short(network, tiny)(masks)
-    for allowed in (1, network.spec.size * 8 * 4 * 3):
-        monkeypatch.setattr(fitness_module, "COHORT_BYTES", allowed)
+    for allowed in (1, network.spec.size * 3):
+        monkeypatch.setattr(layout, "WEIGHTS", allowed)
         sizes = []
 
         def counted(*arguments, sizes=sizes, **options):
             sizes.append(len(arguments[1]))
             return Cohort(*arguments, **options)
 
-        monkeypatch.setattr(fitness_module, "Cohort", counted)
+        monkeypatch.setattr(trainer, "Cohort", counted)
         assert np.array_equal(short(network, tiny)(masks), wanted)
         assert sizes == ([1] * 7 if allowed == 1 else [3, 3, 1])
 
@@ -319,20 +319,21 @@ def test_a_failing_cohort_stops_the_others_and_no_thread_is_left_behind(tiny, mo
     """Four cohorts for two workers: one takes long, one fails, the others are done at once."""
     network = initialize("mlp:9", tiny)
     fitness = short(network, tiny, workers=2, steps=100_000)
-    monkeypatch.setattr(fitness_module, "COHORT_BYTES", 1)  # cohorts of one
+    monkeypatch.setattr(layout, "WEIGHTS", 1)  # cohorts of one
     masks = np.zeros((4, network.spec.size), dtype=bool)
     for i in range(4):
         masks[i, : i + 1] = True
     long = 1 if failing == 0 else 0
 
-    def fail(cohort, *arguments, **options):
-        number = int(cohort.parts[0].masks[0].sum()) - 1
+    def fail(training, until, **options):
+        number = sum(int(part.sum()) for part in training.cohort.parts[0].whole_masks.values()) - 1
         if number == failing:
             raise KeyboardInterrupt
         if number == long:
-            train(cohort, *arguments, **options)
+            advance(training, until, **options)
 
-    monkeypatch.setattr("ticketsearch.fitness.train", fail)
+    advance = Training.advance
+    monkeypatch.setattr(Training, "advance", fail)
     before = threading.active_count()
     start = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):

@@ -10,46 +10,37 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, check_masks
+from ticketsearch.ladder import Climb, climb, parse_steps
+from ticketsearch.masks import Mask, check_masks, digest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket
+from ticketsearch.trainer import Order, Trainer
 from ticketsearch.training import (
     MASKINGS,
-    Cohort,
     Evaluation,
     Recipe,
-    TrainingPart,
+    State,
     check_batch,
     check_noise,
     check_normalisation,
-    data_order,
-    evaluate,
-    find_device,
-    reproducible,
-    train,
 )
 
 # The fitnesses that have a name; ShortTraining and build_fitness are importable beside them.
 __all__ = ["short_training"]
 
-# Bytes that one cohort's stacked weights, gradients and activations may take.
-COHORT_BYTES = 512 * 2**20
-
-# Initial parameters and buffers by name.
-Tensors = dict[str, torch.Tensor]
+# Evaluations of single masks that are remembered.
+REMEMBERED = 2**14
 
 
 class Fitness(Protocol):
@@ -62,28 +53,33 @@ class Fitness(Protocol):
 class ShortTraining:
     """Fitness by a short training: minus the mean validation loss (cross-entropy, nats).
 
-    Masks of dense networks are trained together in cohorts, those of others one by one. A mask's score
-    depends on its initialization, the data order and the recipe alone, not on its cohort or position in it.
+    A mask's score depends on its initialization, the data order and the recipe alone, not on what it is
+    trained with, nor on where. What has been evaluated once is not trained again.
 
     Parameters
     ----------
     network : its parameters are the shared initialization θ₀.
     dataset : trained on its training part, scored on its validation part.
-    steps, batch, optimizer, lr, momentum, weight_decay : see :class:`~ticketsearch.training.Recipe`.
-    workers : threads that train cohorts side by side, one core each; changes no score.
+    steps : optimizer steps of an evaluation, or a ladder of them such as ``"50,200,800"`` or
+        ``[50, 200, 800]``: see :func:`~ticketsearch.ladder.climb`.
+    batch, optimizer, lr, momentum, weight_decay : see :class:`~ticketsearch.training.Recipe`.
+    workers : how many cohorts are trained side by side, one core each; changes no score.
     seed : with the evaluation round it gives the data order, common to all masks of a round.
     device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
     dtype : ``float32`` or ``float64``.
+    precision : of products in training: see :class:`~ticketsearch.training.Recipe`.
     initialization : ``shared`` trains every mask from the network's θ₀, ``own`` from its ticket's.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`. The score
         is that of the forward pass that training uses: under ``gradient`` of all weights.
+    backend, address : where workers are: ``loky`` (processes of this machine), ``threads``, or the ``dask``
+        or ``ray`` cluster at an address; see :func:`~ticketsearch.workers.spread`.
     """
 
     def __init__(
         self,
         network: Network,
         dataset: Dataset,
-        steps: int = 200,
+        steps: int | str | Sequence[int] = 200,
         batch: int = 128,
         optimizer: str = "sgd",
         lr: float = 0.05,
@@ -94,8 +90,11 @@ class ShortTraining:
         *,
         weight_decay: float = 0.0,
         dtype: Literal["float32", "float64"] = "float32",
+        precision: str = "float32",
         initialization: Literal["shared", "own"] = "shared",
         masking: str = "parameter",
+        backend: str = "loky",
+        address: str | None = None,
     ) -> None:
         if workers < 1:
             raise BadInput(f"workers must be >= 1, but got {workers}")
@@ -103,6 +102,8 @@ class ShortTraining:
             raise BadInput(f"initialization must be shared or own, but got {initialization!r}")
         if dtype not in ("float32", "float64"):
             raise BadInput(f"dtype must be float32 or float64, but got {dtype!r}")
+        if dtype == "float64" and precision != "float32":
+            raise BadInput(f"precision {precision!r} is for dtype float32, but got float64; leave one out")
         if dataset.input_shape != network.input_shape or dataset.classes != network.classes:
             raise BadInput(
                 f"the network takes {network.input_shape} and {network.classes} classes, but dataset "
@@ -110,17 +111,24 @@ class ShortTraining:
             )
         self.network = network
         self.dataset = dataset
-        self.recipe = Recipe(steps, batch, optimizer, lr, momentum, weight_decay, masking)
-        self.workers = workers
+        self.rungs = parse_steps(steps)
+        self.recipe = Recipe(self.rungs[-1], batch, optimizer, lr, momentum, weight_decay, masking, precision)
         self.seed = seed
-        self.device = find_device(device)
-        self.dtype: torch.dtype = getattr(torch, dtype)
         self.initialization = initialization
-        self._tensors: dict[Initialization, Tensors] = {}
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
         seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
+        self.trainer = Trainer(
+            network,
+            dataset,
+            device=device,
+            dtype=dtype,
+            workers=workers,
+            backend=backend,
+            address=address,
+        )
+        self._memo: OrderedDict[Any, tuple[tuple[float, float], ...]] = OrderedDict()
 
     def __call__(
         self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0
@@ -128,85 +136,65 @@ class ShortTraining:
         """Return scores ``(population,)`` of masks ``(population, weights)``: minus the validation loss.
 
         Their ``measures`` hold the validation ``accuracy`` of each masked network, in [0, 1], and where
-        other weights than the kept ones are not zero also the ``dense_accuracy`` of all weights.
+        other weights than the kept ones are not zero also the ``dense_accuracy`` of all weights. On a ladder
+        they also carry ``rungs`` and ``agreements``. ``phases`` are seconds of training and validation,
+        summed over workers.
         Raises :class:`BadInput` for masks of another network, or tickets that carry other initializations
         than this fitness trains from.
         """
         checked = check_masks(masks, self.network.spec)
-        stream = seed_sequence(self.seed, Stream.ROUND, round)
-        order = data_order(len(self.dataset.y_train), self.recipe, stream)
-        if self.recipe.masking == "parameter":
-            found = self.trained(checked, self.recipe, [order], tickets=tickets)
-            return Scores(-found.loss, {"accuracy": found.accuracy})
-        passes = self._evaluations(checked, self.recipe, [order], tickets, "validation", (True, False))
-        score = passes[1 if MASKINGS[self.recipe.masking].dense else 0].loss
-        return Scores(-score, {"accuracy": passes[0].accuracy, "dense_accuracy": passes[1].accuracy})
+        rule = MASKINGS[self.recipe.masking]
+        passes = (None,) if rule.only_kept else (True, False)
+        ascent = _Ascent(self, checked, self._initializations(len(checked), tickets), round, passes)
+        if len(self.rungs) == 1:
+            values = ascent(np.arange(len(checked)), 0)
+            found = Climb(np.zeros(len(checked), dtype=np.int64), values, [])
+        else:
+            rng = np.random.default_rng(seed_sequence(self.seed, Stream.LADDER, round))
+            found = climb(len(checked), self.rungs, ascent, rng)
+        names = ("accuracy",) if rule.only_kept else ("accuracy", "dense_accuracy")
+        each = np.arange(len(checked))
+        return Scores(
+            found.score,
+            {name: ascent.accuracy[found.rung, number, each] for number, name in enumerate(names)},
+            rungs=None if len(self.rungs) == 1 else np.array(self.rungs)[found.rung],
+            agreements=found.agreements,
+            phases=ascent.seconds,
+        )
 
     def trained(
         self,
         masks: Mask,
         recipe: Recipe,
-        orders: Sequence[NDArray[np.int64]],
+        orders: Sequence[Order],
         *,
         tickets: Sequence[Ticket] | None = None,
         part: Literal["validation", "test"] = "validation",
     ) -> Evaluation:
         """Train masks ``(P, weights)`` with one data order for all or one for each; evaluate on ``part``.
 
-        What is evaluated is the forward pass that training uses. Parameters are taken from the tickets'
+        A data order is given as ``(steps, batch)`` sample numbers or by its ``SeedSequence``. What is
+        evaluated is the forward pass that training uses. Parameters are taken from the tickets'
         initializations under ``own``, else from the network.
         """
-        return self._evaluations(masks, recipe, orders, tickets, part, (None,))[0]
+        wanted = self._initializations(len(masks), tickets)
+        return self.trainer.train(masks, wanted, orders, recipe, part=part).evaluations[0]
 
-    def _evaluations(
-        self,
-        masks: Mask,
-        recipe: Recipe,
-        orders: Sequence[NDArray[np.int64]],
-        tickets: Sequence[Ticket] | None,
-        part: Literal["validation", "test"],
-        passes: Sequence[bool | None],
-    ) -> list[Evaluation]:
-        """Return an evaluation of all masks for each of the passes, ``masked`` of :func:`evaluate`."""
-        self._check_tickets(len(masks), tickets)
-        size = self._cohort_size(len(masks))
-        cohorts = [slice(start, start + size) for start in range(0, len(masks), size)]
-        # Not in the threads: building a network seeds torch's global generator and tracing patches nn.Module.
-        initial = {cut.start: self._initial(None if tickets is None else tickets[cut]) for cut in cohorts}
-        stopped = threading.Event()
+    def remembered(self, key: Any) -> tuple[tuple[float, float], ...] | None:
+        """Return the evaluations (loss, accuracy) under a key, if they are remembered."""
+        return self._memo.get(key)
 
-        def check(_: int) -> None:
-            if stopped.is_set():
-                raise InterruptedError("another cohort failed, or the search was interrupted")
+    def remember(self, key: Any, evaluations: tuple[tuple[float, float], ...]) -> None:
+        """Remember evaluations, and forget the oldest where there are too many."""
+        self._memo[key] = evaluations
+        if len(self._memo) > REMEMBERED:
+            self._memo.popitem(last=False)
 
-        def run(cut: slice) -> list[Evaluation]:
-            torch.set_num_threads(1)
-            cohort = Cohort(
-                self.network.wiring,
-                masks[cut],
-                initial[cut.start],
-                device=self.device,
-                dtype=self.dtype,
-                masking=recipe.masking,
-            )
-            own = orders if len(orders) == 1 else orders[cut]
-            train(cohort, training, recipe, own, after_step=check)
-            return [evaluate(cohort, x, y, masked=masked) for masked in passes]
+    def _initializations(self, masks: int, tickets: Sequence[Ticket] | None) -> list[Initialization]:
+        """Return what is trained from, one for all or one a mask.
 
-        if len(masks) == 0:
-            return [Evaluation(np.empty(0), np.empty(0)) for _ in passes]
-        with reproducible():
-            # Once for all cohorts: a device need not hold the data a thread.
-            training = TrainingPart(*self._resident("train"))
-            x, y = self._resident(part)
-            found = _side_by_side(run, cohorts, self.workers, stopped)
-        return [
-            Evaluation(*(np.concatenate(column) for column in zip(*each, strict=True)))
-            for each in zip(*found, strict=True)
-        ]
-
-    def _check_tickets(self, masks: int, tickets: Sequence[Ticket] | None) -> None:
-        """Refuse tickets whose initializations are not those that this fitness trains from."""
+        Refuses tickets whose initializations are not those that this fitness trains from.
+        """
         if self.initialization == "own" and (
             tickets is None or any(t.initialization is None for t in tickets)
         ):
@@ -219,48 +207,85 @@ class ShortTraining:
                 f"tickets are to be trained from {theirs.pop()}, but this fitness trains all from "
                 f"{self.network.initialization}; give it initialization='own'"
             )
-
-    def _resident(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
-        x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
-        return x.to(self.device, self.dtype), y.to(self.device)
-
-    def _initial(self, tickets: Sequence[Ticket] | None) -> list[Tensors]:
-        wanted = [self.network.initialization]
-        if self.initialization == "own" and tickets is not None:
-            wanted = [ticket.initialization for ticket in tickets if ticket.initialization is not None]
-        for initialization in wanted:
-            if initialization not in self._tensors:
-                network = self.network.reinitialized(*initialization)
-                self._tensors[initialization] = {**network.parameters(), **network.buffers()}
-        return [self._tensors[initialization] for initialization in wanted]
-
-    def _cohort_size(self, population: int) -> int:
-        """Split evenly over the workers, within the bytes a cohort may take; one network if not dense."""
-        if not self.network.wiring.dense:
-            return 1
-        # Weights, their product with the mask, gradient, momentum, mask, and a step's temporaries.
-        each = self.network.spec.size * 8 * self.dtype.itemsize
-        return max(1, min(-(-population // self.workers), COHORT_BYTES // each))
+        if self.initialization == "shared" or tickets is None:
+            return [self.network.initialization]
+        return [ticket.initialization for ticket in tickets if ticket.initialization is not None]
 
 
-def _side_by_side(
-    run: Callable[[slice], list[Evaluation]], cohorts: list[slice], workers: int, stopped: threading.Event
-) -> list[list[Evaluation]]:
-    """Run all cohorts, in threads if there are several workers; the first failure stops the others."""
-    if workers == 1 or len(cohorts) == 1:
-        return [run(cut) for cut in cohorts]
-    # Left only when all threads have ended: torch must not be at work while Python exits.
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(run, cut) for cut in cohorts]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for failure in filter(None, (future.exception() for future in done)):
-                raise failure
-            return [future.result() for future in futures]
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+class _Ascent:
+    """One population on its way up the rungs.
+
+    ``accuracy`` is ``(rungs, passes, population)``, NaN where a mask did not come; ``seconds`` are summed up.
+    """
+
+    def __init__(
+        self,
+        fitness: ShortTraining,
+        masks: Mask,
+        initializations: list[Initialization],
+        round: int,
+        passes: tuple[bool | None, ...],
+    ) -> None:
+        self.fitness = fitness
+        self.masks = masks
+        self.initializations = initializations
+        self.round = round
+        self.passes = passes
+        # The pass that training uses, and the score is of.
+        self.own = 1 if MASKINGS[fitness.recipe.masking].dense else 0
+        self.accuracy = np.full((len(fitness.rungs), len(passes), len(masks)), np.nan)
+        self.seconds: dict[str, float] = {}
+        self._found: dict[Any, tuple[tuple[float, float], ...]] = {}
+        self._states: list[State | None] = [None] * len(masks)
+        self._digests = [digest(mask) for mask in masks]
+
+    def __call__(self, positions: NDArray[np.int64], rung: int) -> NDArray[np.float64]:
+        """Train the masks at ``positions`` on to a rung; return their scores ``(n,)``."""
+        fitness = self.fitness
+        keys = {number: self._key(number, rung) for number in positions.tolist()}
+        missing = {}  # each mask once
+        for number, key in keys.items():
+            known = fitness.remembered(key)
+            if known is not None:
+                self._found[key] = known
+            elif key not in missing:
+                missing[key] = number
+        if missing:
+            self._train(list(missing.values()), rung)
+        scores = np.empty(len(positions))
+        for place, (number, key) in enumerate(keys.items()):
+            scores[place] = -self._found[key][self.own][0]
+            self.accuracy[rung, :, number] = [accuracy for _, accuracy in self._found[key]]
+        return scores
+
+    def _train(self, numbers: list[int], rung: int) -> None:
+        fitness, rungs = self.fitness, self.fitness.rungs
+        shared = len(self.initializations) == 1
+        trained = fitness.trainer.train(
+            self.masks[numbers],
+            self.initializations if shared else [self.initializations[number] for number in numbers],
+            [seed_sequence(fitness.seed, Stream.ROUND, self.round)],
+            fitness.recipe,
+            until=rungs[rung],
+            passes=self.passes,
+            states=[self._states[number] for number in numbers],
+            done=rungs[rung - 1] if rung else 0,
+            keeps_states=rung + 1 < len(rungs),
+        )
+        for place, number in enumerate(numbers):
+            self._states[number] = trained.states[place]
+            key = self._key(number, rung)
+            each = ((float(e.loss[place]), float(e.accuracy[place])) for e in trained.evaluations)
+            self._found[key] = tuple(each)
+            fitness.remember(key, self._found[key])
+        for name, seconds in trained.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def _key(self, number: int, rung: int) -> Any:
+        """Return everything that an evaluation depends on, but for what a fitness keeps for life."""
+        initialization = self.initializations[0 if len(self.initializations) == 1 else number]
+        steps, recipe = self.fitness.rungs[rung], self.fitness.recipe
+        return self._digests[number], initialization, self.fitness.seed, self.round, recipe, steps
 
 
 def short_training(network: Network, dataset: Dataset, **options: Any) -> ShortTraining:

@@ -11,7 +11,7 @@ Training and evaluation (``loop``; ``noise`` is what dropout draws)
 """
 
 from ticketsearch.training.cohort import Cohort
-from ticketsearch.training.layout import obstacle
+from ticketsearch.training.layout import obstacle, programs
 from ticketsearch.training.loop import (
     Evaluation,
     Training,
@@ -52,6 +52,7 @@ __all__ = [
     "find_device",
     "obstacle",
     "one_thread",
+    "programs",
     "reproducible",
     "train",
 ]

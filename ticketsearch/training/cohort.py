@@ -95,7 +95,7 @@ class Cohort:
         rules = MASKINGS[masking]
         stacked = wiring.dense if stacked is None else stacked
         for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked):
-            at_once = networks_at_once(layout.compactions[0]) if stacked else 1
+            at_once = networks_at_once(layout.compactions[0], device) if stacked else 1
             for start in range(0, len(layout.masks), at_once):
                 numbers = np.array(layout.masks[start : start + at_once])
                 kept = layout.compactions[start : start + at_once]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ticketsearch.masks import Mask
+from ticketsearch.training.layout import BLOCK
 from ticketsearch.training.maskings import Masking, through_mask
 from ticketsearch.training.noise import Noise
 from ticketsearch.wiring import Compaction, Step
@@ -39,7 +40,7 @@ class Stack:
     """
 
     # Samples an evaluation takes at once: bounds its memory. Fixed, as a sum's last bits follow its blocks.
-    block = 1024
+    block = BLOCK
     stacked = True
 
     def __init__(

@@ -17,7 +17,7 @@ from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
 
-__all__ = ["Layout", "compacts", "layouts", "networks_at_once", "obstacle"]
+__all__ = ["Layout", "compacts", "layouts", "networks_at_once", "obstacle", "programs"]
 
 # Floating-point operations of one step that take as long as the overhead of a program's step does (0.2 ms on
 # one core). Fixed: a layout that went by this machine's clock would change last bits from run to run.
@@ -29,6 +29,8 @@ NARROWEST = 8
 # Weights of one program, and of each of its gradients and momenta: more no longer saves overhead, and what
 # leaves the caches costs. Changes no result.
 WEIGHTS = 2**20
+# Samples of the largest batch that a program sees, in an evaluation.
+BLOCK = 1024
 
 
 class Layout(NamedTuple):
@@ -84,13 +86,40 @@ def layouts(
     return [found[key] for key in sorted(found, reverse=True)]
 
 
-def networks_at_once(compaction: Compaction) -> int:
-    """Return how many networks of this layout one program takes."""
+def programs(
+    wiring: Wiring,
+    masks: Mask,
+    initial: Sequence[Mapping[str, Tensor]],
+    *,
+    masking: str,
+    device: torch.device,
+    workers: int = 1,
+) -> list[list[int]]:
+    """Return the numbers of the masks that are trained as one program each, the longest programs first.
+
+    There are enough programs for all workers, if there are so many masks.
+    """
+    most = -(-len(masks) // workers)
+    found = []
+    for layout in layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense):
+        at_once = min(most, networks_at_once(layout.compactions[0], device)) if wiring.dense else 1
+        numbers = layout.masks
+        found += [numbers[start : start + at_once] for start in range(0, len(numbers), at_once)]
+    return found
+
+
+def networks_at_once(compaction: Compaction, device: torch.device) -> int:
+    """Return how many networks of this layout one program takes; on CUDA as many as half its memory holds."""
     weights = 0
     for layer in compaction.wiring.spec.layers:
         places = compaction.places.get(layer.name, ())
         shape = [len(p) for p in places] + list(layer.shape[len(places) :])
         weights += torch.Size(shape).numel()
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        values = sum(torch.Size(step.shape).numel() for step in compaction.steps)
+        # Weights, gradients, masks, two momenta and what is between; values forward and backward.
+        return max(1, int(free / 2 / (8 * (6 * weights + 3 * BLOCK * values))))
     return max(1, WEIGHTS // weights)
 
 

@@ -1,0 +1,354 @@
+"""The trainer: trains and evaluates populations of masks, divided into jobs, wherever these run.
+
+A job holds masks of one layout, i.e. one tensor program where networks are dense. It says everything by
+name or seed, so it is small, and what it gives does not depend on where it runs or what runs beside it.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, pack, unpack
+from ticketsearch.models import Initialization, Network
+from ticketsearch.training import (
+    Cohort,
+    Evaluation,
+    Recipe,
+    State,
+    Training,
+    TrainingPart,
+    data_order,
+    evaluate,
+    find_device,
+    programs,
+    reproducible,
+)
+
+__all__ = ["Job", "Order", "Outcome", "Trainer"]
+
+# Backends that share this process's memory.
+IN_PROCESS = ("serial", "threads")
+# Bytes that the masks and states of one job may take on their way to another process.
+JOB_BYTES = 900_000
+
+# Initial parameters and buffers by name.
+Tensors = dict[str, torch.Tensor]
+# A data order, or the seed of one.
+Order = np.random.SeedSequence | NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Masks to be trained from step ``done`` to step ``until``, and evaluated.
+
+    Attributes
+    ----------
+    masks : packed and compressed, one a network.
+    initializations : what they are trained from, one for all or one for each.
+    orders : their data orders, one for all or one for each.
+    recipe : of the training.
+    until : the step to stop at.
+    part : what is evaluated on, ``validation`` or ``test``.
+    passes : ``masked`` of :func:`~ticketsearch.training.evaluate`, one evaluation for each.
+    states : what training goes on from; None trains from the beginning.
+    done : steps that the states have behind them.
+    keeps_states : whether more training is to come.
+    """
+
+    masks: tuple[bytes, ...]
+    initializations: tuple[Initialization, ...]
+    orders: tuple[Order, ...]
+    recipe: Recipe
+    until: int
+    part: str
+    passes: tuple[bool | None, ...]
+    states: tuple[State, ...] | None = None
+    done: int = 0
+    keeps_states: bool = False
+
+    def halves(self) -> list[Job]:
+        """Return two jobs of half the masks each."""
+        middle = len(self.masks) // 2
+        return [self._of(slice(0, middle)), self._of(slice(middle, None))]
+
+    def _of(self, cut: slice) -> Job:
+        def part(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return values[cut] if len(values) == len(self.masks) else values
+
+        return replace(
+            self,
+            masks=self.masks[cut],
+            initializations=part(self.initializations),
+            orders=part(self.orders),
+            states=None if self.states is None else self.states[cut],
+        )
+
+
+class Outcome(NamedTuple):
+    """What a job gives.
+
+    Attributes
+    ----------
+    evaluations : one for each pass, over the job's masks.
+    states : one a mask where asked for.
+    seconds : of ``training`` and ``validation``.
+    notes : lines to be shown.
+    """
+
+    evaluations: list[Evaluation]
+    states: list[State] | None
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+class Trained(NamedTuple):
+    """What training a population gives: see :class:`Outcome`, over all its masks in their order."""
+
+    evaluations: list[Evaluation]
+    states: list[State | None]
+    seconds: dict[str, float]
+
+
+class Workshop:
+    """A network and its data on a device: what does jobs, one at a time or in threads.
+
+    Parameters
+    ----------
+    network, dataset : as a fitness has them.
+    device, dtype : where and in what precision jobs are done.
+    """
+
+    def __init__(self, network: Network, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
+        self.network = network
+        self.dataset = dataset
+        self.device = device
+        self.dtype = dtype
+        self._tensors: dict[Initialization, Tensors] = {}
+        self._parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def initial(self, wanted: Sequence[Initialization]) -> list[Tensors]:
+        """Return initial parameters and buffers.
+
+        New ones are not for threads: building a network seeds torch's global generator.
+        """
+        for initialization in wanted:
+            if initialization not in self._tensors:
+                network = self.network.reinitialized(*initialization)
+                self._tensors[initialization] = {**network.parameters(), **network.buffers()}
+        return [self._tensors[initialization] for initialization in wanted]
+
+    def resident(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return samples and labels of a part on the device, where they stay."""
+        if part not in self._parts:
+            x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
+            self._parts[part] = x.to(self.device, self.dtype), y.to(self.device)
+        return self._parts[part]
+
+    def do(self, job: Job, check: Callable[[int], Any] | None = None) -> Outcome:
+        """Do a job; one that does not fit into memory is done in halves, which changes no result.
+
+        ``check(step)`` is called after each training step. Raises :class:`BadInput` where one mask alone
+        does not fit.
+        """
+        try:
+            return self._done(job, check)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            if len(job.masks) == 1:
+                raise BadInput(
+                    f"one network at a time does not fit into the memory of {self.device}; take a smaller "
+                    "batch or model, or another device"
+                ) from error
+        # Outside: the exception holds on to the tensors that did not fit.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        halves = [self.do(half, check) for half in job.halves()]
+        note = f"{len(job.masks)} networks at once do not fit into the memory of {self.device}: halved"
+        return Outcome(
+            [
+                Evaluation(*(np.concatenate(column) for column in zip(*each, strict=True)))
+                for each in zip(*(half.evaluations for half in halves), strict=True)
+            ],
+            None if not job.keeps_states else [state for half in halves for state in half.states or ()],
+            {name: sum(half.seconds[name] for half in halves) for name in halves[0].seconds},
+            tuple(dict.fromkeys([note, *(note for half in halves for note in half.notes)])),
+        )
+
+    def _done(self, job: Job, check: Callable[[int], Any] | None) -> Outcome:
+        start = time.perf_counter()
+        x, y = self.resident("train")
+        spec = self.network.spec
+        cohort = Cohort(
+            self.network.wiring,
+            np.stack([unpack(zlib.decompress(mask), spec) for mask in job.masks]),
+            self.initial(job.initializations),
+            device=self.device,
+            dtype=self.dtype,
+            masking=job.recipe.masking,
+        )
+        orders = [
+            order if isinstance(order, np.ndarray) else data_order(len(y), job.recipe, order)
+            for order in job.orders
+        ]
+        training = Training(cohort, TrainingPart(x, y), job.recipe, orders)
+        if job.states is not None:
+            training.restore(job.states, job.done)
+        training.advance(job.until, after_step=check)
+        states = training.states() if job.keeps_states else None
+        middle = time.perf_counter()
+        found = [evaluate(cohort, *self.resident(job.part), masked=masked) for masked in job.passes]
+        seconds = {"training": middle - start, "validation": time.perf_counter() - middle}
+        return Outcome(found, states, seconds)
+
+
+class Trainer:
+    """Trains populations of masks of one network, in this process or in others.
+
+    Parameters
+    ----------
+    network, dataset : as a fitness has them.
+    device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    dtype : ``float32`` or ``float64``.
+    workers : how many jobs are done side by side, one core each; changes no result.
+    backend : where: see :func:`ticketsearch.workers.spread`.
+    address : of the cluster, for ``dask`` and ``ray``.
+
+    Raises :class:`BadInput` for what cannot be: see there.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        dataset: Dataset,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        workers: int = 1,
+        backend: str = "loky",
+        address: str | None = None,
+    ) -> None:
+        self.workers = workers
+        self.backend = backend if workers > 1 or address is not None else "serial"
+        self.address = address
+        self.device = find_device(device)
+        self.workshop = Workshop(network, dataset, self.device, getattr(torch, dtype))
+        self._place = (device, dtype)
+
+    def train(
+        self,
+        masks: Mask,
+        initializations: Sequence[Initialization],
+        orders: Sequence[Order],
+        recipe: Recipe,
+        *,
+        until: int | None = None,
+        part: Literal["validation", "test"] = "validation",
+        passes: Sequence[bool | None] = (None,),
+        states: Sequence[State | None] | None = None,
+        done: int = 0,
+        keeps_states: bool = False,
+    ) -> Trained:
+        """Train masks ``(P, weights)`` and evaluate them: see :class:`Job` for what is given.
+
+        ``states`` are those of an earlier call; where one is missing, training is done again from the
+        beginning, to the same result. They are missing where they would be too large to be sent.
+        """
+        if len(masks) == 0:
+            return Trained([Evaluation(np.empty(0), np.empty(0)) for _ in passes], [], {})
+        with reproducible():
+            cuts, jobs = [], []
+            common = (recipe, recipe.steps if until is None else until, part, tuple(passes))
+            for cut in self._cuts(masks, initializations, recipe, states):
+                own = None if states is None else [states[number] for number in cut]
+                whole = own is not None and all(state is not None for state in own)
+                job = Job(
+                    tuple(zlib.compress(pack(masks[number]), 1) for number in cut),
+                    _of(initializations, cut, len(masks)),
+                    _of(orders, cut, len(masks)),
+                    *common,
+                    tuple(own) if whole and own is not None else None,  # type: ignore[arg-type]
+                    done if whole else 0,
+                    keeps_states,
+                )
+                cuts.append(cut)
+                jobs.append(job)
+            outcomes = self._outcomes(jobs)
+        return _joined(len(masks), cuts, outcomes, len(passes))
+
+    def _cuts(
+        self,
+        masks: Mask,
+        initializations: Sequence[Initialization],
+        recipe: Recipe,
+        states: Sequence[State | None] | None,
+    ) -> list[list[int]]:
+        """Return the numbers of the masks of each job: those of one program, as far as they can be sent."""
+        found = programs(
+            self.workshop.network.wiring,
+            masks,
+            self.workshop.initial(initializations),
+            masking=recipe.masking,
+            device=self.device,
+            workers=self.workers,
+        )
+        if self.backend in IN_PROCESS:
+            return found
+        # At most: as bits, uncompressed.
+        each = -(-masks.shape[1] // 8)
+        cuts = []
+        for numbers in found:
+            cut: list[int] = []
+            size = 0
+            for number in numbers:
+                state = None if states is None else states[number]
+                own = each + (0 if state is None else sum(array.nbytes for array in state.values()))
+                if cut and size + own > JOB_BYTES:
+                    cuts.append(cut)
+                    cut, size = [], 0
+                cut.append(number)
+                size += own
+            cuts.append(cut)
+        return cuts
+
+    def _outcomes(self, jobs: list[Job]) -> list[Outcome]:
+        """Return what the jobs give, in their order."""
+        return [self.workshop.do(job) for job in jobs]
+
+
+def _of(values: Sequence[Any], cut: list[int], size: int) -> tuple[Any, ...]:
+    return tuple(values) if len(values) == 1 != size else tuple(values[number] for number in cut)
+
+
+def _joined(size: int, cuts: list[list[int]], outcomes: list[Outcome], passes: int) -> Trained:
+    evaluations = [Evaluation(np.empty(size), np.empty(size)) for _ in range(passes)]
+    states: list[State | None] = [None] * size
+    seconds: dict[str, float] = {}
+    for cut, outcome in zip(cuts, outcomes, strict=True):
+        for whole, own in zip(evaluations, outcome.evaluations, strict=True):
+            whole.loss[cut], whole.accuracy[cut] = own
+        if outcome.states is not None:
+            for number, state in zip(cut, outcome.states, strict=True):
+                states[number] = state
+        for name, spent in outcome.seconds.items():
+            seconds[name] = seconds.get(name, 0.0) + spent
+    for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
+        warnings.warn(note, stacklevel=4)
+    return Trained(evaluations, states, seconds)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory was asked for in vain, on a device or not."""
+    named = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+    return named or "can't allocate memory" in str(error)
