@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,10 +35,11 @@ from ticketsearch.training import (
     programs,
     reproducible,
 )
+from ticketsearch.workers import Source, Spread, check_stopped
 
 __all__ = ["Job", "Order", "Outcome", "Trainer"]
 
-# Backends that share this process's memory.
+# Backends that share this process's memory: their jobs are done by the trainer's own workshop.
 IN_PROCESS = ("serial", "threads")
 # Bytes that the masks and states of one job may take on their way to another process.
 JOB_BYTES = 900_000
@@ -155,14 +157,14 @@ class Workshop:
             self._parts[part] = x.to(self.device, self.dtype), y.to(self.device)
         return self._parts[part]
 
-    def do(self, job: Job, check: Callable[[int], Any] | None = None) -> Outcome:
+    def do(self, job: Job) -> Outcome:
         """Do a job; one that does not fit into memory is done in halves, which changes no result.
 
-        ``check(step)`` is called after each training step. Raises :class:`BadInput` where one mask alone
-        does not fit.
+        Raises :class:`BadInput` where one mask alone does not fit.
         """
+        torch.set_num_threads(1)  # of this thread, if it is another one
         try:
-            return self._done(job, check)
+            return self._done(job)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
@@ -174,7 +176,7 @@ class Workshop:
         # Outside: the exception holds on to the tensors that did not fit.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        halves = [self.do(half, check) for half in job.halves()]
+        halves = [self.do(half) for half in job.halves()]
         note = f"{len(job.masks)} networks at once do not fit into the memory of {self.device}: halved"
         return Outcome(
             [
@@ -186,7 +188,7 @@ class Workshop:
             tuple(dict.fromkeys([note, *(note for half in halves for note in half.notes)])),
         )
 
-    def _done(self, job: Job, check: Callable[[int], Any] | None) -> Outcome:
+    def _done(self, job: Job) -> Outcome:
         start = time.perf_counter()
         x, y = self.resident("train")
         spec = self.network.spec
@@ -205,7 +207,7 @@ class Workshop:
         training = Training(cohort, TrainingPart(x, y), job.recipe, orders)
         if job.states is not None:
             training.restore(job.states, job.done)
-        training.advance(job.until, after_step=check)
+        training.advance(job.until, after_step=lambda _: check_stopped())
         states = training.states() if job.keeps_states else None
         middle = time.perf_counter()
         found = [evaluate(cohort, *self.resident(job.part), masked=masked) for masked in job.passes]
@@ -222,10 +224,11 @@ class Trainer:
     device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     dtype : ``float32`` or ``float64``.
     workers : how many jobs are done side by side, one core each; changes no result.
-    backend : where: see :func:`ticketsearch.workers.spread`.
-    address : of the cluster, for ``dask`` and ``ray``.
+    backend, address : where: see :class:`ticketsearch.workers.Spread`. One worker of this machine is this
+        process.
 
-    Raises :class:`BadInput` for what cannot be: see there.
+    Raises :class:`BadInput` for a device that is not there, a cluster that cannot be reached, or a network
+    that other processes cannot build.
     """
 
     def __init__(
@@ -239,12 +242,18 @@ class Trainer:
         backend: str = "loky",
         address: str | None = None,
     ) -> None:
-        self.workers = workers
-        self.backend = backend if workers > 1 or address is not None else "serial"
-        self.address = address
         self.device = find_device(device)
         self.workshop = Workshop(network, dataset, self.device, getattr(torch, dtype))
+        gpus = torch.cuda.device_count() if self.device.type == "cuda" and self.device.index is None else 0
+        alone = workers == 1 and backend in ("loky", "threads")
+        self._spread = Spread("serial" if alone else backend, workers, address=address, gpus=gpus)
         self._place = (device, dtype)
+        self._source = None if self.in_process else Source.of(network, dataset)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether jobs are done in this process."""
+        return self._spread.backend in IN_PROCESS
 
     def train(
         self,
@@ -301,9 +310,9 @@ class Trainer:
             self.workshop.initial(initializations),
             masking=recipe.masking,
             device=self.device,
-            workers=self.workers,
+            workers=self._spread.workers,
         )
-        if self.backend in IN_PROCESS:
+        if self.in_process:
             return found
         # At most: as bits, uncompressed.
         each = -(-masks.shape[1] // 8)
@@ -324,7 +333,25 @@ class Trainer:
 
     def _outcomes(self, jobs: list[Job]) -> list[Outcome]:
         """Return what the jobs give, in their order."""
-        return [self.workshop.do(job) for job in jobs]
+        found: dict[int, Outcome] = {}
+        if self._source is None:
+            found |= self._spread.run(self.workshop.do, jobs)
+        else:
+            found |= self._spread.run(_distant, [(self._source, *self._place, job) for job in jobs])
+        return [found[index] for index in range(len(jobs))]
+
+
+def _distant(task: tuple[Source, str, str, Job]) -> Outcome:
+    """Do a job in a process of its own, which keeps network and data from job to job."""
+    source, device, dtype, job = task
+    with reproducible():
+        return _workshop(source, device, dtype).do(job)
+
+
+@lru_cache(maxsize=1)
+def _workshop(source: Source, device: str, dtype: str) -> Workshop:
+    network, dataset = source.load()
+    return Workshop(network, dataset, find_device(device), getattr(torch, dtype))
 
 
 def _of(values: Sequence[Any], cut: list[int], size: int) -> tuple[Any, ...]:

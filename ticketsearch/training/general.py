@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ticketsearch.masks import Mask
 from ticketsearch.training.maskings import Masking, through_mask
 from ticketsearch.training.noise import Noise
 from ticketsearch.wiring import Compaction, Step, Wiring
+from ticketsearch.wiring.operations import Reshape
 
 __all__ = ["Single"]
 
@@ -105,9 +107,13 @@ class Single:
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
             if step.operation == "dropout":
                 return values[0] if noise is None else self._dropped(step, values[0], noise)
+            if step.operation == "linear":
+                values = [_laid_out(values[0])]
+            elif step.operation == "spatial" and isinstance(step.function, Reshape) and values[0].ndim == 4:
+                flat: Tensor = _Flattened.apply(values[0])  # type: ignore[no-untyped-call]
+                return flat.reshape(len(flat), *step.shape)
             return wiring.evaluate(step, values, tensors, training=training)
 
-        x = _laid_out(x)
         outputs = (
             wiring.run(x, evaluate)[-1] if wiring.steps else wiring.forward(tensors, x, training=training)
         )
@@ -160,11 +166,31 @@ class Single:
         return value * factors
 
 
+class _Flattened(torch.autograd.Function):
+    """Images as vectors. Their gradient is laid out as images are: pooling, above all, is slow otherwise."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        """Return ``(samples, channels * high * wide)``."""
+        ctx.shape = images.shape
+        return images.flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Return the gradient as images, channels last in memory."""
+        return _laid_out(gradients[0].view(ctx.shape))
+
+
 def _laid_out(tensor: Tensor) -> Tensor:
     """Return images and kernels with their channels last in memory; anything else contiguous."""
-    if tensor.ndim == 4:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor.contiguous()
+    if tensor.ndim != 4:
+        return tensor.contiguous()
+    tensor = tensor.contiguous(memory_format=torch.channels_last)
+    _, channels, high, wide = tensor.shape
+    if channels == 1 and not tensor.requires_grad:
+        # The strides are those of either layout, and convolutions would take the other.
+        return tensor.as_strided(tensor.shape, (high * wide, 1, wide, 1))
+    return tensor
 
 
 def _copies(

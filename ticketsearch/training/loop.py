@@ -110,8 +110,8 @@ class Training:
     ) -> Callable[[Tensor], None]:
         def run(chosen: Tensor) -> None:
             with in_precision(self.recipe.precision, self.cohort.device):
-                logits = part.forward(self._x[chosen], Noise(order[:, step], step))
-            part.backward(logits, _gradient(logits.detach(), self._targets[chosen]))
+                logits = part.forward(_taken(self._x, chosen), Noise(order[:, step], step))
+            part.backward(logits, _gradient(logits.detach(), _taken(self._targets, chosen)))
             optimizer.step()
 
         return run
@@ -131,6 +131,11 @@ def train(
     :func:`ticketsearch.training.reproducible`.
     """
     Training(cohort, dataset, recipe, orders).advance(recipe.steps, after_step=after_step)
+
+
+def _taken(rows: Tensor, numbers: Tensor) -> Tensor:
+    """Return ``rows[numbers]``, which on a CPU takes several times as long."""
+    return rows.index_select(0, numbers.flatten()).view(*numbers.shape, *rows.shape[1:])
 
 
 def _gradient(logits: Tensor, targets: Tensor) -> Tensor:
