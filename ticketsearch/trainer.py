@@ -34,6 +34,7 @@ from ticketsearch.training import (
     find_device,
     programs,
     reproducible,
+    resident,
 )
 from ticketsearch.workers import Source, Spread, check_stopped
 
@@ -154,7 +155,9 @@ class Workshop:
         """Return samples and labels of a part on the device, where they stay."""
         if part not in self._parts:
             x, y = getattr(self.dataset, f"x_{part}"), getattr(self.dataset, f"y_{part}")
-            self._parts[part] = x.to(self.device, self.dtype), y.to(self.device)
+            stacked = self.network.wiring.dense
+            ready = resident(x, stacked=stacked, device=self.device, dtype=self.dtype)
+            self._parts[part] = ready, y.to(self.device)
         return self._parts[part]
 
     def do(self, job: Job) -> Outcome:

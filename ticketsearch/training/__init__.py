@@ -1,17 +1,22 @@
 """The engine: trains a whole cohort of masked networks, on the CPU or a CUDA device.
 
 The recipe (``recipe``)
-    Recipe, OPTIMIZERS, data_order, check_batch, find_device, one_thread, reproducible
+    Recipe, OPTIMIZERS, PRECISIONS, data_order, check_batch, find_device, one_thread, reproducible
 What a mask does in training (``maskings``)
     MASKINGS
 The networks (``cohort``; ``dense`` stacks those of Linear layers, ``general`` trains all others one by one)
     Cohort
-Training and evaluation (``loop``; ``noise`` is what dropout draws)
-    train, evaluate, Evaluation, TrainingPart, check_normalisation
+    resident
+Which networks go together, without their dead units (``layout``)
+    programs, obstacle, kept_whole
+Training and evaluation (``loop``; ``noise`` is what dropout draws, ``replay`` records steps on CUDA)
+    Training, train, evaluate, Evaluation, TrainingPart, check_normalisation, check_noise
+What training goes on from (``states``)
+    State
 """
 
-from ticketsearch.training.cohort import Cohort
-from ticketsearch.training.layout import obstacle, programs
+from ticketsearch.training.cohort import Cohort, resident
+from ticketsearch.training.layout import kept_whole, obstacle, programs
 from ticketsearch.training.loop import (
     Evaluation,
     Training,
@@ -50,9 +55,11 @@ __all__ = [
     "data_order",
     "evaluate",
     "find_device",
+    "kept_whole",
     "obstacle",
     "one_thread",
     "programs",
     "reproducible",
+    "resident",
     "train",
 ]

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask
-from ticketsearch.training.dense import Stack
+from ticketsearch.training.dense import Stack, filled
 from ticketsearch.training.general import Single
 from ticketsearch.training.layout import layouts, networks_at_once
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.training.noise import Noise, check_noise
 from ticketsearch.wiring import Wiring
 
-__all__ = ["Cohort", "Part"]
+__all__ = ["Cohort", "Part", "resident"]
 
 
 class Part(Protocol):
@@ -36,8 +36,6 @@ class Part(Protocol):
     @property
     def keeps(self) -> Sequence[Tensor | None]: ...  # noqa: D102
 
-    def resident(self, x: Tensor) -> Tensor: ...  # noqa: D102
-
     def forward(  # noqa: D102
         self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None
     ) -> Tensor: ...
@@ -47,6 +45,14 @@ class Part(Protocol):
     def parameters(self) -> dict[str, Tensor]: ...  # noqa: D102
 
     def buffers(self) -> dict[str, Tensor]: ...  # noqa: D102
+
+
+def resident(x: Tensor, *, stacked: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return samples ``(samples, *input_shape)`` on the device, as the engines take them.
+
+    Those of stacked networks are flat, and filled up to whole vectors.
+    """
+    return filled(x.flatten(1).to(device, dtype)) if stacked else x.to(device, dtype)
 
 
 class Cohort:
@@ -93,7 +99,7 @@ class Cohort:
         self.parts: list[Part] = []
         self.numbers: list[NDArray[np.intp]] = []
         rules = MASKINGS[masking]
-        stacked = wiring.dense if stacked is None else stacked
+        stacked = self._stacked = wiring.dense if stacked is None else stacked
         for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked):
             at_once = networks_at_once(layout.compactions[0], device) if stacked else 1
             for start in range(0, len(layout.masks), at_once):
@@ -118,8 +124,8 @@ class Cohort:
         return self.wiring.spec.outputs
 
     def resident(self, x: Tensor) -> Tensor:
-        """Return samples ``(samples, *input_shape)`` as the engine takes them, on the device."""
-        return self.parts[0].resident(x) if self.parts else x
+        """Return samples as :func:`resident` does, which leaves alone those that are so already."""
+        return resident(x, stacked=self._stacked, device=self.device, dtype=self.dtype)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained.

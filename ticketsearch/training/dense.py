@@ -21,7 +21,7 @@ from ticketsearch.training.maskings import Masking, through_mask
 from ticketsearch.training.noise import Noise
 from ticketsearch.wiring import Compaction, Step
 
-__all__ = ["ALIGNMENT", "Stack"]
+__all__ = ["ALIGNMENT", "Stack", "filled"]
 
 # Kernels round by alignment and at the tail, i.e. by position: what they work on comes in multiples of this.
 ALIGNMENT = 32
@@ -69,7 +69,7 @@ class Stack:
         # Layers that read the samples themselves, filled up as these are.
         first = [str(step.names[0]) for step in self.wiring.steps if step.layer >= 0 and step.inputs == (0,)]
         for name in first:
-            weights[name], kept[name] = _filled(weights[name]), _filled(kept[name])
+            weights[name], kept[name] = filled(weights[name]), filled(kept[name])
         begun = {name: masking.begin(own, kept[name], own) for name, own in weights.items()}
         kept |= {name: torch.ones_like(bias) for name, bias in biases.items()}
         rest = {**{name: own for name, own in begun.items() if name not in first}, **biases}
@@ -89,10 +89,6 @@ class Stack:
     def keeps(self) -> list[Tensor | None]:
         """For each of :attr:`trainable` its mask; None where all of it learns."""
         return [block.kept if self.masking.only_kept else None for block in self.blocks]
-
-    def resident(self, x: Tensor) -> Tensor:
-        """Return samples ``(samples, *input_shape)`` as :meth:`forward` takes them: flat and filled up."""
-        return _filled(x.flatten(1).to(self.device, self.dtype))
 
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(P, classes, samples)`` of resident samples, one batch for all or one for each.
@@ -276,7 +272,7 @@ def _side_by_side(
     return True
 
 
-def _filled(tensor: Tensor) -> Tensor:
+def filled(tensor: Tensor) -> Tensor:
     """Fill the last axis with zeros to a multiple of ALIGNMENT."""
     missing = -tensor.shape[-1] % ALIGNMENT
     return F.pad(tensor, (0, missing)) if missing else tensor

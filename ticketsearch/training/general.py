@@ -90,10 +90,6 @@ class Single:
             self.others
         )
 
-    def resident(self, x: Tensor) -> Tensor:
-        """Return samples ``(samples, *input_shape)`` as :meth:`forward` takes them."""
-        return x.to(self.device, self.dtype)
-
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(1, classes, samples)`` of resident samples ``(samples, *input_shape)``.
 

@@ -17,7 +17,7 @@ from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
 
-__all__ = ["Layout", "compacts", "layouts", "networks_at_once", "obstacle", "programs"]
+__all__ = ["Layout", "compacts", "kept_whole", "layouts", "networks_at_once", "obstacle", "programs"]
 
 # Floating-point operations of one step that take as long as the overhead of a program's step does (0.2 ms on
 # one core). Fixed: a layout that went by this machine's clock would change last bits from run to run.
@@ -49,6 +49,21 @@ def obstacle(wiring: Wiring, masking: str) -> str | None:
     if not wiring.steps:
         return "the neuron groups are declared by hand, and the module computes by itself"
     return None
+
+
+def kept_whole(wiring: Wiring, masking: str) -> list[str]:
+    """Return sentences that say what is trained whole though masks leave less of it, and why."""
+    reason = obstacle(wiring, masking)
+    if reason is not None:
+        return [f"Networks are trained whole: {reason}."]
+    groups = [wiring.spec.groups[index] for index in sorted(fixed_groups(wiring))]
+    names = [group.name for group in groups if group.kind == "hidden"]
+    if not names:
+        return []
+    return [
+        f"Trained whole: {', '.join(names)}, which are normalised over their units or divided by grouped "
+        "convolutions."
+    ]
 
 
 def compacts(wiring: Wiring, masking: str) -> bool:
