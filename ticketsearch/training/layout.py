@@ -85,11 +85,8 @@ def layouts(
     fixed = fixed_groups(wiring)
     costs = _costs(wiring)
 
-    def widths(sizes: tuple[int, ...], live: tuple[int, ...]) -> list[int]:
-        if not stacked:
-            return list(live)
-        parts = _parts(_operations(wiring.spec, costs, live))
-        return [_rounded(size, own, parts) for size, own in zip(sizes, live, strict=True)]
+    def widths(sizes: tuple[int, ...], live: tuple[int, ...]) -> Sequence[int]:
+        return _rounded(wiring.spec, costs, sizes, live) if stacked else live
 
     found: dict[tuple[int, ...], Layout] = {}
     for number, mask in enumerate(masks):
@@ -147,21 +144,23 @@ def _costs(wiring: Wiring) -> list[float]:
     ]
 
 
-def _operations(spec: MaskSpec, costs: Sequence[float], live: Sequence[int]) -> float:
-    return sum(
-        cost * live[piece.target] * (1 if piece.diagonal else live[piece.source] * piece.block)
-        for cost, piece in zip(costs, spec.pieces, strict=True)
-    )
+def _rounded(spec: MaskSpec, costs: Sequence[float], sizes: Sequence[int], live: Sequence[int]) -> list[int]:
+    """Return widths that many masks have in common, at least the live ones.
 
-
-def _parts(operations: float) -> int:
-    """Return into how many widths a doubling is divided; 0 keeps the whole network."""
-    share = operations / OVERHEAD
-    return next((parts for least, parts in ((1 / 2, 8), (1 / 8, 4), (1 / 32, 2)) if share >= least), 0)
-
-
-def _rounded(size: int, live: int, parts: int) -> int:
-    if parts == 0:
-        return size
-    spacing = max(1, (1 << (live.bit_length() - 1)) // parts)
-    return min(size, max(NARROWEST, -(-live // spacing) * spacing))
+    Every doubling of a width is divided into the more parts, the more the layers beside it cost.
+    """
+    shares = [0.0] * len(sizes)
+    total = 0.0
+    for cost, piece in zip(costs, spec.pieces, strict=True):
+        own = cost * live[piece.target] * (1 if piece.diagonal else live[piece.source] * piece.block)
+        total += own / OVERHEAD
+        for group in {piece.target, piece.source}:
+            shares[group] += own / OVERHEAD
+    if total < 1 / 32:
+        return list(sizes)
+    found = []
+    for size, width, share in zip(sizes, live, shares, strict=True):
+        parts = next((parts for least, parts in ((2, 8), (1 / 2, 4), (1 / 8, 2)) if share >= least), 1)
+        spacing = max(1, (1 << (width.bit_length() - 1)) // parts)
+        found.append(min(size, max(NARROWEST, -(-width // spacing) * spacing)))
+    return found
