@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from rich.console import Console
 from rich.live import Live
 
 from ticketsearch import cli
+from ticketsearch.errors import BadInput
+from ticketsearch.ladder import Tau
+from ticketsearch.phases import OWN
 from ticketsearch.progress import Line, LiveTable, PlainLines
 from ticketsearch.runs import Run
 
@@ -139,6 +143,20 @@ def test_show_prints_content_and_nothing_of_times_or_places(finished, small_run)
         for result in run.results():
             assert f"accuracy {result.accuracy!r}" in out
     assert not re.search(r"second|/s\b|\d:\d\d|runs/|tmp|20\d\d-", out)
+    assert "of the time" not in out
+
+
+def test_show_says_on_stderr_where_the_time_went(finished, small_run):
+    _, _, err = finished("show", "small")
+    with Run.open(small_run) as run:
+        seconds = run.phases()
+    first, *rows, last = err.splitlines()
+    assert first == "Time of 3 generations by phase:"
+    found = [re.fullmatch(r"  (\w+) +([\d.]+) s +[\d.]+ %", row) for row in rows]
+    assert {row[1]: row[2] for row in found} == {name: f"{value:.2f}" for name, value in seconds.items()}
+    own = sum(seconds[name] for name in OWN) / sum(seconds.values())
+    assert last.endswith(f"is {100 * own:.1f} % of the time.")
+    assert last.startswith("The evolution's own work (keys, operators, selection, store, rest)")
 
 
 def test_list_has_a_line_for_each_run_readable_or_not(finished, tmp_path):
@@ -200,6 +218,8 @@ def test_resuming_a_finished_run_prints_its_result(finished):
         (["--set", "seeding.schemes=[]"], ["at least one initialization scheme"]),
         (["--set", "evolution.mutation=swap"], ["unknown mutation 'swap'", "did you mean 'swap_mutation'"]),
         (["--set", "evolution.crossover=swap_mutation"], ["crossover"]),
+        (["--steps", "200,50"], ["training.steps", "each is larger than the one before", "got '200,50'"]),
+        (["--set", "training.steps=[50, 1.5]"], ["training.steps", "got [50, 1.5]"]),
         (["--set", "training.optimizer=sdg"], ["unknown optimizer 'sdg'", "did you mean 'sgd'"]),
         (["--set", "training.batch=5000"], ["batch=5000", "1079"]),
         (["--set", "fitness.name=short_trainig"], ["unknown fitness", "did you mean 'short_training'"]),
@@ -300,13 +320,86 @@ def test_plain_lines_tell_speed_and_time_left(capsys):
     assert "7 duplicates refused, 1 diverged" in err
 
 
-def test_the_live_table_has_a_row_a_generation():
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+def live_table(*lines):
+    """Return what a terminal shows after these generations."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with Live(console=console, auto_refresh=False) as live:
         table = LiveTable(5, live)
         table.say("Pruning")
-        table.generation(LINE)
+        for line in lines:
+            table.generation(line)
         live.refresh()
-    shown = console.file.getvalue()
+    return console.file.getvalue()
+
+
+def test_the_live_table_has_a_row_a_generation():
+    shown = live_table(LINE)
     for word in ("generation", "3/5", "-0.2500", "-0.5000", "0.0500", "0.0400", "16.0", "0:04"):
         assert word in shown
+    assert "τ" not in shown
+
+
+LADDER = replace(LINE, taus=(Tau(50, 200, 12, 0.714, 0.3, 0.9), Tau(200, 800, 0, *[float("nan")] * 3)))
+
+
+def test_both_kinds_of_progress_show_how_far_rungs_agree_with_the_number_of_pairs(capsys):
+    PlainLines(5).generation(LADDER)
+    assert ", τ 50→200 0.71 (12 pairs), 16.0 evaluations/s" in capsys.readouterr().err
+    PlainLines(5).generation(replace(LINE, taus=(LADDER.taus[0]._replace(pairs=1),)))
+    assert "τ 50→200 0.71 (1 pair), " in capsys.readouterr().err
+    shown = live_table(LINE, LADDER)
+    assert "τ (pairs)" in shown
+    assert re.search(r"0\.71 \(12\) .*16\.0", shown)
+    assert "nan" not in shown
+
+
+def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "import ticketsearch as ts\n"
+        "def build(network, dataset, *, rungs):\n"
+        "    def fitness(masks, round):\n"
+        "        true = masks[:, ::2].sum(axis=1) + np.random.default_rng(round).random(len(masks))\n"
+        "        scores = [-true, true - 1000, true - 2000]\n"
+        "        rng = np.random.default_rng(round)\n"
+        "        found = ts.climb(len(masks), rungs, lambda positions, r: scores[r][positions], rng)\n"
+        "        steps = np.array(rungs)[found.rung]\n"
+        "        return ts.Scores(found.score, rungs=steps, agreements=found.agreements)\n"
+        "    return fitness\n"
+    )
+    small = ("--model", "mlp:10", "--density", "0.2", "--population", "8", "--generations", "9")
+    own = ("--set", "fitness.name=mine.py:build", "--set", "fitness.options={rungs=[50, 200, 800]}")
+    final = ("--set", "final.steps=5", "--set", "final.orders=2")
+    code, out, err = shell("evolve", *small, "--initializations", "2", *own, *final, "--name", "x")
+    assert code == 0, err
+    assert "τ 50→200 -1.00 (10 pairs), 200→800 1.00 (60 pairs), " in err
+    low, high = [line for line in out.splitlines() if " steps: τ " in line]
+    assert re.match(r"  50 and 200 steps: τ -1.00 \(95 % -1.00 to -0.\d\d, 10 pairs\); ", low)
+    assert low.endswith("; the rung of 50 steps is not to be trusted, as τ < 0.4.")
+    assert re.fullmatch(r"  200 and 800 steps: τ 1.00 \(95 % 0.\d\d to 1.00, 60 pairs\)\.", high)
+    _, out, _ = shell("show", "x")
+    assert {low, high} <= set(out.splitlines())
+    each = "  rungs of 50 and 200 steps: pairs of controls 0 concordant, 1 discordant, 0 tied\n"
+    assert out.count(each) == 10
+    with Run.open(tmp_path / "runs" / "x") as run:
+        for ticket in run.tickets():
+            assert f"rung {ticket.rung}, fitness {ticket.score!r}" in out
+        # Those that meet the final training are the best by rung, then score.
+        members = sorted(run.last().population, key=lambda ticket: (ticket.rung, ticket.score))
+        best = {ticket.number for ticket in members[-run.settings.final.candidates :]}
+        assert {r.ticket for r in run.results() if r.part == "validation"} == best
+
+
+def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
+    from ticketsearch import search
+
+    seen = []
+
+    def prepare(settings):
+        seen.append(settings.training.steps)
+        raise BadInput("enough")
+
+    monkeypatch.setattr(search.Search, "prepare", prepare)
+    for steps in (["--steps", "50,200,800"], ["--set", "training.steps=[50,200]"], ["--steps", "60"]):
+        refused(shell("evolve", *steps), "enough")
+    assert seen == [[50, 200, 800], [50, 200], 60]

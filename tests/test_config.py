@@ -1,5 +1,6 @@
 """Settings: read, written, changed by name, and identified by what determines a run's content."""
 
+import json
 import types
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -176,6 +177,9 @@ def test_an_unknown_setting_in_a_file_is_refused_too(tmp_path):
         ("evolution.tournament", 0),
         ("evolution.crossover_rate", 1.5),
         ("evolution.mutation_rate", 0),
+        ("training.steps", -1),
+        ("training.steps", "50,20"),
+        ("training.steps", [50, 50]),
         ("training.lr", 0),
         ("training.lr", float("inf")),
         ("training.momentum", 1),
@@ -201,6 +205,35 @@ def test_the_ends_of_ranges_are_in():
         None, [("seeding.density", 1), ("evolution.generations", 0), ("training.momentum", 0), ("seed", 0)]
     )
     assert (found.seeding.density, found.evolution.generations, found.training.momentum) == (1.0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("steps = 300", 300),
+        ("steps = [50, 200, 800]", [50, 200, 800]),
+        ('steps = "50,200,800"', [50, 200, 800]),
+        ("steps = [300]", 300),
+    ],
+)
+def test_steps_are_a_number_or_a_ladder_and_stay_what_they_are(tmp_path, given, found):
+    first = load(written(tmp_path / "s.toml", f"[training]\n{given}\n"))
+    again = load(written(tmp_path / "t.toml", to_toml(first)))
+    for each in (first, again, load(None, leaves(json.loads(json.dumps(first.model_dump()))))):
+        assert each.training.steps == found
+        assert type(each.training.steps) is type(found)
+        assert identity(each) == identity(load(None, [("training.steps", found)]))
+
+
+def test_a_ladder_is_another_run_and_its_change_is_named():
+    ladder = load(None, [parse_assignment("training.steps=50,200,800")])
+    assert ladder == load(None, [parse_assignment("training.steps=[50, 200, 800]")])
+    assert identity(ladder) == "e2edd39de47f47ef"
+    assert changes(Settings(), ladder) == {"training.steps": (200, [50, 200, 800])}
+
+
+def test_the_final_training_has_no_ladder():
+    assert "final.steps" in refusal(load, None, [("final.steps", [50, 200])])
 
 
 def test_settings_never_change():

@@ -1,6 +1,7 @@
 """The evolution: who is chosen, who survives, what is refused, and that it goes on where it stopped."""
 
 import random
+import time
 import warnings
 from collections import Counter
 
@@ -10,7 +11,9 @@ from networks import mlp
 
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import evolve
+from ticketsearch.ladder import Agreement, climb
 from ticketsearch.masks import digest, layer_counts
+from ticketsearch.phases import FITNESS, KEYS, OPERATORS, OWN, REST, SELECTION
 from ticketsearch.tickets import Scores, Ticket, Tickets
 
 SPEC = mlp(8, 6, 4)
@@ -334,3 +337,164 @@ def test_measures_of_another_shape_are_refused():
 
 def test_lists_of_masks_begin_an_evolution_too():
     assert len(next(evolve([list(mask) for mask in first_masks()], likeness, SPEC)).population) == 12
+
+
+# Ladders
+
+
+RUNGS = (50, 200, 800)
+
+
+def ladder(masks, round):
+    """The landscape as a ladder sees it, with less noise on each rung."""
+    rng = np.random.default_rng(round)
+    noise = rng.normal(size=(3, len(masks))) * [[4], [2], [0.5]]
+    true = likeness(masks)
+    found = climb(len(masks), RUNGS, lambda positions, rung: (true + noise[rung])[positions], rng)
+    return Scores(found.score, rungs=np.array(RUNGS)[found.rung], agreements=found.agreements)
+
+
+def planted(rungs, scores):
+    """A fitness that gives the first population these rungs and scores, and children the worst."""
+
+    def fitness(masks, round):
+        if round:
+            return Scores(np.full(len(masks), -1000.0), rungs=np.zeros(len(masks), dtype=int))
+        return Scores(scores, rungs=rungs)
+
+    return fitness
+
+
+def test_tickets_compare_by_rung_then_score_wherever_they_are_chosen():
+    rungs, scores = np.repeat([800, 200, 50], 4), np.array([1, 2, 3, 4, 11, 12, 13, 14, 21, 22, 23, 24])
+    fitness = planted(rungs, scores)
+    options = {"generations": 1, "elites": 6, "tournament": 200, "seed": 0}
+    generations = list(evolve(first_masks(), fitness, SPEC, **options))
+    assert [(t.rung, t.score) for t in generations[0].population] == list(zip(rungs, scores, strict=True))
+    for generation in generations:
+        assert (generation.best.rung, generation.best.score) == (800, 4)
+    # Tournaments of two hundred draws hold everyone: survivors and parents are the best.
+    elites = [(t.rung, t.score) for t in generations[1].population[:6]]
+    assert elites == [(800, 4), (800, 3), (800, 2), (800, 1), (200, 14), (200, 13)]
+    assert [t.number for t in generations[1].population] == [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8]
+    parents = Counter(number for t in generations[1].offspring for number in t.parents[:1])
+    assert set(parents) == {3}
+
+
+def test_what_diverges_on_a_high_rung_is_worse_than_any_score_on_the_lowest():
+    fitness = planted([800] * 6 + [50] * 6, [np.nan, np.inf, -np.inf, 1, 1, 1, *range(-6, 0)])
+    generations = list(evolve(first_masks(), fitness, SPEC, generations=1, seed=0, elites=12))
+    assert [t.rung for t in generations[0].population] == [0, 0, 0, 800, 800, 800] + [50] * 6
+    assert all(t.diverged for t in generations[0].population[:3])
+    assert not any(t.diverged for t in generations[1].population)
+    assert sum(t.score == -1000 for t in generations[1].population) == 3
+
+
+def test_statistics_are_of_the_highest_rung_that_is_there():
+    generation = next(evolve(first_masks(), planted([800] * 3 + [50] * 9, range(12)), SPEC))
+    assert generation.statistics == {"best": 2, "mean": 1, "worst": 0}
+    generation = next(evolve(first_masks(), planted([800] * 3 + [50] * 9, [np.nan] * 3 + [*range(9)]), SPEC))
+    assert generation.statistics == {"best": 8, "mean": 4, "worst": 0}
+
+
+def test_a_ladder_climbs_inside_a_generation_and_says_how_far_its_rungs_agree():
+    generations = list(evolve(first_masks(), ladder, SPEC, generations=20, seed=3))
+    for generation in generations:
+        assert Counter(t.rung for t in generation.offspring) == {50: 6, 200: 3, 800: 3}
+        lower, upper = generation.agreements
+        assert (lower[:2], lower.pairs) == ((50, 200), 1)
+        assert (upper[:2], upper.pairs) == ((200, 800), 6)
+    best = [g.best.score for g in generations]
+    assert best == sorted(best)
+    assert best[-1] > best[0] + 5
+    assert sum(t.rung == 800 for t in generations[-1].population) > 6  # three of twelve children earn it
+
+
+@pytest.mark.parametrize("stop", [0, 6])
+def test_an_evolution_on_a_ladder_goes_on_as_if_uninterrupted(stop):
+    options = {"generations": 8, "seed": 3}
+    whole = list(evolve(first_masks(), ladder, SPEC, **options))
+    seen = [t.key for g in whole[: stop + 1] for t in g.offspring]
+    rest = list(evolve([], ladder, SPEC, population=12, after=whole[stop], seen=seen, **options))
+    assert contents(rest) == contents(whole[stop + 1 :])
+    assert [g.agreements for g in rest] == [g.agreements for g in whole[stop + 1 :]]
+
+
+def test_without_a_ladder_there_are_no_rungs_and_no_agreements():
+    for generation in run(generations=2):
+        assert generation.agreements == []
+        assert {t.rung for t in generation.population} == {0}
+
+
+def test_agreements_of_a_fitness_are_kept_as_they_are():
+    agreements = [Agreement(1, 2, 3, 4, 5)]
+    generation = next(evolve(first_masks(), lambda m: Scores(likeness(m), agreements=agreements), SPEC))
+    assert generation.agreements == agreements
+
+
+def test_rungs_of_another_shape_are_refused():
+    with pytest.raises(BadInput, match=r"one number of steps a mask, \(12,\), but got \(2,\)"):
+        next(evolve(first_masks(), lambda m: Scores(likeness(m), rungs=[50, 200]), SPEC))
+
+
+# Phases
+
+
+def test_each_part_of_a_generation_has_its_time():
+    def slow(function, seconds):
+        def slowed(*arguments, **options):
+            time.sleep(seconds)
+            return function(*arguments, **options)
+
+        return slowed
+
+    def key(mask, spec):
+        return digest(mask)
+
+    def shuffled(mask, *, spec, rng, rate):
+        return rng.permutation(mask)
+
+    started = time.perf_counter()
+    generations = []
+    for generation in evolve(
+        first_masks(),
+        slow(likeness, 0.05),
+        SPEC,
+        generations=2,
+        seed=0,
+        crossover_rate=0,
+        duplicate_key=slow(key, 0.004),
+        mutation=slow(shuffled, 0.006),
+    ):
+        generations.append(generation)
+        time.sleep(0.03)  # what the caller does takes no part
+    passed = time.perf_counter() - started
+    for generation in generations:
+        phases = generation.phases
+        made = len(generation.offspring) + generation.refused
+        assert phases[FITNESS] >= 0.05
+        assert phases[KEYS] >= 0.004 * made
+        assert phases.get(OPERATORS, 0) >= (0.006 * made if generation.number else 0)
+        assert generation.seconds == sum(phases.values())
+        assert set(phases) == {FITNESS, KEYS, REST, *({OPERATORS, SELECTION} if generation.number else ())}
+    assert sum(g.seconds for g in generations) <= passed - 3 * 0.03
+
+
+def test_a_fitness_may_tell_its_phases_apart():
+    def fitness(masks):
+        time.sleep(0.02)
+        return Scores(likeness(masks), phases={"training": 0.004, "validation": 0.001})
+
+    phases = next(evolve(first_masks(), fitness, SPEC)).phases
+    assert phases["training"] == pytest.approx(0.004)
+    assert phases["validation"] == pytest.approx(0.001)
+    assert phases[FITNESS] >= 0.0149
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [*((name, 0.1) for name in OWN), ("training", -0.1), ("training", float("nan"))]
+)
+def test_phases_that_cannot_be_told_from_the_evolutions_own_are_refused(name, seconds):
+    with pytest.raises(BadInput, match="phases of a fitness are seconds >= 0") as caught:
+        next(evolve(first_masks(), lambda m: Scores(likeness(m), phases={name: seconds}), SPEC))
+    assert repr(name) in str(caught.value)

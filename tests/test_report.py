@@ -6,11 +6,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from ticketsearch import report, summary
+from ticketsearch import config, report, summary
 from ticketsearch.evolution import evolve
+from ticketsearch.ladder import Agreement
 from ticketsearch.masks import layer_counts
 from ticketsearch.overlap import chance_iou, pairwise_iou, raw_overlap
+from ticketsearch.phases import OWN
 from ticketsearch.runs import Run
+from ticketsearch.tickets import Scores
 
 
 @pytest.fixture
@@ -85,6 +88,74 @@ def test_the_page_has_every_section_and_figure(page, run):
         assert line in page
     assert re.findall(r'<figure id="(\w+)">', page) == ["fitness", "layers", "overlap", "accuracy"]
     assert page.count("<svg") == 4
+
+
+def test_the_page_says_where_the_time_went(page, run):
+    seconds = run.phases()
+    assert set(seconds) >= {"fitness", *OWN}
+    rows = summary.phases(run)
+    assert {row.name: row.seconds for row in rows} == seconds
+    assert [row.seconds for row in rows] == sorted(seconds.values(), reverse=True)
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    for row in rows:
+        assert f"<td>{row.name}</td><td>{row.seconds:.2f}</td>\n<td>{100 * row.share:.1f} %</td>" in page
+    own = sum(row.share for row in rows if row.name in OWN)
+    assert f"({', '.join(OWN)}) is {100 * own:.1f} % of the time." in page
+
+
+def test_without_a_ladder_the_page_has_no_word_of_one(page):
+    told = page.partition("<h2>Settings</h2>")[0]
+    assert "rung" not in told
+    assert "ladder" not in told
+    assert "20 training steps an evaluation" in page
+    assert "best to worst of the population" in page
+
+
+def on_a_ladder(folder, small_run, agreements):
+    """A run of two generations that says how far its rungs agree."""
+    with Run.open(small_run) as run:
+        first = [t for t in run.tickets() if t.generation == 0]
+        settings = config.apply(run.settings, [("training.steps", [50, 200, 800])])
+        new = Run.create(folder, "new", settings, run.spec, "", {}, run.seeds())
+
+    def fitness(masks):
+        scores = masks[:, ::2].sum(axis=1)
+        return Scores(scores, rungs=np.where(scores % 2, 50, 800), agreements=agreements)
+
+    for generation in evolve(first, fitness, new.spec, generations=1):
+        new.append(generation)
+    return new
+
+
+@pytest.mark.parametrize(
+    ("agreement", "words"),
+    [
+        (Agreement(50, 200, 4, 2, 0), ["and 200 steps: τ 0.33 (95 % ", "not to be trusted, as τ &lt; 0.4."]),
+        (Agreement(50, 200, 5, 1, 0), ["and 200 steps: τ 0.67 (95 % ", " 12 pairs).<"]),
+        (Agreement(50, 200, 1, 2, 0), ["steps: τ -0.33 (95 % ", "6 pairs); fewer than 10 pairs say little."]),
+        (Agreement(50, 200, 0, 0, 0), ["and 200 steps: unknown, as there was no pair of controls"]),
+    ],
+    ids=["untrusted", "trusted", "few", "none"],
+)
+def test_the_page_of_a_ladder_says_how_far_its_rungs_agree(tmp_path, small_run, agreement, words):
+    with on_a_ladder(tmp_path, small_run, [agreement]) as run:
+        page = report.write_report(run).read_text(encoding="utf-8")
+        assert "Do the rungs of the ladder agree?" in page
+        for word in words:
+            assert word in page
+        assert ("trusted" in page) is any("trusted" in word for word in words)
+        assert "50, 200 or 800 training steps an evaluation (a ladder)" in page
+        assert "best to worst of the top rung" in page
+
+
+def test_the_fitness_curve_of_a_ladder_is_that_of_its_highest_rung(tmp_path, small_run):
+    with on_a_ladder(tmp_path, small_run, []) as run:
+        curve = report.fitness_curve(run)
+        for number, generation in enumerate(run.generations()):
+            top = [t.score for t in generation.population if t.rung == 800]
+            assert 0 < len(top) < len(generation.population)
+            assert (curve.best[number], curve.worst[number]) == (max(top), min(top))
+            assert curve.mean[number] == pytest.approx(np.mean(top))
 
 
 def test_the_page_asks_the_network_for_nothing(page):

@@ -5,16 +5,18 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_evolution import SPEC, first_masks, likeness
+from test_evolution import SPEC, first_masks, ladder, likeness
 
 from ticketsearch import config, search
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import evolve
 from ticketsearch.models import Initialization
+from ticketsearch.phases import STORE
 from ticketsearch.runs import Result, Run, check_name, counting_name, list_runs
 from ticketsearch.tickets import Scores, Ticket, Tickets
 
@@ -47,8 +49,8 @@ def same(a, b):
         and np.array_equal(a.population.masks, b.population.masks)
         and [vars_of(t) for t in a.population] == [vars_of(t) for t in b.population]
         and [vars_of(t) for t in a.offspring] == [vars_of(t) for t in b.offspring]
-        and (a.refused, a.immigrants, a.statistics, a.state)
-        == (b.refused, b.immigrants, b.statistics, b.state)
+        and (a.refused, a.immigrants, a.statistics, a.state, a.agreements)
+        == (b.refused, b.immigrants, b.statistics, b.state, b.agreements)
     )
 
 
@@ -62,6 +64,7 @@ def vars_of(t):
         t.parents,
         t.number,
         t.key,
+        t.rung,
         t.score,
         t.measures,
     )
@@ -98,6 +101,68 @@ def test_generations_come_back_exactly(run, diverging):
         assert [t.number for t in opened.population(2)] == [t.number for t in written[2].population]
         assert opened.progress() == 4
         assert sum(t.diverged for t in opened.tickets()) == sum(g.diverged for g in written)
+
+
+def test_rungs_and_agreements_come_back_and_the_evolution_goes_on_with_them(run):
+    written = list(evolve(first_masks(), ladder, SPEC, generations=6, seed=0))
+    for generation in written[:4]:
+        run.append(generation)
+    with Run.open(run.path) as opened:
+        assert all(same(a, b) for a, b in zip(written, opened.generations(), strict=False))
+        assert {t.rung for t in opened.tickets()} == {50, 200, 800}
+        assert opened.agreements() == [a for g in written[:4] for a in g.agreements]
+        options = {"population": 12, "after": opened.last(), "seen": opened.keys()}
+        rest = list(evolve([], ladder, SPEC, generations=6, seed=0, **options))
+    assert all(same(a, b) for a, b in zip(rest, written[4:], strict=True))
+
+
+def test_phases_come_back_and_the_stores_own_with_the_next_commit(run):
+    written = some_generations(2)
+    for generation in written:
+        run.append(generation)
+    read = [generation.phases for generation in run.generations()]
+    for found, generation in zip(read[:2], written, strict=False):
+        assert found.pop(STORE) > 0
+        assert found == generation.phases
+    assert read[2] == written[2].phases
+    before = run.phases()
+    run.save_results([])
+    after = run.phases()
+    assert after[STORE] > before[STORE]
+    assert {**after, STORE: 0} == {**before, STORE: 0}
+    assert list(run.generations())[1].seconds > written[1].seconds
+
+
+def test_the_time_of_a_commit_is_that_of_the_commit(run, monkeypatch):
+    class Slow:
+        def __init__(self, connection):
+            self.connection = connection
+
+        def execute(self, statement, *parameters):
+            if statement == "COMMIT":
+                time.sleep(0.05)
+            return self.connection.execute(statement, *parameters)
+
+        def close(self):
+            self.connection.close()
+
+    monkeypatch.setattr(run, "_connection", Slow(run._connection))
+    for generation in some_generations(2):
+        run.append(generation)
+    assert [g.phases.get(STORE, 0) >= 0.05 for g in run.generations()] == [True, True, False]
+
+
+def test_a_commit_that_fails_loses_no_time_that_was_known(run):
+    first, second, third = some_generations(2)
+    run.append(first)
+    key, second.offspring[-1].key = second.offspring[-1].key, first.population[0].key
+    with pytest.raises(sqlite3.IntegrityError):
+        run.append(second)
+    assert STORE not in run.phases()
+    second.offspring[-1].key = key
+    run.append(second)
+    run.append(third)
+    assert [STORE in generation.phases for generation in run.generations()] == [True, True, False]
 
 
 def test_the_seeds_come_back_in_their_order_equal_ones_too(run, tmp_path):
@@ -224,6 +289,19 @@ def test_a_damaged_or_foreign_file_is_one_line(run, damage, write):
         Run.open(run.path, write=write)
     assert "\n" not in str(caught.value)
     assert "run.sqlite" in str(caught.value)
+
+
+def test_a_run_of_an_older_version_is_one_line_that_says_so(run):
+    run.close()
+    connection = sqlite3.connect(run.path / "run.sqlite")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    with pytest.raises(BadInput) as caught:
+        Run.open(run.path)
+    assert str(caught.value).endswith(
+        "has schema 2, but this version of ticketsearch reads 3; use the version that wrote it"
+    )
 
 
 def test_runs_are_named_by_counting(tmp_path):

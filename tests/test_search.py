@@ -209,6 +209,22 @@ def test_a_copied_run_folder_is_the_same_run(tmp_path):
         assert list(summary.content(one))[1:] == list(summary.content(two))[1:]
 
 
+def test_a_search_on_a_ladder_that_is_interrupted_ends_in_the_same_content(tmp_path):
+    ladder = ("training.steps", [2, 8, 20])
+    prepared, path, _ = searched(tmp_path, "whole", ladder)
+    with search.create_run(prepared, tmp_path, "broken") as run:
+        next(prepared.generations(run))
+    going_on, run = search.resume(tmp_path / "broken", {})
+    with run, Run.open(path) as whole:
+        for _ in going_on.generations(run):
+            pass
+        list(going_on.finish(run))
+        assert list(summary.content(run))[1:] == list(summary.content(whole))[1:]
+        assert {ticket.rung for ticket in run.tickets()} == {2, 8, 20}
+        assert len(run.agreements()) == 2 * 3
+        assert len(summary.ladder_lines(run)) == 3
+
+
 @pytest.mark.parametrize("masking", ["gradient", "forward"])
 def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking):
     prepared, path, _ = searched(tmp_path, "one", ("training.masking", masking))

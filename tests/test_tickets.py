@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ticketsearch.ladder import Agreement
 from ticketsearch.masks import density, digest, effective_density
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.tickets import (
@@ -38,27 +39,34 @@ def own_model(input_shape, classes, *, width=4):
 def test_the_score_is_the_fitness_and_nan_before_evaluation():
     ticket = Ticket(np.ones(3, dtype=bool))
     assert np.isnan(ticket.score)
+    assert ticket.rung == 0
     assert not ticket.diverged
-    ticket.fitness.values = (-0.25,)
+    ticket.fitness.values = (200, -0.25)
     assert ticket.score == -0.25
+    assert ticket.rung == 200
     assert not ticket.diverged
 
 
 def test_a_ticket_whose_fitness_is_minus_infinity_diverged():
     ticket = Ticket(np.ones(3, dtype=bool))
-    ticket.fitness.values = (float("-inf"),)
+    ticket.fitness.values = (0, float("-inf"))
     assert ticket.diverged
     assert ticket.score == float("-inf")
 
 
 def test_larger_fitness_is_better():
-    better, worse, diverged = TicketFitness((-0.1,)), TicketFitness((-0.2,)), TicketFitness((float("-inf"),))
+    better, worse, diverged = (TicketFitness((0, score)) for score in (-0.1, -0.2, float("-inf")))
     assert better > worse > diverged
+
+
+def test_a_higher_rung_comes_before_any_score():
+    assert TicketFitness((800, -9)) > TicketFitness((200, -0.1)) > TicketFitness((200, -0.2))
+    assert TicketFitness((50, -9)) > TicketFitness((0, float("-inf")))
 
 
 def test_tickets_do_not_share_their_fitness_or_measures():
     first, second = Ticket(np.ones(3, dtype=bool)), Ticket(np.ones(3, dtype=bool))
-    first.fitness.values = (1.0,)
+    first.fitness.values = (0, 1.0)
     first.measures["accuracy"] = 0.5
     assert not second.fitness.valid
     assert second.measures == {}
@@ -70,6 +78,28 @@ def test_scores_hold_measures_of_their_own():
     values = np.zeros(2)
     Scores(values).measures["a"] = values
     assert Scores(values).measures == {}
+
+
+def test_scores_carry_rungs_agreements_and_phases_and_what_is_computed_from_them_does_not():
+    agreement = Agreement(50, 200, 3, 1, 0)
+    scores = Scores([1.0, 2.0], rungs=[50, 200], agreements=[agreement], phases={"training": 2})
+    assert scores.tolist() == [1, 2]
+    assert scores.rungs.tolist() == [50, 200]
+    assert (scores.agreements, scores.phases) == ([agreement], {"training": 2.0})
+    for other in (scores + 1, scores[:1], Scores(scores)):
+        assert (other.rungs, other.agreements, other.phases) == (None, [], {})
+    assert scores.rungs is not None
+
+
+def test_agreements_become_plain_numbers_that_a_run_can_hold():
+    scores = Scores([1.0], agreements=[tuple(np.arange(5))])
+    assert scores.agreements == [Agreement(0, 1, 2, 3, 4)]
+    assert json.loads(json.dumps(scores.agreements)) == [[0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(("rungs", "word"), [([50.0, 200.0], "float64"), ([-1, 50], "-1")])
+def test_rungs_that_are_no_steps_are_refused(rungs, word):
+    refused(lambda: Scores([1.0, 2.0], rungs=rungs), "training steps, integers >= 0", word)
 
 
 def test_tickets_give_their_masks_as_one_array():
@@ -141,7 +171,7 @@ def test_the_weights_are_those_of_the_network_not_of_its_scheme(tiny, tmp_path):
 def test_the_metadata_say_what_the_ticket_is(tiny, tmp_path):
     network = initialize("mlp:9,5", tiny, "orthogonal", 7)
     ticket = ticket_of(network, key="abc", measures={"accuracy": 0.75})
-    ticket.fitness.values = (-0.125,)
+    ticket.fitness.values = (200, -0.125)
     save_ticket(tmp_path / "a.safetensors", network, ticket)
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         content = file.metadata()
@@ -150,7 +180,7 @@ def test_the_metadata_say_what_the_ticket_is(tiny, tmp_path):
     assert (content["operator"], content["key"], content["digest"]) == ("synflow", "abc", digest(ticket.mask))
     assert float(content["density"]) == density(ticket.mask)
     assert float(content["effective_density"]) == effective_density(ticket.mask, network.spec)
-    assert float(content["fitness"]) == -0.125
+    assert (int(content["rung"]), float(content["fitness"])) == (200, -0.125)
     assert json.loads(content["measures"]) == {"accuracy": 0.75}
     assert content["spec"] == network.spec.signature
 

@@ -9,7 +9,7 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Scores, Recipe, evolve, Generation, Ticket, Tickets
+    ShortTraining, Scores, Recipe, climb, evolve, Generation, Ticket, Tickets
 Canonical forms and overlap
     canonical_key, canonical_form, isomorphic, to_networkx, align, overlap_study
 Runs
@@ -33,6 +33,7 @@ _HOMES = {
     "errors": "BadInput",
     "evolution": "Generation evolve",
     "fitness": "ShortTraining",
+    "ladder": "climb",
     "masks": "MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
     "overlap": "align overlap_study",
@@ -63,6 +64,7 @@ __all__ = [
     "batched",
     "canonical_form",
     "canonical_key",
+    "climb",
     "density",
     "effective_density",
     "evolve",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from ticketsearch.errors import BadInput
     from ticketsearch.evolution import Generation, evolve
     from ticketsearch.fitness import ShortTraining
+    from ticketsearch.ladder import climb
     from ticketsearch.masks import MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
     from ticketsearch.overlap import align, overlap_study

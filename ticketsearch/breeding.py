@@ -13,6 +13,7 @@ from deap import base, tools
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, check_mask
+from ticketsearch.phases import KEYS, OPERATORS, SELECTION, Phases
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
 __all__ = ["Breeding", "seeded_random", "survivors"]
@@ -30,6 +31,10 @@ class Breeding:
     crossover_rate : chance of crossover rather than mutation, in [0, 1].
     attempts : how often a refused child is made again before an immigrant takes its place.
     size : children a generation makes.
+
+    Attributes
+    ----------
+    phases : the stopwatch of the generation that is being made.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Breeding:
         self.attempts = attempts
         self.size = size
         self.count = 0
+        self.phases = Phases()
 
     def first(self, tickets: Sequence[Ticket]) -> tuple[Tickets, int]:
         """Number copies of the first population's tickets, dropping networks that are there twice."""
@@ -96,7 +102,8 @@ class Breeding:
         self.count = state["count"]
 
     def _admit(self, ticket: Ticket) -> bool:
-        ticket.key = self.toolbox.key(ticket.mask, self.spec)
+        with self.phases.measure(KEYS):
+            ticket.key = self.toolbox.key(ticket.mask, self.spec)
         if ticket.key in self.seen:
             return False
         self.seen.add(ticket.key)
@@ -105,11 +112,13 @@ class Breeding:
         return True
 
     def _child(self, population: Tickets) -> Ticket:
-        a, b = self.toolbox.select(population, 2)
+        with self.phases.measure(SELECTION):
+            a, b = self.toolbox.select(population, 2)
         crossed = a is not b and self.rng.random() < self.crossover_rate
         tool = self.toolbox.mate if crossed else self.toolbox.mutate
         name = getattr(tool.func, "__name__", type(tool.func).__name__)
-        mask = check_mask(tool(a.mask, b.mask) if crossed else tool(a.mask), self.spec)
+        with self.phases.measure(OPERATORS):
+            mask = check_mask(tool(a.mask, b.mask) if crossed else tool(a.mask), self.spec)
         if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(a.mask)):
             raise BadInput(
                 f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "
@@ -120,7 +129,8 @@ class Breeding:
 
     def _immigrant(self, population: Tickets) -> Ticket:
         member = population[self.rng.integers(len(population))]
-        mask = self.toolbox.immigrate(member.mask)
+        with self.phases.measure(OPERATORS):
+            mask = self.toolbox.immigrate(member.mask)
         return Ticket(mask, member.initialization, member.pruned_from, "immigrant")
 
 

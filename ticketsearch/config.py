@@ -7,17 +7,18 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ticketsearch.errors import BadInput, nearest
+from ticketsearch.ladder import parse_steps
 
 __all__ = ["Settings", "apply", "changes", "identity", "leaves", "load", "parse_assignment", "to_toml"]
 
 # Settings that change no content of a run, so that a resumed run may change them.
-FREE = ("training.workers",)
+FREE = ("training.workers", "training.backend", "training.address")
 
 
 class Section(BaseModel):
@@ -68,20 +69,29 @@ class Evolution(Section):
     attempts: int = Field(10, ge=0)
 
 
+def _steps(value: Any) -> int | list[int]:
+    """Return a number as it is, and a ladder of them as a list; one rung is a number."""
+    rungs = parse_steps(value)
+    return rungs[0] if len(rungs) == 1 else list(rungs)
+
+
 class Training(Section):
     """How a ticket is trained for its fitness, and on what."""
 
-    steps: int = Field(200, ge=0)
+    steps: Annotated[int | list[int], BeforeValidator(_steps)] = 200  # a list is a ladder
     batch: int = Field(128, ge=1)
     optimizer: str = "sgd"
     lr: float = Field(0.05, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     initialization: Literal["shared", "own"] = "shared"
     masking: str = "parameter"
     device: str = "auto"
-    workers: int = Field(0, ge=0)  # threads that train side by side; 0 is one a core
+    workers: int = Field(0, ge=0)  # that train side by side; 0 is one a core, or one a GPU
+    backend: Literal["loky", "threads", "dask", "ray"] = "loky"
+    address: str = ""  # of the cluster, for dask and ray
 
 
 class Fitness(Section):
@@ -229,6 +239,8 @@ def _one_line(error: ValidationError) -> str:
         siblings = [k for k in known if k.rpartition(".")[0] == name.rpartition(".")[0]] or known
         hint = nearest(name, [*siblings, *known])
         return f"unknown setting {name!r}{hint}: known here are {', '.join(sorted(siblings))}"
+    if first["type"] == "value_error":  # a rule of ours, which says rule, value and way out
+        return f"setting {name}: {first['ctx']['error']}"
     rule = first["msg"].removeprefix("Input ").replace("should be", "must be")
     return f"setting {name} {rule}, but got {first['input']!r}"
 

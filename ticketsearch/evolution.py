@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-import time
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from ticketsearch.breeding import Breeding, seeded_random, survivors
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
+from ticketsearch.ladder import Agreement
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
+from ticketsearch.phases import FITNESS, OWN, SELECTION, Phases
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets, as_tickets
 
@@ -39,9 +41,11 @@ class Generation:
     offspring : the tickets evaluated in this generation (generation 0: the first population).
     refused : children that were a network already seen in this run.
     immigrants : children given up after all attempts and replaced by random masks.
-    statistics : ``best``, ``mean`` and ``worst`` fitness of the population (finite ones), from DEAP.
+    statistics : ``best``, ``mean`` and ``worst`` score of the population (finite ones), from DEAP; on a
+        ladder of those on the highest rung that is there, as scores of different rungs do not compare.
     state : JSON-able state of the random generator and the ticket counter.
-    seconds : wall-clock time of the generation, and of it the time of the fitness.
+    agreements : how far the rungs of a ladder agree on this generation's controls.
+    phases : wall-clock seconds by phase, see :mod:`ticketsearch.phases`; a run adds that of its store.
     """
 
     number: int
@@ -51,13 +55,18 @@ class Generation:
     immigrants: int = 0
     statistics: dict[str, float] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    fitness_seconds: float = 0.0
+    agreements: list[Agreement] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
 
     @property
     def best(self) -> Ticket:
-        """The ticket of the highest score."""
-        return max(self.population, key=lambda ticket: ticket.score)
+        """The ticket of the highest fitness: on a ladder the highest rung, then the highest score."""
+        return max(self.population, key=lambda ticket: ticket.fitness)
+
+    @property
+    def seconds(self) -> float:
+        """The wall-clock time of the generation."""
+        return sum(self.phases.values())
 
     @property
     def diverged(self) -> int:
@@ -92,7 +101,7 @@ def evolve(
     with its rate, else mutation of the first. A child that is a network seen before in this run, by its
     duplicate key, is refused and made again, up to ``attempts`` times; then a random mask with the layer
     counts of a member takes its place. Survivors of parents and children (μ+λ): the elites, and the rest by
-    tournament without replacement.
+    tournament without replacement. Tickets compare by rung, then score, where the fitness has a ladder.
 
     Parameters
     ----------
@@ -146,38 +155,54 @@ def _generations(
     elites: int,
     after: Generation | None,
 ) -> Iterator[Generation]:
-    toolbox, size = breeding.toolbox, breeding.size
+    toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
     if after is None:
-        start = time.perf_counter()
+        phases.start()
         tickets, refused = breeding.first(tickets)
-        seconds = toolbox.evaluate(tickets, 0)
-        yield _generation(0, tickets, tickets, refused, 0, statistics, breeding, start, seconds)
+        agreements = toolbox.evaluate(tickets, 0, phases)
+        yield _generation(0, tickets, tickets, refused, 0, agreements, statistics, breeding)
     else:
         breeding.restore(after.state)
     for number in range(1 if after is None else after.number + 1, generations + 1):
-        start = time.perf_counter()
+        phases.start()
         with seeded_random(breeding.rng):
             children, refused, immigrants = breeding.children(tickets, number)
-        seconds = toolbox.evaluate(children, number)
-        with seeded_random(breeding.rng):
+        agreements = toolbox.evaluate(children, number, phases)
+        with seeded_random(breeding.rng), phases.measure(SELECTION):
             tickets = survivors(Tickets([*tickets, *children]), size, elites, toolbox)
-        yield _generation(
-            number, tickets, children, refused, immigrants, statistics, breeding, start, seconds
-        )
+        yield _generation(number, tickets, children, refused, immigrants, agreements, statistics, breeding)
 
 
-def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int) -> float:
-    """Give each ticket its fitness and measures; return the seconds it took."""
+def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int, phases: Phases) -> list[Agreement]:
+    """Give each ticket its fitness and measures; return how far the rungs of a ladder agree."""
     if not tickets:
-        return 0.0
-    start = time.perf_counter()
+        return []
     try:
         named = set(inspect.signature(fitness).parameters)
     except ValueError:  # some built-in functions have no signature
         named = set()
     extra = {"tickets": tickets, "round": number}
-    result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
-    seconds = time.perf_counter() - start
+    with phases.measure(FITNESS):
+        result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
+    scores = _checked(result, tickets)
+    # Once, here: NaN would win DEAP's selections.
+    values = np.where(np.isfinite(scores), np.asarray(scores), -np.inf)
+    if not np.isfinite(values).any() and number == 0:
+        raise BadInput(
+            f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
+            "lower the learning rate or look into the fitness"
+        )
+    # What diverged on a high rung is no better than what diverged on a low one.
+    rungs = np.zeros(len(values)) if scores.rungs is None else np.where(np.isfinite(values), scores.rungs, 0)
+    for i, ticket in enumerate(tickets):
+        ticket.fitness.values = (float(rungs[i]), float(values[i]))
+        ticket.measures = {name: float(column[i]) for name, column in scores.measures.items()}
+    phases.divide(FITNESS, scores.phases)
+    return scores.agreements
+
+
+def _checked(result: Any, tickets: Tickets) -> Scores:
+    """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
     try:
         values = np.asarray(result, dtype=np.float64)
     except (TypeError, ValueError):
@@ -188,21 +213,19 @@ def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int) -> flo
             f"a fitness returns one float a mask, i.e. shape ({len(tickets)},), but got {got}; "
             "return an array with one score for each row of the masks"
         )
-    # Once, here: NaN would win DEAP's selections.
-    values = np.where(np.isfinite(values), values, -np.inf)
-    if not np.isfinite(values).any() and number == 0:
-        raise BadInput(
-            f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
-            "lower the learning rate or look into the fitness"
-        )
-    measures = result.measures if isinstance(result, Scores) else {}
-    for name, column in measures.items():
+    scores = result if isinstance(result, Scores) else Scores(values)
+    for name, column in scores.measures.items():
         if column.shape != values.shape:
             raise BadInput(f"measures are one float a mask, {values.shape}, but {name!r} has {column.shape}")
-    for i, ticket in enumerate(tickets):
-        ticket.fitness.values = (float(values[i]),)
-        ticket.measures = {name: float(column[i]) for name, column in measures.items()}
-    return seconds
+    if scores.rungs is not None and scores.rungs.shape != values.shape:
+        raise BadInput(f"rungs are one number of steps a mask, {values.shape}, but got {scores.rungs.shape}")
+    for name, seconds in scores.phases.items():
+        if name in OWN or not 0 <= seconds < math.inf:
+            raise BadInput(
+                f"phases of a fitness are seconds >= 0, none named {', '.join(OWN)}, which are the "
+                f"evolution's own, but got {name!r}: {seconds}"
+            )
+    return scores
 
 
 def _generation(
@@ -211,14 +234,14 @@ def _generation(
     offspring: Tickets,
     refused: int,
     immigrants: int,
+    agreements: list[Agreement],
     statistics: tools.Statistics,
     breeding: Breeding,
-    start: float,
-    fitness_seconds: float,
 ) -> Generation:
     finite = [ticket for ticket in population if not ticket.diverged]
-    compiled = {name: float(value) for name, value in statistics.compile(finite).items()} if finite else {}
-    seconds = time.perf_counter() - start
+    top = max((ticket.rung for ticket in finite), default=0)
+    shown = [ticket for ticket in finite if ticket.rung == top]
+    compiled = {name: float(value) for name, value in statistics.compile(shown).items()} if shown else {}
     return Generation(
         number,
         population,
@@ -227,8 +250,8 @@ def _generation(
         immigrants,
         compiled,
         breeding.state(),
-        seconds,
-        fitness_seconds,
+        agreements,
+        breeding.phases.stop(),
     )
 
 

@@ -14,10 +14,17 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
+from ticketsearch.ladder import Tau, counted
+
 __all__ = ["Line", "Progress", "progress"]
 
 # Generations whose speed the time left is told from, and rows the live table shows.
 RECENT = 10
+TAU = "τ (pairs)"
+HEADINGS = (
+    *("generation", "best fitness", "mean", "density", "effective", "refused", "diverged", TAU),
+    *("eval/s", "left"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Line:
 
     ``best`` and ``mean`` are validation fitness, ``refused`` counts children that were a network seen
     before, ``diverged`` those without a finite fitness, ``seconds`` is the generation's wall-clock time.
+    ``taus`` are how far the rungs of a ladder agree, over all generations so far; empty without one.
     """
 
     number: int
@@ -37,6 +45,7 @@ class Line:
     diverged: int
     evaluations: int
     seconds: float
+    taus: tuple[Tau, ...] = ()
 
 
 class Progress(Protocol):
@@ -91,10 +100,13 @@ class PlainLines:
     def generation(self, line: Line) -> None:
         """Print the generation's line."""
         diverged = f", {line.diverged} diverged" if line.diverged else ""
+        known = [tau for tau in line.taus if tau.pairs]
+        taus = [f"{t.lower_steps}→{t.upper_steps} {t.tau:.2f} ({counted(t.pairs)})" for t in known]
+        agreement = f"τ {', '.join(taus)}, " if taus else ""
         self.say(
             f"generation {line.number}/{self.total}: fitness best {line.best:.4f} mean {line.mean:.4f}, "
             f"density {line.density:.4f} effective {line.effective_density:.4f}, "
-            f"{line.refused} duplicates refused{diverged}, {_rate(line)} evaluations/s, "
+            f"{line.refused} duplicates refused{diverged}, {agreement}{_rate(line)} evaluations/s, "
             f"{self.clock.left(line)} left"
         )
 
@@ -125,6 +137,7 @@ class LiveTable:
                 f"{line.effective_density:.4f}",
                 str(line.refused),
                 str(line.diverged),
+                ", ".join(f"{t.tau:.2f} ({t.pairs})" for t in line.taus if t.pairs),
                 _rate(line),
                 self.clock.left(line),
             )
@@ -134,11 +147,11 @@ class LiveTable:
 
     def _draw(self) -> None:
         table = Table(box=None, pad_edge=False)
-        for heading in ("generation", "best fitness", "mean", "density", "effective"):
+        # Without a ladder there is no τ, and its column stays away.
+        columns = [c for c in zip(HEADINGS, *self.rows, strict=True) if c[0] != TAU or any(c[1:])]
+        for heading, *_ in columns:
             table.add_column(heading, justify="right")
-        for heading in ("refused", "diverged", "eval/s", "left"):
-            table.add_column(heading, justify="right")
-        for row in self.rows:
+        for row in zip(*(cells for _, *cells in columns), strict=True):
             table.add_row(*row)
         self.live.update(Group(table, self.spinner) if self.rows else self.spinner)
 

@@ -33,7 +33,7 @@ from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, count
 from ticketsearch.seeding import fill_population, initializations, prune_copies
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
-from ticketsearch.training import Recipe, data_order, find_device
+from ticketsearch.training import Recipe, data_order, find_device, kept_whole
 
 __all__ = ["Search", "create_run", "resume"]
 
@@ -106,6 +106,13 @@ class Search:
             mutation_rate=self.settings.seeding.mutation_rate,
         )
 
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on how tickets are trained that a user would want to know."""
+        if not isinstance(self.fitness, ShortTraining):
+            return []
+        return kept_whole(self.network.wiring, self.settings.training.masking)
+
     def generations(self, run: Run) -> Iterator[Generation]:
         """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
         evolution = self.settings.evolution
@@ -141,7 +148,8 @@ class Search:
         """
         last = run.last()
         assert last is not None  # a run that has evolved has generations
-        ranked = sorted(last.population, key=lambda ticket: -ticket.score)[: self.settings.final.candidates]
+        ranked = sorted(last.population, key=lambda ticket: ticket.fitness, reverse=True)
+        ranked = ranked[: self.settings.final.candidates]
         chosen: list[Result] = []
         for ticket in ranked:
             name = f"candidate {ticket.number}"
@@ -320,7 +328,9 @@ def _fitness(settings: Settings, network: Network, dataset: Dataset) -> Callable
 
 def _short_training(settings: Settings, network: Network, dataset: Dataset) -> ShortTraining:
     options = settings.training.model_dump()
-    options["workers"] = options["workers"] or cpu_count()
+    gpus = torch.cuda.device_count() if find_device(options["device"]).type == "cuda" else 0
+    options["workers"] = options["workers"] or gpus or cpu_count()
+    options["address"] = options["address"] or None
     return ShortTraining(network, dataset, seed=settings.seed, **options)
 
 

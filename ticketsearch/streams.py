@@ -24,6 +24,7 @@ class Stream(IntEnum):
     REPORTING = 6
     CONTROL = 7
     SCORING = 8
+    LADDER = 9
 
 
 def seed_sequence(seed: int, stream: Stream, *numbers: int) -> np.random.SeedSequence:

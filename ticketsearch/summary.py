@@ -1,4 +1,4 @@
-"""What a run came to: the final comparison, the overlap of its seeds, and its whole content as text."""
+"""What a run came to: the final comparison, the overlap of its seeds, its ladder, its times, its content."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch import config
+from ticketsearch.ladder import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import density, effective_density, layer_counts
 from ticketsearch.overlap import RawOverlap, raw_overlap
+from ticketsearch.phases import OWN
 from ticketsearch.runs import Result, Run, contenders
 from ticketsearch.tickets import Ticket
 
 __all__ = [
     "Comparison",
+    "Phase",
     "comparison",
     "comparison_lines",
     "content",
+    "ladder_lines",
     "masking_lines",
     "one_line",
     "overlap_lines",
+    "own_work",
+    "phase_lines",
+    "phases",
     "seed_overlap",
     "winner",
 ]
@@ -38,6 +45,14 @@ class Comparison(NamedTuple):
     loss: float
     loss_sd: float
     accuracies: tuple[float, ...]
+
+
+class Phase(NamedTuple):
+    """One row of the table of phases: seconds over all generations, and their share of all phases."""
+
+    name: str
+    seconds: float
+    share: float
 
 
 def comparison(run: Run) -> list[Comparison]:
@@ -128,6 +143,57 @@ def overlap_lines(run: Run) -> list[str]:
     ]
 
 
+def ladder_lines(run: Run) -> list[str]:
+    """Return how far the rungs of a ladder agree, and which are not to be trusted; none without a ladder."""
+    taus = pool(run.agreements())
+    if not taus:
+        return []
+    return [
+        "Agreement of the ladder's rungs, Kendall τ over pairs of controls (random masks of the worse part, "
+        "trained on all the same):",
+        *(f"  {_tau_line(tau)}" for tau in taus),
+    ]
+
+
+def _tau_line(tau: Tau) -> str:
+    rungs = f"{tau.lower_steps} and {tau.upper_steps} steps"
+    if tau.pairs == 0:
+        return f"{rungs}: unknown, as there was no pair of controls to compare."
+    found = f"{rungs}: τ {tau.tau:.2f} (95 % {tau.low:.2f} to {tau.high:.2f}, {counted(tau.pairs)})"
+    if tau.untrusted:
+        return f"{found}; the rung of {tau.lower_steps} steps is not to be trusted, as τ < {LEAST_TAU}."
+    if tau.pairs < ENOUGH_PAIRS:
+        return f"{found}; fewer than {ENOUGH_PAIRS} pairs say little."
+    return f"{found}."
+
+
+def phases(run: Run) -> list[Phase]:
+    """Return the table of phases, the longest first; empty before the first generation."""
+    seconds = run.phases()
+    total = sum(seconds.values())
+    rows = [Phase(name, each, each / total if total else 0.0) for name, each in seconds.items()]
+    return sorted(rows, key=lambda row: (-row.seconds, row.name))
+
+
+def own_work(run: Run) -> str:
+    """Return in a sentence which part of the time is the evolution's own work."""
+    share = sum(row.share for row in phases(run) if row.name in OWN)
+    return f"The evolution's own work ({', '.join(OWN)}) is {100 * share:.1f} % of the time."
+
+
+def phase_lines(run: Run) -> list[str]:
+    """Return the table of phases as text, with the sentence on the evolution's own work."""
+    rows = phases(run)
+    if not rows:
+        return []
+    width = max(len(row.name) for row in rows)
+    return [
+        f"Time of {run.progress() + 1} generations by phase:",
+        *(f"  {row.name:{width}}  {row.seconds:9.2f} s  {100 * row.share:5.1f} %" for row in rows),
+        own_work(run),
+    ]
+
+
 def one_line(run: Run) -> str:
     """Return a run's state in one line."""
     settings = run.settings
@@ -157,6 +223,11 @@ def content(run: Run) -> Iterator[str]:
             f"{generation.diverged} diverged, {generation.refused} refused, "
             f"{generation.immigrants} immigrants"
         )
+        for agreement in generation.agreements:
+            yield (
+                f"  rungs of {agreement.lower_steps} and {agreement.upper_steps} steps: pairs of controls "
+                f"{agreement.concordant} concordant, {agreement.discordant} discordant, {agreement.tied} tied"
+            )
         for ticket in generation.offspring:
             yield f"  {_ticket_line(ticket, run)}"
         yield f"  survivors {' '.join(str(ticket.number) for ticket in generation.population)}"
@@ -166,6 +237,7 @@ def content(run: Run) -> Iterator[str]:
             f"accuracy {result.accuracy!r}, loss {result.loss!r}, density {result.density!r}, "
             f"effective density {result.effective_density!r}"
         )
+    yield from ladder_lines(run)
     yield from overlap_lines(run)
 
 
@@ -173,11 +245,12 @@ def _ticket_line(ticket: Ticket, run: Run) -> str:
     parents = " from " + " ".join(map(str, ticket.parents)) if ticket.parents else ""
     pruned = f" of {ticket.pruned_from.scheme} {ticket.pruned_from.seed}" if ticket.pruned_from else ""
     measures = "".join(f", {name} {value!r}" for name, value in ticket.measures.items())
+    rung = f"rung {ticket.rung}, " if ticket.rung else ""
     layers = "+".join(map(str, layer_counts(ticket.mask, run.spec)))
     return (
         f"ticket {ticket.number} {ticket.digest} key {ticket.key}: {ticket.operator}{parents}{pruned}, "
         f"kept {layers}, density {density(ticket.mask):.6g}, "
-        f"effective {effective_density(ticket.mask, run.spec):.6g}, fitness {ticket.score!r}{measures}"
+        f"effective {effective_density(ticket.mask, run.spec):.6g}, {rung}fitness {ticket.score!r}{measures}"
     )
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ticketsearch.errors import BadInput
+from ticketsearch.ladder import Agreement
 from ticketsearch.masks import Mask, check_mask, density, digest, effective_density, pack, unpack
 from ticketsearch.models import Factory, Initialization, Network, restore
 
@@ -26,33 +27,68 @@ FORMAT = "ticketsearch-ticket-1"
 
 
 class TicketFitness(base.Fitness):  # type: ignore[misc]  # deap has no types
-    """One objective, larger is better."""
+    """The rung in training steps (0 without a ladder), then the score; both larger is better.
 
-    weights = (1.0,)
+    Wherever fitnesses are compared, a higher rung comes before any score. Where training diverged they are 0
+    and −inf: nothing is worse.
+    """
+
+    weights = (1.0, 1.0)
 
 
 class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
-    """The ``(population,)`` float scores a fitness returns, with measures to be recorded beside them.
+    """The ``(population,)`` float scores a fitness returns, with what is to be recorded beside them.
 
     ``Scores(values, {"accuracy": accuracy})`` is an array like any other: larger is better, and it is what
-    selection goes by. What is computed from it is an array without measures.
+    selection goes by, after the rungs where there are any. What is computed from it is an array without
+    measures, rungs, agreements and phases.
 
     Attributes
     ----------
     measures : ``{name: (population,) float}``.
+    rungs : ``(population,)`` int, the training steps that each score was reached with on a ladder (see
+        :func:`~ticketsearch.ladder.climb`), or None where all scores compare as they are.
+    agreements : how far the rungs agree on this generation's controls.
+    phases : ``{name: seconds}``, parts of the time that the fitness took, such as ``training``.
     """
 
     measures: dict[str, NDArray[np.float64]]
+    rungs: NDArray[np.int64] | None
+    agreements: list[Agreement]
+    phases: dict[str, float]
 
-    def __new__(cls, values: ArrayLike, measures: Mapping[str, ArrayLike] | None = None) -> Scores:
-        """Return a view of the values that carries the measures."""
+    def __new__(
+        cls,
+        values: ArrayLike,
+        measures: Mapping[str, ArrayLike] | None = None,
+        *,
+        rungs: ArrayLike | None = None,
+        agreements: Iterable[Agreement] = (),
+        phases: Mapping[str, float] | None = None,
+    ) -> Scores:
+        """Return a view of the values that carries the rest.
+
+        Raises :class:`BadInput` for rungs that are no integers >= 0.
+        """
         scores = np.asarray(values, dtype=np.float64).view(cls)
         scores.measures = {k: np.asarray(v, dtype=np.float64) for k, v in (measures or {}).items()}
+        scores.rungs = None if rungs is None else _rungs(rungs)
+        scores.agreements = [Agreement(*map(int, counts)) for counts in agreements]
+        scores.phases = {name: float(seconds) for name, seconds in (phases or {}).items()}
         return scores
 
     def __array_finalize__(self, source: object) -> None:
         """Called by NumPy for whatever is made from scores."""
-        self.measures = {}
+        self.measures, self.rungs, self.agreements, self.phases = {}, None, [], {}
+
+
+def _rungs(given: ArrayLike) -> NDArray[np.int64]:
+    rungs = np.asarray(given)
+    if rungs.dtype.kind not in "iu":
+        raise BadInput(f"rungs are training steps, integers >= 0, but got {rungs.dtype}; round them")
+    if (rungs < 0).any():
+        raise BadInput(f"rungs are training steps, integers >= 0, but got {rungs.min()}; 0 is the lowest")
+    return rungs.astype(np.int64)
 
 
 @dataclass(eq=False)
@@ -69,7 +105,7 @@ class Ticket:
     parents : numbers of its parents.
     number : its number in the run, in order of evaluation.
     key : its duplicate key; equal for the same network up to hidden-neuron permutation.
-    fitness : DEAP's fitness; ``score`` reads it.
+    fitness : DEAP's fitness, by which tickets compare; ``rung`` and ``score`` read it.
     measures : further figures of its evaluation, e.g. ``accuracy``.
     """
 
@@ -86,8 +122,16 @@ class Ticket:
 
     @property
     def score(self) -> float:
-        """The fitness, larger is better; −inf if training diverged, NaN before evaluation."""
-        return float(self.fitness.values[0]) if self.fitness.valid else float("nan")
+        """How good it is at its rung, larger is better; −inf if training diverged, NaN before evaluation.
+
+        Scores of different rungs do not compare; ``fitness`` does.
+        """
+        return float(self.fitness.values[1]) if self.fitness.valid else float("nan")
+
+    @property
+    def rung(self) -> int:
+        """The training steps of its score; 0 where there is no ladder, and if training diverged."""
+        return int(self.fitness.values[0]) if self.fitness.valid else 0
 
     @property
     def diverged(self) -> bool:
@@ -120,7 +164,7 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
     """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
 
     The network must have the ticket's initialization. Metadata are text: model, options, shapes, scheme,
-    seed, densities, digest, key, fitness and measures.
+    seed, densities, digest, key, rung, fitness and measures.
     """
     if ticket.initialization is not None and ticket.initialization != network.initialization:
         raise BadInput(
@@ -144,6 +188,7 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
         "digest": ticket.digest,
         "key": ticket.key,
         "operator": ticket.operator,
+        "rung": str(ticket.rung),
         "fitness": repr(ticket.score),
         "measures": json.dumps(ticket.measures),
     }

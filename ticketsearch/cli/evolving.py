@@ -37,7 +37,12 @@ Generations = Annotated[
     str | None, typer.Option(metavar="INTEGER", help="Generations after the first population; default 20.")
 ]
 Steps = Annotated[
-    str | None, typer.Option(metavar="INTEGER", help="Optimizer steps of an evaluation; default 200.")
+    str | None,
+    typer.Option(
+        metavar="INTEGER[,…]",
+        help="Optimizer steps of an evaluation; default 200. A ladder, e.g. 50,200,800, trains all masks to "
+        "its first rung and the better half to each next.",
+    ),
 ]
 Initializations = Annotated[
     str | None,
@@ -47,6 +52,16 @@ Initializations = Annotated[
         "fit; default 8.",
     ),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="INTEGER", help="That train side by side; default one a core, or one a GPU."),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option(help="Where workers are: loky (processes here, the default), threads, dask or ray."),
+]
+Scheduler = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the dask cluster.")]
+Address = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the ray cluster, or auto.")]
 Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")]
 Name = Annotated[str | None, typer.Option(help="The run's folder in runs/; counted by default.")]
 Resume = Annotated[
@@ -66,6 +81,10 @@ def evolve(
     initializations: Initializations = None,
     seed: Seed = None,
     device: Device = None,
+    workers: Workers = None,
+    backend: Backend = None,
+    scheduler: Scheduler = None,
+    address: Address = None,
     name: Name = None,
     resume: Resume = None,
     assign: Assignments = None,
@@ -82,6 +101,9 @@ def evolve(
         "seeding.initializations": initializations,
         "seed": seed,
         "training.device": device,
+        "training.workers": workers,
+        "training.backend": backend,
+        "training.address": _address(backend, scheduler, address),
     }
     assignments = assigned(settings, assign, flags)
     if resume is not None and name is not None:
@@ -95,6 +117,16 @@ def evolve(
         raise interrupted(f"Interrupted; {how}") from None
     with run:
         _see_through(search, run)
+
+
+def _address(backend: str | None, scheduler: str | None, address: str | None) -> str | None:
+    """Return where the cluster is: dask has a scheduler, ray an address."""
+    for given, flag, owner in ((scheduler, "--scheduler", "dask"), (address, "--address", "ray")):
+        if given is not None and backend is not None and backend != owner:
+            raise BadInput(f"{flag} is for --backend {owner}, but got {backend!r}; drop one")
+    if scheduler is not None and address is not None:
+        raise BadInput(f"a cluster has one address, but got {scheduler!r} and {address!r}; drop one")
+    return scheduler or address
 
 
 def _see_through(search: Search | None, run: Run) -> None:
@@ -145,6 +177,8 @@ def _evolve(search: Search, run: Run) -> None:
     total = settings.evolution.generations
     with progress(total) as shown:
         shown.say(f"Run {run.name}: {settings.data.name}, {settings.model.name}, {run.spec.size} weights")
+        for line in search.remarks:
+            shown.say(line)
         if 0 <= run.progress() < total:
             shown.say(f"Going on after generation {run.progress()}")
         for generation in search.generations(run):
@@ -154,6 +188,7 @@ def _evolve(search: Search, run: Run) -> None:
 
 
 def _show(generation: Generation, run: Run, shown: Progress) -> None:
+    from ticketsearch.ladder import pool
     from ticketsearch.masks import density, effective_density
     from ticketsearch.progress import Line
 
@@ -168,17 +203,18 @@ def _show(generation: Generation, run: Run, shown: Progress) -> None:
         diverged=generation.diverged,
         evaluations=len(generation.offspring),
         seconds=generation.seconds,
+        taus=tuple(pool(run.agreements())),
     )
     shown.generation(line)
 
 
 def _print_outcome(run: Run) -> None:
     from ticketsearch.report import write_report
-    from ticketsearch.summary import comparison_lines, overlap_lines
+    from ticketsearch.summary import comparison_lines, ladder_lines, overlap_lines
 
     path = write_report(run)
     print(f"Run {run.name}")
-    for line in [*comparison_lines(run), *overlap_lines(run)]:
+    for line in [*comparison_lines(run), *ladder_lines(run), *overlap_lines(run)]:
         print(line)
     print(f"Report:  {path}")
     print(f"Tickets: {run.path / 'tickets'}")

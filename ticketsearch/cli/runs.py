@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,13 +36,17 @@ def list_() -> None:
 
 
 def show(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
-    """Print a run's content: generations, tickets with digests and scores, final results."""
+    """Print a run's content: generations, tickets with digests and scores, results; on stderr its times."""
     from ticketsearch.runs import Run
-    from ticketsearch.summary import content
+    from ticketsearch.summary import content, phase_lines
 
     with Run.open(folder(run)) as opened:
         for line in content(opened):
             print(line)
+        sys.stdout.flush()
+        # Apart from the content, which is the same for equal runs.
+        for line in phase_lines(opened):
+            print(line, file=sys.stderr)
 
 
 def report(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:

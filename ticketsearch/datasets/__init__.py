@@ -8,6 +8,7 @@ with the mean and deviation of the training part alone. Nothing is ever download
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from ticketsearch import names
@@ -15,6 +16,7 @@ from ticketsearch.datasets.arrays import from_arrays as from_arrays
 from ticketsearch.datasets.cifar import cifar10
 from ticketsearch.datasets.dataset import PARTS as PARTS
 from ticketsearch.datasets.dataset import Dataset as Dataset
+from ticketsearch.datasets.dataset import Origin as Origin
 from ticketsearch.datasets.files import idx, npz
 from ticketsearch.datasets.libraries import digits, mnist1d
 from ticketsearch.errors import BadInput
@@ -38,4 +40,4 @@ def load_dataset(name: str, /, **options: Any) -> Dataset:
         got = type(dataset).__name__
         way_out = "ticketsearch.datasets.from_arrays makes one of arrays"
         raise BadInput(f"dataset {name!r}: a loader must return a Dataset, but got {got}: {way_out}")
-    return dataset
+    return dataset.loaded_from(Origin(name, dict(options), str(Path.cwd())))

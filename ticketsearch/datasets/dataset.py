@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +15,18 @@ from numpy.typing import NDArray
 
 from ticketsearch.errors import BadInput
 
-__all__ = ["PARTS", "Dataset", "check_labels", "check_part", "check_shape", "is_integer"]
+__all__ = ["PARTS", "Dataset", "Origin", "check_labels", "check_part", "check_shape", "is_integer"]
 
 PARTS = ("train", "validation", "test")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Origin(NamedTuple):
+    """How a dataset was loaded: the name, its options, and the folder that relative paths were meant from."""
+
+    name: str
+    options: Mapping[str, Any]
+    folder: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +34,8 @@ class Dataset:
     """Samples and labels of the three parts, as whole tensors on the CPU.
 
     Each ``x`` is ``(samples, *input_shape)`` float32 and finite, each ``y`` ``(samples,)`` int64 in
-    [0, classes). :func:`from_arrays` makes one of arrays, splitting and standardising them.
+    [0, classes). :func:`from_arrays` makes one of arrays, splitting and standardising them. ``origin`` is
+    how it was loaded, None where it was made in memory.
 
     Raises :class:`BadInput` for anything else, naming the part.
     """
@@ -37,6 +48,7 @@ class Dataset:
     x_test: torch.Tensor
     y_test: torch.Tensor
     classes: int
+    origin: Origin | None = field(default=None, init=False)  # so that replace() forgets it
 
     def __post_init__(self) -> None:
         for part in PARTS:
@@ -71,6 +83,12 @@ class Dataset:
                 digest.update(repr(tuple(tensor.shape)).encode())
                 digest.update(tensor.detach().contiguous().numpy().data)
         return digest.hexdigest()
+
+    def loaded_from(self, origin: Origin) -> Dataset:
+        """Return the same tensors with this origin."""
+        same = copy.copy(self)
+        object.__setattr__(same, "origin", origin)  # replace() would check every sample again
+        return same
 
 
 def check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:

@@ -15,7 +15,16 @@ from ticketsearch.masks import layer_counts
 from ticketsearch.overlap import RawOverlap
 from ticketsearch.report.pages import BLUE, GREY, ORANGE, picture, write_page
 from ticketsearch.runs import Run
-from ticketsearch.summary import comparison, masking_lines, overlap_lines, seed_overlap, winner
+from ticketsearch.summary import (
+    comparison,
+    ladder_lines,
+    masking_lines,
+    overlap_lines,
+    own_work,
+    phases,
+    seed_overlap,
+    winner,
+)
 
 __all__ = [
     "FitnessCurve",
@@ -28,7 +37,7 @@ __all__ = [
 
 
 class FitnessCurve(NamedTuple):
-    """Fitness of the population by generation; each ``(generations,)``."""
+    """Fitness of the population by generation, on a ladder of its highest rung; each ``(generations,)``."""
 
     number: NDArray[np.int64]
     best: NDArray[np.float64]
@@ -83,8 +92,9 @@ def write_report(run: Run) -> Path:
     figures = []
     if run.progress() >= 0:
         curve = fitness_curve(run)
+        whose = "top rung" if run.agreements() else "population"
         figures.append(
-            picture("fitness", "Validation fitness by generation", lambda a: _draw_fitness(a, curve))
+            picture("fitness", "Validation fitness by generation", lambda a: _draw_fitness(a, curve, whose))
         )
         densities = layer_densities(run)
         figures.append(
@@ -106,6 +116,10 @@ def write_report(run: Run) -> Path:
         rows=rows,
         masking_lines=masking_lines(run),
         final=run.settings.final,
+        rungs=_words(run.settings.training.steps),
+        ladder_lines=ladder_lines(run),
+        phases=phases(run),
+        own_work=own_work(run),
         figures=figures,
         overlap_lines=overlap_lines(run),
         seeds=run.seeds(),
@@ -116,11 +130,18 @@ def write_report(run: Run) -> Path:
     )
 
 
-def _draw_fitness(axes: Axes, curve: FitnessCurve) -> None:
+def _words(steps: int | list[int]) -> str:
+    """Return the training steps of an evaluation in words."""
+    if isinstance(steps, int):
+        return f"{steps} training steps an evaluation"
+    return f"{', '.join(map(str, steps[:-1]))} or {steps[-1]} training steps an evaluation (a ladder)"
+
+
+def _draw_fitness(axes: Axes, curve: FitnessCurve, whose: str) -> None:
     axes.fill_between(curve.number, curve.worst, curve.best, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(curve.number, curve.best, color=BLUE, marker=".", label="best")
     axes.plot(curve.number, curve.mean, color=ORANGE, marker=".", label="mean")
-    axes.set_xlabel("generation (band: best to worst of the population)")
+    axes.set_xlabel(f"generation (band: best to worst of the {whose})")
     axes.set_ylabel("fitness")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="lower right")

@@ -18,7 +18,7 @@ from ticketsearch.tickets import Ticket
 __all__ = ["check", "connect", "create", "ticket_of", "ticket_row"]
 
 APPLICATION_ID = 0x7469636B  # "tick"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generations (
@@ -27,8 +27,8 @@ CREATE TABLE generations (
     immigrants INTEGER NOT NULL,
     statistics TEXT NOT NULL,
     state TEXT NOT NULL,
-    seconds REAL NOT NULL,
-    fitness_seconds REAL NOT NULL,
+    agreements TEXT NOT NULL,
+    phases TEXT NOT NULL,
     finished REAL NOT NULL
 );
 CREATE TABLE tickets (
@@ -43,6 +43,7 @@ CREATE TABLE tickets (
     seed INTEGER,
     pruned_scheme TEXT,
     pruned_seed INTEGER,
+    rung INTEGER NOT NULL,
     fitness REAL,
     measures TEXT NOT NULL
 );
@@ -149,6 +150,7 @@ def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
         json.dumps(ticket.parents),
         *(trained or (None, None)),
         *(pruned or (None, None)),
+        ticket.rung,
         None if ticket.diverged else ticket.score,
         json.dumps(ticket.measures),
     )
@@ -163,6 +165,7 @@ def seed_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
 def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
     """Return the ticket in a row of the table ``tickets``."""
     number, generation, mask, _, key, operator, parents, scheme, seed, pruned_scheme, pruned_seed = row[:11]
+    rung, score, measures = row[11:]
     ticket = Ticket(
         unpack(mask, spec),
         None if scheme is None else Initialization(scheme, seed),
@@ -172,7 +175,7 @@ def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
         tuple(json.loads(parents)),
         number,
         key,
-        measures=json.loads(row[12]),
+        measures=json.loads(measures),
     )
-    ticket.fitness.values = (float("-inf") if row[11] is None else row[11],)
+    ticket.fitness.values = (float(rung), float("-inf") if score is None else score)
     return ticket

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from ticketsearch import config
 from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation
+from ticketsearch.ladder import Agreement
 from ticketsearch.masks import MaskSpec
+from ticketsearch.phases import STORE
 from ticketsearch.runs import schema
 from ticketsearch.runs.folders import NameTaken, check_free, lock_folder, write_atomically
 from ticketsearch.runs.results import Result
@@ -36,6 +38,8 @@ class Run:
         self.path = path
         self._connection = connection
         self._lock = lock
+        # Phases (JSON) and number of the generation that was appended last, with the time of its own commit.
+        self._stored: tuple[str, int] | None = None
         meta = dict(self._rows("SELECT key, value FROM meta"))
         self.settings = config.load(None, config.leaves(json.loads(meta["settings"])))
         self.spec = MaskSpec.from_json(json.loads(meta["spec"]))
@@ -134,8 +138,13 @@ class Run:
         self.close()
 
     def append(self, generation: Generation) -> None:
-        """Commit a generation: one transaction, all of it or nothing."""
+        """Commit a generation: one transaction, all of it or nothing.
+
+        The time that this takes is written with the next commit; of a run that is killed before, it is lost.
+        """
+        start = time.perf_counter()
         with self._transaction() as execute:
+            self._complete_phases(execute)
             execute(
                 "INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -144,16 +153,18 @@ class Run:
                     generation.immigrants,
                     json.dumps(generation.statistics),
                     json.dumps(generation.state),
-                    generation.seconds,
-                    generation.fitness_seconds,
+                    json.dumps(generation.agreements),
+                    json.dumps(generation.phases),
                     time.time(),
                 ),
             )
             for ticket in generation.offspring:
                 row = schema.ticket_row(ticket)
-                execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                execute(f"INSERT INTO tickets VALUES ({', '.join('?' * len(row))})", row)
             for position, ticket in enumerate(generation.population):
                 execute("INSERT INTO members VALUES (?, ?, ?)", (generation.number, position, ticket.number))
+        seconds = time.perf_counter() - start
+        self._stored = json.dumps({**generation.phases, STORE: seconds}), generation.number
 
     def extend(self, generations: int) -> None:
         """Set a larger number of generations; the final results no longer hold and are dropped."""
@@ -167,6 +178,7 @@ class Run:
     def save_results(self, results: Sequence[Result]) -> None:
         """Commit the final comparison, in place of an earlier one."""
         with self._transaction() as execute:
+            self._complete_phases(execute)
             execute("DELETE FROM results")
             for result in results:
                 execute("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(result))
@@ -210,6 +222,19 @@ class Run:
         """Return the duplicate keys of all tickets of the run."""
         return [key for (key,) in self._rows("SELECT key FROM tickets ORDER BY number")]
 
+    def agreements(self) -> list[Agreement]:
+        """Return how far the rungs of a ladder agree, generation by generation; empty without one."""
+        rows = self._rows("SELECT agreements FROM generations ORDER BY number")
+        return [Agreement(*counts) for (column,) in rows for counts in json.loads(column)]
+
+    def phases(self) -> dict[str, float]:
+        """Return the seconds of each phase, summed over all generations."""
+        total: dict[str, float] = {}
+        for (column,) in self._rows("SELECT phases FROM generations ORDER BY number"):
+            for name, seconds in json.loads(column).items():
+                total[name] = total.get(name, 0.0) + seconds
+        return total
+
     def generations(self) -> Iterator[Generation]:
         """Yield the generations in order, each with its population and offspring, one at a time."""
         for number in range(self.progress() + 1):
@@ -230,7 +255,7 @@ class Run:
         return int(number)
 
     def _generation(self, number: int) -> Generation:
-        ((_, refused, immigrants, statistics, state, seconds, fitness_seconds, _),) = self._rows(
+        ((_, refused, immigrants, statistics, state, agreements, phases, _),) = self._rows(
             "SELECT * FROM generations WHERE number = ?", (number,)
         )
         return Generation(
@@ -241,9 +266,14 @@ class Run:
             immigrants,
             json.loads(statistics),
             json.loads(state),
-            seconds,
-            fitness_seconds,
+            [Agreement(*counts) for counts in json.loads(agreements)],
+            json.loads(phases),
         )
+
+    def _complete_phases(self, execute: Callable[..., Any]) -> None:
+        """Write how long the commit of the last generation took, which was not known within it."""
+        if self._stored is not None:
+            execute("UPDATE generations SET phases = ? WHERE number = ?", self._stored)
 
     def _tickets(self, query: str, parameters: Sequence[Any] = ()) -> Tickets:
         return Tickets(schema.ticket_of(row, self.spec) for row in self._rows(query, parameters))

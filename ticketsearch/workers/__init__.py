@@ -1,0 +1,18 @@
+"""Workers: training work on threads, on processes, and on clusters of machines.
+
+Tasks (``spreading``; ``local``, ``processes`` and ``clusters`` are what there is to run them)
+    Spread, BACKENDS
+Inside a task (``attempts``)
+    check_stopped
+What a task is about (``sources``)
+    Source
+
+A task is small: a :class:`Source`, packed masks, settings. Each process makes the network and the data of the
+source once, and keeps them from task to task. Only the process that spreads tasks ever writes a run.
+"""
+
+from ticketsearch.workers.attempts import check_stopped
+from ticketsearch.workers.sources import Source
+from ticketsearch.workers.spreading import BACKENDS, Spread
+
+__all__ = ["BACKENDS", "Source", "Spread", "check_stopped"]

@@ -1,0 +1,212 @@
+"""Tasks on many machines: a dask.distributed or a ray cluster that runs already, reached by its address.
+
+joblib's own backends for them are not used: the one for dask waits forever for a task whose worker died too
+often, and the one for ray cannot give results as they finish.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ticketsearch.errors import BadInput
+from ticketsearch.workers.attempts import DEATHS, attempt, fatal, one_line, result_of, stoppable
+
+__all__ = ["Dask", "Ray"]
+
+# Seconds until an address counts as unreachable, and between looks at a cluster from which nothing comes.
+PATIENCE = 5.0
+
+
+class Dask:
+    """The workers of a dask.distributed cluster, which are best started with ``--nthreads 1``.
+
+    A worker runs one task at a time, however many threads it has.
+    """
+
+    def __init__(self, workers: int, address: str | None, gpus: int) -> None:
+        self._distributed = _imported("dask", "distributed", "dask.distributed")
+        self._address = address
+        self._client = self._connect()
+        try:
+            self._client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError as error:
+            self.close()
+            raise self._without_workers() from error
+        self.workers = len(self._client.nthreads())
+
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield ``(index, result)`` as they finish; on leaving early, the others are taken back.
+
+        Raises :class:`BadInput` for a task that took down several workers (the scheduler's setting
+        ``allowed-failures`` says how many), and when the scheduler or all workers are lost.
+        """
+        name = f"ticketsearch-{uuid.uuid4().hex}"
+        futures: dict[Any, int] = {}
+        try:
+            for index, task in enumerate(tasks):
+                future = self._client.submit(_attempt_dask, function, task, key=(name, index), pure=False)
+                futures[future] = index
+            while futures:
+                for future in self._finished(list(futures)):
+                    index = futures.pop(future)
+                    yield index, result_of(self._result(future))
+        finally:
+            self._client.cancel(list(futures), force=True)
+
+    def close(self) -> None:
+        """Leave the cluster, which goes on."""
+        self._client.close()
+
+    def _connect(self) -> Any:
+        """Return a client; a server of another kind may accept a connection and never answer."""
+        found: list[Any] = []
+
+        def connect() -> None:
+            try:
+                client = self._distributed.Client(self._address, timeout=PATIENCE, set_as_default=False)
+            except Exception as error:  # it may answer anything
+                found.append(error)
+            else:
+                found.append(client)
+
+        thread = threading.Thread(target=connect, daemon=True)
+        thread.start()
+        thread.join(2 * PATIENCE)
+        if not found or isinstance(found[0], Exception):
+            raise _unreachable("dask scheduler", self._address, found[0] if found else "it does not answer")
+        return found[0]
+
+    def _finished(self, futures: list[Any]) -> list[Any]:
+        """Wait until some of the futures are done, as long as there are workers."""
+        while True:
+            try:
+                with self._client.as_current():
+                    return list(self._distributed.wait(futures, PATIENCE, "FIRST_COMPLETED").done)
+            except TimeoutError:
+                if not self._client.nthreads():
+                    raise self._without_workers() from None
+            except self._distributed.CancelledError as error:
+                raise self._lost() from error
+
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result()
+        except self._distributed.KilledWorker as error:
+            raise fatal("the scheduler's log says more", error.allowed_failures + 1) from error
+        except self._distributed.CancelledError as error:
+            raise self._lost() from error
+
+    def _lost(self) -> BadInput:
+        return BadInput(f"the dask scheduler at {self._address!r} was lost; start it, and go on with the run")
+
+    def _without_workers(self) -> BadInput:
+        return BadInput(
+            f"the dask cluster at {self._address!r} must have a worker, but has none; start some with "
+            f"`dask worker {self._address} --nthreads 1`"
+        )
+
+
+class Ray:
+    """The CPUs of a ray cluster, or its GPUs, each of which runs one task at a time."""
+
+    def __init__(self, workers: int, address: str | None, gpus: int) -> None:
+        self._ray = _imported("ray", "ray", "ray")
+        self._gpus = gpus
+        self._address = address
+        self._began = not self._ray.is_initialized()
+        if self._began:
+            self._connect()
+        kind = "GPU" if gpus else "CPU"
+        self.workers = int(self._ray.cluster_resources().get(kind, 0))
+        if not self.workers:
+            self.close()
+            raise BadInput(
+                f"the ray cluster at {address!r} must have a {kind}, but has none; add a node with one"
+            )
+
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield ``(index, result)`` as they finish; on leaving early, what still runs is killed.
+
+        Raises :class:`BadInput` for a task that took down several workers.
+        """
+        remote = self._ray.remote(num_cpus=1, num_gpus=1 if self._gpus else 0, max_retries=DEATHS - 1)(
+            attempt
+        )
+        references: dict[Any, int] = {}
+        try:
+            for index, task in enumerate(tasks):
+                references[remote.remote(function, task)] = index
+            while references:
+                for reference in self._ray.wait(list(references), num_returns=1)[0]:
+                    index = references.pop(reference)
+                    yield index, result_of(self._result(reference))
+        finally:
+            for reference in references:
+                self._ray.cancel(reference, force=True)
+
+    def close(self) -> None:
+        """Leave the cluster, which goes on; one that was connected before stays so."""
+        if self._began:
+            self._ray.shutdown()
+
+    def _connect(self) -> None:
+        host, _, port = str(self._address).rpartition("://")[2].rpartition(":")
+        try:
+            if self._address != "auto":  # ray would try for minutes
+                _greet_grpc(host.strip("[]"), int(port))
+            self._ray.init(self._address, log_to_driver=False, logging_level="ERROR")
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _unreachable("ray cluster", self._address, error) from error
+
+    def _result(self, reference: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
+            raise fatal(type(error).__name__) from error
+
+
+def _greet_grpc(host: str, port: int) -> None:
+    """Raise :class:`OSError` or :class:`ValueError` unless a server of ray's protocol answers.
+
+    gRPC is HTTP/2, which begins with a fixed greeting and a SETTINGS frame (type 4) from both sides.
+    https://www.rfc-editor.org/rfc/rfc9113#section-3.4
+    """
+    with socket.create_connection((host, port), timeout=PATIENCE) as probe:
+        if "RAY_USE_TLS" not in os.environ:
+            probe.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            if probe.recv(4)[3:] != b"\4":
+                raise ValueError("it is a server of another kind")
+
+
+def _attempt_dask(function: Callable[[Any], Any], task: Any) -> Any:
+    """Run a task where the scheduler sent it, with word of whether it was taken back."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def taken_back() -> bool:
+        state = worker.state.tasks.get(key)
+        return state is None or state.state == "cancelled"
+
+    with stoppable(taken_back):
+        return attempt(function, task)
+
+
+def _imported(backend: str, module: str, what: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BadInput(f'backend {backend!r} needs {what}; pip install "ticketsearch[{backend}]"') from error
+
+
+def _unreachable(what: str, address: str | None, reason: object) -> BadInput:
+    said = one_line(reason) if isinstance(reason, Exception) else reason
+    return BadInput(f"no {what} at {address!r} ({said}); give the address that it printed when it started")

@@ -1,0 +1,102 @@
+"""Where tasks run: one interface to threads, processes and clusters."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from ticketsearch.errors import BadInput, unknown
+from ticketsearch.workers.clusters import Dask, Ray
+from ticketsearch.workers.local import Serial, Threads
+from ticketsearch.workers.processes import Loky
+
+__all__ = ["BACKENDS", "Spread"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Backend(Protocol):
+    """Made by ``(workers, address, gpus)``, which :class:`Spread` has checked."""
+
+    workers: int
+
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield ``(index, result)`` of all tasks."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+# Whether there is an address to give is what tells a cluster.
+CLUSTERS: dict[str, Callable[[int, str | None, int], Backend]] = {"dask": Dask, "ray": Ray}
+BACKENDS: dict[str, Callable[[int, str | None, int], Backend]] = {
+    "serial": Serial,
+    "threads": Threads,
+    "loky": Loky,
+    **CLUSTERS,
+}
+
+
+class Spread:
+    """Runs a function on many tasks, on as many workers as there are.
+
+    Parameters
+    ----------
+    backend : ``serial``, this process; ``threads`` of it; ``loky``, processes of this machine; ``dask`` and
+        ``ray``, a cluster that runs already.
+    workers : threads or processes; of a cluster all workers are taken.
+    address : of the cluster: the dask scheduler's ``host:port``, or that of the ray head, or ``auto``.
+    gpus : GPUs of this machine that loky's processes take in turn, each seeing one as ``cuda:0``. On ray any
+        number above 0 gives each task a GPU; dask's workers have those they were started with.
+
+    Raises :class:`BadInput` for an unknown backend, a missing extra, or a cluster that cannot be reached.
+    """
+
+    def __init__(
+        self, backend: str = "serial", workers: int = 1, *, address: str | None = None, gpus: int = 0
+    ) -> None:
+        if backend not in BACKENDS:
+            raise unknown("backend", backend, BACKENDS)
+        if workers < 1:
+            raise BadInput(f"workers must be >= 1, but got {workers}")
+        if backend in CLUSTERS and not address:
+            raise BadInput(
+                f"backend {backend!r} needs the address of its cluster, but got none; give host:port"
+            )
+        if backend not in CLUSTERS and address:
+            raise BadInput(
+                f"an address is of a cluster, but got {address!r} with backend {backend!r}; "
+                f"leave it out, or take {' or '.join(CLUSTERS)}"
+            )
+        self.backend = backend
+        self._backend = BACKENDS[backend](workers, address, gpus)
+        self._finalizer = weakref.finalize(self, self._backend.close)
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at once; a cluster's when it was connected."""
+        return self._backend.workers
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Yield ``(index of the task, function(task))`` as tasks finish.
+
+        Nothing runs before the first is asked for. Function, tasks and results must be such as can be sent
+        to the workers. A task whose worker dies is run again. What the function raises ends the others and is
+        raised here. So does leaving the iterator early: processes of loky and ray are killed, while threads
+        and dask's workers end where the function calls :func:`check_stopped`.
+
+        Raises :class:`BadInput` for a task that took down several workers.
+        """
+        yield from self._backend.run(function, tasks)  # so that it keeps the connection
+
+    def close(self) -> None:
+        """Leave the cluster; also done when this is collected, or Python exits."""
+        self._finalizer()
+
+    def __enter__(self) -> Spread:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
