@@ -63,7 +63,7 @@ class Replayed:
         graph = torch.cuda.CUDAGraph()
         chosen = self._chosen[0] if len(self._samples) == 1 else self._chosen
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 run(chosen)
         except RuntimeError as error:
             if isinstance(error, torch.cuda.OutOfMemoryError):
