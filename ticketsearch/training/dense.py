@@ -188,7 +188,7 @@ class Stack:
     def _of_samples(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
         """Return what a layer makes of the samples, one batch for all networks or one for each."""
         size, units, inputs = weight.shape
-        shared = x.ndim == 2 and _side_by_side(size, units, inputs, len(x), x.dtype, x.device)
+        shared = x.ndim == 2 and _side_by_side(size, units, inputs, len(x), _product_type(x), x.device)
         flat = [weight.reshape(-1, inputs)] if shared else [*weight]
         shifts: list[Tensor | None] = [None] * len(flat)
         if bias is not None:
@@ -247,6 +247,12 @@ class _Block:
         self.leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.leaves.items()}
 
 
+def _product_type(x: Tensor) -> torch.dtype:
+    """Return the type in which a product with samples is computed."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 @lru_cache(maxsize=4096)
 def _side_by_side(
     size: int, units: int, inputs: int, samples: int, dtype: torch.dtype, device: torch.device
@@ -259,9 +265,8 @@ def _side_by_side(
     if size == 1 or device.type != "cpu":
         return True
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(size * units, inputs, generator=generator, dtype=dtype)
-    gradient = torch.randn(size * units, samples, generator=generator, dtype=dtype)
-    x = torch.randn(samples, inputs, generator=generator, dtype=dtype)
+    shapes = (size * units, inputs), (size * units, samples), (samples, inputs)
+    weight, gradient, x = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
     forward, backward = weight @ x.t(), gradient @ x
     for place in {0, size // 2, size - 1}:
         own = slice(place * units, (place + 1) * units)

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -131,6 +132,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
     Ctrl-C reaches all processes of a terminal. This one ends the others, which would print tracebacks.
     """
+    resource_tracker.ensure_running()  # which would lift the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
