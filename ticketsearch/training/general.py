@@ -7,12 +7,12 @@ measured; what pays there is that channels lie last in memory.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
@@ -22,6 +22,8 @@ from ticketsearch.wiring import Compaction, Step, Wiring
 from ticketsearch.wiring.operations import Reshape
 
 __all__ = ["Single"]
+
+POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
 class Single:
@@ -51,7 +53,7 @@ class Single:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        wiring = compaction.narrow
+        wiring = replace(compaction.narrow, steps=_pooled_first(compaction.steps))
         # A module that computes by itself has its tensors replaced meanwhile, so threads must not share it.
         self.wiring = wiring if wiring.steps else replace(wiring, module=copy.deepcopy(wiring.module))
         self.device = device
@@ -160,6 +162,25 @@ class Single:
         if factors.shape[1] == whole.shape[0]:
             factors = factors[:, torch.from_numpy(self.compaction.features[index]).to(self.device)]
         return value * factors
+
+
+def _pooled_first(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Return the steps with each relu that only a max-pooling reads behind it, where there is less to do.
+
+    Values and gradients stay as they are: relu keeps the order of what it does not make zero, and passes no
+    gradient to what it does.
+    """
+    found = list(steps)
+    for index, step in enumerate(steps):
+        readers = [i for i, other in enumerate(steps) if index in other.inputs]
+        if len(readers) == 1 and isinstance(step.function, nn.ReLU):
+            pooling = steps[readers[0]]
+            if isinstance(pooling.function, POOLINGS):
+                found[index] = step._replace(
+                    operation="spatial", function=pooling.function, shape=pooling.shape
+                )
+                found[readers[0]] = pooling._replace(operation="elementwise", function=step.function)
+    return tuple(found)
 
 
 class _Flattened(torch.autograd.Function):

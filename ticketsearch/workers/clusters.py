@@ -7,9 +7,11 @@ often, and the one for ray cannot give results as they finish.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,6 +23,8 @@ __all__ = ["Dask", "Ray"]
 
 # Seconds until an address counts as unreachable, and between looks at a cluster from which nothing comes.
 PATIENCE = 5.0
+# Seconds that a cluster may be without workers: those that died are started again.
+RECOVERY = 60.0
 
 
 class Dask:
@@ -84,12 +88,15 @@ class Dask:
 
     def _finished(self, futures: list[Any]) -> list[Any]:
         """Wait until some of the futures are done, as long as there are workers."""
+        seen = time.monotonic()
         while True:
             try:
                 with self._client.as_current():
                     return list(self._distributed.wait(futures, PATIENCE, "FIRST_COMPLETED").done)
             except TimeoutError:
-                if not self._client.nthreads():
+                if self._client.nthreads():
+                    seen = time.monotonic()
+                elif time.monotonic() > seen + RECOVERY:
                     raise self._without_workers() from None
             except self._distributed.CancelledError as error:
                 raise self._lost() from error
@@ -103,6 +110,8 @@ class Dask:
             raise self._lost() from error
 
     def _lost(self) -> BadInput:
+        # It would print where its attempts to connect again broke off.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         return BadInput(f"the dask scheduler at {self._address!r} was lost; start it, and go on with the run")
 
     def _without_workers(self) -> BadInput:
