@@ -15,7 +15,8 @@ from ticketsearch.errors import BadInput
 
 LEAVES = dict(leaves(Settings().model_dump()))
 # What two runs of one content may differ in: who computes it, and how far it has come.
-NO_CONTENT = {"training.workers", "evolution.generations"}
+PLACES = {"training.workers", "training.backend", "training.address"}
+NO_CONTENT = {*PLACES, "evolution.generations"}
 
 
 def other_value(name):
@@ -130,7 +131,7 @@ def test_a_missing_or_unreadable_or_malformed_file_is_named(tmp_path):
         ("evolution.generation", ["'evolution.generation'", "did you mean 'evolution.generations'?"]),
         (
             "training.momentun",
-            ["did you mean 'training.momentum'?", "known here are training.batch, training.device"],
+            ["did you mean 'training.momentum'?", "known here are training.address, training.backend"],
         ),
         ("data.optoins", ["did you mean 'data.options'?", "known here are data.name, data.options"]),
         ("evolutoin.generations", ["unknown setting 'evolutoin' (did you mean 'evolution'?)"]),
@@ -355,7 +356,7 @@ def test_equal_settings_have_no_changes():
     assert changes(Settings(), load(None)) == {}
 
 
-@pytest.mark.parametrize("name", sorted(set(LEAVES) - {"training.workers"}))
+@pytest.mark.parametrize("name", sorted(set(LEAVES) - PLACES))
 def test_a_change_is_named_with_both_values(name):
     value = other_value(name)
     found = changes(Settings(), load(None, [(name, value)]))
@@ -366,7 +367,8 @@ def test_a_change_is_named_with_both_values(name):
 
 
 def test_the_number_of_workers_is_no_change():
-    assert changes(Settings(), load(None, [("training.workers", 2)])) == {}
+    elsewhere = [("training.workers", 2), ("training.backend", "dask"), ("training.address", "here:8786")]
+    assert changes(Settings(), load(None, elsewhere)) == {}
 
 
 def test_an_option_taken_away_is_a_change():

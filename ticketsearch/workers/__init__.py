@@ -8,7 +8,8 @@ What a task is about (``sources``)
     Source
 
 A task is small: a :class:`Source`, packed masks, settings. Each process makes the network and the data of the
-source once, and keeps them from task to task. Only the process that spreads tasks ever writes a run.
+source once, and keeps them from task to task. Only the process that spreads tasks ever writes a run. Results
+are those of one process: to the bit where the machines have the same kind of processor.
 """
 
 from ticketsearch.workers.attempts import check_stopped

@@ -108,6 +108,8 @@ class Dask:
             raise fatal("the scheduler's log says more", error.allowed_failures + 1) from error
         except self._distributed.CancelledError as error:
             raise self._lost() from error
+        except Exception as error:  # what the function raises comes as a value
+            raise _unfit("dask", error) from error
 
     def _lost(self) -> BadInput:
         # It would print where its attempts to connect again broke off.
@@ -179,6 +181,8 @@ class Ray:
             return self._ray.get(reference)
         except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
             raise fatal(type(error).__name__) from error
+        except Exception as error:  # what the function raises comes as a value
+            raise _unfit("ray", error) from error
 
 
 def _greet_grpc(host: str, port: int) -> None:
@@ -214,6 +218,13 @@ def _imported(backend: str, module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise BadInput(f'backend {backend!r} needs {what}; pip install "ticketsearch[{backend}]"') from error
+
+
+def _unfit(backend: str, error: Exception) -> BadInput:
+    return BadInput(
+        f"the {backend} cluster cannot run a task ({one_line(error)}); all machines need the Python, "
+        "ticketsearch and torch of this one"
+    )
 
 
 def _unreachable(what: str, address: str | None, reason: object) -> BadInput:

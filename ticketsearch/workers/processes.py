@@ -42,8 +42,8 @@ class Loky:
     def __init__(self, workers: int, address: str | None, gpus: int) -> None:
         self.workers = workers
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = seen.split(",") if seen else [str(number) for number in range(gpus)]
-        self._places = [names[worker % gpus] if gpus else None for worker in range(workers)]
+        names = (seen.split(",") if seen else [str(number) for number in range(gpus)])[:gpus]
+        self._places = [names[worker % len(names)] if names else None for worker in range(workers)]
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Yield ``(index, result)`` as they finish; on leaving early, what still runs is killed.
