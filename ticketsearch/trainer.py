@@ -11,7 +11,6 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -344,17 +343,20 @@ class Trainer:
         return [found[index] for index in range(len(jobs))]
 
 
+# Workshops of a worker process, by what they are made of; the data of more than two might not fit.
+_workshops: dict[tuple[str, str, str], Workshop] = {}
+
+
 def _distant(task: tuple[Source, str, str, Job]) -> Outcome:
     """Do a job in a process of its own, which keeps network and data from job to job."""
     source, device, dtype, job = task
+    key = source.key, device, dtype
+    if key not in _workshops:
+        while len(_workshops) > 1:
+            del _workshops[next(iter(_workshops))]
+        _workshops[key] = Workshop(*source.load(), find_device(device), getattr(torch, dtype))
     with reproducible():
-        return _workshop(source, device, dtype).do(job)
-
-
-@lru_cache(maxsize=1)
-def _workshop(source: Source, device: str, dtype: str) -> Workshop:
-    network, dataset = source.load()
-    return Workshop(network, dataset, find_device(device), getattr(torch, dtype))
+        return _workshops[key].do(job)
 
 
 def _of(values: Sequence[Any], cut: list[int], size: int) -> tuple[Any, ...]:
