@@ -130,14 +130,7 @@ class Stack:
         found: Sequence[Tensor | None] = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
         gradients = dict(zip(self.leaves, found, strict=True))
         for block in self.blocks:
-            for name, into in block.gradients.items():
-                own = gradients[name]
-                if own is None:
-                    into.zero_()
-                elif self.masking.only_kept:
-                    torch.mul(own, block.masks[name], out=into)
-                else:
-                    into.copy_(own)
+            block.take(gradients, masked=self.masking.only_kept)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained, kept weights and others."""
@@ -221,30 +214,51 @@ class Stack:
 class _Block:
     """Tensors of P networks, each network's in one stretch of memory: what an optimizer moves as one.
 
-    ``leaves``, ``gradients`` and ``masks`` are views ``{name: (P, *shape)}`` of ``values``, its gradient, and
-    the mask, all ``(P, length)``.
+    ``leaves`` and ``masks`` are views ``{name: (P, *shape)}`` of ``values`` and ``kept``, ``(P, length)``.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         lengths = [-(-shape[1:].numel() // ALIGNMENT) * ALIGNMENT for shape in shapes.values()]
         like = next(iter(tensors.values()))
-        flat = [like.new_zeros(len(like), sum(lengths)) for _ in range(3)]
-        self.values, self.values.grad, self.kept = flat
-        views = []
-        for whole in flat:
-            starts = np.cumsum([0, *lengths]).tolist()
-            views.append(
-                {
-                    name: whole[:, start : start + shape[1:].numel()].view(shape)
-                    for (name, shape), start in zip(shapes.items(), starts, strict=False)
-                }
-            )
-        self.leaves, self.gradients, self.masks = views
+        starts = np.cumsum([0, *lengths]).tolist()
+
+        def views(whole: Tensor) -> dict[str, Tensor]:
+            return {
+                name: whole[:, start : start + shape[1:].numel()].view(shape)
+                for (name, shape), start in zip(shapes.items(), starts, strict=False)
+            }
+
+        self.values, self.kept = (like.new_zeros(len(like), sum(lengths)) for _ in range(2))
+        self.leaves, self.masks = views(self.values), views(self.kept)
         for name, tensor in tensors.items():
             self.leaves[name].copy_(tensor)
             self.masks[name].copy_(masks[name])
         self.leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.leaves.items()}
+        self._all_kept = all(bool(own.all()) for own in self.masks.values())
+        # One tensor that fills the block has its gradient as it comes.
+        self._gradients: dict[str, Tensor] | None = None
+        if like.numel() != self.values.numel():
+            self.values.grad = torch.zeros_like(self.values)
+            self._gradients = views(self.values.grad)
+
+    def take(self, gradients: Mapping[str, Tensor | None], *, masked: bool) -> None:
+        """Make gradients of the leaves that of ``values``; ``masked`` puts them through the masks."""
+        masked = masked and not self._all_kept
+        if self._gradients is None:
+            (name,) = self.leaves
+            own = gradients[name]
+            whole = torch.zeros_like(self.leaves[name]) if own is None else own.contiguous()
+            self.values.grad = (whole.mul_(self.masks[name]) if masked else whole).view_as(self.values)
+            return
+        for name, into in self._gradients.items():
+            own = gradients[name]
+            if own is None:
+                into.zero_()
+            elif masked:
+                torch.mul(own, self.masks[name], out=into)
+            else:
+                into.copy_(own)
 
 
 def _product_type(x: Tensor) -> torch.dtype:
