@@ -13,6 +13,7 @@ from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.runs import BEST, DENSE, RANDOM, Run
+from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, load_ticket
 
 SMALL = (
@@ -84,7 +85,7 @@ def test_under_own_the_rivals_share_the_winners_initialization(tmp_path):
     alone = search.Search.prepare(config.load(None, SMALL))
     recipe = replace(alone.fitness.recipe, steps=20)
     shared = ShortTraining(copy, prepared.dataset, device="cpu")
-    orders = [alone._order(recipe, search.Stream.REPORTING, i) for i in range(2)]
+    orders = [seed_sequence(alone.settings.seed, Stream.REPORTING, i) for i in range(2)]
     wanted = shared.trained(masks[DENSE], recipe, orders, part="test")
     assert [r.loss for r in final] == wanted.loss.tolist()
 
@@ -233,7 +234,7 @@ def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking)
     found = prepared._trained("any", masks, initialization, search.Stream.REPORTING, None)
     fitness = ShortTraining(prepared.network, prepared.dataset, device="cpu", masking=masking)
     recipe = replace(fitness.recipe, steps=20)
-    orders = [prepared._order(recipe, search.Stream.REPORTING, i) for i in range(2)]
+    orders = [seed_sequence(prepared.settings.seed, Stream.REPORTING, i) for i in range(2)]
     wanted = fitness.trained(masks, recipe, orders, part="test")
     assert [r.loss for r in found] == wanted.loss.tolist()
     with Run.open(path) as run:

@@ -89,7 +89,9 @@ class Training(Section):
     initialization: Literal["shared", "own"] = "shared"
     masking: str = "parameter"
     device: str = "auto"
-    workers: int = Field(0, ge=0)  # that train side by side; 0 is one a core, or one a GPU
+    workers: int = Field(
+        0, ge=0
+    )  # that train side by side; 0 is as many as pay: one a core or GPU, one for a short search
     backend: Literal["loky", "threads", "dask", "ray"] = "loky"
     address: str = ""  # of the cluster, for dask and ray
 
@@ -240,7 +242,9 @@ def _one_line(error: ValidationError) -> str:
         hint = nearest(name, [*siblings, *known])
         return f"unknown setting {name!r}{hint}: known here are {', '.join(sorted(siblings))}"
     if first["type"] == "value_error":  # a rule of ours, which says rule, value and way out
-        return f"setting {name}: {first['ctx']['error']}"
+        section, _, key = name.rpartition(".")
+        rule = str(first["ctx"]["error"])
+        return f"setting {section}.{rule}" if rule.startswith(key) else f"setting {name}: {rule}"
     rule = first["msg"].removeprefix("Input ").replace("should be", "must be")
     return f"setting {name} {rule}, but got {first['input']!r}"
 

@@ -34,6 +34,7 @@ from ticketsearch.training import (
     check_batch,
     check_noise,
     check_normalisation,
+    find_device,
 )
 
 # The fitnesses that have a name; ShortTraining and build_fitness are importable beside them.
@@ -72,7 +73,7 @@ class ShortTraining:
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`. The score
         is that of the forward pass that training uses: under ``gradient`` of all weights.
     backend, address : where workers are: ``loky`` (processes of this machine), ``threads``, or the ``dask``
-        or ``ray`` cluster at an address; see :func:`~ticketsearch.workers.spread`.
+        or ``ray`` cluster at an address; see :class:`~ticketsearch.workers.Spread`.
     """
 
     def __init__(
@@ -111,6 +112,11 @@ class ShortTraining:
             )
         self.network = network
         self.dataset = dataset
+        if precision == "tf32" and find_device(device).type != "cuda":
+            raise BadInput(
+                f"precision 'tf32' needs a CUDA device, but got {find_device(device)}; "
+                "take float32 or bfloat16"
+            )
         self.rungs = parse_steps(steps)
         self.recipe = Recipe(self.rungs[-1], batch, optimizer, lr, momentum, weight_decay, masking, precision)
         self.seed = seed
@@ -137,8 +143,8 @@ class ShortTraining:
 
         Their ``measures`` hold the validation ``accuracy`` of each masked network, in [0, 1], and where
         other weights than the kept ones are not zero also the ``dense_accuracy`` of all weights. On a ladder
-        they also carry ``rungs`` and ``agreements``. ``phases`` are seconds of training and validation,
-        summed over workers.
+        they also carry ``rungs`` and ``agreements``. ``phases`` are seconds of training,
+        of validation, and of waiting for workers.
         Raises :class:`BadInput` for masks of another network, or tickets that carry other initializations
         than this fitness trains from.
         """
@@ -236,7 +242,7 @@ class _Ascent:
         self.accuracy = np.full((len(fitness.rungs), len(passes), len(masks)), np.nan)
         self.seconds: dict[str, float] = {}
         self._found: dict[Any, tuple[tuple[float, float], ...]] = {}
-        self._states: list[State | None] = [None] * len(masks)
+        self._states: dict[Any, State | None] = {}  # by key at the first rung, as equal masks share one
         self._digests = [digest(mask) for mask in masks]
 
     def __call__(self, positions: NDArray[np.int64], rung: int) -> NDArray[np.float64]:
@@ -268,12 +274,12 @@ class _Ascent:
             fitness.recipe,
             until=rungs[rung],
             passes=self.passes,
-            states=[self._states[number] for number in numbers],
+            states=[self._states.get(self._key(number, 0)) for number in numbers],
             done=rungs[rung - 1] if rung else 0,
             keeps_states=rung + 1 < len(rungs),
         )
         for place, number in enumerate(numbers):
-            self._states[number] = trained.states[place]
+            self._states[self._key(number, 0)] = trained.states[place]
             key = self._key(number, rung)
             each = ((float(e.loss[place]), float(e.accuracy[place])) for e in trained.evaluations)
             self._found[key] = tuple(each)

@@ -16,7 +16,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from joblib import cpu_count
-from numpy.typing import NDArray
 
 from ticketsearch import operators, pruners
 from ticketsearch.config import Settings, apply, changes
@@ -33,7 +32,7 @@ from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, count
 from ticketsearch.seeding import fill_population, initializations, prune_copies
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
-from ticketsearch.training import Recipe, data_order, find_device, kept_whole
+from ticketsearch.training import find_device, kept_whole, operations_a_sample
 
 __all__ = ["Search", "create_run", "resume"]
 
@@ -204,7 +203,7 @@ class Search:
     ) -> list[Result]:
         final = self.settings.final
         recipe = replace(self._trainer.recipe, steps=final.steps)
-        orders = [self._order(recipe, stream, i) for i in range(final.orders)]
+        orders = [seed_sequence(self.settings.seed, stream, i) for i in range(final.orders)]
         part: Literal["validation", "test"] = "validation" if stream == Stream.CHOOSING else "test"
         same = Tickets(Ticket(mask, initialization or self.network.initialization) for mask in masks)
         found = self._trainer.trained(masks, recipe, orders, tickets=same, part=part)
@@ -221,11 +220,6 @@ class Search:
             )
             for i, mask in enumerate(masks)
         ]
-
-    def _order(self, recipe: Recipe, stream: Stream, number: int) -> NDArray[np.int64]:
-        return data_order(
-            len(self.dataset.y_train), recipe, seed_sequence(self.settings.seed, stream, number)
-        )
 
     @cached_property
     def _trainer(self) -> ShortTraining:
@@ -328,10 +322,24 @@ def _fitness(settings: Settings, network: Network, dataset: Dataset) -> Callable
 
 def _short_training(settings: Settings, network: Network, dataset: Dataset) -> ShortTraining:
     options = settings.training.model_dump()
-    gpus = torch.cuda.device_count() if find_device(options["device"]).type == "cuda" else 0
-    options["workers"] = options["workers"] or gpus or cpu_count()
+    options["workers"] = options["workers"] or _workers(settings, network)
     options["address"] = options["address"] or None
     return ShortTraining(network, dataset, seed=settings.seed, **options)
+
+
+def _workers(settings: Settings, network: Network) -> int:
+    """Return how many workers pay: one a GPU, or one a core; one for a search that is over in a minute.
+
+    To start others takes seconds. The time is that of dense networks at 10¹¹ operations a second.
+    """
+    training, evolution = settings.training, settings.evolution
+    if find_device(training.device).type == "cuda":
+        return torch.cuda.device_count()
+    steps = training.steps if isinstance(training.steps, int) else training.steps[-1]
+    trained = evolution.population * (evolution.generations + 1) * steps
+    trained += settings.final.steps * settings.final.orders * (settings.final.candidates + 4)
+    operations = 6.0 * training.batch * operations_a_sample(network.wiring) * trained
+    return cpu_count() if operations > 60 * 1e11 else 1
 
 
 def _device_name(device: str) -> str:

@@ -6,6 +6,7 @@ name or seed, so it is small, and what it gives does not depend on where it runs
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 import zlib
@@ -43,6 +44,10 @@ __all__ = ["Job", "Order", "Outcome", "Trainer"]
 IN_PROCESS = ("serial", "threads")
 # Bytes that the masks and states of one job may take on their way to another process.
 JOB_BYTES = 900_000
+# Initializations whose tensors a workshop keeps.
+INITIALIZATIONS = 64
+# What errors say where memory was asked for in vain.
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 # Initial parameters and buffers by name.
 Tensors = dict[str, torch.Tensor]
@@ -66,6 +71,7 @@ class Job:
     states : what training goes on from; None trains from the beginning.
     done : steps that the states have behind them.
     keeps_states : whether more training is to come.
+    largest_state : bytes from which on a state is not kept after all; None if any is.
     """
 
     masks: tuple[bytes, ...]
@@ -78,6 +84,7 @@ class Job:
     states: tuple[State, ...] | None = None
     done: int = 0
     keeps_states: bool = False
+    largest_state: int | None = None
 
     def halves(self) -> list[Job]:
         """Return two jobs of half the masks each."""
@@ -103,19 +110,23 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     evaluations : one for each pass, over the job's masks.
-    states : one a mask where asked for.
+    states : one a mask where asked for, None for one that is too large.
     seconds : of ``training`` and ``validation``.
     notes : lines to be shown.
     """
 
     evaluations: list[Evaluation]
-    states: list[State] | None
+    states: list[State | None] | None
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
 
 
 class Trained(NamedTuple):
-    """What training a population gives: see :class:`Outcome`, over all its masks in their order."""
+    """What training a population gives: see :class:`Outcome`, over all its masks in their order.
+
+    ``seconds`` are of ``training`` and ``validation``, shared by those that work side by side, and of
+    ``workers``: until they have started, and until the last has ended.
+    """
 
     evaluations: list[Evaluation]
     states: list[State | None]
@@ -144,10 +155,13 @@ class Workshop:
 
         New ones are not for threads: building a network seeds torch's global generator.
         """
-        for initialization in wanted:
+        for initialization in dict.fromkeys(wanted):
             if initialization not in self._tensors:
                 network = self.network.reinitialized(*initialization)
                 self._tensors[initialization] = {**network.parameters(), **network.buffers()}
+                if len(self._tensors) > max(INITIALIZATIONS, len(wanted)):
+                    unused = next(known for known in self._tensors if known not in wanted)
+                    del self._tensors[unused]
         return [self._tensors[initialization] for initialization in wanted]
 
     def resident(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,7 +224,10 @@ class Workshop:
         if job.states is not None:
             training.restore(job.states, job.done)
         training.advance(job.until, after_step=lambda _: check_stopped())
-        states = training.states() if job.keeps_states else None
+        states: list[State | None] | None = None
+        if job.keeps_states:
+            most = math.inf if job.largest_state is None else job.largest_state
+            states = [state if _bytes(state) <= most else None for state in training.states()]
         middle = time.perf_counter()
         found = [evaluate(cohort, *self.resident(job.part), masked=masked) for masked in job.passes]
         seconds = {"training": middle - start, "validation": time.perf_counter() - middle}
@@ -249,7 +266,12 @@ class Trainer:
         gpus = torch.cuda.device_count() if self.device.type == "cuda" and self.device.index is None else 0
         alone = workers == 1 and backend in ("loky", "threads")
         self._spread = Spread("serial" if alone else backend, workers, address=address, gpus=gpus)
-        self._place = (device, dtype)
+        if gpus and backend == "threads" and workers > 1:
+            raise BadInput(
+                f"a GPU is for one process, but got backend 'threads' with {workers} workers; take 'loky'"
+            )
+        # What was asked for by "auto" is what it is here, on every worker.
+        self._place = (str(self.device), dtype)
         self._source = None if self.in_process else Source.of(network, dataset)
 
     @property
@@ -281,7 +303,7 @@ class Trainer:
         with reproducible():
             cuts, jobs = [], []
             common = (recipe, recipe.steps if until is None else until, part, tuple(passes))
-            for cut in self._cuts(masks, initializations, recipe, states):
+            for cut in self._cuts(masks, initializations, orders, recipe, states):
                 own = None if states is None else [states[number] for number in cut]
                 whole = own is not None and all(state is not None for state in own)
                 job = Job(
@@ -292,20 +314,31 @@ class Trainer:
                     tuple(own) if whole and own is not None else None,  # type: ignore[arg-type]
                     done if whole else 0,
                     keeps_states,
+                    None if self.in_process else JOB_BYTES - -(-masks.shape[1] // 8),
                 )
                 cuts.append(cut)
                 jobs.append(job)
+            start = time.perf_counter()
             outcomes = self._outcomes(jobs)
-        return _joined(len(masks), cuts, outcomes, len(passes))
+            passed = time.perf_counter() - start
+        found = _joined(len(masks), cuts, outcomes, len(passes))
+        side_by_side = min(self._spread.workers, len(jobs))
+        seconds = {name: spent / side_by_side for name, spent in found.seconds.items()}
+        waited = max(0.0, passed - sum(seconds.values()))
+        return found._replace(seconds={**seconds, "workers": waited})
 
     def _cuts(
         self,
         masks: Mask,
         initializations: Sequence[Initialization],
+        orders: Sequence[Order],
         recipe: Recipe,
         states: Sequence[State | None] | None,
     ) -> list[list[int]]:
-        """Return the numbers of the masks of each job: those of one program, as far as they can be sent."""
+        """Return the numbers of the masks of each job: those of one program, as far as they can be sent.
+
+        Whoever does the job finds the layout of its masks again, which is quicker than sending it.
+        """
         found = programs(
             self.workshop.network.wiring,
             masks,
@@ -323,8 +356,9 @@ class Trainer:
             cut: list[int] = []
             size = 0
             for number in numbers:
-                state = None if states is None else states[number]
-                own = each + (0 if state is None else sum(array.nbytes for array in state.values()))
+                order = orders[number if len(orders) == len(masks) else 0]
+                own = each + (order.nbytes if isinstance(order, np.ndarray) else 0)
+                own += 0 if states is None else _bytes(states[number])
                 if cut and size + own > JOB_BYTES:
                     cuts.append(cut)
                     cut, size = [], 0
@@ -363,6 +397,10 @@ def _of(values: Sequence[Any], cut: list[int], size: int) -> tuple[Any, ...]:
     return tuple(values) if len(values) == 1 != size else tuple(values[number] for number in cut)
 
 
+def _bytes(state: State | None) -> int:
+    return 0 if state is None else sum(array.nbytes for array in state.values())
+
+
 def _joined(size: int, cuts: list[list[int]], outcomes: list[Outcome], passes: int) -> Trained:
     evaluations = [Evaluation(np.empty(size), np.empty(size)) for _ in range(passes)]
     states: list[State | None] = [None] * size
@@ -383,4 +421,4 @@ def _joined(size: int, cuts: list[list[int]], outcomes: list[Outcome], passes: i
 def _out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory was asked for in vain, on a device or not."""
     named = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-    return named or "can't allocate memory" in str(error)
+    return named or any(words in str(error) for words in NO_MEMORY)

@@ -54,7 +54,10 @@ Initializations = Annotated[
 ]
 Workers = Annotated[
     str | None,
-    typer.Option(metavar="INTEGER", help="That train side by side; default one a core, or one a GPU."),
+    typer.Option(
+        metavar="INTEGER",
+        help="That train side by side; by default one a core or GPU, and one for a search that is short.",
+    ),
 ]
 Backend = Annotated[
     str | None,
@@ -90,6 +93,7 @@ def evolve(
     assign: Assignments = None,
 ) -> None:
     """Prune differently initialized copies, evolve the masks, compare the best ticket on test data."""
+    place = _place(backend, scheduler, address)
     flags = {
         "data.name": data,
         "model.name": model,
@@ -102,8 +106,8 @@ def evolve(
         "seed": seed,
         "training.device": device,
         "training.workers": workers,
-        "training.backend": backend,
-        "training.address": _address(backend, scheduler, address),
+        "training.backend": place[0],
+        "training.address": place[1],
     }
     assignments = assigned(settings, assign, flags)
     if resume is not None and name is not None:
@@ -119,14 +123,21 @@ def evolve(
         _see_through(search, run)
 
 
-def _address(backend: str | None, scheduler: str | None, address: str | None) -> str | None:
-    """Return where the cluster is: dask has a scheduler, ray an address."""
-    for given, flag, owner in ((scheduler, "--scheduler", "dask"), (address, "--address", "ray")):
-        if given is not None and backend is not None and backend != owner:
-            raise BadInput(f"{flag} is for --backend {owner}, but got {backend!r}; drop one")
+def _place(backend: str | None, scheduler: str | None, address: str | None) -> tuple[str | None, str | None]:
+    """Return where workers are and the address of their cluster: dask has a scheduler, ray an address."""
+    for given, flag, owner, other in (
+        (scheduler, "--scheduler", "dask", "--address"),
+        (address, "--address", "ray", "--scheduler"),
+    ):
+        if given is not None and backend not in (None, owner):
+            way_out = f"give {other}" if backend in ("dask", "ray") else "drop one"
+            raise BadInput(f"{flag} is for --backend {owner}, but got {backend!r}; {way_out}")
+        if given is not None and backend is None:
+            backend = owner
     if scheduler is not None and address is not None:
         raise BadInput(f"a cluster has one address, but got {scheduler!r} and {address!r}; drop one")
-    return scheduler or address
+    # Another backend takes the address away that a run to go on with may have.
+    return backend, scheduler or address or (None if backend is None else "")
 
 
 def _see_through(search: Search | None, run: Run) -> None:

@@ -16,7 +16,7 @@ What training goes on from (``states``)
 """
 
 from ticketsearch.training.cohort import Cohort, resident
-from ticketsearch.training.layout import kept_whole, obstacle, programs
+from ticketsearch.training.layout import kept_whole, obstacle, operations_a_sample, programs
 from ticketsearch.training.loop import (
     Evaluation,
     Training,
@@ -58,6 +58,7 @@ __all__ = [
     "kept_whole",
     "obstacle",
     "one_thread",
+    "operations_a_sample",
     "programs",
     "reproducible",
     "resident",

@@ -97,8 +97,10 @@ class Stack:
         leaves it out (False); by default the weights are what the forward pass of training uses.
         """
         samples = x.shape[-2]
-        if samples % ALIGNMENT:
-            x = F.pad(x, (0, 0, 0, -samples % ALIGNMENT))
+        missing = -samples % ALIGNMENT
+        if missing:
+            # By a sample, as zeros may have infinite slopes; it gets no gradient.
+            x = torch.cat([x, x[..., :1, :].expand(*x.shape[:-2], missing, -1)], dim=-2)
         wiring = self.wiring
 
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
@@ -107,11 +109,7 @@ class Stack:
             if step.operation == "linear":
                 name, other = str(step.names[0]), step.names[1]
                 weight, bias = self._weight(name, masked), None if other is None else self.leaves[other]
-                if name in self.first:
-                    return self._of_samples(weight, bias, values[0])
-                if bias is None:
-                    return torch.bmm(weight, values[0])
-                return torch.baddbmm(bias[:, :, None], weight, values[0])
+                return self._product(weight, bias, values[0], samples=name in self.first)
             values = [
                 self._units(value) if place == 0 else value
                 for place, value in zip(step.inputs, values, strict=True)
@@ -178,25 +176,22 @@ class Stack:
             return self.masking.forward(*tensors)
         return through_mask(*tensors) if masked else self.masking.trained(*tensors)
 
-    def _of_samples(self, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-        """Return what a layer makes of the samples, one batch for all networks or one for each."""
-        size, units, inputs = weight.shape
-        shared = x.ndim == 2 and _side_by_side(size, units, inputs, len(x), _product_type(x), x.device)
-        flat = [weight.reshape(-1, inputs)] if shared else [*weight]
-        shifts: list[Tensor | None] = [None] * len(flat)
-        if bias is not None:
-            shifts = [bias.reshape(-1, 1)] if shared else [*bias[:, :, None]]
-        batches = [x] * len(flat) if x.ndim == 2 else [*x]
-        products = [
-            own @ batch.t() if shift is None else torch.addmm(shift, own, batch.t())
-            for own, shift, batch in zip(flat, shifts, batches, strict=True)
-        ]
-        return (products[0] if len(products) == 1 else torch.cat(products)).view(size, units, -1)
+    def _product(self, weight: Tensor, bias: Tensor | None, x: Tensor, *, samples: bool) -> Tensor:
+        """Return what a layer makes of values ``(P, inputs, samples)``, or of the samples themselves."""
+        if not samples or x.ndim == 2:
+            shape = (*weight.shape, x.shape[-2] if samples else x.shape[-1])
+            learns = torch.is_grad_enabled()
+            if _same_alone(*shape, samples, bias is not None, learns, _product_type(x), x.device):
+                return _products(weight, bias, x)
+        shifts = [None] * self.size if bias is None else torch.split(bias, 1)
+        own = x if samples and x.ndim == 3 else [x] * self.size if samples else torch.split(x, 1)
+        return torch.cat([_products(*each) for each in zip(torch.split(weight, 1), shifts, own, strict=True)])
 
     def _units(self, x: Tensor) -> Tensor:
         """Return samples as a value ``(P, units, samples)``."""
         value = x[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2)
-        return value.expand(self.size, *value.shape[-2:])
+        # As a tensor of its own: kernels go through a view in another order.
+        return value.expand(self.size, *value.shape[-2:]).contiguous()
 
     def _dropped(self, step: Step, value: Tensor, noise: Noise) -> Tensor:
         """Return the value with features dropped; noise is drawn for the whole network."""
@@ -207,7 +202,7 @@ class Stack:
             kept = torch.from_numpy(np.stack([c.features[index] for c in self.compactions]))
             kept = kept[:, None].to(self.device).expand(-1, factors.shape[1], -1)
             factors = factors.expand(self.size, -1, -1).gather(2, kept)
-        factors = F.pad(factors.transpose(1, 2), (0, value.shape[2] - factors.shape[1]))
+        factors = F.pad(factors.transpose(1, 2), (0, value.shape[2] - factors.shape[1]), value=1.0)
         return value * factors
 
 
@@ -267,28 +262,56 @@ def _product_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-@lru_cache(maxsize=4096)
-def _side_by_side(
-    size: int, units: int, inputs: int, samples: int, dtype: torch.dtype, device: torch.device
-) -> bool:
-    """Return whether one product gives each of several networks the bits of a product of its own.
+def _products(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """Return ``(P, units, samples)`` of samples ``(samples, inputs)``, or of values, by one product."""
+    if x.ndim == 3:
+        return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, :, None], weight, x)
+    size, units, inputs = weight.shape
+    flat = weight.reshape(-1, inputs)
+    found = flat @ x.t() if bias is None else torch.addmm(bias.reshape(-1, 1), flat, x.t())
+    return found.view(size, units, -1)
 
-    ``size`` networks of ``units`` rows each, with samples ``(samples, inputs)``. Libraries choose the order
-    of a sum by the shape of a product; on the CPU they are asked. On other devices no bits are promised.
+
+@lru_cache(maxsize=4096)
+def _same_alone(
+    size: int,
+    units: int,
+    inputs: int,
+    samples: int,
+    shared: bool,
+    biased: bool,
+    learns: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> bool:
+    """Return whether one product of several networks gives each the bits of a product of its own.
+
+    So for the result and, if it ``learns``, all gradients; with samples ``shared`` or values for each.
+    Libraries choose the order of a sum by the shape of a product; on the CPU they are asked. On other devices
+    no bits are promised.
     """
     if size == 1 or device.type != "cpu":
         return True
     generator = torch.Generator().manual_seed(0)
-    shapes = (size * units, inputs), (size * units, samples), (samples, inputs)
-    weight, gradient, x = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
-    forward, backward = weight @ x.t(), gradient @ x
-    for place in {0, size // 2, size - 1}:
-        own = slice(place * units, (place + 1) * units)
-        if not torch.equal(weight[own].clone() @ x.t(), forward[own]):
-            return False
-        if not torch.equal(gradient[own].clone() @ x, backward[own]):
-            return False
-    return True
+    shapes = [(size, units, inputs), (size, units), (samples, inputs) if shared else (size, inputs, samples)]
+    weight, bias, x = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes)
+    gradient = torch.randn(size, units, samples, generator=generator).to(dtype)
+
+    def results(cut: slice) -> list[Tensor]:
+        own = weight[cut], bias[cut] if biased else None, x if shared else x[cut]
+        found = _products(*own)
+        if not learns:
+            return [found]
+        wanted = [tensor for tensor in (own[0], own[1], None if shared else own[2]) if tensor is not None]
+        return [found, *torch.autograd.grad(found, wanted, gradient[cut])]
+
+    with torch.autocast("cpu", enabled=False), torch.enable_grad():
+        together = results(slice(None))
+        return all(
+            torch.equal(whole[number : number + 1], alone)
+            for number in sorted({0, 1, size // 2, size - 1})
+            for whole, alone in zip(together, results(slice(number, number + 1)), strict=True)
+        )
 
 
 def filled(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ticketsearch.wiring.operations import Reshape
 
 __all__ = ["Single"]
 
-POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+MAX_POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
 class Single:
@@ -175,7 +175,7 @@ def _pooled_first(steps: Sequence[Step]) -> tuple[Step, ...]:
         readers = [i for i, other in enumerate(steps) if index in other.inputs]
         if len(readers) == 1 and isinstance(step.function, nn.ReLU):
             pooling = steps[readers[0]]
-            if isinstance(pooling.function, POOLINGS):
+            if isinstance(pooling.function, MAX_POOLINGS):
                 found[index] = step._replace(
                     operation="spatial", function=pooling.function, shape=pooling.shape
                 )

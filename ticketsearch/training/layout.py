@@ -13,11 +13,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.masks import Mask, MaskSpec, Piece
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
 
-__all__ = ["Layout", "compacts", "kept_whole", "layouts", "networks_at_once", "obstacle", "programs"]
+__all__ = [
+    "Layout",
+    "compacts",
+    "kept_whole",
+    "layouts",
+    "networks_at_once",
+    "obstacle",
+    "operations_a_sample",
+    "programs",
+]
 
 # Floating-point operations of one step that take as long as the overhead of a program's step does (0.2 ms on
 # one core). Fixed: a layout that went by this machine's clock would change last bits from run to run.
@@ -111,7 +120,7 @@ def programs(
 
     There are enough programs for all workers, if there are so many masks.
     """
-    most = -(-len(masks) // workers)
+    most = max(1, len(masks) // workers)
     found = []
     for layout in layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense):
         at_once = min(most, networks_at_once(layout.compactions[0], device)) if wiring.dense else 1
@@ -135,6 +144,20 @@ def networks_at_once(compaction: Compaction, device: torch.device) -> int:
     return max(1, WEIGHTS // weights)
 
 
+def operations_a_sample(wiring: Wiring) -> float:
+    """Return the multiplications of the whole network for one sample, forward; weights if it has no steps."""
+    if not wiring.steps:
+        return float(wiring.spec.size)
+    sizes = [group.size for group in wiring.spec.groups]
+    pieces = zip(wiring.spec.pieces, _costs(wiring), strict=True)
+    return sum(_joining(piece, sizes) * cost for piece, cost in pieces) / (6.0 * SAMPLES)
+
+
+def _joining(piece: Piece, units: Sequence[int]) -> int:
+    """Return how many pairs of so many units of each group a piece joins, flattened positions apart."""
+    return units[piece.target] * (1 if piece.diagonal else units[piece.source] * piece.block)
+
+
 def _costs(wiring: Wiring) -> list[float]:
     """Return for each piece of the spec the operations of a step for one source and one target unit."""
     positions = {step.layer: torch.Size(step.shape[1:]).numel() for step in wiring.steps if step.layer >= 0}
@@ -152,10 +175,10 @@ def _rounded(spec: MaskSpec, costs: Sequence[float], sizes: Sequence[int], live:
     shares = [0.0] * len(sizes)
     total = 0.0
     for cost, piece in zip(costs, spec.pieces, strict=True):
-        own = cost * live[piece.target] * (1 if piece.diagonal else live[piece.source] * piece.block)
-        total += own / OVERHEAD
+        own = cost * _joining(piece, live) / OVERHEAD
+        total += own
         for group in {piece.target, piece.source}:
-            shares[group] += own / OVERHEAD
+            shares[group] += own
     if total < 1 / 32:
         return list(sizes)
     found = []

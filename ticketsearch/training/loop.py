@@ -16,7 +16,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.training.cohort import Cohort, Part
 from ticketsearch.training.noise import Noise
-from ticketsearch.training.recipe import OPTIMIZERS, Recipe, in_precision
+from ticketsearch.training.recipe import OPTIMIZERS, Recipe, in_precision, with_tf32
 from ticketsearch.training.replay import Replayed
 from ticketsearch.training.states import State, load_states, states_of
 from ticketsearch.wiring import Wiring
@@ -84,12 +84,13 @@ class Training:
 
         ``after_step(step)`` is called after each optimizer step of all networks.
         """
-        for step in range(self.done, until):
-            for part, optimizer, order, replayed in self._work:
-                replayed.step(self._stepped(part, optimizer, order, step), step)
-            self.done = step + 1
-            if after_step is not None:
-                after_step(step)
+        with with_tf32(self.recipe.precision):
+            for step in range(self.done, until):
+                for part, optimizer, order, replayed in self._work:
+                    replayed.step(self._stepped(part, optimizer, order, step), step)
+                self.done = step + 1
+                if after_step is not None:
+                    after_step(step)
 
     def states(self) -> list[State]:
         """Return for each network what training goes on from; see :meth:`restore`."""

@@ -26,6 +26,7 @@ __all__ = [
     "in_precision",
     "one_thread",
     "reproducible",
+    "with_tf32",
 ]
 
 # Fused: one pass over weights, gradients and momenta. On CUDA they are recorded in graphs.
@@ -123,14 +124,16 @@ def check_batch(samples: int, recipe: Recipe) -> None:
 
 
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which products and convolutions have a precision of ``PRECISIONS``."""
-    if precision == "bfloat16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return _tf32() if precision == "tf32" else nullcontext()
+    """Return a context in which forward passes go in bfloat16, and so their gradients, if asked for."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 @contextmanager
-def _tf32() -> Iterator[None]:
+def with_tf32(precision: str) -> Iterator[None]:
+    """Let a CUDA device round the factors of products and convolutions to TF32 inside, if asked for."""
+    if precision != "tf32":
+        yield
+        return
     backends: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
@@ -153,7 +156,7 @@ def find_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         found = torch.device("meta")
-    if found.type not in ("cpu", "cuda"):
+    if found.type not in ("cpu", "cuda") or (found.type == "cpu" and found.index):
         raise BadInput(f"a device is auto, cpu, cuda or cuda:N, but got {device!r}")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise BadInput(

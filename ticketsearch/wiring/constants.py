@@ -45,6 +45,8 @@ def _blocked(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -
         step = steps[consumer]
         if step.operation in ("elementwise", "spatial"):
             value, slope = _at_zero(step, tensors)
+            if step.names:
+                slope = 1.0  # whatever it is now: it learns
         elif step.operation == "normalize":
             value, slope = float(any(bool(tensors[n].ne(0).any()) for n in shifts(step))), 1.0
         elif step.operation in ("dropout", "concatenate"):

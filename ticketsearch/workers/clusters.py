@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -69,6 +70,8 @@ class Dask:
 
     def _connect(self) -> Any:
         """Return a client; a server of another kind may accept a connection and never answer."""
+        if not re.fullmatch(r"(\w+://)?[^/]+:\d+", str(self._address)):
+            raise _unreachable("dask scheduler", self._address, "an address is host:port")
         found: list[Any] = []
 
         def connect() -> None:

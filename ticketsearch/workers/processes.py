@@ -57,9 +57,10 @@ class Loky:
 
         def fill() -> None:
             while waiting and free:
-                index, place = waiting.popleft(), free.pop()
-                executor, future = _submit(place, function, tasks[index])
-                busy[future] = index, place, executor
+                with _interrupts_later():
+                    index, place = waiting.popleft(), free.pop()
+                    executor, future = _submit(place, function, tasks[index])
+                    busy[future] = index, place, executor
 
         try:
             fill()
@@ -81,7 +82,8 @@ class Loky:
                 fill()
                 yield from results
         finally:
-            _kill([executor for _, _, executor in busy.values()])
+            with _interrupts_later():
+                _kill([executor for _, _, executor in busy.values()])
 
     def close(self) -> None:
         """Processes without a task end by themselves, at the latest with this one."""
@@ -94,8 +96,7 @@ def _submit(
     while True:
         executor = _idle_at(place).pop() if _idle_at(place) else _start(place)
         try:
-            with _deaf_to_interrupts():
-                return executor, executor.submit(attempt, function, task)
+            return executor, executor.submit(attempt, function, task)
         except BrokenProcessPool:
             continue  # it died while it was idle
 
@@ -118,26 +119,39 @@ def _kill(executors: Sequence[ProcessPoolExecutor]) -> None:
 
     ``shutdown(kill_workers=True)`` fails in its own thread where a task was given to it just now.
     """
+    queues = [executor._call_queue for executor in executors]
     for executor in executors:
         for pid in list(executor._processes):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     for executor in executors:
         executor.shutdown()
+    # A queue's thread must not be about to unlink semaphores when Python exits: they would count as leaked.
+    for queue in queues:
+        if queue._thread is not None:
+            queue._thread.join(1)
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes and threads that start here inherit a mask that blocks SIGINT.
+def _interrupts_later() -> Iterator[None]:
+    """Let in no Ctrl-C until the block ends, so that every process that was started is known.
 
-    Ctrl-C reaches all processes of a terminal. This one ends the others, which would print tracebacks.
+    Ctrl-C reaches all processes of a terminal, and a worker would print a traceback. Those that start in the
+    block never hear it: they inherit a mask. It is for this process to end them.
     """
     resource_tracker.ensure_running()  # which would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[Any] = []
+    here = threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT))
+    handler = signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments)) if here else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if callable(handler):
+            signal.signal(signal.SIGINT, handler)
+            if came:
+                handler(*came[0])
 
 
 def _begin(driver: int) -> None:
