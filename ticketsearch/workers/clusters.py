@@ -70,7 +70,7 @@ class Dask:
 
     def _connect(self) -> Any:
         """Return a client; a server of another kind may accept a connection and never answer."""
-        if not re.fullmatch(r"(\w+://)?[^/]+:\d+", str(self._address)):
+        if not re.fullmatch(r"inproc://.+|(\w+://)?[^/]+:\d+", str(self._address)):
             raise _unreachable("dask scheduler", self._address, "an address is host:port")
         found: list[Any] = []
 

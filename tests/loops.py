@@ -1,0 +1,126 @@
+"""Training by hand: a plain loop of torch, and small networks that the engines are compared with it on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.masks import Mask, live, live_units
+from ticketsearch.models import Network, initialize
+from ticketsearch.training import Recipe
+
+
+class Parts(nn.Module):
+    """Concatenation of odd widths, units that are not zero where nothing feeds them, and dropout."""
+
+    def __init__(self, features, classes, p=0.3):
+        super().__init__()
+        self.left, self.right = nn.Linear(features, 5), nn.Linear(features, 3)
+        self.drop = nn.Dropout(p)
+        self.body = nn.Linear(5 + features + 3, 9)
+        self.head = nn.Linear(9, classes)
+
+    def forward(self, x):
+        x = torch.cat([torch.sigmoid(self.left(x)), x, torch.cos(self.right(x))], dim=1)
+        return self.head(self.drop(torch.sigmoid(self.body(self.drop(x)))))
+
+
+class Images(nn.Module):
+    """A narrow network of convolutions and batch normalisation, with dropout of channels."""
+
+    def __init__(self, classes, p=0.0):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.conv2, self.norm2 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5, affine=False)
+        self.pool, self.drop = nn.MaxPool2d(2), nn.Dropout2d(p)
+        self.head = nn.Linear(5 * 4, classes)
+
+    def forward(self, x):
+        x = self.pool(torch.relu(self.norm1(self.conv1(x))))
+        x = self.pool(torch.relu(self.norm2(self.conv2(self.drop(x)))))
+        return self.head(x.flatten(1))
+
+
+def images(dataset: Dataset, p: float = 0.0, seed: int = 0) -> Network:
+    """Return a network of :class:`Images` for 1×8×8."""
+    return initialize(lambda shape, classes: Images(classes, p), dataset, seed=seed)
+
+
+def masks_for(network: Network, size: int, seed: int = 0, density: float = 0.6) -> Mask:
+    """Return random masks ``(size, weights)``."""
+    return np.random.default_rng(seed).random((size, network.spec.size)) < density
+
+
+def tensors_of(network: Network) -> dict[str, Tensor]:
+    """Return what training begins from."""
+    return {**network.parameters(), **network.buffers()}
+
+
+def torch_loop(
+    network: Network, mask: Mask, dataset: Dataset, recipe: Recipe, order: NDArray[np.int64]
+) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
+    """Train one network as one would by hand; yields its module and its hidden weights after each step.
+
+    The module holds what the forward pass uses; the optimizer moves tensors of its own, whose gradients are
+    the module's, masked where the masking says so.
+    """
+    module = copy.deepcopy(network.module).double().train()
+    keep = {name: torch.from_numpy(part).double() for name, part in network.spec.split(mask).items()}
+    initial = {name: p.detach().clone() for name, p in module.named_parameters()}
+    hidden = {name: nn.Parameter(p.clone()) for name, p in initial.items()}
+    decay, values = recipe.weight_decay, list(hidden.values())
+    optimizer = {
+        "sgd": lambda: torch.optim.SGD(values, recipe.lr, recipe.momentum, weight_decay=decay),
+        "nesterov": lambda: torch.optim.SGD(
+            values, recipe.lr, recipe.momentum, weight_decay=decay, nesterov=True
+        ),
+        "adam": lambda: torch.optim.Adam(values, recipe.lr, weight_decay=decay),
+        "adamw": lambda: torch.optim.AdamW(values, recipe.lr, weight_decay=decay),
+    }[recipe.optimizer]()
+
+    def load():
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                m = keep.get(name, torch.ones(()))
+                if recipe.masking == "gradient":
+                    hidden[name].copy_(torch.where(m == 1, hidden[name], initial[name]))
+                parameter.copy_(hidden[name] if recipe.masking == "gradient" else hidden[name] * m)
+
+    load()
+    for chosen in order:
+        module.zero_grad()
+        F.cross_entropy(module(dataset.x_train[chosen].double()), dataset.y_train[chosen]).backward()
+        for name, parameter in module.named_parameters():
+            m = keep[name] if name in keep and recipe.masking != "forward" else 1
+            hidden[name].grad = parameter.grad * m
+        optimizer.step()
+        load()
+        yield module, hidden
+
+
+def matters(network: Network, mask: Mask) -> dict[str, Tensor]:
+    """Return for each parameter and buffer which entries can matter to the network that a mask leaves."""
+    spec, axes = network.spec, network.wiring.axes
+    found = {name: torch.ones(tensor.shape, dtype=torch.bool) for name, tensor in tensors_of(network).items()}
+    if network.wiring.steps:
+        # Weights that the mask does not keep are known, too.
+        bits = spec.split(live(mask, spec) | ~mask)
+        found |= {name: torch.from_numpy(part.copy()) for name, part in bits.items()}
+        units = live_units(mask, spec)
+        for name, axis in axes.items():
+            alive = [np.repeat(units[spec.groups[s.group].name], s.block) for s in axis]
+            found[name] = torch.from_numpy(np.concatenate(alive))
+    return found
+
+
+def relative(ours: Tensor, theirs: Tensor, matter=...) -> float:
+    """Return the largest difference where it matters, in terms of the largest value."""
+    ours, theirs = ours[matter], theirs[matter]
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()

@@ -1,0 +1,115 @@
+"""Trainings on processes and clusters: the scores of one process, also where a worker is killed meanwhile."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ticketsearch.fitness import ShortTraining
+from ticketsearch.models import initialize
+from ticketsearch.seeding import seed_population
+from ticketsearch.trainer import JOB_BYTES
+from ticketsearch.workers import Spread
+
+BACKENDS = pytest.mark.parametrize("backend", ["loky", "dask"])
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The address of a dask cluster of two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
+    with distributed.LocalCluster(dashboard_address=":0", silence_logs=50, **options) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def place(backend, request):
+    """What says where workers are."""
+    if backend == "dask":
+        return {"backend": backend, "address": request.getfixturevalue("address")}
+    return {"backend": backend, "workers": 2}
+
+
+@pytest.fixture(scope="module")
+def problem(digits):
+    network = initialize("mlp:100,50", digits)
+    return network, digits, seed_population(network, size=12, density=0.1, initializations=4)
+
+
+def workers_of(backend, address=None):
+    """Return the process ids of a backend's workers."""
+    if backend == "dask":
+        distributed = pytest.importorskip("distributed")
+        with distributed.Client(address, set_as_default=False) as client:
+            return list(client.run(os.getpid).values())
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            parent = next(line for line in status.read_text().splitlines() if line.startswith("PPid:"))
+            command = (status.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(parent.split()[1]) == os.getpid() and "popen_loky" in command:
+            found.append(int(status.parent.name))
+    return found
+
+
+@BACKENDS
+def test_scores_are_those_of_one_process_to_the_bit(problem, place):
+    network, digits, first = problem
+    for options in ({"steps": 20}, {"steps": "5,10,20"}, {"steps": 10, "initialization": "own"}):
+        tickets = first if "initialization" in options else None
+        wanted = ShortTraining(network, digits, **options)(first.masks, tickets=tickets, round=3)
+        found = ShortTraining(network, digits, **options, **place)(first.masks, tickets=tickets, round=3)
+        assert np.array_equal(found, wanted)
+        for name, column in wanted.measures.items():
+            assert np.array_equal(found.measures[name], column)
+        assert found.agreements == wanted.agreements
+        if wanted.rungs is not None:
+            assert np.array_equal(found.rungs, wanted.rungs)
+
+
+@BACKENDS
+def test_what_is_sent_is_small(problem, place, monkeypatch):
+    network, digits, first = problem
+    from joblib.externals.loky.backend.reduction import dumps
+
+    sent = []
+
+    def run(self, function, tasks):
+        sent.extend(len(dumps((function, task))) for task in tasks)
+        return plain(self, function, tasks)
+
+    plain = Spread.run
+    monkeypatch.setattr(Spread, "run", run)
+    fitness = ShortTraining(network, digits, steps="2,4", **place)
+    fitness(first.masks)
+    assert len(sent) >= 2
+    assert max(sent) < JOB_BYTES
+
+
+@pytest.mark.slow
+@BACKENDS
+def test_a_worker_that_is_killed_in_mid_training_changes_nothing(problem, place):
+    network, digits, first = problem
+    wanted = ShortTraining(network, digits, steps=3000)(first.masks)
+    fitness = ShortTraining(network, digits, steps=3000, **place)
+    ShortTraining(network, digits, steps=1, **place)(first.masks)  # workers are there and have their data
+    before = workers_of(**{"backend": place["backend"], "address": place.get("address")})
+    assert len(before) >= 2
+    killed = []
+
+    def kill():
+        os.kill(before[0], signal.SIGKILL)
+        killed.append(before[0])
+
+    timer = threading.Timer(0.7, kill)
+    timer.start()
+    found = fitness(first.masks)
+    timer.join()
+    assert killed
+    assert np.array_equal(found, wanted)
