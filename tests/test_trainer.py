@@ -252,7 +252,9 @@ def test_a_workshop_keeps_what_few_initializations_begin_with(tiny, monkeypatch)
     assert wanted(2, 1) == []
     assert wanted(3) == [3]
     assert wanted(2, 3) == []
-    assert wanted(5, 6, 7, 5) == [5, 6, 7]  # more at once than are kept else
+    assert wanted(2, 1) == [1]  # forgotten meanwhile; the other is not, as it is wanted
+    assert wanted(1, 2) == []
+    assert wanted(5, 6, 7, 5) == [5, 6, 7]  # more at once than are kept otherwise
     assert wanted(6, 7, 5) == []
 
 
