@@ -96,8 +96,8 @@ def test_what_is_sent_is_small(problem, place, monkeypatch):
 @BACKENDS
 def test_a_worker_that_is_killed_in_mid_training_changes_nothing(problem, place):
     network, digits, first = problem
-    wanted = ShortTraining(network, digits, steps=3000)(first.masks)
-    fitness = ShortTraining(network, digits, steps=3000, **place)
+    wanted = ShortTraining(network, digits, steps=1000)(first.masks)
+    fitness = ShortTraining(network, digits, steps=1000, **place)
     ShortTraining(network, digits, steps=1, **place)(first.masks)  # workers are there and have their data
     before = workers_of(**{"backend": place["backend"], "address": place.get("address")})
     assert len(before) >= 2
@@ -107,7 +107,7 @@ def test_a_worker_that_is_killed_in_mid_training_changes_nothing(problem, place)
         os.kill(before[0], signal.SIGKILL)
         killed.append(before[0])
 
-    timer = threading.Timer(0.7, kill)
+    timer = threading.Timer(0.4, kill)
     timer.start()
     found = fitness(first.masks)
     timer.join()
