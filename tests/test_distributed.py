@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib.externals.loky.backend.reduction import dumps
 
 from ticketsearch.fitness import ShortTraining
 from ticketsearch.models import initialize
@@ -76,8 +77,6 @@ def test_scores_are_those_of_one_process_to_the_bit(problem, place):
 @BACKENDS
 def test_what_is_sent_is_small(problem, place, monkeypatch):
     network, digits, first = problem
-    from joblib.externals.loky.backend.reduction import dumps
-
     sent = []
 
     def run(self, function, tasks):

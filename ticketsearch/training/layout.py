@@ -33,7 +33,7 @@ __all__ = [
 OVERHEAD = 2e7
 # Samples of a batch, as far as a layout is concerned.
 SAMPLES = 128
-# Narrower products are summed in another order where they stand alone.
+# Narrower products gain nothing, and libraries sum some of them in another order where they stand alone.
 NARROWEST = 8
 # Weights of one program, and of each of its gradients and momenta: more no longer saves overhead, and what
 # leaves the caches costs. Changes no result.
