@@ -25,6 +25,8 @@ __all__ = ["ALIGNMENT", "Stack", "filled"]
 
 # Kernels round by alignment and at the tail, i.e. by position: what they work on comes in multiples of this.
 ALIGNMENT = 32
+# Numbers in a cache line, which no vector is longer than: rows of samples and of the weights that read them.
+LINE = 16
 
 
 class Stack:
@@ -315,6 +317,6 @@ def _same_alone(
 
 
 def filled(tensor: Tensor) -> Tensor:
-    """Fill the last axis with zeros to a multiple of ALIGNMENT."""
-    missing = -tensor.shape[-1] % ALIGNMENT
+    """Fill the last axis with zeros to a multiple of LINE."""
+    missing = -tensor.shape[-1] % LINE
     return F.pad(tensor, (0, missing)) if missing else tensor
