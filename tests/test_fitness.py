@@ -173,7 +173,7 @@ def test_the_bytes_a_cohort_may_take_change_no_score(tiny, monkeypatch):
 
         monkeypatch.setattr(trainer, "Cohort", counted)
         assert np.array_equal(short(network, tiny)(masks), wanted)
-        assert sizes == ([1] * 7 if allowed == 1 else [3, 3, 1])
+        assert sizes == ([1] * 7 if allowed == 1 else [3, 2, 2])
 
 
 def test_workers_change_no_score_of_tickets_with_their_own_initialization(tiny):

@@ -7,6 +7,7 @@ measured; what pays there is that channels lie last in memory.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -53,7 +54,7 @@ class Single:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        wiring = replace(compaction.narrow, steps=_pooled_first(compaction.steps))
+        wiring = replace(compaction.narrow, steps=_in_place(_pooled_first(compaction.steps)))
         # A module that computes by itself has its tensors replaced meanwhile, so threads must not share it.
         self.wiring = wiring if wiring.steps else replace(wiring, module=copy.deepcopy(wiring.module))
         self.device = device
@@ -181,6 +182,26 @@ def _pooled_first(steps: Sequence[Step]) -> tuple[Step, ...]:
                 )
                 found[readers[0]] = pooling._replace(operation="elementwise", function=step.function)
     return tuple(found)
+
+
+def _in_place(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Return the steps with each relu written over the value it reads, where nothing else reads that.
+
+    Only over results of their own (reshaping gives a view) that the gradients of their makers do not need.
+    """
+    readers = Counter(index for step in steps for index in step.inputs)
+
+    def is_free(index: int) -> bool:
+        made = steps[index]
+        own = made.operation in ("linear", "normalize", "add") or isinstance(made.function, MAX_POOLINGS)
+        return own and readers[index] == 1
+
+    return tuple(
+        step._replace(function=torch.relu_)
+        if isinstance(step.function, nn.ReLU) and is_free(step.inputs[0])
+        else step
+        for step in steps
+    )
 
 
 class _Flattened(torch.autograd.Function):

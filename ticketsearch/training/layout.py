@@ -7,6 +7,8 @@ network costs beside the overhead of a program, the more finely.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -118,24 +120,27 @@ def programs(
 ) -> list[list[int]]:
     """Return the numbers of the masks that are trained as one program each, the longest programs first.
 
-    There are enough programs for all workers, if there are so many masks.
+    Masks of one layout are divided evenly. For several workers there are as many programs if there are so
+    many masks, and none takes much more than half of a worker's share of the work.
     """
-    most = max(1, len(masks) // workers)
-    found = []
-    for layout in layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense):
-        at_once = min(most, networks_at_once(layout.compactions[0], device)) if wiring.dense else 1
-        numbers = layout.masks
-        found += [numbers[start : start + at_once] for start in range(0, len(numbers), at_once)]
-    return found
+    found = layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense)
+    costs = [_operations(layout.compactions[0]) for layout in found]
+    total = sum(cost * len(layout.masks) for cost, layout in zip(costs, found, strict=True))
+    cuts: list[tuple[float, list[int]]] = []
+    for cost, layout in zip(costs, found, strict=True):
+        size = len(layout.masks)
+        parts = size if not wiring.dense else -(-size // networks_at_once(layout.compactions[0], device))
+        if workers > 1:
+            parts = max(parts, -(-size * workers // len(masks)), math.ceil(2 * workers * cost * size / total))
+        parts = min(parts, size)
+        ends = [size * part // parts for part in range(parts + 1)]
+        cuts += [(cost * (end - start), layout.masks[start:end]) for start, end in itertools.pairwise(ends)]
+    return [numbers for _, numbers in sorted(cuts, key=lambda cut: -cut[0])]
 
 
 def networks_at_once(compaction: Compaction, device: torch.device) -> int:
     """Return how many networks of this layout one program takes; on CUDA as many as half its memory holds."""
-    weights = 0
-    for layer in compaction.wiring.spec.layers:
-        places = compaction.places.get(layer.name, ())
-        shape = [len(p) for p in places] + list(layer.shape[len(places) :])
-        weights += torch.Size(shape).numel()
+    weights = sum(_sizes(compaction))
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         values = sum(torch.Size(step.shape).numel() for step in compaction.steps)
@@ -146,11 +151,27 @@ def networks_at_once(compaction: Compaction, device: torch.device) -> int:
 
 def operations_a_sample(wiring: Wiring) -> float:
     """Return the multiplications of the whole network for one sample, forward; weights if it has no steps."""
-    if not wiring.steps:
-        return float(wiring.spec.size)
-    sizes = [group.size for group in wiring.spec.groups]
-    pieces = zip(wiring.spec.pieces, _costs(wiring), strict=True)
-    return sum(_joining(piece, sizes) * cost for piece, cost in pieces) / (6.0 * SAMPLES)
+    return _operations(whole(wiring))
+
+
+def _operations(compaction: Compaction) -> float:
+    """Return the multiplications of a network for one sample, forward; weights if it has no steps."""
+    positions = _positions(compaction.wiring)
+    return float(sum(size * positions.get(layer, 1) for layer, size in enumerate(_sizes(compaction))))
+
+
+def _sizes(compaction: Compaction) -> list[int]:
+    """Return the number of weights of each layer that are kept in memory."""
+    sizes = []
+    for layer in compaction.wiring.spec.layers:
+        places = compaction.places.get(layer.name, ())
+        sizes.append(torch.Size([*map(len, places), *layer.shape[len(places) :]]).numel())
+    return sizes
+
+
+def _positions(wiring: Wiring) -> dict[int, int]:
+    """Return at how many places of an image each layer is applied."""
+    return {step.layer: torch.Size(step.shape[1:]).numel() for step in wiring.steps if step.layer >= 0}
 
 
 def _joining(piece: Piece, units: Sequence[int]) -> int:
@@ -160,7 +181,7 @@ def _joining(piece: Piece, units: Sequence[int]) -> int:
 
 def _costs(wiring: Wiring) -> list[float]:
     """Return for each piece of the spec the operations of a step for one source and one target unit."""
-    positions = {step.layer: torch.Size(step.shape[1:]).numel() for step in wiring.steps if step.layer >= 0}
+    positions = _positions(wiring)
     # A product forward, and two backward.
     return [
         6.0 * SAMPLES * piece.positions / piece.block * positions[piece.layer] for piece in wiring.spec.pieces
