@@ -17,6 +17,17 @@ from ticketsearch.models import Network, initialize
 from ticketsearch.training import Recipe
 
 
+def recipes(steps: int, batch: int) -> dict[str, Recipe]:
+    """Return a recipe of every optimizer, with and without momentum and decay."""
+    return {
+        "sgd": Recipe(steps, batch, "sgd", lr=0.05, momentum=0.0, weight_decay=1e-3),
+        "momentum": Recipe(steps, batch, "sgd", lr=0.05, momentum=0.9),
+        "nesterov": Recipe(steps, batch, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3),
+        "adam": Recipe(steps, batch, "adam", lr=0.01, weight_decay=1e-2),
+        "adamw": Recipe(steps, batch, "adamw", lr=0.01, weight_decay=0.1),
+    }
+
+
 class Parts(nn.Module):
     """Concatenation of odd widths, units that are not zero where nothing feeds them, and dropout."""
 

@@ -11,7 +11,7 @@ import torch
 from conftest import refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loops import Images, Parts, masks_for, matters, tensors_of, torch_loop
+from loops import Images, Parts, masks_for, matters, recipes, tensors_of, torch_loop
 from torch import nn
 
 from ticketsearch import models
@@ -24,11 +24,11 @@ from ticketsearch.training import (
     Recipe,
     Training,
     data_order,
-    dense,
     evaluate,
     kept_whole,
     layout,
     obstacle,
+    products,
     programs,
     reproducible,
     train,
@@ -38,13 +38,7 @@ from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, wh
 
 CPU = torch.device("cpu")
 IMAGE = (3, 8, 8)
-RECIPES = {
-    "sgd": Recipe(6, 9, "sgd", lr=0.05, momentum=0.0, weight_decay=1e-3),
-    "momentum": Recipe(6, 9, "sgd", lr=0.05, momentum=0.9),
-    "nesterov": Recipe(6, 9, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3),
-    "adam": Recipe(6, 9, "adam", lr=0.01, weight_decay=1e-2),
-    "adamw": Recipe(6, 9, "adamw", lr=0.01, weight_decay=0.1),
-}
+RECIPES = recipes(6, 9)
 optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
@@ -761,7 +755,7 @@ def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
         assert found.sizes != together.sizes
         identical(found, together, everyone)
     monkeypatch.undo()
-    monkeypatch.setattr(dense, "_same_alone", lambda *_: False)
+    monkeypatch.setattr(products, "_same_alone", lambda *_: False)
     identical(company(everyone), together, everyone)
 
 
@@ -803,7 +797,7 @@ def test_bits_are_the_same_where_training_and_evaluation_have_unlike_precisions(
     data = wide()
     net, recipe = initialize("mlp", data, hidden=hidden), Recipe(3, 120, precision="bfloat16")
     masks, orders = masks_for(net, 3), [data_order(len(data.y_train), recipe, [0])]
-    dense._same_alone.cache_clear()
+    products._same_alone.cache_clear()
     together = trained(net, data, masks, recipe, orders)
     for number in range(3):
         alone = trained(net, data, masks[number : number + 1], recipe, orders)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from loops import Images, Parts, masks_for, tensors_of
+from loops import Images, Parts, masks_for, recipes, tensors_of
 from torch import nn
 
 from ticketsearch.masks import live, live_units
@@ -12,15 +12,9 @@ from ticketsearch.training import MASKINGS, Cohort, Recipe, Training, data_order
 
 CPU = torch.device("cpu")
 STEPS = 5
-RECIPES = {
-    "sgd": Recipe(STEPS, 13, "sgd", lr=0.05, momentum=0.9, weight_decay=1e-3),
-    "sgd without momentum": Recipe(STEPS, 13, "sgd", lr=0.1, momentum=0.0),
-    "nesterov": Recipe(STEPS, 13, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3),
-    "adam": Recipe(STEPS, 13, "adam", lr=0.01, weight_decay=1e-2),
-    "adamw": Recipe(STEPS, 13, "adamw", lr=0.01, weight_decay=0.1),
-}
+RECIPES = recipes(STEPS, 13)
 # Tensors of a weight's shape that an optimizer holds beside it.
-SLOTS = {"sgd": 1, "sgd without momentum": 0, "nesterov": 1, "adam": 2, "adamw": 2}
+SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2}
 
 
 def sloped(features, classes):

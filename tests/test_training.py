@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loops import Parts, images, masks_for, matters, relative, tensors_of, torch_loop
+from loops import Parts, images, masks_for, matters, recipes, relative, tensors_of, torch_loop
 from torch import nn
 
 from ticketsearch import training
@@ -36,13 +36,7 @@ from ticketsearch.wiring.operations import Dropout
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
-RECIPES = {
-    "sgd": Recipe(50, 16, "sgd", lr=0.05, momentum=0.9, weight_decay=1e-3),
-    "sgd without momentum": Recipe(50, 16, "sgd", lr=0.1, momentum=0.0),
-    "nesterov": Recipe(50, 16, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3),
-    "adam": Recipe(50, 16, "adam", lr=0.01, weight_decay=1e-2),
-    "adamw": Recipe(50, 16, "adamw", lr=0.01, weight_decay=0.1),
-}
+RECIPES = recipes(50, 16)
 optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 engines = pytest.mark.parametrize("stacked", [True, False], ids=["dense", "general"])
 maskings = pytest.mark.parametrize("masking", MASKINGS)
@@ -135,7 +129,7 @@ def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model,
 @pytest.mark.parametrize("own_orders", [False, True])
 @pytest.mark.parametrize("own_parameters", [False, True])
 def test_what_is_given_once_is_shared_by_all_masks(tiny, own_parameters, own_orders, stacked):
-    recipe = RECIPES["sgd"]
+    recipe = RECIPES["momentum"]
     networks = [MODELS["mlp"](tiny, seed) for seed in range(4)]
     masks = masks_for(networks[0], 4)
     initial = [n.parameters() for n in networks][: 4 if own_parameters else 1]
@@ -163,7 +157,7 @@ def test_training_learns(tiny):
     network = MODELS["mlp"](tiny, 0)
     cohort = Cohort(network.wiring, masks_for(network, 3), [network.parameters()], device=CPU)
     before = evaluate(cohort, tiny.x_validation, tiny.y_validation)
-    train(cohort, tiny, RECIPES["sgd"], [data_order(61, RECIPES["sgd"], [0])])
+    train(cohort, tiny, RECIPES["momentum"], [data_order(61, RECIPES["momentum"], [0])])
     after = evaluate(cohort, tiny.x_validation, tiny.y_validation)
     assert (after.loss < 0.85 * before.loss).all()
     assert (after.accuracy > before.accuracy).all()
@@ -173,7 +167,7 @@ def test_training_writes_neither_to_the_network_nor_to_the_parameters_given(tiny
     network = MODELS["mlp"](tiny, 0)
     given = network.parameters()
     cohort = Cohort(network.wiring, masks_for(network, 1), [given], device=CPU)
-    train(cohort, tiny, RECIPES["sgd"], [data_order(61, RECIPES["sgd"], [0])])
+    train(cohort, tiny, RECIPES["momentum"], [data_order(61, RECIPES["momentum"], [0])])
     fresh = MODELS["mlp"](tiny, 0).parameters()
     for name, value in fresh.items():
         assert torch.equal(given[name], value)

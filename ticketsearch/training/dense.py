@@ -8,7 +8,6 @@ whole vectors, so that no network's rounding depends on its place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,8 +16,9 @@ from torch import Tensor
 
 from ticketsearch.masks import Mask
 from ticketsearch.training.layout import BLOCK
-from ticketsearch.training.maskings import Masking, through_mask
+from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
+from ticketsearch.training.products import products
 from ticketsearch.wiring import Compaction, Step
 
 __all__ = ["ALIGNMENT", "Stack", "filled"]
@@ -111,7 +111,7 @@ class Stack:
             if step.operation == "linear":
                 name, other = str(step.names[0]), step.names[1]
                 weight, bias = self._weight(name, masked), None if other is None else self.leaves[other]
-                return self._product(weight, bias, values[0], samples=name in self.first)
+                return products(weight, bias, values[0], samples=name in self.first)
             values = [
                 self._units(value) if place == 0 else value
                 for place, value in zip(step.inputs, values, strict=True)
@@ -171,23 +171,8 @@ class Stack:
         return torch.stack([c.scattered(name, own, into) for c, own, into in each])
 
     def _weight(self, name: str, masked: bool | None) -> Tensor:
-        if self.masking.only_kept:
-            return self.leaves[name]
-        tensors = self.leaves[name], self.masks[name], self.start[name]
-        if masked is None:
-            return self.masking.forward(*tensors)
-        return through_mask(*tensors) if masked else self.masking.trained(*tensors)
-
-    def _product(self, weight: Tensor, bias: Tensor | None, x: Tensor, *, samples: bool) -> Tensor:
-        """Return what a layer makes of values ``(P, inputs, samples)``, or of the samples themselves."""
-        if not samples or x.ndim == 2:
-            shape = (*weight.shape, x.shape[-2] if samples else x.shape[-1])
-            learns = torch.is_grad_enabled()
-            if _same_alone(*shape, samples, bias is not None, learns, _product_type(x), x.device):
-                return _products(weight, bias, x)
-        shifts = [None] * self.size if bias is None else torch.split(bias, 1)
-        own = x if samples and x.ndim == 3 else [x] * self.size if samples else torch.split(x, 1)
-        return torch.cat([_products(*each) for each in zip(torch.split(weight, 1), shifts, own, strict=True)])
+        weight = self.leaves[name]
+        return self.masking.rule(masked)(weight, self.masks[name], self.start.get(name, weight))
 
     def _units(self, x: Tensor) -> Tensor:
         """Return samples as a value ``(P, units, samples)``."""
@@ -196,14 +181,8 @@ class Stack:
         return value.expand(self.size, *value.shape[-2:]).contiguous()
 
     def _dropped(self, step: Step, value: Tensor, noise: Noise) -> Tensor:
-        """Return the value with features dropped; noise is drawn for the whole network."""
-        index = self.wiring.steps.index(step)
-        whole = self.compactions[0].wiring.steps[index]
-        factors = noise.factors(step, (noise.batches.shape[1], *whole.shape), value)
-        if factors.shape[2] > 1:
-            kept = torch.from_numpy(np.stack([c.features[index] for c in self.compactions]))
-            kept = kept[:, None].to(self.device).expand(-1, factors.shape[1], -1)
-            factors = factors.expand(self.size, -1, -1).gather(2, kept)
+        """Return the value with features dropped; samples that fill the batch up have all theirs."""
+        factors = noise.kept_factors(step, self.compactions, noise.batches.shape[1], value)
         factors = F.pad(factors.transpose(1, 2), (0, value.shape[2] - factors.shape[1]), value=1.0)
         return value * factors
 
@@ -256,64 +235,6 @@ class _Block:
                 torch.mul(own, self.masks[name], out=into)
             else:
                 into.copy_(own)
-
-
-def _product_type(x: Tensor) -> torch.dtype:
-    """Return the type in which a product with samples is computed."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
-def _products(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """Return ``(P, units, samples)`` of samples ``(samples, inputs)``, or of values, by one product."""
-    if x.ndim == 3:
-        return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, :, None], weight, x)
-    size, units, inputs = weight.shape
-    flat = weight.reshape(-1, inputs)
-    found = flat @ x.t() if bias is None else torch.addmm(bias.reshape(-1, 1), flat, x.t())
-    return found.view(size, units, -1)
-
-
-@lru_cache(maxsize=4096)
-def _same_alone(
-    size: int,
-    units: int,
-    inputs: int,
-    samples: int,
-    shared: bool,
-    biased: bool,
-    learns: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> bool:
-    """Return whether one product of several networks gives each the bits of a product of its own.
-
-    So for the result and, if it ``learns``, all gradients; with samples ``shared`` or values for each.
-    Libraries choose the order of a sum by the shape of a product; on the CPU they are asked. On other devices
-    no bits are promised.
-    """
-    if size == 1 or device.type != "cpu":
-        return True
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(size, units, inputs), (size, units), (samples, inputs) if shared else (size, inputs, samples)]
-    weight, bias, x = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes)
-    gradient = torch.randn(size, units, samples, generator=generator).to(dtype)
-
-    def results(cut: slice) -> list[Tensor]:
-        own = weight[cut], bias[cut] if biased else None, x if shared else x[cut]
-        found = _products(*own)
-        if not learns:
-            return [found]
-        wanted = [tensor for tensor in (own[0], own[1], None if shared else own[2]) if tensor is not None]
-        return [found, *torch.autograd.grad(found, wanted, gradient[cut])]
-
-    with torch.autocast("cpu", enabled=False), torch.enable_grad():
-        together = results(slice(None))
-        return all(
-            torch.equal(whole[number : number + 1], alone)
-            for number in sorted({0, 1, size // 2, size - 1})
-            for whole, alone in zip(together, results(slice(number, number + 1)), strict=True)
-        )
 
 
 def filled(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
-from ticketsearch.training.maskings import Masking, through_mask
+from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
 from ticketsearch.wiring import Compaction, Step, Wiring
 from ticketsearch.wiring.operations import Reshape
@@ -105,7 +105,10 @@ class Single:
 
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
             if step.operation == "dropout":
-                return values[0] if noise is None else self._dropped(step, values[0], noise)
+                (value,) = values
+                if noise is None:
+                    return value
+                return value * noise.kept_factors(step, [self.compaction], len(value), value)[0]
             if step.operation == "linear":
                 values = [_laid_out(values[0])]
             elif step.operation == "spatial" and isinstance(step.function, Reshape) and values[0].ndim == 4:
@@ -148,21 +151,10 @@ class Single:
         return self.compaction.scattered(name, inside.detach(), self.whole[name]).contiguous()[None]
 
     def _effective(self, masked: bool | None) -> Mapping[str, Tensor]:
-        if self.masking.only_kept:
-            return self.weights
-        rule = self.masking.forward if masked is None else through_mask if masked else self.masking.trained
+        rule = self.masking.rule(masked)
         return {
             name: rule(weight, self.masks[name], self.start[name]) for name, weight in self.weights.items()
         }
-
-    def _dropped(self, step: Step, value: Tensor, noise: Noise) -> Tensor:
-        """Return the value with features dropped; noise is drawn for the whole network."""
-        index = self.wiring.steps.index(step)
-        whole = self.compaction.wiring.steps[index]
-        factors = noise.factors(step, (len(value), *whole.shape), value)[0]
-        if factors.shape[1] == whole.shape[0]:
-            factors = factors[:, torch.from_numpy(self.compaction.features[index]).to(self.device)]
-        return value * factors
 
 
 def _pooled_first(steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -52,6 +52,12 @@ class Masking(NamedTuple):
     dense: bool
     only_kept: bool
 
+    def rule(self, masked: bool | None) -> Rule:
+        """Return the rule of a forward pass: that of training (None), through the mask, or of all weights."""
+        if self.only_kept:
+            return _whole
+        return self.forward if masked is None else through_mask if masked else self.trained
+
 
 def through_mask(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
     """Return M ⊙ W; by equation 3 its gradient is masked too."""

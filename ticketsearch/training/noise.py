@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.wiring import Step, Wiring
+from ticketsearch.wiring import Compaction, Step, Wiring
 
 __all__ = ["Noise", "check_noise"]
 
@@ -45,6 +46,23 @@ class Noise:
         kept = np.stack([rng.random(drawn, dtype=np.float32) >= dropout.p for rng in self._rngs()])
         scale = 1 / (1 - dropout.p) if dropout.p < 1 else 0.0
         return torch.from_numpy(kept).to(like.device).to(like.dtype) * scale
+
+    def kept_factors(
+        self, step: Step, compactions: Sequence[Compaction], samples: int, like: Tensor
+    ) -> Tensor:
+        """Return the factors of what is kept of networks, ``(networks or 1, samples, kept features, ...)``.
+
+        ``step`` is one of their narrow steps; the numbers are drawn for the whole networks.
+        """
+        index = compactions[0].steps.index(step)
+        whole = compactions[0].wiring.steps[index]
+        factors = self.factors(step, (samples, *whole.shape), like)
+        if factors.shape[2] != whole.shape[0]:  # all features of a sample are dropped as one
+            return factors
+        kept = torch.from_numpy(np.stack([c.features[index] for c in compactions])).to(like.device)
+        shape = len(compactions), samples, kept.shape[1], *factors.shape[3:]
+        kept = kept.view(len(compactions), 1, -1, *[1] * (factors.ndim - 3)).expand(shape)
+        return factors.expand(len(compactions), *factors.shape[1:]).gather(2, kept)
 
     def _rngs(self) -> list[np.random.Generator]:
         if not self._generators:
