@@ -1,7 +1,8 @@
 """The engine of all other networks (convolutions, normalisation, …): each is trained by itself.
 
-On a CPU, stacking several by ``torch.func.vmap`` was slower for all networks with convolutions that were
-measured; what pays there is that channels lie last in memory.
+On a CPU, stacks of 16 by ``torch.func.vmap`` took twice to three times as long on images of 28 x 28, as long
+for 8 channels on 8 x 8, and half as long for narrow networks with batch normalisation alone; and convolutions
+of a stack sum in an order that goes by its size. What pays is that channels lie last in memory.
 """
 
 from __future__ import annotations
