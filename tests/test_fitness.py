@@ -15,6 +15,7 @@ from torch import nn
 from ticketsearch import trainer
 from ticketsearch.datasets import from_arrays
 from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.guidance import check_guidance
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets
@@ -529,3 +530,42 @@ def test_a_users_build_is_given_the_runs_seed_if_it_names_one(tiny, tmp_path):
     assert build_fitness(named, network, tiny, 7)(masks).tolist() == [7, 7]
     assert build_fitness(named, network, tiny, 7, seed=3)(masks).tolist() == [3, 3]
     assert build_fitness(f"{tmp_path}/mine.py:plain", network, tiny, 7)(masks).tolist() == [0, 0]
+
+
+def test_guidance_comes_with_scores_where_candidates_are_asked_for(tiny):
+    network = initialize("mlp:9,7", tiny)
+    masks = masks_for(network, 5)
+    plain, guided = short(network, tiny), short(network, tiny, candidates=0.5)
+    scores = guided(masks)
+    assert plain(masks).guidance is None
+    assert np.array_equal(scores, plain(masks))
+    for mask, guidance in zip(masks, scores.guidance, strict=True):
+        check_guidance(*guidance, mask)
+        assert 0 < len(guidance.candidates) <= round(0.5 * mask.sum())
+    again = guided(masks[::-1]).guidance[::-1]  # remembered
+    spread = short(network, tiny, candidates=0.5, workers=2, backend="threads")(masks).guidance
+    for one, *others in zip(scores.guidance, again, spread, strict=True):
+        assert all(np.array_equal(a, b) for other in others for a, b in zip(one, other, strict=True))
+
+
+def test_guidance_on_a_ladder_is_of_the_last_training_of_each(tiny):
+    network = initialize("mlp:9,7", tiny)
+    masks = masks_for(network, 12)
+    ladder = short(network, tiny, steps=[5, 20], candidates=0.5)(masks)
+    assert {5, 20} == set(ladder.rungs.tolist())
+    alone = {steps: short(network, tiny, steps=steps, candidates=0.5)(masks).guidance for steps in (5, 20)}
+
+    def same(number, steps):
+        pairs = zip(ladder.guidance[number], alone[steps][number], strict=True)
+        return all(np.array_equal(own, other) for own, other in pairs)
+
+    assert all(same(number, 20) for number in np.flatnonzero(ladder.rungs == 20))
+    left = [same(number, 5) for number in np.flatnonzero(ladder.rungs == 5)]
+    controls = [same(number, 20) for number in np.flatnonzero(ladder.rungs == 5)]
+    assert (np.add(left, controls) == 1).all()  # a control was trained on all the same
+    assert sum(controls) == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, np.nan, np.inf])
+def test_candidates_are_a_share(tiny, share):
+    refused(lambda: short(initialize("mlp:5", tiny), tiny, candidates=share), "candidates", str(share))

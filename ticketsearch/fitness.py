@@ -9,16 +9,18 @@ measures recorded. What is not finite counts as diverged.
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
+from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Climb, climb, parse_steps
 from ticketsearch.masks import Mask, check_masks, digest
 from ticketsearch.models import Initialization, Network
@@ -40,8 +42,15 @@ from ticketsearch.training import (
 # The fitnesses that have a name; ShortTraining and build_fitness are importable beside them.
 __all__ = ["short_training"]
 
-# Evaluations of single masks that are remembered.
-REMEMBERED = 2**14
+# Evaluations of single masks that are remembered, and fewer where each has guidance.
+REMEMBERED, GUIDED = 2**14, 2**9
+
+
+class Known(NamedTuple):
+    """What has been evaluated: loss and accuracy of each pass, and the guidance, if it did not diverge."""
+
+    passes: tuple[tuple[float, float], ...]
+    guidance: Guidance | None
 
 
 class Fitness(Protocol):
@@ -74,6 +83,8 @@ class ShortTraining:
         is that of the forward pass that training uses: under ``gradient`` of all weights.
     backend, address : where workers are: ``loky`` (processes of this machine), ``threads``, or the ``dask``
         or ``ray`` cluster at an address; see :class:`~ticketsearch.workers.Spread`.
+    candidates : weights worth growing that the guidance of a mask names, as a share of its kept weights; 0
+        gives none. See :mod:`ticketsearch.guidance`.
     """
 
     def __init__(
@@ -96,9 +107,12 @@ class ShortTraining:
         masking: str = "parameter",
         backend: str = "loky",
         address: str | None = None,
+        candidates: float = 0.0,
     ) -> None:
         if workers < 1:
             raise BadInput(f"workers must be >= 1, but got {workers}")
+        if not 0 <= candidates < math.inf:
+            raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates}")
         if initialization not in ("shared", "own"):
             raise BadInput(f"initialization must be shared or own, but got {initialization!r}")
         if dtype not in ("float32", "float64"):
@@ -121,6 +135,7 @@ class ShortTraining:
         self.recipe = Recipe(self.rungs[-1], batch, optimizer, lr, momentum, weight_decay, masking, precision)
         self.seed = seed
         self.initialization = initialization
+        self.candidates = candidates
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
@@ -134,7 +149,7 @@ class ShortTraining:
             backend=backend,
             address=address,
         )
-        self._memo: OrderedDict[Any, tuple[tuple[float, float], ...]] = OrderedDict()
+        self._memo: OrderedDict[Any, Known] = OrderedDict()
 
     def __call__(
         self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0
@@ -143,8 +158,8 @@ class ShortTraining:
 
         Their ``measures`` hold the validation ``accuracy`` of each masked network, in [0, 1], and where
         other weights than the kept ones are not zero also the ``dense_accuracy`` of all weights. On a ladder
-        they also carry ``rungs`` and ``agreements``. ``phases`` are seconds of training,
-        of validation, and of waiting for workers.
+        they also carry ``rungs`` and ``agreements``; where candidates are asked for, the ``guidance`` of the
+        last training of each. ``phases`` are seconds of training, of validation, and of waiting for workers.
         Raises :class:`BadInput` for masks of another network, or tickets that carry other initializations
         than this fitness trains from.
         """
@@ -166,6 +181,7 @@ class ShortTraining:
             rungs=None if len(self.rungs) == 1 else np.array(self.rungs)[found.rung],
             agreements=found.agreements,
             phases=ascent.seconds,
+            guidance=ascent.guidance if self.candidates else None,
         )
 
     def trained(
@@ -186,14 +202,14 @@ class ShortTraining:
         wanted = self._initializations(len(masks), tickets)
         return self.trainer.train(masks, wanted, orders, recipe, part=part).evaluations[0]
 
-    def remembered(self, key: Any) -> tuple[tuple[float, float], ...] | None:
-        """Return the evaluations (loss, accuracy) under a key, if they are remembered."""
+    def remembered(self, key: Any) -> Known | None:
+        """Return what is known under a key, if it is remembered."""
         return self._memo.get(key)
 
-    def remember(self, key: Any, evaluations: tuple[tuple[float, float], ...]) -> None:
-        """Remember evaluations, and forget the oldest where there are too many."""
-        self._memo[key] = evaluations
-        if len(self._memo) > REMEMBERED:
+    def remember(self, key: Any, known: Known) -> None:
+        """Remember what has been evaluated, and forget the oldest where there is too much."""
+        self._memo[key] = known
+        if len(self._memo) > (GUIDED if self.candidates else REMEMBERED):
             self._memo.popitem(last=False)
 
     def _initializations(self, masks: int, tickets: Sequence[Ticket] | None) -> list[Initialization]:
@@ -221,7 +237,8 @@ class ShortTraining:
 class _Ascent:
     """One population on its way up the rungs.
 
-    ``accuracy`` is ``(rungs, passes, population)``, NaN where a mask did not come; ``seconds`` are summed up.
+    ``accuracy`` is ``(rungs, passes, population)``, NaN where a mask did not come; ``seconds`` are summed up;
+    ``guidance`` is that of each mask's last training.
     """
 
     def __init__(
@@ -241,7 +258,8 @@ class _Ascent:
         self.own = 1 if MASKINGS[fitness.recipe.masking].dense else 0
         self.accuracy = np.full((len(fitness.rungs), len(passes), len(masks)), np.nan)
         self.seconds: dict[str, float] = {}
-        self._found: dict[Any, tuple[tuple[float, float], ...]] = {}
+        self.guidance: list[Guidance | None] = [None] * len(masks)
+        self._found: dict[Any, Known] = {}
         self._states: dict[Any, State | None] = {}  # by key at the first rung, as equal masks share one
         self._digests = [digest(mask) for mask in masks]
 
@@ -260,8 +278,10 @@ class _Ascent:
             self._train(list(missing.values()), rung)
         scores = np.empty(len(positions))
         for place, (number, key) in enumerate(keys.items()):
-            scores[place] = -self._found[key][self.own][0]
-            self.accuracy[rung, :, number] = [accuracy for _, accuracy in self._found[key]]
+            found = self._found[key]
+            scores[place] = -found.passes[self.own][0]
+            self.accuracy[rung, :, number] = [accuracy for _, accuracy in found.passes]
+            self.guidance[number] = found.guidance
         return scores
 
     def _train(self, numbers: list[int], rung: int) -> None:
@@ -277,12 +297,13 @@ class _Ascent:
             states=[self._states.get(self._key(number, 0)) for number in numbers],
             done=rungs[rung - 1] if rung else 0,
             keeps_states=rung + 1 < len(rungs),
+            candidates=fitness.candidates,
         )
         for place, number in enumerate(numbers):
             self._states[self._key(number, 0)] = trained.states[place]
             key = self._key(number, rung)
             each = ((float(e.loss[place]), float(e.accuracy[place])) for e in trained.evaluations)
-            self._found[key] = tuple(each)
+            self._found[key] = Known(tuple(each), trained.guidance[place])
             fitness.remember(key, self._found[key])
         for name, seconds in trained.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds

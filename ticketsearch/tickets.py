@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ticketsearch.errors import BadInput
+from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Agreement
 from ticketsearch.masks import Mask, check_mask, density, digest, effective_density, pack, unpack
 from ticketsearch.models import Factory, Initialization, Network, restore
@@ -41,7 +42,7 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
 
     ``Scores(values, {"accuracy": accuracy})`` is an array like any other: larger is better, and it is what
     selection goes by, after the rungs where there are any. What is computed from it is an array without
-    measures, rungs, agreements and phases.
+    all that.
 
     Attributes
     ----------
@@ -50,12 +51,14 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
         :func:`~ticketsearch.ladder.climb`), or None where all scores compare as they are.
     agreements : how far the rungs agree on this generation's controls.
     phases : ``{name: seconds}``, parts of the time that the fitness took, such as ``training``.
+    guidance : what each mask's training revealed, None for one that diverged; None where nothing did.
     """
 
     measures: dict[str, NDArray[np.float64]]
     rungs: NDArray[np.int64] | None
     agreements: list[Agreement]
     phases: dict[str, float]
+    guidance: list[Guidance | None] | None
 
     def __new__(
         cls,
@@ -65,6 +68,7 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
         rungs: ArrayLike | None = None,
         agreements: Iterable[Agreement] = (),
         phases: Mapping[str, float] | None = None,
+        guidance: Iterable[Guidance | None] | None = None,
     ) -> Scores:
         """Return a view of the values that carries the rest.
 
@@ -75,11 +79,13 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
         scores.rungs = None if rungs is None else _rungs(rungs)
         scores.agreements = [Agreement(*map(int, counts)) for counts in agreements]
         scores.phases = {name: float(seconds) for name, seconds in (phases or {}).items()}
+        scores.guidance = None if guidance is None else list(guidance)
         return scores
 
     def __array_finalize__(self, source: object) -> None:
         """Called by NumPy for whatever is made from scores."""
         self.measures, self.rungs, self.agreements, self.phases = {}, None, [], {}
+        self.guidance = None
 
 
 def _rungs(given: ArrayLike) -> NDArray[np.int64]:
@@ -107,6 +113,7 @@ class Ticket:
     key : its duplicate key; equal for the same network up to hidden-neuron permutation.
     fitness : DEAP's fitness, by which tickets compare; ``rung`` and ``score`` read it.
     measures : further figures of its evaluation, e.g. ``accuracy``.
+    guidance : what its training revealed, for operators; None where nothing did.
     """
 
     mask: Mask
@@ -119,6 +126,7 @@ class Ticket:
     key: str = ""
     fitness: TicketFitness = field(default_factory=TicketFitness)
     measures: dict[str, float] = field(default_factory=dict)
+    guidance: Guidance | None = None
 
     @property
     def score(self) -> float:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
+from ticketsearch.guidance import Guidance
 from ticketsearch.masks import Mask, pack, unpack
 from ticketsearch.models import Initialization, Network
 from ticketsearch.training import (
@@ -72,6 +73,7 @@ class Job:
     done : steps that the states have behind them.
     keeps_states : whether more training is to come.
     largest_state : bytes from which on a state is not kept after all; None if any is.
+    candidates : for growth, as a share of the kept weights; 0 if no guidance is asked for.
     """
 
     masks: tuple[bytes, ...]
@@ -85,6 +87,7 @@ class Job:
     done: int = 0
     keeps_states: bool = False
     largest_state: int | None = None
+    candidates: float = 0.0
 
     def halves(self) -> list[Job]:
         """Return two jobs of half the masks each."""
@@ -112,12 +115,14 @@ class Outcome(NamedTuple):
     evaluations : one for each pass, over the job's masks.
     states : one a mask where asked for, None for one that is too large.
     seconds : of ``training`` and ``validation``.
+    guidance : one a mask where asked for, None for one that diverged.
     notes : lines to be shown.
     """
 
     evaluations: list[Evaluation]
     states: list[State | None] | None
     seconds: dict[str, float]
+    guidance: list[Guidance | None] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -131,6 +136,7 @@ class Trained(NamedTuple):
     evaluations: list[Evaluation]
     states: list[State | None]
     seconds: dict[str, float]
+    guidance: list[Guidance | None]
 
 
 class Workshop:
@@ -201,6 +207,7 @@ class Workshop:
             ],
             None if not job.keeps_states else [state for half in halves for state in half.states or ()],
             {name: sum(half.seconds[name] for half in halves) for name in halves[0].seconds},
+            None if not job.candidates else [own for half in halves for own in half.guidance or ()],
             tuple(dict.fromkeys([note, *(note for half in halves for note in half.notes)])),
         )
 
@@ -228,10 +235,11 @@ class Workshop:
         if job.keeps_states:
             most = math.inf if job.largest_state is None else job.largest_state
             states = [state if _bytes(state) <= most else None for state in training.states()]
+        guidance = training.guidance(job.candidates) if job.candidates else None
         middle = time.perf_counter()
         found = [evaluate(cohort, *self.resident(job.part), masked=masked) for masked in job.passes]
         seconds = {"training": middle - start, "validation": time.perf_counter() - middle}
-        return Outcome(found, states, seconds)
+        return Outcome(found, states, seconds, guidance)
 
 
 class Trainer:
@@ -292,6 +300,7 @@ class Trainer:
         states: Sequence[State | None] | None = None,
         done: int = 0,
         keeps_states: bool = False,
+        candidates: float = 0.0,
     ) -> Trained:
         """Train masks ``(P, weights)`` and evaluate them: see :class:`Job` for what is given.
 
@@ -299,7 +308,7 @@ class Trainer:
         beginning, to the same result. They are missing where they would be too large to be sent.
         """
         if len(masks) == 0:
-            return Trained([Evaluation(np.empty(0), np.empty(0)) for _ in passes], [], {})
+            return Trained([Evaluation(np.empty(0), np.empty(0)) for _ in passes], [], {}, [])
         with reproducible():
             cuts, jobs = [], []
             common = (recipe, recipe.steps if until is None else until, part, tuple(passes))
@@ -315,6 +324,7 @@ class Trainer:
                     done if whole else 0,
                     keeps_states,
                     None if self.in_process else JOB_BYTES - -(-masks.shape[1] // 8),
+                    candidates,
                 )
                 cuts.append(cut)
                 jobs.append(job)
@@ -404,18 +414,22 @@ def _bytes(state: State | None) -> int:
 def _joined(size: int, cuts: list[list[int]], outcomes: list[Outcome], passes: int) -> Trained:
     evaluations = [Evaluation(np.empty(size), np.empty(size)) for _ in range(passes)]
     states: list[State | None] = [None] * size
+    guidance: list[Guidance | None] = [None] * size
     seconds: dict[str, float] = {}
     for cut, outcome in zip(cuts, outcomes, strict=True):
-        for whole, own in zip(evaluations, outcome.evaluations, strict=True):
-            whole.loss[cut], whole.accuracy[cut] = own
+        for whole, part in zip(evaluations, outcome.evaluations, strict=True):
+            whole.loss[cut], whole.accuracy[cut] = part
         if outcome.states is not None:
             for number, state in zip(cut, outcome.states, strict=True):
                 states[number] = state
+        if outcome.guidance is not None:
+            for number, own in zip(cut, outcome.guidance, strict=True):
+                guidance[number] = own
         for name, spent in outcome.seconds.items():
             seconds[name] = seconds.get(name, 0.0) + spent
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
         warnings.warn(note, stacklevel=4)
-    return Trained(evaluations, states, seconds)
+    return Trained(evaluations, states, seconds, guidance)
 
 
 def _out_of_memory(error: Exception) -> bool:

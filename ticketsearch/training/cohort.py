@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.masks import Mask
+from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.training.dense import Stack, filled
 from ticketsearch.training.general import Single
-from ticketsearch.training.layout import layouts, networks_at_once
+from ticketsearch.training.layout import compacts, layouts, networks_at_once
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.training.noise import Noise, check_noise
-from ticketsearch.wiring import Wiring
+from ticketsearch.wiring import Compaction, Wiring, spec_for
 
 __all__ = ["Cohort", "Part", "resident"]
 
@@ -28,6 +28,8 @@ class Part(Protocol):
     size: int
     block: int
     stacked: bool
+    compactions: Sequence[Compaction]
+    whole_mask: Mask
     moved: dict[str, Tensor]
 
     @property
@@ -41,6 +43,8 @@ class Part(Protocol):
     ) -> Tensor: ...
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None: ...  # noqa: D102
+
+    def slopes(self, x: Tensor, gradient: Callable[[Tensor], Tensor]) -> dict[str, Tensor]: ...  # noqa: D102
 
     def parameters(self) -> dict[str, Tensor]: ...  # noqa: D102
 
@@ -98,6 +102,7 @@ class Cohort:
         self.masking = masking
         self.parts: list[Part] = []
         self.numbers: list[NDArray[np.intp]] = []
+        self._specs = [spec_for(wiring, tensors) for tensors in initial]
         rules = MASKINGS[masking]
         stacked = self._stacked = wiring.dense if stacked is None else stacked
         for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked):
@@ -113,6 +118,13 @@ class Cohort:
                     part = Single(kept[0], masks[numbers[0]], own[0], rules, device=device, dtype=dtype)
                 self.parts.append(part)
                 self.numbers.append(numbers)
+
+    def specs(self, numbers: NDArray[np.intp]) -> list[MaskSpec] | None:
+        """Return the specs whose rule of dead units holds for networks; None where they are trained whole."""
+        if not compacts(self.wiring, self.masking):
+            return None
+        shared = len(self._specs) == 1
+        return [self._specs[0 if shared else number] for number in numbers]
 
     def placed(self) -> list[tuple[NDArray[np.intp], Part]]:
         """Return the parts, each with the numbers of its networks in the cohort."""

@@ -7,7 +7,7 @@ whole vectors, so that no network's rounding depends on its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ticketsearch.training.layout import BLOCK
 from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
 from ticketsearch.training.products import products
+from ticketsearch.training.revealing import slopes_of
 from ticketsearch.wiring import Compaction, Step
 
 __all__ = ["ALIGNMENT", "Stack", "filled"]
@@ -64,7 +65,7 @@ class Stack:
         self.initial = initial if len(initial) == self.size else [*initial] * self.size
         self.wiring = compactions[0].narrow
         spec = self.wiring.spec
-        self.whole_masks = spec.split(masks)
+        self.whole_mask, self.whole_masks = masks, spec.split(masks)
         weights = {layer.name: self._kept(layer.name) for layer in spec.layers}
         kept = {layer.name: self._kept_mask(layer.name) for layer in spec.layers}
         biases = {name: self._kept(name) for name in self.wiring.biases if name is not None}
@@ -98,6 +99,10 @@ class Stack:
         ``noise`` says that this is training. ``masked`` puts the trained weights through the mask (True) or
         leaves it out (False); by default the weights are what the forward pass of training uses.
         """
+        weights = {layer.name: self._weight(layer.name, masked) for layer in self.wiring.spec.layers}
+        return self._logits(x, weights, noise)
+
+    def _logits(self, x: Tensor, weights: Mapping[str, Tensor], noise: Noise | None) -> Tensor:
         samples = x.shape[-2]
         missing = -samples % ALIGNMENT
         if missing:
@@ -110,8 +115,8 @@ class Stack:
                 return values[0]
             if step.operation == "linear":
                 name, other = str(step.names[0]), step.names[1]
-                weight, bias = self._weight(name, masked), None if other is None else self.leaves[other]
-                return products(weight, bias, values[0], samples=name in self.first)
+                bias = None if other is None else self.leaves[other]
+                return products(weights[name], bias, values[0], samples=name in self.first)
             values = [
                 self._units(value) if place == 0 else value
                 for place, value in zip(step.inputs, values, strict=True)
@@ -131,6 +136,17 @@ class Stack:
         gradients = dict(zip(self.leaves, found, strict=True))
         for block in self.blocks:
             block.take(gradients, masked=self.masking.only_kept)
+
+    def slopes(self, x: Tensor, gradient: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Return gradients by all weights in memory, kept or not, ``{layer: (P, *kept shape)}``.
+
+        Of resident samples ``x``; ``gradient`` gives that of the loss by the logits it is given.
+        """
+        names = [layer.name for layer in self.wiring.spec.layers]
+        weights = {name: self._weight(name, None).detach().requires_grad_() for name in names}
+        logits = self._logits(x, weights, None)
+        found = slopes_of(logits, weights, gradient)
+        return {name: self._inside(name, own) for name, own in found.items()}
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained, kept weights and others."""
@@ -164,11 +180,14 @@ class Stack:
         return torch.stack(kept).to(self.device).to(self.dtype)
 
     def _scattered(self, name: str, inside: Tensor, whole: Tensor) -> Tensor:
-        places = self.compactions[0].places.get(name)
-        sizes = whole.shape[1:] if places is None else [len(own) for own in places]
-        inside = inside.detach()[tuple(slice(size) for size in (self.size, *sizes))]
-        each = zip(self.compactions, inside, whole, strict=True)
+        each = zip(self.compactions, self._inside(name, inside), whole, strict=True)
         return torch.stack([c.scattered(name, own, into) for c, own, into in each])
+
+    def _inside(self, name: str, filled: Tensor) -> Tensor:
+        """Return a tensor of all networks without what it was filled up with, ``(P, *kept shape)``."""
+        places = self.compactions[0].places.get(name)
+        sizes = self.initial[0][name].shape if places is None else [len(own) for own in places]
+        return filled.detach()[tuple(slice(size) for size in (self.size, *sizes))]
 
     def _weight(self, name: str, masked: bool | None) -> Tensor:
         weight = self.leaves[name]

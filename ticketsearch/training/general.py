@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
+from ticketsearch.training.revealing import slopes_of
 from ticketsearch.wiring import Compaction, Step, Wiring
 from ticketsearch.wiring.operations import Reshape
 
@@ -61,7 +62,8 @@ class Single:
         self.device = device
         self.dtype = dtype
         self.masking = masking
-        self.compaction = compaction
+        self.compactions: Sequence[Compaction] = [compaction]
+        self.whole_mask = mask[None]
         self.whole = _copies(wiring, initial, device, dtype)
         whole_masks = {
             name: torch.from_numpy(part.copy()).to(device, dtype)
@@ -101,15 +103,18 @@ class Single:
         ``masked`` puts the trained weights through the mask (True) or leaves it out (False); by default the
         weights are what the forward pass of training uses.
         """
+        return self._logits(x, self._effective(masked), noise)
+
+    def _logits(self, x: Tensor, weights: Mapping[str, Tensor], noise: Noise | None) -> Tensor:
         wiring, training = self.wiring, noise is not None
-        tensors = {**self.moved, **self.others, **self._effective(masked)}
+        tensors = {**self.moved, **self.others, **weights}
 
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
             if step.operation == "dropout":
                 (value,) = values
                 if noise is None:
                     return value
-                return value * noise.kept_factors(step, [self.compaction], len(value), value)[0]
+                return value * noise.kept_factors(step, self.compactions, len(value), value)[0]
             if step.operation == "linear":
                 values = [_laid_out(values[0])]
             elif step.operation == "spatial" and isinstance(step.function, Reshape) and values[0].ndim == 4:
@@ -138,6 +143,15 @@ class Single:
                 into.copy_(own)
             tensor.grad = into
 
+    def slopes(self, x: Tensor, gradient: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Return gradients by all weights in memory, kept or not, ``{layer: (1, *kept shape)}``.
+
+        Of resident samples ``x``; ``gradient`` gives that of the loss by the logits it is given.
+        """
+        weights = {name: own.detach().requires_grad_() for name, own in self._effective(None).items()}
+        found = slopes_of(self._logits(x, weights, None), weights, gradient)
+        return {name: own[None] for name, own in found.items()}
+
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (1, *shape) tensor}``: copies of what was trained, kept weights and others."""
         tensors = {**self.others, **self._effective(masked=False)}
@@ -149,7 +163,7 @@ class Single:
         return {name: self._scattered(name, buffer) for name, buffer in self.moved.items()}
 
     def _scattered(self, name: str, inside: Tensor) -> Tensor:
-        return self.compaction.scattered(name, inside.detach(), self.whole[name]).contiguous()[None]
+        return self.compactions[0].scattered(name, inside.detach(), self.whole[name]).contiguous()[None]
 
     def _effective(self, masked: bool | None) -> Mapping[str, Tensor]:
         rule = self.masking.rule(masked)

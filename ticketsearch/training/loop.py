@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
+from ticketsearch.guidance import Guidance
 from ticketsearch.training.cohort import Cohort, Part
+from ticketsearch.training.layout import BLOCK
 from ticketsearch.training.noise import Noise
 from ticketsearch.training.recipe import OPTIMIZERS, Recipe, in_precision, with_tf32
 from ticketsearch.training.replay import Replayed
+from ticketsearch.training.revealing import revealed
 from ticketsearch.training.states import State, load_states, states_of
 from ticketsearch.wiring import Wiring
 
@@ -105,6 +109,26 @@ class Training:
         for (numbers, part), (_, optimizer, *_) in zip(self.cohort.placed(), self._work, strict=True):
             load_states(part, optimizer, [states[number] for number in numbers])
         self.done = done
+
+    def guidance(self, share: float) -> list[Guidance | None]:
+        """Return what training has revealed of each network so far; None where it diverged.
+
+        ``share`` x kept weights are candidates for growth, by the gradient of the loss on the first
+        samples of the data order (of the training part where there are no steps), at most ``BLOCK``.
+        """
+        found: list[Guidance | None] = [None] * self.cohort.size
+        for (numbers, part), (_, _, order, _) in zip(self.cohort.placed(), self._work, strict=True):
+            first = order.reshape(len(order), -1)[:, : min(BLOCK, len(self._x))]
+            if not first.size:
+                first = np.arange(min(BLOCK, len(self._x)))[None]
+            chosen = torch.from_numpy(first[0] if len(first) == 1 else first).to(self.cohort.device)
+            targets = _taken(self._targets, chosen)
+            slopes = part.slopes(_taken(self._x, chosen), partial(_gradient, targets=targets))
+            specs = self.cohort.specs(numbers)
+            own = revealed(part.compactions, part.whole_mask, part.parameters(), slopes, specs, share)
+            for number, guidance in zip(numbers, own, strict=True):
+                found[number] = guidance
+        return found
 
     def _stepped(
         self, part: Part, optimizer: torch.optim.Optimizer, order: NDArray[np.int64], step: int

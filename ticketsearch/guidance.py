@@ -1,0 +1,63 @@
+"""Guidance: what the training of a mask reveals, for operators that would rather not choose blindly."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask
+
+__all__ = ["Guidance", "check_guidance"]
+
+
+class Guidance(NamedTuple):
+    """What a mask's training revealed of its weights.
+
+    Pruning goes by the magnitude of trained weights, growing by the gradient of the loss (Evci et al. 2020,
+    "Rigging the Lottery"): the pruned weights that would move most if they were kept.
+
+    Attributes
+    ----------
+    magnitude : ``(kept,)`` float32, of the kept weights after training, in the order of their numbers.
+    candidates : ``(candidates,)`` int64, the numbers of pruned weights worth growing, ascending.
+    growth : ``(candidates,)`` float32, magnitudes of their gradients, > 0.
+    """
+
+    magnitude: NDArray[np.float32]
+    candidates: NDArray[np.int64]
+    growth: NDArray[np.float32]
+
+
+def check_guidance(magnitude: ArrayLike, candidates: ArrayLike, growth: ArrayLike, mask: Mask) -> Guidance:
+    """Return the guidance of a mask ``(weights,)``, by a fitness of one's own.
+
+    Raises :class:`BadInput` where it is not that of the mask: another number of magnitudes than of kept
+    weights, candidates that are kept or none of the mask's weights, or no growth for each.
+    """
+    found = Guidance(
+        np.asarray(magnitude, dtype=np.float32),
+        np.asarray(candidates, dtype=np.int64),
+        np.asarray(growth, dtype=np.float32),
+    )
+    kept = int(np.count_nonzero(mask))
+    if found.magnitude.shape != (kept,):
+        raise BadInput(
+            f"guidance has one magnitude a kept weight, {kept} here, but got shape {found.magnitude.shape}"
+        )
+    if found.candidates.ndim != 1 or found.growth.shape != found.candidates.shape:
+        raise BadInput(
+            f"guidance has one growth a candidate, but got shapes {found.growth.shape} and "
+            f"{found.candidates.shape}"
+        )
+    places = found.candidates
+    if len(places) and (places.min() < 0 or places.max() >= len(mask) or mask[places].any()):
+        raise BadInput(
+            f"candidates are numbers of pruned weights, 0 to {len(mask) - 1}, but got some that are kept or "
+            "out of range"
+        )
+    if not (np.isfinite(found.magnitude).all() and np.isfinite(found.growth).all()):
+        raise BadInput("guidance is finite, but got NaN or infinity; give a diverged mask none")
+    return found
