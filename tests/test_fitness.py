@@ -563,7 +563,7 @@ def test_guidance_on_a_ladder_is_of_the_last_training_of_each(tiny):
     left = [same(number, 5) for number in np.flatnonzero(ladder.rungs == 5)]
     controls = [same(number, 20) for number in np.flatnonzero(ladder.rungs == 5)]
     assert (np.add(left, controls) == 1).all()  # a control was trained on all the same
-    assert sum(controls) == 1
+    assert 0 < sum(controls) < len(controls)
 
 
 @pytest.mark.parametrize("share", [-0.1, np.nan, np.inf])
