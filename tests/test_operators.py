@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ticketsearch import operators
+from ticketsearch.guidance import Guidance, cut, largest
 from ticketsearch.masks import Group, Layer, MaskSpec, Node, Piece, layer_counts
-from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
+from ticketsearch.operators import (
+    guided_mutation,
+    layer_shuffle,
+    swap_mutation,
+    uniform_crossover,
+    union_crossover,
+)
 
 MUTATIONS = [name for name in operators.__all__ if name.endswith("_mutation")]
 CROSSOVERS = [name for name in operators.__all__ if name.endswith("_crossover")]
@@ -250,6 +257,122 @@ def test_a_crossover_with_a_sparser_or_denser_parent_keeps_the_first_ones_count(
     dense[50:190] = True
     assert uniform_crossover(sparse, dense, spec=spec, rng=rng).sum() == 2
     assert uniform_crossover(dense, sparse, spec=spec, rng=rng).sum() == 140
+
+
+# Guided operators
+
+
+def guidance_of(mask, rng, most=None):
+    """Guidance of a mask, drawn at random; every pruned weight is a candidate, or ``most`` of them."""
+    pruned = np.flatnonzero(~mask)
+    places = np.sort(
+        rng.choice(pruned, len(pruned) if most is None else min(most, len(pruned)), replace=False)
+    )
+    magnitude = rng.permutation(int(mask.sum())) + 1.0
+    return Guidance(magnitude.astype("f4"), places, (rng.permutation(len(places)) + 1.0).astype("f4"))
+
+
+temperatures = st.sampled_from([0.0, 0.1, 1.0])
+
+
+@many
+@given(parents(), seeds, temperatures, st.floats(0, 1), st.one_of(st.none(), st.integers(0, 3)))
+def test_guided_operators_keep_the_count_and_empty_no_layer(case, seed, temperature, rate, most):
+    (spec, a, b), rng = case, np.random.default_rng(seed)
+    own = guidance_of(a, rng, most), guidance_of(b, rng, most)
+    mutant = guided_mutation(a, spec=spec, rng=rng, rate=rate, guidance=own[0], temperature=temperature)
+    crossed = union_crossover(a, b, spec=spec, rng=rng, guidance=own, temperature=temperature)
+    for child in (mutant, crossed):
+        assert child.sum() == a.sum()
+        assert layer_counts(child, spec).min() >= 1
+        assert not child.flags.writeable
+    assert np.array_equal(mutant, a) == a.all()
+
+
+def test_without_noise_a_guided_mutation_swaps_the_smallest_for_the_strongest():
+    spec, rng = chain(10, 10, 10), np.random.default_rng(0)
+    mask = np.arange(200) % 2 == 0
+    own = guidance_of(mask, rng, 40)
+    child = guided_mutation(mask, spec=spec, rng=rng, rate=0.1, guidance=own)
+    swaps = int((mask & ~child).sum())
+    assert 1 <= swaps < 30
+    kept = np.flatnonzero(mask)
+    assert set(np.flatnonzero(mask & ~child)) == set(kept[np.argsort(own.magnitude)[:swaps]])
+    assert set(np.flatnonzero(child & ~mask)) == set(own.candidates[np.argsort(-own.growth)[:swaps]])
+
+
+def test_a_guided_mutation_swaps_no_more_than_there_are_candidates():
+    spec, rng = chain(10, 10, 10), np.random.default_rng(0)
+    mask = np.arange(200) % 2 == 0
+    own = guidance_of(mask, rng, 3)
+    child = guided_mutation(mask, spec=spec, rng=rng, rate=1.0, guidance=own)
+    assert set(np.flatnonzero(child & ~mask)) == set(own.candidates)
+
+
+def test_guidance_that_names_no_candidate_leaves_a_blind_swap():
+    spec, mask = chain(10, 10, 10), np.arange(200) % 2 == 0
+    own = guidance_of(mask, np.random.default_rng(0), 0)
+    same = [np.random.default_rng(5) for _ in range(2)]
+    child = guided_mutation(mask, spec=spec, rng=same[0], rate=0.1, guidance=own)
+    assert np.array_equal(child, swap_mutation(mask, spec=spec, rng=same[1], rate=0.1))
+
+
+def test_without_noise_a_union_keeps_the_largest_of_both_parents():
+    spec, rng = chain(10, 10, 10), np.random.default_rng(0)
+    a, b = rng.random((2, 200)) < 0.3
+    own = guidance_of(a, rng), guidance_of(b, rng)
+    child = union_crossover(a, b, spec=spec, rng=rng, guidance=own)
+    values = np.full((2, 200), np.nan)
+    values[0, a], values[1, b] = own[0].magnitude, own[1].magnitude
+    mean = np.nanmean(values[:, a | b], axis=0)
+    assert not (child & ~(a | b)).any()
+    assert mean[child[a | b]].min() >= mean[~child[a | b]].max()
+
+
+def test_a_union_of_a_mask_with_itself_is_that_mask():
+    spec, rng = chain(4, 5, 3), np.random.default_rng(0)
+    mask = random_mask(spec, rng)
+    own = guidance_of(mask, rng)
+    assert np.array_equal(union_crossover(mask, mask, spec=spec, rng=rng, guidance=(own, own)), mask)
+
+
+def test_largest_are_the_largest_and_of_equals_the_first():
+    rng = np.random.default_rng(0)
+    assert largest(np.array([3.0, 1.0, 3.0, 2.0, 3.0]), 2, rng, 0.0).tolist() == [0, 2]
+    assert largest(np.array([0.0, 1.0, 0.0]), 2, rng, 0.0).tolist() == [0, 1]
+    assert largest(np.array([1.0, 2.0]), 0, rng, 0.0).tolist() == []
+
+
+def test_at_temperature_one_chances_are_in_proportion_to_the_values():
+    rng = np.random.default_rng(0)
+    seen = np.bincount([largest(np.array([1.0, 2.0, 5.0]), 1, rng, 1.0)[0] for _ in range(4000)])
+    assert stats.chisquare(seen, 4000 * np.array([1, 2, 5]) / 8).pvalue > 1e-3
+
+
+@many
+@given(parents(), seeds, st.integers(0, 30))
+def test_a_cut_keeps_the_largest_and_their_guidance(case, seed, count):
+    (_, mask, _), rng = case, np.random.default_rng(seed)
+    own = guidance_of(mask, rng)
+    left, guidance = cut(mask, own, count, rng=rng)
+    assert left.sum() == min(count, mask.sum())
+    assert not (left & ~mask).any()
+    assert len(guidance.magnitude) == left.sum()
+    values = np.zeros(len(mask))
+    values[mask] = own.magnitude
+    assert np.array_equal(values[left], guidance.magnitude)
+    assert values[left].min(initial=np.inf) >= values[mask & ~left].max(initial=0)
+    blind, none = cut(mask, None, count, rng=rng)
+    assert none is None
+    assert blind.sum() == left.sum()
+    assert not (blind & ~mask).any()
+
+
+def test_a_cut_without_guidance_is_uniform():
+    rng, mask = np.random.default_rng(0), np.array([True, True, False, True])
+    seen = Counter(tuple(np.flatnonzero(cut(mask, None, 2, rng=rng)[0])) for _ in range(1500))
+    assert len(seen) == 3
+    assert stats.chisquare(list(seen.values())).pvalue > 1e-3
 
 
 # Layer shuffle

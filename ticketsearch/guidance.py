@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 
-__all__ = ["Guidance", "check_guidance"]
+__all__ = ["Guidance", "check_guidance", "cut", "largest"]
 
 
 class Guidance(NamedTuple):
@@ -61,3 +61,38 @@ def check_guidance(magnitude: ArrayLike, candidates: ArrayLike, growth: ArrayLik
     if not (np.isfinite(found.magnitude).all() and np.isfinite(found.growth).all()):
         raise BadInput("guidance is finite, but got NaN or infinity; give a diverged mask none")
     return found
+
+
+def largest(
+    values: NDArray[Any], count: int, rng: np.random.Generator, temperature: float
+) -> NDArray[np.intp]:
+    """Return the positions of ``count`` values, ascending: the largest, or by chance some near them.
+
+    They are ranked by their logarithms with Gumbel noise of this temperature: with 0 the largest are taken,
+    of equals the first; with 1 it is a draw without replacement, by chances in proportion to the values
+    (Vieira 2014; Kool et al. 2019, section 2.3).
+    """
+    with np.errstate(divide="ignore"):
+        ranks = np.log(values.astype(np.float64))
+    if temperature:
+        ranks += temperature * rng.gumbel(size=len(ranks))
+    return np.sort(np.argsort(-ranks, kind="stable")[:count])
+
+
+def cut(
+    mask: Mask, guidance: Guidance | None, count: int, *, rng: np.random.Generator, temperature: float = 0.0
+) -> tuple[Mask, Guidance | None]:
+    """Return what magnitudes leave of a mask ``(weights,)``, and the guidance of that.
+
+    A mask that keeps no more than ``count`` weights comes back as it is. Without guidance those that stay are
+    drawn uniformly. Layers may be emptied, as in magnitude pruning.
+    """
+    kept = np.flatnonzero(mask)
+    if len(kept) <= count:
+        return mask, guidance
+    values = np.ones(len(kept)) if guidance is None else guidance.magnitude
+    stay = largest(values, count, rng, temperature if guidance is not None else 1.0)
+    left = np.zeros(len(mask), dtype=np.bool_)
+    left[kept[stay]] = True
+    left.flags.writeable = False
+    return left, None if guidance is None else guidance._replace(magnitude=guidance.magnitude[stay])

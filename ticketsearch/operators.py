@@ -1,7 +1,9 @@
 """Crossovers and mutations on whole flat masks.
 
 Crossovers and mutations return a new read-only ``(weights,)`` mask with exactly the count of its (first)
-parent, and leave no layer without a weight.
+parent, and leave no layer without a weight. One that names a parameter ``guidance`` is given what the
+training of its parent revealed (of both parents, for a crossover), or None where nothing did; one that names
+``temperature`` the noise of guided choices.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.guidance import Guidance, largest
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
 
 # The operators that have a name; layer_shuffle is importable beside them.
-__all__ = ["swap_mutation", "uniform_crossover"]
+__all__ = ["guided_mutation", "swap_mutation", "uniform_crossover", "union_crossover"]
 
 
 def swap_mutation(
@@ -51,6 +54,41 @@ def swap_mutation(
     return child
 
 
+def guided_mutation(
+    mask: Mask,
+    *,
+    spec: MaskSpec,
+    rng: np.random.Generator,
+    rate: float = 0.05,
+    guidance: Guidance | None = None,
+    temperature: float = 0.0,
+) -> Mask:
+    """Prune kept weights that training left small, and keep those that the loss pulls at instead.
+
+    Mocanu et al. 2018 prune by the magnitude of trained weights, Evci et al. 2020 grow by that of gradients.
+
+    Parameters
+    ----------
+    rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
+    guidance : of the mask; without it, or where it names no weight worth growing, the swaps are
+        :func:`swap_mutation`'s.
+    temperature : of the noise on both choices, see :func:`ticketsearch.guidance.largest`.
+    """
+    if guidance is None or not len(guidance.candidates):
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
+    kept = np.flatnonzero(mask)
+    swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(guidance.candidates))
+    stay = largest(guidance.magnitude, len(kept) - swaps, rng, temperature)
+    grown = largest(guidance.growth, swaps, rng, temperature)
+    child = np.zeros_like(mask)
+    child[kept[stay]] = True
+    child[guidance.candidates[grown]] = True
+    child = _finished(child, spec, rng)
+    if np.array_equal(child, mask):  # refilling an emptied layer undid the swap
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
+    return child
+
+
 def uniform_crossover(a: Mask, b: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
     """Keep what both parents keep, and fill up to the first parent's count with a random part of what
     only one of them keeps."""
@@ -64,6 +102,34 @@ def uniform_crossover(a: Mask, b: Mask, *, spec: MaskSpec, rng: np.random.Genera
             child[layer.offset + rng.choice(own)] = True
             missing -= 1
     child[rng.choice(np.flatnonzero(differing & ~child), missing, replace=False)] = True
+    return _finished(child, spec, rng)
+
+
+def union_crossover(
+    a: Mask,
+    b: Mask,
+    *,
+    spec: MaskSpec,
+    rng: np.random.Generator,
+    guidance: tuple[Guidance | None, Guidance | None] = (None, None),
+    temperature: float = 0.0,
+) -> Mask:
+    """Keep of what either parent keeps the weights that training made largest, as many as the first parent.
+
+    A weight that both keep counts with the mean of its two magnitudes. ``guidance`` is that of the parents;
+    where one has none, this is :func:`uniform_crossover`. ``temperature`` is of the noise on the choice, see
+    :func:`ticketsearch.guidance.largest`.
+    """
+    first, second = guidance
+    if first is None or second is None:
+        return uniform_crossover(a, b, spec=spec, rng=rng)
+    total = np.zeros(len(a))
+    total[a] += first.magnitude
+    total[b] += second.magnitude
+    union = np.flatnonzero(a | b)
+    parents = a[union].astype(np.intp) + b[union]
+    child = np.zeros_like(a)
+    child[union[largest(total[union] / parents, int(np.count_nonzero(a)), rng, temperature)]] = True
     return _finished(child, spec, rng)
 
 
