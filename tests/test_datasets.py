@@ -77,7 +77,7 @@ def mnist1d():
 
 
 def test_all_lists_exactly_the_loaders_with_keyword_only_options():
-    assert datasets.__all__ == ["cifar10", "digits", "idx", "mnist1d", "npz"]
+    assert datasets.__all__ == ["cifar10", "digits", "idx", "mnist1d", "moons", "npz"]
     for name in datasets.__all__:
         parameters = inspect.signature(getattr(datasets, name)).parameters
         assert parameters["seed"].kind is inspect.Parameter.KEYWORD_ONLY
@@ -888,6 +888,41 @@ def test_per_feature_standardisation_only_centres_a_constant_feature():
     assert not dataset.x_test[:, 1].any()
 
 
+def test_standardisation_by_range_maps_the_training_part_onto_an_interval():
+    x, y = arrays(60)
+    x[:, 1] = 0.1
+    dataset, whole = (from_arrays("mine", x, y, standardize=how) for how in ("range", "none"))
+    ends = torch.tensor([0.7, 0.0, 0.7, 0.7])
+    torch.testing.assert_close(dataset.x_train.amax(0), ends)
+    torch.testing.assert_close(dataset.x_train.amin(0), -ends)
+    low, high = whole.x_train.double().aminmax(dim=0)
+    expected = (1.4 * (whole.x_test.double() - low) / (high - low) - 0.7).float()
+    torch.testing.assert_close(dataset.x_test[:, [0, 2, 3]], expected[:, [0, 2, 3]])
+
+
+def test_moons_are_two_half_circles_of_as_many_samples_as_asked_for():
+    dataset = load_dataset("moons", train=400, validation=100, test=60, noise=0.0, standardize="none")
+    assert dataset.sizes == (400, 100, 60)
+    assert (dataset.input_shape, dataset.classes) == ((2,), 2)
+    centres = torch.tensor([[0.0, 0.0], [1.0, 0.5]])[dataset.y_train]
+    radius = (dataset.x_train - centres).norm(dim=1)
+    torch.testing.assert_close(radius, torch.ones(400))
+    assert shares(dataset.y_train, 2).tolist() == [0.5, 0.5]
+
+
+def test_noise_of_moons_has_the_deviation_asked_for():
+    dataset = load_dataset("moons", train=4000, validation=10, test=10, noise=0.05, standardize="none")
+    centres = torch.tensor([[0.0, 0.0], [1.0, 0.5]])[dataset.y_train]
+    radius = (dataset.x_train - centres).norm(dim=1)
+    assert radius.std().item() == pytest.approx(0.05, rel=0.1)
+
+
+def test_bad_moons_are_refused_in_one_line():
+    assert "train must be an integer" in refusal(load_dataset, "moons", train=1)
+    assert "noise must be a deviation" in refusal(load_dataset, "moons", noise=-0.1)
+    assert "seed must be an integer" in refusal(load_dataset, "moons", seed=-1)
+
+
 def test_per_channel_standardisation_gives_each_channel_one_mean_and_deviation():
     x, y = arrays(60, shape=(3, 2, 5))
     x *= np.array([1, 10, 100], np.float32)[:, None, None]
@@ -901,7 +936,7 @@ def test_per_channel_standardisation_gives_each_channel_one_mean_and_deviation()
         torch.testing.assert_close(dataset.x_test[:, channel], expected.float())
 
 
-@pytest.mark.parametrize("standardize", ["global", "channel", "feature"])
+@pytest.mark.parametrize("standardize", ["global", "channel", "feature", "range"])
 def test_data_that_are_constant_become_zero(standardize):
     dataset = from_arrays("mine", np.full((30, 4), 0.1), np.arange(30) % 2, standardize=standardize)
     assert not dataset.x_train.any()
@@ -964,7 +999,7 @@ X, Y = arrays(60)
         ({"seed": -1}, "seed must be an integer in [0, 2**32), but got -1"),
         ({"seed": "1"}, "but got '1'"),
         ({"standardize": "globe"}, "did you mean 'global'?"),
-        ({"standardize": None}, "known are channel, feature, global, none"),
+        ({"standardize": None}, "known are channel, feature, global, none, range"),
     ],
 )
 def test_arrays_that_are_no_dataset_are_refused(given, said):

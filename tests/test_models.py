@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import refusal
+from scipy import stats
 from torch import fx, nn
 
 from ticketsearch import models
@@ -356,10 +357,16 @@ def test_no_two_schemes_give_the_same_weights():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_schemes_put_all_biases_to_zero(scheme):
+def test_the_schemes_put_all_biases_to_zero_but_for_one(scheme):
     parameters = initialize(tanh_net, IMAGES, scheme=scheme).parameters()
-    assert not parameters["1.bias"].any()
-    assert not parameters["3.bias"].any()
+    assert parameters["1.bias"].any() == (scheme == "uniform")
+    assert parameters["3.bias"].any() == (scheme == "uniform")
+
+
+def test_uniform_weights_and_biases_are_uniform_within_one():
+    found = initialize("mlp:400", IMAGES, scheme="uniform").parameters()
+    for tensor in found.values():
+        assert stats.kstest(tensor.flatten().numpy(), "uniform", (-1, 2)).pvalue > 1e-3
 
 
 WEIGHTED = {
@@ -380,7 +387,7 @@ def test_the_schemes_set_linear_layers_and_convolutions_wherever_they_are(scheme
             for parameter in module.parameters():
                 parameter.fill_(7)
         set_weights(module, scheme, seed)
-        assert not module[0][0].bias.any()
+        assert module[0][0].bias.any() == (scheme == "uniform")
         return module[0][0].weight.detach()
 
     first = weights(3)

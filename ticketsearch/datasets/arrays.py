@@ -13,7 +13,9 @@ from ticketsearch.errors import BadInput, unknown
 
 __all__ = ["check_seed", "first_line", "from_arrays", "split_off"]
 
-STANDARDIZATIONS = ("channel", "feature", "global", "none")
+STANDARDIZATIONS = ("channel", "feature", "global", "none", "range")
+# The interval of "range" is ± this, as searches for strong tickets scale their data.
+RANGE = 0.7
 
 Values = ArrayLike | torch.Tensor
 Pair = tuple[NDArray[Any], NDArray[Any]]  # samples (samples, *input_shape) and labels (samples,)
@@ -40,8 +42,9 @@ def from_arrays(
     part ``validation`` samples, by default n // 5 too, or n // 6 where the test part is given.
     ``seed`` draws the split. ``classes`` is by default one more than the largest label.
     ``standardize``: ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's
-    first axis; ``"feature"``, one for each feature; ``"none"``. What is constant is only centred. Mean and
-    deviation are the training part's, in float64.
+    first axis; ``"feature"``, one for each feature; ``"range"``, each feature from its smallest and largest
+    value to [−0.7, 0.7]; ``"none"``. What is constant is only centred. All figures are the training part's,
+    in float64.
 
     Raises :class:`BadInput` for data that is no dataset, or that cannot be split.
     """
@@ -144,17 +147,24 @@ def _infer_classes(where: str, labels: NDArray[Any]) -> int:
 def _standardized(parts: list[NDArray[Any]], how: str) -> list[NDArray[np.float32]]:
     """Return the parts as float32, less the first one's mean, in units of its standard deviation.
 
+    For ``"range"`` the mean is the middle of the values, and the unit their half width over ``RANGE``.
+
     NumPy reduces in one order whatever the number of threads, so every process gets the same bits.
     """
     mean, deviation = np.asarray(0.0), np.asarray(1.0)
     if how != "none":
         train = parts[0]
-        axis = {"global": None, "channel": (0, *range(2, train.ndim)), "feature": 0}[how]
+        axis = {"global": None, "channel": (0, *range(2, train.ndim)), "feature": 0, "range": 0}[how]
         low, high = train.min(axis=axis, keepdims=True), train.max(axis=axis, keepdims=True)
         # Rounding leaves a constant a deviation just above 0; dividing by that would blow noise up to 1.
         constant = low == high
-        mean = np.where(constant, low, train.mean(axis=axis, dtype=np.float64, keepdims=True))
-        deviation = np.where(constant, 1.0, train.std(axis=axis, dtype=np.float64, keepdims=True))
+        if how == "range":
+            low, high = low.astype(np.float64), high.astype(np.float64)
+            mean, deviation = (low + high) / 2, (high - low) / (2 * RANGE)
+        else:
+            mean = train.mean(axis=axis, dtype=np.float64, keepdims=True)
+            deviation = train.std(axis=axis, dtype=np.float64, keepdims=True)
+        mean, deviation = np.where(constant, low, mean), np.where(constant, 1.0, deviation)
     scaled = []
     with np.errstate(over="ignore"):  # what becomes infinite is refused by Dataset
         for part in parts:

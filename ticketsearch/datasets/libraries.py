@@ -1,4 +1,4 @@
-"""Datasets that come with other libraries: scikit-learn's digits, and the generator of MNIST-1D."""
+"""Datasets that come with other libraries: scikit-learn's digits and moons, and the generator of MNIST-1D."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ticketsearch.datasets.arrays import check_seed, from_arrays, split_off
 from ticketsearch.datasets.dataset import Dataset, is_integer
 from ticketsearch.errors import BadInput
 
-__all__ = ["digits", "mnist1d"]
+__all__ = ["digits", "mnist1d", "moons"]
 
 MNIST1D_CLASSES = 10
 
@@ -58,6 +58,34 @@ def mnist1d(
         made = make_dataset(arguments)
     rest, last = split_off("mnist1d", (made["x"], made["y"]), test, seed, keep=train + validation)
     return from_arrays("mnist1d", *rest, *last, validation=validation, seed=seed, standardize=standardize)
+
+
+def moons(
+    *,
+    seed: int = 0,
+    train: int = 50_000,
+    validation: int = 10_000,
+    test: int = 16_000,
+    noise: float = 0.07,
+    standardize: str = "global",
+) -> Dataset:
+    """Return scikit-learn's two interleaved half circles: samples (2,), 2 classes, drawn by ``seed``.
+
+    ``noise`` is the deviation of the normal noise on both coordinates.
+
+    Raises :class:`BadInput` for a part with fewer samples than classes, or noise that is negative.
+    """
+    check_seed(seed)
+    for part, size in {"train": train, "validation": validation, "test": test}.items():
+        if not is_integer(size) or size < 2:
+            raise BadInput(f"moons: {part} must be an integer of at least 2, but got {size!r}")
+    if not 0 <= noise < math.inf:
+        raise BadInput(f"moons: noise must be a deviation >= 0 and finite, but got {noise!r}")
+    from sklearn.datasets import make_moons
+
+    made = make_moons(train + validation + test, noise=noise, random_state=seed)
+    rest, last = split_off("moons", made, test, seed)
+    return from_arrays("moons", *rest, *last, validation=validation, seed=seed, standardize=standardize)
 
 
 @contextmanager

@@ -100,8 +100,9 @@ def initialize(
         ``factory(input_shape, classes, **options) -> nn.Module``.
     dataset : gives the input shape and the number of classes.
     scheme : one of ``kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform, orthogonal, sparse,
-        pytorch, signed_constant``, which set the weights of all linear layers and convolutions, put their
-        biases to zero and reset normalisation layers to weight 1, bias 0, running mean 0 and variance 1; or
+        pytorch, signed_constant, uniform``, which set the weights of all linear layers and convolutions, put
+        their biases to zero (``uniform`` draws them too) and reset normalisation layers to weight 1, bias 0,
+        running mean 0 and variance 1; or
         ``as_built``, which keeps whatever the factory gives under ``torch.manual_seed(seed)``. That is the
         way to have biases that are not zero, such as PyTorch's own: ``pytorch`` is its default for the
         weights alone.

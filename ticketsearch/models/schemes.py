@@ -9,6 +9,7 @@ orthogonal         rows or columns orthonormal (Saxe et al. 2014)
 sparse             nine in ten weights 0, the others N(0, 0.01²) (Martens 2010, as PyTorch does it)
 pytorch            PyTorch's default: uniform within ± 1 / √fan_in
 signed_constant    ± √(2 / fan_in), the signs at random (Zhou et al. 2019)
+uniform            uniform within ± 1 whatever fan_in is, and so the biases, as strong tickets are searched in
 =================  ===========================================================================================
 
 fan_in is inputs × kernel positions, fan_out outputs × kernel positions.
@@ -67,14 +68,17 @@ SCHEMES: dict[str, Callable[..., Tensor]] = {
     "sparse": sparse,
     "pytorch": lambda w, g: nn.init.kaiming_uniform_(w, a=math.sqrt(5), generator=g),
     "signed_constant": signed_constant,
+    "uniform": lambda w, g: w.uniform_(-1, 1, generator=g),
 }
+# Schemes that give biases values too.
+BIASED = ("uniform",)
 
 
 def set_weights(module: nn.Module, scheme: str, seed: int) -> None:
     """Give a module, in place, the weights of a scheme in :data:`SCHEMES` under a seed.
 
-    All linear layers and convolutions get weights of the scheme and biases 0; normalisation layers are
-    reset. Parameters of other layers stay.
+    All linear layers and convolutions get weights of the scheme, and biases 0 but for :data:`BIASED`;
+    normalisation layers are reset. Parameters of other layers stay.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -83,6 +87,8 @@ def set_weights(module: nn.Module, scheme: str, seed: int) -> None:
                 SCHEMES[scheme](child.weight, generator)
                 if child.bias is not None:
                     child.bias.zero_()
+                    if scheme in BIASED:
+                        SCHEMES[scheme](child.bias, generator)
     reset_normalisation(module)
 
 
