@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ticketsearch import operators
-from ticketsearch.guidance import Guidance, cut, largest
+from ticketsearch.guidance import Guidance, cut, strongest
 from ticketsearch.masks import Group, Layer, MaskSpec, Node, Piece, layer_counts
 from ticketsearch.operators import (
     guided_mutation,
@@ -336,16 +336,16 @@ def test_a_union_of_a_mask_with_itself_is_that_mask():
     assert np.array_equal(union_crossover(mask, mask, spec=spec, rng=rng, guidance=(own, own)), mask)
 
 
-def test_largest_are_the_largest_and_of_equals_the_first():
+def test_strongest_are_the_largest_and_of_equals_the_first():
     rng = np.random.default_rng(0)
-    assert largest(np.array([3.0, 1.0, 3.0, 2.0, 3.0]), 2, rng, 0.0).tolist() == [0, 2]
-    assert largest(np.array([0.0, 1.0, 0.0]), 2, rng, 0.0).tolist() == [0, 1]
-    assert largest(np.array([1.0, 2.0]), 0, rng, 0.0).tolist() == []
+    assert strongest(np.array([3.0, 1.0, 3.0, 2.0, 3.0]), 2, rng, 0.0).tolist() == [0, 2]
+    assert strongest(np.array([0.0, 1.0, 0.0]), 2, rng, 0.0).tolist() == [0, 1]
+    assert strongest(np.array([1.0, 2.0]), 0, rng, 0.0).tolist() == []
 
 
 def test_at_temperature_one_chances_are_in_proportion_to_the_values():
     rng = np.random.default_rng(0)
-    seen = np.bincount([largest(np.array([1.0, 2.0, 5.0]), 1, rng, 1.0)[0] for _ in range(4000)])
+    seen = np.bincount([strongest(np.array([1.0, 2.0, 5.0]), 1, rng, 1.0)[0] for _ in range(4000)])
     assert stats.chisquare(seen, 4000 * np.array([1, 2, 5]) / 8).pvalue > 1e-3
 
 

@@ -16,14 +16,13 @@ from torch import nn
 
 from ticketsearch import pruners
 from ticketsearch.datasets import Dataset
-from ticketsearch.masks import layer_counts
+from ticketsearch.masks import largest, layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.pruners import (
     LayerCollapseWarning,
     balanced_synflow,
     batched,
     check_density,
-    largest,
     prune,
     prune_all,
     schedule_steps,

@@ -6,13 +6,17 @@ import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from networks import shuffled
+from test_canonical import around, cycles
 from test_evolution import SPEC, first_masks, ladder, likeness
 
 from ticketsearch import config, search
+from ticketsearch.canonical import canonical_identity, canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import evolve
 from ticketsearch.models import Initialization
@@ -64,6 +68,7 @@ def vars_of(t):
         t.parents,
         t.number,
         t.key,
+        t.exact,
         t.rung,
         t.score,
         t.measures,
@@ -300,7 +305,7 @@ def test_a_run_of_an_older_version_is_one_line_that_says_so(run):
     with pytest.raises(BadInput) as caught:
         Run.open(run.path)
     assert str(caught.value).endswith(
-        "has schema 2, but this version of ticketsearch reads 3; use the version that wrote it"
+        "has schema 2, but this version of ticketsearch reads 4; use the version that wrote it"
     )
 
 
@@ -348,3 +353,42 @@ def test_no_file_of_a_run_is_a_pickle(run):
         for name in names:
             with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
                 assert file.read(1) != b"\x80", name
+
+
+def test_tickets_whose_search_came_to_no_end_are_stored_as_such_and_compared_after_a_resume(tmp_path):
+    """Rings of 12 and of 6 + 6 weights, which refinement does not tell apart, in many numberings."""
+    spec = around(cycles(12))[0]
+    rng = np.random.default_rng(0)
+    first = [shuffled(around(block)[1], spec, rng) for block in (cycles(12), cycles(6, 6), cycles(4, 8)) * 2]
+
+    def renumbered(mask, *, spec, rng, rate):
+        return shuffled(mask, spec, rng)
+
+    def evolved(generations, **options):
+        return evolve(
+            first,
+            lambda masks: np.arange(len(masks), dtype=float),
+            spec,
+            generations=generations,
+            population=6,
+            crossover_rate=0.0,
+            mutation=renumbered,
+            attempts=1,
+            duplicate_key=partial(canonical_identity, budget=2),
+            **options,
+        )
+
+    whole = list(evolved(3))
+    begun, *_ = whole
+    assert len(begun.population) == 3
+    assert begun.refused == 3
+    assert {t.exact for t in begun.population} == {True, False}
+    with Run.create(tmp_path, "rings", config.load(None), spec, "fingerprint", {"torch": "2"}) as run:
+        run.append(begun)
+        for generation in evolved(3, after=run.last(), seen=run.keys(), searched=run.searched()):
+            run.append(generation)
+        assert [vars_of(t) for t in run.tickets()] == [vars_of(t) for g in whole for t in g.offspring]
+        masks = run.tickets().masks
+        stored = run._rows("SELECT key, exact FROM tickets ORDER BY number")
+    assert len({canonical_key(mask, spec) for mask in masks}) == len(masks)
+    assert stored == [(t.key, int(t.exact)) for g in whole for t in g.offspring]

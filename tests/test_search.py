@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from ticketsearch import config, search, summary
+from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.fitness import ShortTraining
+from ticketsearch.identity import initial_weights
 from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.runs import BEST, DENSE, RANDOM, Run
@@ -278,3 +280,36 @@ def test_a_pruner_that_collapses_a_layer_warns_and_the_search_goes_on(tmp_path):
     assert any("layer collapse" in str(warning.message) for warning in caught)
     with Run.open(path) as run:
         assert run.finished
+
+
+def test_a_ticket_is_a_mask_or_a_mask_with_its_weights():
+    """All masks are equal at density 1: one network, but as many tickets as there are initializations."""
+    dense = (("model.name", "mlp:4"), ("seeding.density", 1.0), ("seeding.initializations", 6))
+    own = ("training.initialization", "own")
+    ticket = ("evolution.identity", "ticket")
+    prepared = search.Search.prepare(config.load(None, [*SMALL, *dense, own, ticket]))
+    first = prepared.first_population
+    assert len({ticket.key for ticket in first}) == len(first) == 6
+    assert len({ticket.digest for ticket in first}) == 1
+    for others in ([own], [ticket]):
+        with pytest.raises(BadInput, match="found only 1 different networks"):
+            _ = search.Search.prepare(config.load(None, [*SMALL, *dense, *others])).first_population
+
+
+def test_a_search_for_tickets_stores_keys_of_tickets_and_resumes(tmp_path):
+    settings = [("evolution.identity", "ticket"), ("training.initialization", "own")]
+    _, path, _ = searched(tmp_path, "tickets", *settings)
+    with Run.open(path) as run:
+        tickets = run.tickets()
+    assert all(ticket.exact for ticket in tickets)
+    prepared = search.Search.prepare(config.load(None, [*SMALL, *settings]))
+    for ticket in tickets:
+        weights = initial_weights(prepared.network.reinitialized(*ticket.initialization))
+        assert ticket.key == canonical_key(ticket.mask, prepared.network.spec, weights)
+    with pytest.raises(BadInput, match=r"evolution\.identity is 'ticket'"):
+        search.resume(path, {"evolution.identity": "structure"})
+    resumed, run = search.resume(path, {"evolution.generations": 3})
+    with run:
+        assert [generation.number for generation in resumed.generations(run)] == [3]
+        keys = [ticket.key for ticket in run.tickets()]
+    assert len(set(keys)) == len(keys) > len(tickets)

@@ -188,7 +188,7 @@ def test_a_state_holds_kept_weights_alone(optimizer, digits):
     for part, (number,) in zip(training.cohort.parts, training.cohort.numbers, strict=True):
         mask, state = setting.masks[number], training.states()[number]
         parts = {name: torch.from_numpy(own.copy()) for name, own in spec.split(mask).items()}
-        kept = sum(int(part.compaction.shrunk(name, own).sum()) for name, own in parts.items())
+        kept = sum(int(part.compactions[0].shrunk(name, own).sum()) for name, own in parts.items())
         assert int(live(mask, spec).sum()) <= kept <= mask.sum()
         first, second = (max(1, int(live_units(mask, spec)[name].sum())) for name in ("conv1", "conv2"))
         others = 2 * first + second + 10  # scale and shift, a bias, and those of the classes

@@ -12,7 +12,10 @@ import numpy as np
 from deap import base, tools
 
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import MaskSpec, check_mask
+from ticketsearch.guidance import Guidance, cut
+from ticketsearch.identity import Seen
+from ticketsearch.masks import Mask, MaskSpec, check_mask
+from ticketsearch.names import parameters_of
 from ticketsearch.phases import KEYS, OPERATORS, SELECTION, Phases
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
@@ -24,16 +27,19 @@ class Breeding:
 
     Parameters
     ----------
-    toolbox : has the tools ``select``, ``mate``, ``mutate``, ``immigrate`` and ``key``.
+    toolbox : has the tools ``select``, ``mate``, ``mutate`` and ``immigrate``.
     spec : the mask spec.
     rng : of every choice but the selections, which read the global generator; see :func:`seeded_random`.
-    seen : duplicate keys of all networks so far; grows.
+    seen : all networks so far; grows.
     crossover_rate : chance of crossover rather than mutation, in [0, 1].
     attempts : how often a refused child is made again before an immigrant takes its place.
     size : children a generation makes.
+    temperature : of the noise when a parent is cut, see :func:`ticketsearch.guidance.strongest`.
 
     Attributes
     ----------
+    keep : the weights that a child keeps at most, None for as many as its first parent. Parents that keep
+        more are cut to it before an operator sees them.
     phases : the stopwatch of the generation that is being made.
     """
 
@@ -42,10 +48,11 @@ class Breeding:
         toolbox: base.Toolbox,
         spec: MaskSpec,
         rng: np.random.Generator,
-        seen: set[str],
+        seen: Seen,
         crossover_rate: float,
         attempts: int,
         size: int,
+        temperature: float = 0.0,
     ) -> None:
         self.toolbox = toolbox
         self.spec = spec
@@ -54,6 +61,8 @@ class Breeding:
         self.crossover_rate = crossover_rate
         self.attempts = attempts
         self.size = size
+        self.temperature = temperature
+        self.keep: int | None = None
         self.count = 0
         self.phases = Phases()
 
@@ -67,6 +76,7 @@ class Breeding:
                 mask=check_mask(given.mask, self.spec),
                 fitness=TicketFitness(),
                 measures={},
+                guidance=None,
                 generation=0,
             )
             if self._admit(ticket):
@@ -92,6 +102,11 @@ class Breeding:
                 refused += 1
         return children, refused, immigrants
 
+    def sparse(self, tickets: Sequence[Ticket]) -> Tickets:
+        """Return the tickets that keep no more weights than a child may."""
+        most = self.spec.size if self.keep is None else self.keep
+        return Tickets(ticket for ticket in tickets if np.count_nonzero(ticket.mask) <= most)
+
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, as plain numbers and text."""
         return {"rng": self.rng.bit_generator.state, "count": self.count, "population": self.size}
@@ -103,10 +118,8 @@ class Breeding:
 
     def _admit(self, ticket: Ticket) -> bool:
         with self.phases.measure(KEYS):
-            ticket.key = self.toolbox.key(ticket.mask, self.spec)
-        if ticket.key in self.seen:
-            return False
-        self.seen.add(ticket.key)
+            if not self.seen.admit(ticket):
+                return False
         ticket.number = self.count
         self.count += 1
         return True
@@ -118,8 +131,12 @@ class Breeding:
         tool = self.toolbox.mate if crossed else self.toolbox.mutate
         name = getattr(tool.func, "__name__", type(tool.func).__name__)
         with self.phases.measure(OPERATORS):
-            mask = check_mask(tool(a.mask, b.mask) if crossed else tool(a.mask), self.spec)
-        if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(a.mask)):
+            cuts = [self._cut(parent) for parent in ((a, b) if crossed else (a,))]
+            masks, guidance = zip(*cuts, strict=True)
+            known = {"guidance": guidance if crossed else guidance[0]}
+            options = known if "guidance" in parameters_of(tool.func) else {}
+            mask = check_mask(tool(*masks, **options), self.spec)
+        if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(masks[0])):
             raise BadInput(
                 f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "
                 f"of {wanted}"
@@ -127,10 +144,16 @@ class Breeding:
         parents = (a.number, b.number) if crossed else (a.number,)
         return Ticket(mask, a.initialization, a.pruned_from, name, parents=parents)
 
+    def _cut(self, parent: Ticket) -> tuple[Mask, Guidance | None]:
+        """Return the part of a parent's mask, and of its guidance, that a child may keep."""
+        if self.keep is None:
+            return parent.mask, parent.guidance
+        return cut(parent.mask, parent.guidance, self.keep, rng=self.rng, temperature=self.temperature)
+
     def _immigrant(self, population: Tickets) -> Ticket:
         member = population[self.rng.integers(len(population))]
         with self.phases.measure(OPERATORS):
-            mask = self.toolbox.immigrate(member.mask)
+            mask = self.toolbox.immigrate(self._cut(member)[0])
         return Ticket(mask, member.initialization, member.pruned_from, "immigrant")
 
 

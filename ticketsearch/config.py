@@ -67,6 +67,7 @@ class Evolution(Section):
     mutation: str = "swap_mutation"
     mutation_rate: float = Field(0.05, gt=0, le=1)
     attempts: int = Field(10, ge=0)
+    identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
 
 
 def _steps(value: Any) -> int | list[int]:

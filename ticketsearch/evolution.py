@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +15,19 @@ from deap import base, tools
 from numpy.typing import NDArray
 
 from ticketsearch.breeding import Breeding, seeded_random, survivors
-from ticketsearch.canonical import canonical_key
+from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.errors import BadInput
+from ticketsearch.guidance import check_guidance
+from ticketsearch.identity import Key, Seen
 from ticketsearch.ladder import Agreement
 from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.names import parameters_of
 from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
 from ticketsearch.phases import FITNESS, OWN, SELECTION, Phases
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets, as_tickets
 
 __all__ = ["Generation", "evolve"]
-
-Key = Callable[[Mask, MaskSpec], str]
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,13 @@ def evolve(
     crossover: Callable[..., Mask] = uniform_crossover,
     mutation: Callable[..., Mask] = swap_mutation,
     attempts: int = 10,
-    duplicate_key: Key = canonical_key,
+    duplicate_key: Key = canonical_identity,
+    weights: Callable[[Ticket], Weights] | None = None,
+    counts: Sequence[int] | None = None,
+    temperature: float = 0.0,
     after: Generation | None = None,
     seen: Iterable[str] = (),
+    searched: Iterable[Ticket] = (),
 ) -> Iterator[Generation]:
     """Yield generation 0 (the first population, evaluated) and ``generations`` more.
 
@@ -102,6 +106,11 @@ def evolve(
     duplicate key, is refused and made again, up to ``attempts`` times; then a random mask with the layer
     counts of a member takes its place. Survivors of parents and children (μ+λ): the elites, and the rest by
     tournament without replacement. Tickets compare by rung, then score, where the fitness has a ladder.
+
+    Where the fitness gives guidance (:mod:`ticketsearch.guidance`), operators that name it choose by it. With
+    ``counts`` the population grows sparser on its way: parents are cut by the magnitude of their trained
+    weights before an operator sees them, and tickets that keep more than their generation may do not survive
+    it. From the mask of all weights, alone and without mutation, that is iterative magnitude pruning.
 
     Parameters
     ----------
@@ -118,7 +127,15 @@ def evolve(
     crossover, mutation : operators; see :mod:`ticketsearch.operators`.
     attempts : how often a refused child is made again.
     duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network.
-    after, seen : go on after this generation, with all duplicate keys of the run so far.
+    weights : if given, returns of a ticket the initial weights that count as well, up to the same
+        renumbering: the key is then ``key(mask, spec, weights)``; see
+        :func:`ticketsearch.identity.initial_weights`.
+    counts : how many weights the children of each generation keep at most, by its number; the last number
+        holds on. What is given for generation 0, the first population, is not looked at. None for as many as
+        their parents.
+    temperature : of the noise on guided choices, >= 0; see :func:`ticketsearch.guidance.strongest`.
+    after, seen, searched : go on after this generation, with all duplicate keys of the run so far and the
+        tickets whose canonical form had to be searched for; see :class:`ticketsearch.identity.Seen`.
 
     Raises :class:`BadInput` for bad arguments, a fitness that returns another shape, or one that is not
     finite for any ticket of the population.
@@ -129,22 +146,25 @@ def evolve(
     before = len(tickets) if after is None else after.state["population"]
     size = before if population is None else population
     _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts)
+    _check_plan(counts, temperature, spec)
     if not callable(fitness):
         raise BadInput(f"a fitness is a callable from masks to scores, but got {type(fitness).__name__}")
     rng = np.random.default_rng(seed_sequence(seed, Stream.EVOLUTION))
     toolbox = base.Toolbox()
-    toolbox.register("mate", crossover, spec=spec, rng=rng)
-    toolbox.register("mutate", mutation, spec=spec, rng=rng, rate=mutation_rate)
+    toolbox.register("mate", crossover, spec=spec, rng=rng, **_noise(crossover, temperature))
+    toolbox.register(
+        "mutate", mutation, spec=spec, rng=rng, rate=mutation_rate, **_noise(mutation, temperature)
+    )
     toolbox.register("immigrate", layer_shuffle, spec=spec, rng=rng)
     toolbox.register("select", tools.selTournament, tournsize=tournament)
-    toolbox.register("key", duplicate_key)
     toolbox.register("evaluate", _evaluate, fitness)
     statistics = tools.Statistics(key=lambda ticket: ticket.score)
     statistics.register("best", np.max)
     statistics.register("mean", np.mean)
     statistics.register("worst", np.min)
-    breeding = Breeding(toolbox, spec, rng, set(seen), crossover_rate, attempts, size)
-    return _generations(tickets, breeding, statistics, generations, elites, after)
+    known = Seen(spec, duplicate_key, weights, keys=seen, searched=searched)
+    breeding = Breeding(toolbox, spec, rng, known, crossover_rate, attempts, size, temperature)
+    return _generations(tickets, breeding, statistics, generations, elites, counts, after)
 
 
 def _generations(
@@ -153,6 +173,7 @@ def _generations(
     statistics: tools.Statistics,
     generations: int,
     elites: int,
+    counts: Sequence[int] | None,
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
@@ -165,11 +186,12 @@ def _generations(
         breeding.restore(after.state)
     for number in range(1 if after is None else after.number + 1, generations + 1):
         phases.start()
+        breeding.keep = None if counts is None else counts[min(number, len(counts) - 1)]
         with seeded_random(breeding.rng):
             children, refused, immigrants = breeding.children(tickets, number)
         agreements = toolbox.evaluate(children, number, phases)
         with seeded_random(breeding.rng), phases.measure(SELECTION):
-            tickets = survivors(Tickets([*tickets, *children]), size, elites, toolbox)
+            tickets = survivors(breeding.sparse([*tickets, *children]), size, elites, toolbox)
         yield _generation(number, tickets, children, refused, immigrants, agreements, statistics, breeding)
 
 
@@ -177,10 +199,7 @@ def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int, phases
     """Give each ticket its fitness and measures; return how far the rungs of a ladder agree."""
     if not tickets:
         return []
-    try:
-        named = set(inspect.signature(fitness).parameters)
-    except ValueError:  # some built-in functions have no signature
-        named = set()
+    named = parameters_of(fitness)
     extra = {"tickets": tickets, "round": number}
     with phases.measure(FITNESS):
         result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
@@ -197,6 +216,7 @@ def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int, phases
     for i, ticket in enumerate(tickets):
         ticket.fitness.values = (float(rungs[i]), float(values[i]))
         ticket.measures = {name: float(column[i]) for name, column in scores.measures.items()}
+        ticket.guidance = None if scores.guidance is None else scores.guidance[i]
     phases.divide(FITNESS, scores.phases)
     return scores.agreements
 
@@ -219,6 +239,11 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
             raise BadInput(f"measures are one float a mask, {values.shape}, but {name!r} has {column.shape}")
     if scores.rungs is not None and scores.rungs.shape != values.shape:
         raise BadInput(f"rungs are one number of steps a mask, {values.shape}, but got {scores.rungs.shape}")
+    if scores.guidance is not None:
+        if len(scores.guidance) != len(tickets):
+            raise BadInput(f"guidance is one a mask ({len(tickets)}), but got {len(scores.guidance)}")
+        pairs = zip(scores.guidance, tickets, strict=True)
+        scores.guidance = [None if g is None else check_guidance(*g, ticket.mask) for g, ticket in pairs]
     for name, seconds in scores.phases.items():
         if name in OWN or not 0 <= seconds < math.inf:
             raise BadInput(
@@ -253,6 +278,22 @@ def _generation(
         agreements,
         breeding.phases.stop(),
     )
+
+
+def _noise(operator: Callable[..., Mask], temperature: float) -> dict[str, float]:
+    return {"temperature": temperature} if "temperature" in parameters_of(operator) else {}
+
+
+def _check_plan(counts: Sequence[int] | None, temperature: float, spec: MaskSpec) -> None:
+    if not 0 <= temperature < math.inf:
+        raise BadInput(f"temperature must be >= 0 and finite, but got {temperature}")
+    if counts is None:
+        return
+    if not len(counts):
+        raise BadInput("counts has a number of weights for each generation, but is empty; None leaves it out")
+    for number in counts:
+        if not 1 <= number <= spec.size:
+            raise BadInput(f"counts are weights to keep, 1 to {spec.size}, but got {number}")
 
 
 def _check_arguments(

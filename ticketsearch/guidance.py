@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask
+from ticketsearch.masks import Mask, largest
 
-__all__ = ["Guidance", "check_guidance", "cut", "largest"]
+__all__ = ["Guidance", "check_guidance", "cut", "strongest"]
 
 
 class Guidance(NamedTuple):
@@ -63,7 +63,7 @@ def check_guidance(magnitude: ArrayLike, candidates: ArrayLike, growth: ArrayLik
     return found
 
 
-def largest(
+def strongest(
     values: NDArray[Any], count: int, rng: np.random.Generator, temperature: float
 ) -> NDArray[np.intp]:
     """Return the positions of ``count`` values, ascending: the largest, or by chance some near them.
@@ -76,7 +76,7 @@ def largest(
         ranks = np.log(values.astype(np.float64))
     if temperature:
         ranks += temperature * rng.gumbel(size=len(ranks))
-    return np.sort(np.argsort(-ranks, kind="stable")[:count])
+    return np.flatnonzero(largest(ranks, count))
 
 
 def cut(
@@ -91,7 +91,7 @@ def cut(
     if len(kept) <= count:
         return mask, guidance
     values = np.ones(len(kept)) if guidance is None else guidance.magnitude
-    stay = largest(values, count, rng, temperature if guidance is not None else 1.0)
+    stay = strongest(values, count, rng, temperature if guidance is not None else 1.0)
     left = np.zeros(len(mask), dtype=np.bool_)
     left[kept[stay]] = True
     left.flags.writeable = False

@@ -14,7 +14,7 @@ from typing import Any
 
 from ticketsearch.errors import BadInput, nearest, unknown
 
-__all__ = ["check_keywords", "check_options", "listed", "resolve"]
+__all__ = ["check_keywords", "check_options", "listed", "parameters_of", "resolve"]
 
 
 def listed(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -89,6 +89,14 @@ def check_keywords(function: Callable[..., Any], keywords: tuple[str, ...], kind
             raise BadInput(
                 f"a {kind} is called with {', '.join(keywords)}, but {name!r} takes no {keyword!r}"
             )
+
+
+def parameters_of(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of a function's parameters; none of a built-in one that does not tell."""
+    try:
+        return frozenset(inspect.signature(function).parameters)
+    except ValueError:
+        return frozenset()
 
 
 def _with_argument(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.guidance import Guidance, largest
+from ticketsearch.guidance import Guidance, strongest
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
 
 # The operators that have a name; layer_shuffle is importable beside them.
@@ -72,14 +72,14 @@ def guided_mutation(
     rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
     guidance : of the mask; without it, or where it names no weight worth growing, the swaps are
         :func:`swap_mutation`'s.
-    temperature : of the noise on both choices, see :func:`ticketsearch.guidance.largest`.
+    temperature : of the noise on both choices, see :func:`ticketsearch.guidance.strongest`.
     """
     if guidance is None or not len(guidance.candidates):
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
     kept = np.flatnonzero(mask)
     swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(guidance.candidates))
-    stay = largest(guidance.magnitude, len(kept) - swaps, rng, temperature)
-    grown = largest(guidance.growth, swaps, rng, temperature)
+    stay = strongest(guidance.magnitude, len(kept) - swaps, rng, temperature)
+    grown = strongest(guidance.growth, swaps, rng, temperature)
     child = np.zeros_like(mask)
     child[kept[stay]] = True
     child[guidance.candidates[grown]] = True
@@ -118,7 +118,7 @@ def union_crossover(
 
     A weight that both keep counts with the mean of its two magnitudes. ``guidance`` is that of the parents;
     where one has none, this is :func:`uniform_crossover`. ``temperature`` is of the noise on the choice, see
-    :func:`ticketsearch.guidance.largest`.
+    :func:`ticketsearch.guidance.strongest`.
     """
     first, second = guidance
     if first is None or second is None:
@@ -129,7 +129,7 @@ def union_crossover(
     union = np.flatnonzero(a | b)
     parents = a[union].astype(np.intp) + b[union]
     child = np.zeros_like(a)
-    child[union[largest(total[union] / parents, int(np.count_nonzero(a)), rng, temperature)]] = True
+    child[union[strongest(total[union] / parents, int(np.count_nonzero(a)), rng, temperature)]] = True
     return _finished(child, spec, rng)
 
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,11 +18,13 @@ import torch
 from joblib import cpu_count
 
 from ticketsearch import operators, pruners
+from ticketsearch.canonical import Weights
 from ticketsearch.config import Settings, apply, changes
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.identity import initial_weights
 from ticketsearch.masks import Mask, density, effective_density
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import check_keywords, check_options, listed, resolve
@@ -88,6 +90,7 @@ class Search:
             method=seeding.method,
             schemes=seeding.schemes,
             own=self.settings.training.initialization == "own",
+            weights=self.weights,
             scope=seeding.scope,
             schedule=seeding.schedule,
             steps=seeding.steps or None,
@@ -103,7 +106,20 @@ class Search:
             self.settings.evolution.population,
             self.settings.seed,
             mutation_rate=self.settings.seeding.mutation_rate,
+            weights=self.weights,
         )
+
+    @cached_property
+    def weights(self) -> Callable[[Ticket], Weights] | None:
+        """What of a ticket counts beside its mask, or None if the mask alone does."""
+        if self.settings.evolution.identity == "structure":
+            return None
+
+        @lru_cache(maxsize=16)
+        def initial(initialization: Initialization) -> Weights:
+            return initial_weights(self.network.reinitialized(*initialization))
+
+        return lambda ticket: initial(ticket.initialization or self.network.initialization)
 
     @property
     def remarks(self) -> list[str]:
@@ -131,7 +147,9 @@ class Search:
             mutation=self.mutation,
             attempts=evolution.attempts,
             after=after,
+            weights=self.weights,
             seen=run.keys(),
+            searched=run.searched(),
         ):
             run.append(generation)
             yield generation

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ticketsearch.canonical import canonical_key
+from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.identity import Key, Seen
+from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Initialization, Network
 from ticketsearch.operators import swap_mutation
 from ticketsearch.pruners import ScoreFunction, prune_all
@@ -48,7 +49,8 @@ def prune_copies(
     method: str | ScoreFunction = "synflow",
     schemes: Sequence[str] = DEFAULT_SCHEMES,
     own: bool = False,
-    duplicate_key: Callable[[Mask, MaskSpec], str] = canonical_key,
+    duplicate_key: Key = canonical_identity,
+    weights: Callable[[Ticket], Weights] | None = None,
     **options: Any,
 ) -> Tickets:
     """Return what the pruner leaves of each copy of the network, one ticket a copy, also where two are equal.
@@ -61,11 +63,11 @@ def prune_copies(
     masks = prune_all(
         copies, method, density=density, dataset=dataset, seeds=[int(s) for s in seeds], **options
     )
-    tickets = Tickets()
+    tickets, seen = Tickets(), Seen(network.spec, duplicate_key, weights)
     for copy, mask in zip(copies, masks, strict=True):
         trained_from = copy.initialization if own else network.initialization
-        key = duplicate_key(mask, network.spec)
-        tickets.append(Ticket(mask, trained_from, copy.initialization, name, key=key))
+        tickets.append(Ticket(mask, trained_from, copy.initialization, name))
+        seen.admit(tickets[-1])
     return tickets
 
 
@@ -76,7 +78,8 @@ def fill_population(
     seed: int = 0,
     *,
     mutation_rate: float = 0.1,
-    duplicate_key: Callable[[Mask, MaskSpec], str] = canonical_key,
+    duplicate_key: Key = canonical_identity,
+    weights: Callable[[Ticket], Weights] | None = None,
 ) -> Tickets:
     """Return ``size`` different networks: the pruned ones, as many as fit, then swap mutants of them in turn.
 
@@ -87,15 +90,14 @@ def fill_population(
     rng = np.random.default_rng(seed_sequence(seed, Stream.SEEDING))
     different = list({ticket.key: ticket for ticket in reversed(pruned)}.values())[::-1]
     tickets = Tickets(different[:size])
-    seen = {ticket.key for ticket in tickets}
+    seen = Seen(spec, duplicate_key, weights, keys=[ticket.key for ticket in tickets], searched=tickets)
     failures = 0
     while len(tickets) < size:
         parent = different[len(tickets) % len(different)]
         mask = swap_mutation(parent.mask, spec=spec, rng=rng, rate=mutation_rate)
-        key = duplicate_key(mask, spec)
-        if key not in seen:
-            seen.add(key)
-            tickets.append(Ticket(mask, parent.initialization, parent.pruned_from, "swap_mutation", key=key))
+        mutant = Ticket(mask, parent.initialization, parent.pruned_from, "swap_mutation")
+        if seen.admit(mutant):
+            tickets.append(mutant)
             failures = 0
             continue
         failures += 1
@@ -116,7 +118,8 @@ def seed_population(
     seed: int = 0,
     *,
     mutation_rate: float = 0.1,
-    duplicate_key: Callable[[Mask, MaskSpec], str] = canonical_key,
+    duplicate_key: Key = canonical_identity,
+    weights: Callable[[Ticket], Weights] | None = None,
     **pruning: Any,
 ) -> Tickets:
     """Return the first population: pruned copies of the network, then mutants of them up to ``size``.
@@ -133,7 +136,7 @@ def seed_population(
         beside it.
     seed : of the copies' initializations, the pruner and the mutants.
     mutation_rate : chance that a mutant swaps a weight, in (0, 1].
-    duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network.
+    duplicate_key, weights : what counts as the same network; see :class:`ticketsearch.identity.Seen`.
     pruning : ``method`` (``"synflow"``), ``schemes`` of the copies, ``own`` (tickets are trained from the
         initialization they were pruned from, rather than the network's), and options of
         :func:`ticketsearch.pruners.prune`.
@@ -142,12 +145,9 @@ def seed_population(
     """
     if size < 1:
         raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
-    pruned = prune_copies(
-        network, dataset, density, initializations, seed, duplicate_key=duplicate_key, **pruning
-    )
-    return fill_population(
-        pruned, network.spec, size, seed, mutation_rate=mutation_rate, duplicate_key=duplicate_key
-    )
+    same: dict[str, Any] = {"duplicate_key": duplicate_key, "weights": weights}
+    pruned = prune_copies(network, dataset, density, initializations, seed, **same, **pruning)
+    return fill_population(pruned, network.spec, size, seed, mutation_rate=mutation_rate, **same)
 
 
 def _copies(

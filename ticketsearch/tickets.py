@@ -111,6 +111,7 @@ class Ticket:
     parents : numbers of its parents.
     number : its number in the run, in order of evaluation.
     key : its duplicate key; equal for the same network up to hidden-neuron permutation.
+    exact : whether the key alone says so; if not, tickets were compared pair by pair.
     fitness : DEAP's fitness, by which tickets compare; ``rung`` and ``score`` read it.
     measures : further figures of its evaluation, e.g. ``accuracy``.
     guidance : what its training revealed, for operators; None where nothing did.
@@ -124,6 +125,7 @@ class Ticket:
     parents: tuple[int, ...] = ()
     number: int = -1
     key: str = ""
+    exact: bool = True
     fitness: TicketFitness = field(default_factory=TicketFitness)
     measures: dict[str, float] = field(default_factory=dict)
     guidance: Guidance | None = None

@@ -17,7 +17,26 @@ Refinement hashes, but no result depends on a hash being free of collisions: a c
 and the search longer.
 """
 
-from ticketsearch.canonical.forms import canonical_form, canonical_key, canonical_order, isomorphic
+from ticketsearch.canonical.comparison import isomorphic
+from ticketsearch.canonical.forms import (
+    BUDGET,
+    Canonical,
+    canonical_form,
+    canonical_identity,
+    canonical_key,
+    canonical_order,
+)
 from ticketsearch.canonical.graph import to_networkx
+from ticketsearch.canonical.labels import Weights
 
-__all__ = ["canonical_form", "canonical_key", "canonical_order", "isomorphic", "to_networkx"]
+__all__ = [
+    "BUDGET",
+    "Canonical",
+    "Weights",
+    "canonical_form",
+    "canonical_identity",
+    "canonical_key",
+    "canonical_order",
+    "isomorphic",
+    "to_networkx",
+]

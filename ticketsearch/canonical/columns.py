@@ -7,18 +7,21 @@ and an exchange of whole columns, so the rest of the package knows nothing of bu
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.masks import Edges, Group, Mask, MaskSpec, Piece
+from ticketsearch.masks import Group, Mask, MaskSpec, Piece
 
 __all__ = ["Merger", "merger"]
 
 Integers = NDArray[np.intp]
+Part = NDArray[Any]
+# A group and the labels of its units.
+Marks = tuple[int, NDArray[np.uint64]]
 
 
 class Merger(NamedTuple):
@@ -38,21 +41,40 @@ class Merger(NamedTuple):
     pieces: tuple[tuple[int, int, int], ...]
     joints: tuple[tuple[int, ...], ...]
 
-    def merged(self, found: list[Edges], units: list[Mask]) -> tuple[list[Edges], list[Mask]]:
-        """Return weights and live units of the merged spec; a column lives where one of its units does."""
-        parts = defaultdict(list)
-        for (piece, target, source), (rows, columns, positions) in zip(self.pieces, found, strict=True):
-            parts[piece].append((rows + target, columns + source, positions))
-        edges = [Edges(*(np.concatenate(a) for a in zip(*parts[n], strict=True))) for n in range(len(parts))]
+    def merged(
+        self, parts: list[Part], units: list[Mask], marks: list[Marks]
+    ) -> tuple[list[Part], list[Mask], list[Marks]]:
+        """Return parts, live units and labels of units of the merged spec.
+
+        A column lives where one of its units does.
+        """
+        kind = parts[0].dtype
+        whole = [np.zeros(shape, dtype=kind) for shape in self.spec.piece_shapes]
+        for (piece, target, source), part in zip(self.pieces, parts, strict=True):
+            rows, columns, _ = part.shape
+            start = 0 if self.spec.pieces[piece].diagonal else source
+            whole[piece][target : target + rows, start : start + columns] = part
         alive = [np.zeros(group.size, dtype=np.bool_) for group in self.spec.groups]
-        for (group, start), part in zip(self.groups, units, strict=True):
-            alive[group][start : start + len(part)] = part
-        for joint, groups in zip(self.spec.pieces[len(edges) :], self.joints, strict=True):
+        for (group, start), living in zip(self.groups, units, strict=True):
+            alive[group][start : start + len(living)] = living
+        first = len(whole) - len(self.joints)
+        for joint, (index, groups) in zip(
+            self.spec.pieces[first:], enumerate(self.joints, first), strict=True
+        ):
             columns, numbers = np.nonzero([units[group] for group in groups])
             alive[joint.target][columns] = True
-            sources = columns * len(units[groups[0]]) + numbers
-            edges.append(Edges(columns, sources, np.zeros_like(columns)))
-        return edges, alive
+            whole[index][columns, columns * len(units[groups[0]]) + numbers] = 1
+        return whole, alive, [*self._marked(marks)]
+
+    def _marked(self, marks: list[Marks]) -> Iterator[Marks]:
+        """Yield the labels of the merged groups' units; groups that are exchanged have alike ones."""
+        found: dict[int, NDArray[np.uint64]] = {}
+        for number, labels in marks:
+            group, start = self.groups[number]
+            if group not in found:
+                found[group] = np.zeros((self.spec.groups[group].size, labels.shape[1]), dtype=np.uint64)
+            found[group][start : start + len(labels)] = labels
+        yield from found.items()
 
     def parted(
         self, orders: dict[int, Integers], spec: MaskSpec

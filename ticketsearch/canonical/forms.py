@@ -1,30 +1,97 @@
-"""Canonical forms and keys of masks, the orders that make them, and the exact test of isomorphism."""
+"""Canonical forms and keys of masks, and the orders that make them."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.canonical.columns import merger
 from ticketsearch.canonical.graph import MaskGraph, mask_graph
-from ticketsearch.canonical.ties import places
-from ticketsearch.masks import Edges, Mask, MaskSpec, check_mask, mask_of, unit_orders
+from ticketsearch.canonical.individualisation import Budget, Exhausted
+from ticketsearch.canonical.labels import Labels, Weights
+from ticketsearch.canonical.refinement import Colours, unit_colours
+from ticketsearch.canonical.remainder import is_discrete
+from ticketsearch.canonical.ties import Ties, canonical_orders, ties
+from ticketsearch.masks import Mask, MaskSpec, check_mask, live, permute
 
-__all__ = ["canonical_form", "canonical_key", "canonical_order", "isomorphic"]
+__all__ = ["BUDGET", "Canonical", "canonical_form", "canonical_identity", "canonical_key", "canonical_order"]
 
 Integers = NDArray[np.intp]
+# The nodes of a search, each a refinement; the symmetric masks of the tests need fewer than 300.
+BUDGET = 10_000
 
 
-def canonical_key(mask: ArrayLike, spec: MaskSpec) -> str:
+class Canonical(NamedTuple):
+    """What a mask is recognised by.
+
+    Attributes
+    ----------
+    key : equal exactly for the same network where ``exact``. Where refinement does not settle the mask and
+        its canonical form is searched for, it has two parts with a dash between: what refinement tells, and
+        the form, which is missing if the search came to no end.
+    exact : whether it is the whole key.
+    """
+
+    key: str
+    exact: bool = True
+
+    @property
+    def bucket(self) -> str:
+        """What isomorphic masks have in common, exact or not."""
+        return self.key.partition("-")[0]
+
+    @property
+    def searched(self) -> bool:
+        """Whether the canonical form had to be searched for, so that the key has two parts."""
+        return "-" in self.key
+
+
+def canonical_key(mask: ArrayLike, spec: MaskSpec, weights: Weights | ArrayLike | None = None) -> str:
     """Return a key that is equal exactly for isomorphic masks of one spec.
 
-    It is a 128-bit digest of the canonical form itself. ``mask`` is ``(weights,)`` bool.
+    It is a 128-bit digest of the canonical form itself, behind one of what refinement tells if that does not
+    settle the mask. ``mask`` is ``(weights,)`` bool. With ``weights``,
+    ``(weights,)`` float or :class:`Weights`, those of the live part must be equal too, up to the same
+    renumbering and as exact numbers.
     Raises :class:`BadInput` for another shape or other values.
     """
-    form = np.packbits(canonical_form(mask, spec))
-    return hashlib.blake2b(form.tobytes(), digest_size=16, person=spec.signature.encode()[:16]).hexdigest()
+    return canonical_identity(mask, spec, weights, budget=None).key
+
+
+def canonical_identity(
+    mask: ArrayLike,
+    spec: MaskSpec,
+    weights: Weights | ArrayLike | None = None,
+    *,
+    budget: int | None = BUDGET,
+) -> Canonical:
+    """Return :func:`canonical_key`, if at most ``budget`` nodes of a search find it.
+
+    Masks whose keys are not both exact may be the same only if their buckets are equal; then
+    :func:`ticketsearch.canonical.isomorphic` decides. None is a search without an end.
+    Raises :class:`BadInput` as :func:`canonical_key` does, and for a negative budget.
+    """
+    labels = None if weights is None else Labels.of(weights, spec)
+    graph = mask_graph(check_mask(mask, spec), spec, labels)
+    colours = unit_colours(graph)
+    found = ties(graph, colours)
+
+    def digest(content: bytes) -> str:
+        person = spec.signature.encode()[:16]
+        salt = b"" if labels is None else b"weights"
+        rest = b"" if labels is None else labels.rest
+        return hashlib.blake2b(content + rest, digest_size=16, person=person, salt=salt).hexdigest()
+
+    searched = found is not None and not is_discrete(found.ranks)
+    bucket = f"{digest(_invariant(graph, colours, found))}-" if found is not None and searched else ""
+    try:
+        orders = canonical_orders(graph, colours, found, Budget(budget))
+    except Exhausted:
+        return Canonical(bucket, exact=False)
+    return Canonical(bucket + digest(graph.block(orders)))
 
 
 def canonical_form(mask: ArrayLike, spec: MaskSpec) -> Mask:
@@ -33,7 +100,9 @@ def canonical_form(mask: ArrayLike, spec: MaskSpec) -> Mask:
     Dead weights are removed, and the live hidden units of each group have its first numbers.
     Raises :class:`BadInput` for another shape or other values.
     """
-    return _renumbered(mask_graph(check_mask(mask, spec), spec), spec)
+    form = permute(live(check_mask(mask, spec), spec), spec, canonical_order(mask, spec))
+    form.flags.writeable = False
+    return form
 
 
 def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) -> dict[str, Integers]:
@@ -45,51 +114,21 @@ def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) 
     Raises :class:`BadInput` for another shape or other values.
     """
     graph = mask_graph(check_mask(mask, spec), spec, live_only=live_only)
-    orders, columns = _orders(graph, spec)
-    found = {spec.groups[group].name: order for group, order in orders.items()}
-    return found | {bundle.name: order for bundle, order in zip(spec.bundles, columns, strict=True)}
-
-
-def isomorphic(a: ArrayLike, b: ArrayLike, spec: MaskSpec) -> bool:
-    """Return whether a renumbering of hidden units turns the live part of ``a`` into that of ``b``.
-
-    The columns of bundles may change places too. Exact: the canonical forms are compared, after the cheaper
-    counts and colours. ``a`` and ``b`` are ``(weights,)`` bool.
-    Raises :class:`BadInput` for another shape or other values.
-    """
-    first, second = (mask_graph(check_mask(mask, spec), spec) for mask in (a, b))
-    if [len(e.rows) for e in first.edges] != [len(e.rows) for e in second.edges]:
-        return False
-    for one, other in zip(first.colours, second.colours, strict=True):
-        if not np.array_equal(np.sort(one), np.sort(other)):
-            return False
-    form, other_form = (_renumbered(graph, spec) for graph in (first, second))
-    return np.array_equal(form, other_form)
-
-
-def _orders(graph: MaskGraph, spec: MaskSpec) -> tuple[dict[int, Integers], list[Integers]]:
-    """Return the old numbers in canonical order, live ones first: of each hidden group's units ``(units,)``,
-    and of each bundle's columns."""
-    positions = places(graph)
+    colours = unit_colours(graph)
+    found = canonical_orders(graph, colours, ties(graph, colours), Budget(None))
     orders = {}
     for group in graph.spec.hidden:
-        dead = ~graph.units[group]
-        # Dead units are alike; their colours hold nothing, so they end in the order of their numbers.
-        orders[group] = np.lexsort((positions[group], np.where(dead, 0, graph.colours[group]), dead))
-    return merger(spec).parted(orders, spec) if spec.bundles else (orders, [])
+        members = graph.members[group][found[group]]
+        dead = np.delete(np.arange(graph.spec.groups[group].size), members)
+        orders[group] = np.concatenate([members, dead])
+    columns: list[Integers] = []
+    if spec.bundles:
+        orders, columns = merger(spec).parted(orders, spec)
+    named = {spec.groups[group].name: order for group, order in orders.items()}
+    return named | {bundle.name: order for bundle, order in zip(spec.bundles, columns, strict=True)}
 
 
-def _renumbered(graph: MaskGraph, spec: MaskSpec) -> Mask:
-    """Return the ``(weights,)`` mask of the graph's weights under the canonical numbers."""
-    orders, columns = _orders(graph, spec)
-    numbers = {group: np.argsort(order) for group, order in orders.items()}
-    moved = []
-    for piece, (rows, sources, positions) in zip(spec.pieces, graph.kept, strict=True):
-        new_rows = numbers[piece.target][rows] if piece.target in numbers else rows
-        new_sources = numbers[piece.source][sources] if piece.source in numbers else sources
-        moved.append(Edges(new_rows, new_sources, positions))
-    if columns:
-        names = [bundle.name for bundle in spec.bundles]
-        _, origins = unit_orders(spec, dict(zip(names, columns, strict=True)))
-        moved = [moved[spec.counterpart(index, origins)] for index in range(len(moved))]
-    return mask_of(moved, spec)
+def _invariant(graph: MaskGraph, colours: list[Colours], found: Ties) -> bytes:
+    """Return what refinement knows of a graph: equal for isomorphic ones, and for few others."""
+    ranked = b"".join(np.sort(part).tobytes() for part in colours)
+    return repr((graph.sizes, found.cells, found.patterns)).encode() + ranked + found.trace

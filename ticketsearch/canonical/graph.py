@@ -1,60 +1,117 @@
-"""The graph of a mask: its units and weights as refinement sees them, and as a networkx graph."""
+"""The graph of a mask: its live units and the weights between them, and as a networkx graph."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.canonical.columns import merger
-from ticketsearch.canonical.refinement import Colours, unit_colours
-from ticketsearch.masks import Edges, Mask, MaskSpec, check_mask, edges, live_edges
+from ticketsearch.canonical.labels import Labels
+from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, liveness
 
-__all__ = ["MaskGraph", "mask_graph", "piece_matrix", "to_networkx"]
+__all__ = ["MaskGraph", "Part", "mask_graph", "row_bytes", "to_networkx"]
+
+Integers = NDArray[np.intp]
+Part = NDArray[Any]
 
 
 class MaskGraph(NamedTuple):
-    """What of a mask is compared: its weights, which units they join, and the refined colour of each.
+    """What of a mask is compared: its live units, and the weights between them.
 
-    ``spec`` numbers them: where the mask's own has bundles it is that of :mod:`.columns`. ``kept`` are the
-    weights by the pieces of the mask's own spec.
+    Attributes
+    ----------
+    spec : whose groups and pieces number the rest: where the mask's own has bundles it is that of
+        :mod:`.columns`, and with labels of units it has a diagonal piece for each group that has some.
+    members : for each group ``(live,)`` the numbers of its live units; of inputs and outputs all of them.
+    parts : for each piece ``(targets, sources, positions)`` between the members: bool, or the uint64 labels
+        of its weights, 0 where there is none. A diagonal one has 1 source.
     """
 
     spec: MaskSpec
-    edges: list[Edges]
-    units: list[Mask]
-    colours: list[Colours]
-    kept: list[Edges]
+    members: list[Integers]
+    parts: list[Part]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of members of each group."""
+        return [len(units) for units in self.members]
+
+    def block(self, orders: list[Integers]) -> bytes:
+        """Return all weights with each group's members in ``orders``: equal exactly for equal graphs."""
+        found = [np.array(self.sizes).tobytes()]
+        for piece, part in zip(self.spec.pieces, self.parts, strict=True):
+            targets, sources = self._chosen(piece.target, orders), self._chosen(piece.source, orders)
+            part = part if targets is None else part.take(targets, axis=0)
+            part = part if sources is None or piece.diagonal else part.take(sources, axis=1)
+            found.append((np.packbits(part) if part.dtype == np.bool_ else part).tobytes())
+        return b"".join(found)
+
+    def _chosen(self, group: int, orders: list[Integers]) -> Integers | None:
+        return orders[group] if self.spec.groups[group].kind == "hidden" else None
 
 
-def mask_graph(mask: Mask, spec: MaskSpec, *, live_only: bool = True) -> MaskGraph:
+def mask_graph(
+    mask: Mask, spec: MaskSpec, labels: Labels | None = None, *, live_only: bool = True
+) -> MaskGraph:
     """Return the graph of the live part of a mask, without ``live_only`` of all its weights."""
-    if live_only:
-        kept, units = live_edges(mask, spec)
-    else:
-        kept = edges(mask, spec)
-        units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
-        for piece, (rows, columns, _) in zip(spec.pieces, kept, strict=True):
-            units[piece.target][rows] = True
-            units[piece.source][columns] = True
-    found = kept
+    parts: list[Part] = [spec.part(piece, mask) for piece in spec.pieces]
+    ends, units = liveness(mask, spec) if live_only else _everything(parts, spec)
+    if labels is not None:
+        numbers = labels.weights
+        parts = [part * spec.part(piece, numbers) for piece, part in zip(spec.pieces, parts, strict=True)]
+    marks = [] if labels is None else list(labels.units.items())
     if spec.bundles:
-        found, units = merger(spec).merged(kept, units)
-        spec = merger(spec).spec
-    return MaskGraph(spec, found, units, unit_colours(found, units, spec), kept)
+        parts = [_between(*given) for given in zip(parts, ends, spec.pieces, strict=True)]
+        merging = merger(spec)
+        spec, parts, units, marks = merging.spec, *merging.merged(parts, units, marks)
+        ends = [Ends(units[piece.target], units[piece.source]) for piece in spec.pieces]
+    members = [
+        np.flatnonzero(alive) if group.kind == "hidden" else np.arange(group.size)
+        for group, alive in zip(spec.groups, units, strict=True)
+    ]
+    for index, (piece, part, (targets, sources)) in enumerate(zip(spec.pieces, parts, ends, strict=True)):
+        rows, columns = members[piece.target], members[piece.source]
+        if len(rows) < len(targets):
+            part, targets = part.take(rows, axis=0), targets[rows]
+        if len(columns) < len(sources):
+            part, sources = part if piece.diagonal else part.take(columns, axis=1), sources[columns]
+        parts[index] = _between(part, Ends(targets, sources), piece)
+    if marks:
+        pieces = [Piece(-1, group, group, positions=a.shape[1], diagonal=True) for group, a in marks]
+        spec = dataclasses.replace(spec, pieces=(*spec.pieces, *pieces))
+        parts += [array[members[group]][:, None] for group, array in marks]
+    return MaskGraph(spec, members, parts)
 
 
-def piece_matrix(graph: MaskGraph, index: int) -> Mask:
-    """Return the graph's weights in one piece, (targets, sources, positions) bool; 1 source if diagonal."""
-    piece, (rows, columns, positions) = graph.spec.pieces[index], graph.edges[index]
-    shape = graph.spec.piece_shapes[index]
-    matrix = np.zeros(shape, dtype=np.bool_)
-    pairs = rows if piece.diagonal else rows * shape[1] + columns
-    matrix.reshape(-1)[pairs * shape[2] + positions if shape[2] > 1 else pairs] = True
-    return matrix
+def _everything(parts: list[Part], spec: MaskSpec) -> tuple[list[Ends], list[Mask]]:
+    """Return what :func:`liveness` does if each weight counts, and each unit that has one."""
+    units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
+    for piece, part in zip(spec.pieces, parts, strict=True):
+        units[piece.target] |= part.any(axis=(1, 2))
+        if not piece.diagonal:
+            units[piece.source] |= part.any(axis=(0, 2))
+    return [Ends(units[piece.target], units[piece.source]) for piece in spec.pieces], units
+
+
+def _between(part: Part, ends: Ends, piece: Piece) -> Part:
+    """Return a part without its dead weights."""
+    targets, sources = ends
+    if piece.diagonal:
+        targets = targets & sources
+    if np.count_nonzero(targets) < len(targets):
+        part = part * targets[:, None, None]
+    return part if piece.diagonal or np.count_nonzero(sources) == len(sources) else part * sources[:, None]
+
+
+def row_bytes(matrix: Part) -> list[bytes]:
+    """Return each row of a bool or uint64 matrix as bytes."""
+    rows = np.packbits(matrix, axis=1) if matrix.dtype == np.bool_ else np.ascontiguousarray(matrix)
+    return [row.tobytes() for row in rows]
 
 
 def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
@@ -70,20 +127,17 @@ def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     :func:`ticketsearch.canonical.isomorphic` (on whole large masks it takes minutes).
     Raises :class:`BadInput` for another shape or other values.
     """
-    found, units = live_edges(check_mask(mask, spec), spec)
+    whole = mask_graph(check_mask(mask, spec), spec)
     names = [[f"{group.name}[{unit}]" for unit in range(group.size)] for group in spec.groups]
     if spec.bundles:
-        merging = merger(spec)
-        found, units = merging.merged(found, units)
-        spec, names = merging.spec, merging.names(names)
+        names = merger(spec).names(names)
     graph: nx.Graph[str] = nx.Graph()
-    for group, alive, nodes in zip(spec.groups, units, names, strict=True):
-        hidden = group.kind == "hidden"
-        for unit in np.flatnonzero(alive).tolist() if hidden else range(group.size):
-            graph.add_node(nodes[unit], label=group.name if hidden else nodes[unit])
-    for number, (piece, part) in enumerate(zip(spec.pieces, found, strict=True)):
+    for group, members, nodes in zip(whole.spec.groups, whole.members, names, strict=True):
+        for unit in members.tolist():
+            graph.add_node(nodes[unit], label=group.name if group.kind == "hidden" else nodes[unit])
+    for number, piece in enumerate(whole.spec.pieces):
         joins_itself = piece.source == piece.target and not piece.diagonal
-        for (row, column), bits in _patterns(part).items():
+        for row, column, bits in _patterns(whole, number):
             source, target = names[piece.source][column], names[piece.target][row]
             labels = []
             if piece.layer >= 0:  # no weights join columns to their units
@@ -96,9 +150,13 @@ def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     return graph
 
 
-def _patterns(found: Edges) -> dict[tuple[int, int], int]:
-    """Return {(target, source): bits of the kept positions} of the units that a piece joins."""
-    patterns: dict[tuple[int, int], int] = defaultdict(int)
-    for row, column, position in zip(*(numbers.tolist() for numbers in found), strict=True):
-        patterns[row, column] |= 1 << position
-    return patterns
+def _patterns(graph: MaskGraph, number: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (target, source, bits of the kept positions) of the units that a piece joins."""
+    piece, part = graph.spec.pieces[number], graph.parts[number]
+    rows, columns = np.nonzero(part.any(axis=2))
+    sources = graph.members[piece.source][rows if piece.diagonal else columns]
+    patterns = np.packbits(part[rows, columns], axis=1, bitorder="little")
+    for row, column, bits in zip(
+        graph.members[piece.target][rows].tolist(), sources.tolist(), patterns, strict=True
+    ):
+        yield row, column, int.from_bytes(bits.tobytes(), "little")

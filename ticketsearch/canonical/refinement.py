@@ -5,114 +5,108 @@ A colour is a hash of what a unit sees; colours are refined until they tell no m
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.canonical.graph import MaskGraph, Part
 from ticketsearch.canonical.remainder import Remainder
-from ticketsearch.masks import Edges, Mask, MaskSpec, Piece
 
 __all__ = ["Colours", "are_discrete", "individualised", "refine", "unit_colours"]
 
 Integers = NDArray[np.intp]
 Colours = NDArray[np.uint64]
+ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
-class _Arcs(NamedTuple):
-    """The pairs of units that a piece joins; ``patterns`` hash the weights of each, if they can differ."""
+def unit_colours(graph: MaskGraph) -> list[Colours]:
+    """Return ``(units,)`` colours of each hidden group's members, which structure alone decides.
 
-    ends: Integers
-    others: Integers
-    patterns: Colours | None
-
-
-def unit_colours(found: list[Edges], units: list[Mask], spec: MaskSpec) -> list[Colours]:
-    """Return ``(units,)`` stable colours of each group: functions of the graph alone, as is their order.
-
-    One sweep passes colours forward through the layers and then back; most masks need half of one.
+    Colours begin with the weights from inputs, bit by bit. One sweep passes them forward through the layers
+    and then back; most masks need half of one. Inputs and outputs have none: their numbers tell them apart.
     """
-    colours = _first(spec)
-    hidden, joins = set(spec.hidden), []
-    for index, (piece, part) in enumerate(zip(spec.pieces, found, strict=True)):
-        arcs = _arcs(part, piece, spec.groups[piece.source].size)
-        if not piece.diagonal:
-            joins.append((2 * index, piece.source, piece.target, arcs))
-        elif piece.target in hidden:
-            colours[piece.target] = _marked(colours[piece.target], arcs, 2 * index)
-    live, cells = _live(units, spec), -1
+    hidden = set(graph.spec.hidden)
+    colours = [np.zeros(size, dtype=np.uint64) for size in graph.sizes]
+    forward, back = [], []
+    for piece, part in zip(graph.spec.pieces, graph.parts, strict=True):
+        target, source = piece.target, piece.source
+        if target in hidden and (piece.diagonal or source not in hidden):
+            colours[target] = _mix(colours[target] * ODD + _contents(part))
+        elif target in hidden:
+            forward.append((target, source, part))
+        if source in hidden and not piece.diagonal:
+            back.append((target, source, part))
+    live, cells = sum(graph.sizes[group] for group in hidden), -1
     while True:
-        for salt, source, target, arcs in joins:
-            if target in hidden:
-                colours[target] = _absorb(colours[target], arcs, colours[source], salt)
-        if _cells(colours, units, spec) == live:
+        for target, source, part in forward:
+            colours[target] = _mix(colours[target] * ODD + _gathered(part, colours[source]))
+        before, cells = cells, _cells(colours, hidden)
+        if cells == live or cells <= before:
             return colours
-        for salt, source, target, (rows, columns, patterns) in reversed(joins):
-            if source in hidden:
-                back = _Arcs(columns, rows, patterns)
-                colours[source] = _absorb(colours[source], back, colours[target], salt + 1)
-        before, cells = cells, _cells(colours, units, spec)
-        if cells <= before or cells == live:
+        for target, source, part in reversed(back):
+            seen = colours[target] if target in hidden else _mix(np.arange(len(part), dtype=np.uint64))
+            colours[source] = _mix(colours[source] * ODD + _scattered(part, seen))
+        if _cells(colours, hidden) == live:
             return colours
 
 
-def are_discrete(colours: list[Colours], units: list[Mask], spec: MaskSpec) -> bool:
+def are_discrete(colours: list[Colours], graph: MaskGraph) -> bool:
     """Return whether each live hidden unit has a colour of its own."""
-    return _cells(colours, units, spec) == _live(units, spec)
+    return _cells(colours, graph.spec.hidden) == sum(graph.sizes[group] for group in graph.spec.hidden)
 
 
-def _live(units: list[Mask], spec: MaskSpec) -> int:
-    return sum(int(np.count_nonzero(units[group])) for group in spec.hidden)
+def _cells(colours: list[Colours], hidden: Collection[int]) -> int:
+    """Return how many colours there are."""
+    found = 0
+    for group in hidden:
+        ranked = np.sort(colours[group])
+        found += min(len(ranked), 1) + int(np.count_nonzero(ranked[1:] != ranked[:-1]))
+    return found
 
 
-def _cells(colours: list[Colours], units: list[Mask], spec: MaskSpec) -> int:
-    return sum(len(np.unique(colours[group][units[group]])) for group in spec.hidden)
+def _contents(part: Part) -> Colours:
+    """Return for each target a hash of its row as it stands; bits are taken by eights."""
+    rows = part.reshape(len(part), math.prod(part.shape[1:]))
+    if part.dtype != np.bool_:
+        return _summed(rows, _mix(np.arange(rows.shape[1], dtype=np.uint64)))
+    bits = np.packbits(rows, axis=1)
+    count = bits.shape[1]
+    return (bits @ _exact(_mix(np.arange(count, dtype=np.uint64)), 256 * count)).astype(np.uint64)
 
 
-def _first(spec: MaskSpec) -> list[Colours]:
-    """Return one colour for all units of each hidden group, and one for each unit of the others."""
-    ends = np.cumsum([group.size for group in spec.groups]).tolist()
-    numbers = np.empty(ends[-1], dtype=np.uint64)
-    parts = [slice(end - group.size, end) for group, end in zip(spec.groups, ends, strict=True)]
-    for index, (group, part) in enumerate(zip(spec.groups, parts, strict=True)):
-        units = 0 if group.kind == "hidden" else np.arange(group.size, dtype=np.uint64)
-        numbers[part] = units + np.uint64(index << 32)
-    mixed = _mix(numbers)
-    return [mixed[part] for part in parts]
+def _gathered(part: Part, colours: Colours) -> Colours:
+    """Return for each target the sum of the sources' colours over its weights."""
+    if part.shape[2] > 1:
+        colours = _mixed_by_position(colours[:, None], part.shape[2]).ravel()
+    return _summed(part.reshape(len(part), len(colours)), colours)
 
 
-def _arcs(found: Edges, piece: Piece, sources: int) -> _Arcs:
-    """Return the pairs of units that the weights of a piece join; those of one pair follow one another."""
-    if piece.positions == 1 and not piece.diagonal:
-        return _Arcs(found.rows, found.columns, None)
-    pairs = found.rows * sources + found.columns
-    first = np.flatnonzero(np.diff(pairs, prepend=-1))
-    patterns = np.add.reduceat(_mix(np.arange(piece.positions, dtype=np.uint64))[found.positions], first)
-    # Mixed once more, or a colour and a pattern would add up to what two others do.
-    return _Arcs(found.rows[first], found.columns[first], _mix(patterns))
+def _scattered(part: Part, colours: Colours) -> Colours:
+    """Return for each source the sum of the targets' colours over its weights, position by position."""
+    sums = _summed(part.reshape(len(part), math.prod(part.shape[1:])).T, colours).reshape(part.shape[1:])
+    if part.shape[2] == 1:
+        return sums[:, 0]
+    mixed: Colours = _mixed_by_position(sums, part.shape[2]).sum(axis=1)
+    return mixed
 
 
-def _marked(colours: Colours, arcs: _Arcs, salt: int) -> Colours:
-    """Return ``colours`` mixed with the weights that join units to themselves alone."""
-    marks = np.zeros_like(colours)
-    if arcs.patterns is not None:
-        marks[arcs.ends] = arcs.patterns
-    return _mix(colours + _mix(marks + np.uint64(salt)))
+def _mixed_by_position(colours: Colours, positions: int) -> Colours:
+    numbers: Colours = np.arange(positions, dtype=np.uint64)
+    return _mix(np.add(colours, numbers, dtype=np.uint64))
 
 
-def _absorb(colours: Colours, arcs: _Arcs, neighbours: Colours, salt: int) -> Colours:
-    """Return ``colours`` mixed with the sums of their neighbours' colours over the arcs.
+def _summed(matrix: Part, colours: Colours) -> Colours:
+    """Return the product of a matrix and colours: modulo 2^64, or of bits and the colours' high bits."""
+    if matrix.dtype != np.bool_:
+        return np.asarray(matrix @ colours, dtype=np.uint64)
+    return (matrix @ _exact(colours, len(colours))).astype(np.uint64)
 
-    The sums are of integers and stay below 2^53, so float64 holds them exactly, in whatever order.
-    """
-    shift = np.uint64(64 - 53 + len(neighbours).bit_length())
-    if arcs.patterns is None:
-        drawn = (_mix(neighbours + np.uint64(salt)) >> shift).astype(np.float64)[arcs.others]
-    else:
-        seen = neighbours[arcs.others] + arcs.patterns
-        drawn = (_mix(seen + np.uint64(salt)) >> shift).astype(np.float64)
-    sums = np.bincount(arcs.ends, drawn, len(colours)).astype(np.uint64)
-    return _mix(colours + _mix(sums + np.uint64(salt)))
+
+def _exact(colours: Colours, terms: int) -> NDArray[np.float64]:
+    """Return the high bits of colours, so few that float64 adds up ``terms`` of them exactly in any order."""
+    return (colours >> np.uint64(64 - 53 + terms.bit_length())).astype(np.float64)
 
 
 def refine(graph: Remainder, ranks: Integers) -> tuple[Integers, bytes]:
@@ -149,10 +143,9 @@ def individualised(graph: Remainder, ranks: Integers, vertex: int) -> tuple[Inte
 
 def _mix(values: Colours) -> Colours:
     """Return pseudo-random 64 bits for each value: a bijection, the same in every process."""
-    mixed = (values + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xD6E8FEB86659FD93)
+    mixed = values * np.uint64(0xA0761D6478BD642F)
+    mixed += ODD
     mixed ^= mixed >> np.uint64(32)
-    mixed *= np.uint64(0xA0761D6478BD642F)
-    mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xE7037ED1A0B428DB)
-    mixed ^= mixed >> np.uint64(32)
+    mixed ^= mixed >> np.uint64(29)
     return mixed

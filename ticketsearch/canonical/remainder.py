@@ -39,7 +39,7 @@ class Remainder:
         ends = np.concatenate([self.heads, self.tails])
         return ends, seen, vertices, salts.astype(np.uint64) << np.uint64(32)
 
-    def arcs(self, chosen: NDArray[np.generic]) -> tuple[Integers, Integers, Integers]:
+    def arcs(self, chosen: NDArray[np.generic] | slice) -> tuple[Integers, Integers, Integers]:
         """Return tails, heads and labels of some arcs."""
         return self.tails[chosen], self.heads[chosen], self.labels[chosen]
 

@@ -7,65 +7,101 @@ sizes and weights to settled units do not order them, they are the remainder.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.canonical.graph import MaskGraph, piece_matrix
-from ticketsearch.canonical.individualisation import canonical_sequence
-from ticketsearch.canonical.refinement import are_discrete, refine
-from ticketsearch.canonical.remainder import Remainder
-from ticketsearch.masks import Mask
+from ticketsearch.canonical.graph import MaskGraph, Part, row_bytes
+from ticketsearch.canonical.individualisation import Budget, canonical_sequence
+from ticketsearch.canonical.refinement import Colours, are_discrete, refine
+from ticketsearch.canonical.remainder import Remainder, is_discrete
 
-__all__ = ["places"]
+__all__ = ["Ties", "canonical_orders", "ties"]
 
 Integers = NDArray[np.intp]
+# Of a class of twins: group, colour, number of twins, and the weights that join it to settled units.
+Cell = tuple[int, int, int, bytes]
 
 
-def places(graph: MaskGraph) -> list[Integers]:
-    """Return for each group ``(units,)`` the canonical place of each unit among those of its colour."""
-    spec = graph.spec
-    positions = [np.zeros(group.size, dtype=np.intp) for group in spec.groups]
-    if are_discrete(graph.colours, graph.units, spec):
-        return positions
-    split = [_settled(graph, group) for group in range(len(spec.groups))]
+class Ties(NamedTuple):
+    """The units that colours do not tell apart.
+
+    Attributes
+    ----------
+    settled : for each group the members that are told apart, in canonical order.
+    twins : for each vertex of the remainder its group and the class of twins it stands for.
+    cells : of each vertex its rank and its cell, in order.
+    patterns : what the remainder's labels stand for.
+    remainder : the graph among the vertices.
+    ranks : ``(vertices,)`` stable cell numbers in it.
+    trace : of its refinement; empty where nothing was left to refine.
+    """
+
+    settled: list[Integers]
+    twins: list[tuple[int, list[int]]]
+    cells: list[tuple[int, Cell]]
+    patterns: list[bytes]
+    remainder: Remainder
+    ranks: Integers
+    trace: bytes
+
+
+def canonical_orders(
+    graph: MaskGraph, colours: list[Colours], found: Ties | None, budget: Budget
+) -> list[Integers]:
+    """Return the members of each group in canonical order; inputs and outputs stay.
+
+    ``found`` are the :func:`ties` where there are any. Raises :class:`Exhausted` if the budget is.
+    """
+    places = [np.zeros(size, dtype=np.intp) for size in graph.sizes]
+    if found is not None:
+        for place, vertex in enumerate(canonical_sequence(found.remainder, found.ranks, budget).tolist()):
+            group, members = found.twins[vertex]
+            places[group][members] = place
+    hidden = set(graph.spec.hidden)
+    return [
+        np.lexsort((places[group], colours[group])) if group in hidden else np.arange(size)
+        for group, size in enumerate(graph.sizes)
+    ]
+
+
+def ties(graph: MaskGraph, colours: list[Colours]) -> Ties | None:
+    """Return the units of a graph that its colours do not tell apart, or None if they tell all apart."""
+    if are_discrete(colours, graph):
+        return None
+    split = [_split(graph, colours, group) for group in range(len(graph.sizes))]
     settled = [units for units, _ in split]
-    vertices: list[tuple[int, int]] = []
-    cells: list[tuple[int, int, int, bytes]] = []
-    members: list[list[int]] = []
-    for group in spec.hidden:
-        for (colour, wiring), twins in _twins(graph, group, split[group][1], settled):
-            vertices.append((group, twins[0]))
-            cells.append((group, colour, len(twins), wiring))
-            members.append(twins)
-    known = sorted(set(cells))
-    if len(known) == len(cells):
-        sequence = [cells.index(cell) for cell in known]
-    else:
-        remainder = _remainder(graph, np.array(vertices))
-        rank = {cell: number for number, cell in enumerate(known)}
-        ranks, _ = refine(remainder, np.array([rank[cell] for cell in cells]))
-        sequence = canonical_sequence(remainder, ranks).tolist()
-    for place, vertex in enumerate(sequence):
-        positions[vertices[vertex][0]][members[vertex]] = place
-    return positions
-
-
-def _settled(graph: MaskGraph, group: int) -> tuple[Integers, Integers]:
-    """Return the units of a group that are told apart, in canonical order, and the live ones that are not."""
-    if graph.spec.groups[group].kind != "hidden":
-        return np.arange(graph.spec.groups[group].size), np.arange(0)
-    alive = np.flatnonzero(graph.units[group])
-    _, first, cell, sizes = np.unique(
-        graph.colours[group][alive], return_index=True, return_inverse=True, return_counts=True
+    twins: list[tuple[int, list[int]]] = []
+    cells: list[Cell] = []
+    for group in graph.spec.hidden:
+        for members, wiring in _twins(graph, group, split[group][1], settled):
+            twins.append((group, members))
+            cells.append((group, int(colours[group][members[0]]), len(members), wiring))
+    known = {cell: rank for rank, cell in enumerate(sorted(set(cells)))}
+    ranks, trace = np.array([known[cell] for cell in cells]), b""
+    remainder, patterns = _remainder(graph, np.array([(group, members[0]) for group, members in twins]))
+    if not is_discrete(ranks):
+        ranks, trace = refine(remainder, ranks)
+    return Ties(
+        settled, twins, sorted(zip(ranks.tolist(), cells, strict=True)), patterns, remainder, ranks, trace
     )
-    return alive[first[sizes == 1]], alive[sizes[cell] > 1]
+
+
+def _split(graph: MaskGraph, colours: list[Colours], group: int) -> tuple[Integers, Integers]:
+    """Return the units of a group that are told apart, in canonical order, and those that are not."""
+    if graph.spec.groups[group].kind != "hidden":
+        return np.arange(graph.sizes[group]), np.arange(0)
+    _, first, cell, sizes = np.unique(
+        colours[group], return_index=True, return_inverse=True, return_counts=True
+    )
+    return first[sizes == 1], np.flatnonzero(sizes[cell] > 1)
 
 
 def _twins(
     graph: MaskGraph, group: int, units: Integers, settled: list[Integers]
-) -> Iterator[tuple[tuple[int, bytes], list[int]]]:
-    """Yield ((colour, weights that join it to ``settled`` units), units) for each class of twins.
+) -> Iterator[tuple[list[int], bytes]]:
+    """Yield the units of each class of twins, and the weights that join it to ``settled`` units.
 
     Twins have the same weights from and to the same units in every piece, so any order among them gives the
     same mask. The weights to settled units follow from the colour, unless hashes collided: with them it is
@@ -73,52 +109,44 @@ def _twins(
     """
     if not len(units):
         return
-    wirings, known = [np.empty((len(units), 0), dtype=np.bool_)], [np.empty((len(units), 0), dtype=np.bool_)]
+    wirings: list[Part] = []
+    known: list[Part] = []
 
-    def collect(part: Mask, chosen: Integers | slice) -> None:
+    def collect(part: Part, chosen: Integers | slice) -> None:
         wirings.append(part.reshape(len(units), -1))
         known.append(part[:, chosen].reshape(len(units), -1))
 
-    for index, piece in enumerate(graph.spec.pieces):
+    for piece, part in zip(graph.spec.pieces, graph.parts, strict=True):
         if piece.target == group:
-            chosen = slice(None) if piece.diagonal else settled[piece.source]
-            collect(piece_matrix(graph, index)[units], chosen)
+            collect(part[units], slice(None) if piece.diagonal else settled[piece.source])
         if piece.source == group and not piece.diagonal:
-            collect(piece_matrix(graph, index)[:, units].swapaxes(0, 1), settled[piece.target])
-    rows, parts = np.packbits(np.hstack(wirings), axis=1), np.packbits(np.hstack(known), axis=1)
+            collect(part[:, units].swapaxes(0, 1), settled[piece.target])
     classes: dict[bytes, list[int]] = {}
-    for number, row in enumerate(rows):
-        classes.setdefault(row.tobytes(), []).append(number)
+    for number, row in enumerate(row_bytes(np.hstack(wirings))):
+        classes.setdefault(row, []).append(number)
+    parts = row_bytes(np.hstack(known))
     for numbers in classes.values():
-        colour = int(graph.colours[group][units[numbers[0]]])
-        yield (colour, parts[numbers[0]].tobytes()), units[numbers].tolist()
+        yield units[numbers].tolist(), parts[numbers[0]]
 
 
-def _remainder(graph: MaskGraph, vertices: Integers) -> Remainder:
-    """Return the graph among ``vertices``, rows of (group, unit).
+def _remainder(graph: MaskGraph, vertices: Integers) -> tuple[Remainder, list[bytes]]:
+    """Return the graph among ``vertices``, rows of (group, unit), and what its labels stand for.
 
     An arc's label ranks piece and pattern, which of the weights between two units are kept, among those here.
     """
     tails, heads, labels, first = [], [], [], 0
-    for index, piece in enumerate(graph.spec.pieces):
+    patterns = []
+    for piece, part in zip(graph.spec.pieces, graph.parts, strict=True):
         if piece.diagonal:
-            first += 1
             continue
         sources = np.flatnonzero(vertices[:, 0] == piece.source)
         targets = np.flatnonzero(vertices[:, 0] == piece.target)
-        part = piece_matrix(graph, index)[np.ix_(vertices[targets, 1], vertices[sources, 1])]
+        part = part[np.ix_(vertices[targets, 1], vertices[sources, 1])]
         rows, columns = np.nonzero(part.any(axis=2))
         tails.append(sources[columns])
         heads.append(targets[rows])
-        ranks, count = _ranked(part[rows, columns])
-        labels.append(2 * (first + ranks) + (tails[-1] == heads[-1]))
-        first += count
-    return Remainder(len(vertices), *(np.concatenate(parts) for parts in (tails, heads, labels)))
-
-
-def _ranked(patterns: Mask) -> tuple[Integers, int]:
-    """Return the rank of each row of ``(arcs, positions)`` among the distinct ones, and their number."""
-    if patterns.shape[1] == 1 or not len(patterns):
-        return np.zeros(len(patterns), dtype=np.intp), 1
-    distinct, ranks = np.unique(np.packbits(patterns, axis=1), axis=0, return_inverse=True)
-    return ranks.reshape(-1), len(distinct)
+        distinct, ranks = np.unique(part[rows, columns], axis=0, return_inverse=True)
+        labels.append(2 * (first + ranks.reshape(-1)) + (tails[-1] == heads[-1]))
+        patterns.append(distinct.tobytes())
+        first += max(len(distinct), 1)
+    return Remainder(len(vertices), *(np.concatenate(parts) for parts in (tails, heads, labels))), patterns

@@ -17,20 +17,24 @@ from ticketsearch.masks.bits import (
 )
 from ticketsearch.masks.liveness import (
     Edges,
+    Ends,
     edges,
     effective_density,
     live,
     live_edges,
     live_units,
+    liveness,
     mask_of,
     weight_numbers,
 )
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
+from ticketsearch.masks.ranking import largest
 from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
 
 __all__ = [
     "Bundle",
     "Edges",
+    "Ends",
     "Group",
     "Layer",
     "Mask",
@@ -44,10 +48,12 @@ __all__ = [
     "digest",
     "edges",
     "effective_density",
+    "largest",
     "layer_counts",
     "live",
     "live_edges",
     "live_units",
+    "liveness",
     "mask_of",
     "pack",
     "permute",

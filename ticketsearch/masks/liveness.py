@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,13 @@ from ticketsearch.masks.spec import Mask, MaskSpec, Node, Piece
 
 __all__ = [
     "Edges",
+    "Ends",
     "edges",
     "effective_density",
     "live",
     "live_edges",
     "live_units",
+    "liveness",
     "mask_of",
     "weight_numbers",
 ]
@@ -24,6 +27,13 @@ __all__ = [
 Integers = NDArray[np.intp]
 # A value's units, as one array for each group of its neuron axis.
 Units = list[NDArray[np.bool_]]
+
+
+class Ends(NamedTuple):
+    """The units of a piece's target and source group between which its kept weights are live."""
+
+    targets: NDArray[np.bool_]
+    sources: NDArray[np.bool_]
 
 
 class Edges(NamedTuple):
@@ -102,30 +112,44 @@ def live_edges(
 ) -> tuple[list[Edges], list[NDArray[np.bool_]]]:
     """Return the kept weights of each piece that can matter, and for each group which units do.
 
+    See :func:`liveness` for what is live.
+    """
+    ends, units = liveness(mask, spec, constants=constants)
+    found = [
+        _between(part, end, piece.positions)
+        for part, end, piece in zip(edges(mask, spec), ends, spec.pieces, strict=True)
+    ]
+    return found, units
+
+
+def liveness(
+    mask: Mask, spec: MaskSpec, *, constants: bool = True
+) -> tuple[list[Ends], list[NDArray[np.bool_]]]:
+    """Return for each piece between which units weights are live, and for each group which units are.
+
     A weight is live if its source is active (some kept path leads to it from an input, or with
     ``constants`` from a unit that is non-zero by itself) and its target is relevant (some kept path leads
     on to an output). A unit is live if at some place in the network it is both. A normalisation over the
     units makes all of them active and relevant with ``constants``, and passes each on to itself without.
     """
-    kept = edges(mask, spec)
+    parts = [spec.part(piece, mask) for piece in spec.pieces]
     if not spec.nodes:
-        return _declared(kept, spec, constants)
-    active = _active(kept, spec, constants)
-    relevant = _relevant(kept, active, spec, constants)
+        return _declared(parts, spec, constants)
+    active = _active(parts, spec, constants)
+    relevant = _relevant(parts, active, spec, constants)
     units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
-    found = list(kept)
+    ends = [Ends(units[piece.target], units[piece.source]) for piece in spec.pieces]
     for index, node in enumerate(spec.nodes):
         for group, forward, backward in zip(node.groups, active[index], relevant[index], strict=True):
             units[group] |= forward & backward
         if node.operation == "linear":
             for number in spec.layer_pieces[node.layer]:
                 piece = spec.pieces[number]
-                sources, targets = active[node.inputs[0]][piece.of], relevant[index][piece.to]
-                found[number] = _between(kept[number], sources, targets, piece.positions)
-    return found, units
+                ends[number] = Ends(relevant[index][piece.to], active[node.inputs[0]][piece.of])
+    return ends, units
 
 
-def _active(kept: list[Edges], spec: MaskSpec, constants: bool) -> list[Units]:
+def _active(parts: list[Mask], spec: MaskSpec, constants: bool) -> list[Units]:
     """Return for each node which units something reaches."""
     values: list[Units] = []
     for node in spec.nodes:
@@ -135,9 +159,8 @@ def _active(kept: list[Edges], spec: MaskSpec, constants: bool) -> list[Units]:
         elif node.operation == "linear":
             value = _filled(node, spec, constants and node.constant)
             for number in spec.layer_pieces[node.layer]:
-                piece, (rows, columns, _) = spec.pieces[number], kept[number]
-                sources = inputs[0][piece.of]
-                value[piece.to][rows if sources.all() else rows[sources[columns]]] = True
+                piece = spec.pieces[number]
+                value[piece.to] |= _reached(parts[number], inputs[0][piece.of], piece)
         elif node.operation == "concatenate":
             value = [part for whole in inputs for part in whole]
         elif constants and node.constant:
@@ -150,56 +173,79 @@ def _active(kept: list[Edges], spec: MaskSpec, constants: bool) -> list[Units]:
     return values
 
 
-def _relevant(kept: list[Edges], active: list[Units], spec: MaskSpec, constants: bool) -> list[Units]:
+def _relevant(parts: list[Mask], active: list[Units], spec: MaskSpec, constants: bool) -> list[Units]:
     """Return for each node which units reach an output."""
-    values = [[np.zeros_like(part) for part in value] for value in active]
+    values = [[np.zeros(len(part), np.bool_) for part in value] for value in active]
     for part in values[-1]:
         part[:] = True
     for index in range(len(spec.nodes) - 1, -1, -1):
         node = spec.nodes[index]
         if node.operation == "linear":
             for number in spec.layer_pieces[node.layer]:
-                piece, (rows, columns, _) = spec.pieces[number], kept[number]
-                targets = values[index][piece.to]
-                values[node.inputs[0]][piece.of][columns if targets.all() else columns[targets[rows]]] = True
+                piece = spec.pieces[number]
+                values[node.inputs[0]][piece.of] |= _reaching(parts[number], values[index][piece.to], piece)
             continue
         if node.operation == "mix" and constants and any(part.any() for part in values[index]):
             for part in values[index]:
                 part[:] = True
-        parts = iter(values[index])
+        places = iter(values[index])
         for source in node.inputs:
             if node.operation != "concatenate":
-                parts = iter(values[index])
-            for number, part in zip(range(len(values[source])), parts):  # noqa: B905 - parts go on
+                places = iter(values[index])
+            for number, part in zip(range(len(values[source])), places):  # noqa: B905 - places go on
                 values[source][number] |= part
     return values
 
 
-def _declared(kept: list[Edges], spec: MaskSpec, constants: bool) -> tuple[list[Edges], Units]:
+def _declared(parts: list[Mask], spec: MaskSpec, constants: bool) -> tuple[list[Ends], Units]:
     """Return what is live where only the groups are known: reached and reaching through kept weights."""
     active = [np.full(g.size, g.kind == "input" or constants) for g in spec.groups]
     relevant = [np.full(g.size, g.kind == "output") for g in spec.groups]
     for values, forward in ((active, True), (relevant, False)):
         before = -1
         while before != (before := sum(int(np.count_nonzero(value)) for value in values)):
-            for piece, (rows, columns, _) in zip(spec.pieces, kept, strict=True):
+            for piece, part in zip(spec.pieces, parts, strict=True):
                 if forward:
-                    values[piece.target][rows[values[piece.source][columns]]] = True
+                    values[piece.target] |= _reached(part, values[piece.source], piece)
                 else:
-                    values[piece.source][columns[values[piece.target][rows]]] = True
-    found = [
-        _between(part, active[piece.source], relevant[piece.target], piece.positions)
-        for piece, part in zip(spec.pieces, kept, strict=True)
-    ]
-    return found, [a & r for a, r in zip(active, relevant, strict=True)]
+                    values[piece.source] |= _reaching(part, values[piece.target], piece)
+    ends = [Ends(relevant[piece.target], active[piece.source]) for piece in spec.pieces]
+    return ends, [a & r for a, r in zip(active, relevant, strict=True)]
 
 
 def _filled(node: Node, spec: MaskSpec, value: bool) -> Units:
-    return [np.full(spec.groups[group].size, value) for group in node.groups]
+    return [(np.ones if value else np.zeros)(spec.groups[group].size, np.bool_) for group in node.groups]
 
 
-def _between(found: Edges, sources: NDArray[np.bool_], targets: NDArray[np.bool_], positions: int) -> Edges:
-    if sources.all() and targets.all():
+def _reached(part: Mask, sources: NDArray[np.bool_], piece: Piece) -> NDArray[np.bool_]:
+    """Return which targets some weight of a ``(targets, sources, positions)`` part joins to ``sources``."""
+    if piece.diagonal:
+        return _any(part, 1) & sources
+    return _any(part if _complete(sources) else part[:, sources], 1)
+
+
+def _reaching(part: Mask, targets: NDArray[np.bool_], piece: Piece) -> NDArray[np.bool_]:
+    """Return which sources some weight of a ``(targets, sources, positions)`` part joins to ``targets``."""
+    if piece.diagonal:
+        return _any(part, 1) & targets
+    kept = part if _complete(targets) else part[targets]
+    return _any(np.logical_or.reduce(kept, axis=0), 1)
+
+
+def _complete(units: NDArray[np.bool_]) -> bool:
+    """Return whether all of them are True; the method ``all`` takes ten times as long."""
+    return int(np.count_nonzero(units)) == len(units)
+
+
+def _any(array: Mask, axes: int) -> NDArray[np.bool_]:
+    """Return whether there is anything beyond the first ``axes`` axes: flattened, NumPy is much faster."""
+    lead, rest = array.shape[:axes], math.prod(array.shape[axes:])
+    return array.reshape(lead) if rest == 1 else np.logical_or.reduce(array.reshape(*lead, rest), axis=axes)
+
+
+def _between(found: Edges, ends: Ends, positions: int) -> Edges:
+    targets, sources = ends
+    if _complete(sources) and _complete(targets):
         return found
     keep = sources[found.columns] & targets[found.rows]
     rows = found.rows[keep]
@@ -215,7 +261,7 @@ def live(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> Mask:
 
 def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[str, NDArray[np.bool_]]:
     """Return ``{group name: (units,) bool}``: which units are on a path that can matter."""
-    _, units = live_edges(check_mask(mask, spec), spec, constants=constants)
+    _, units = liveness(check_mask(mask, spec), spec, constants=constants)
     return {group.name: alive for group, alive in zip(spec.groups, units, strict=True)}
 
 

@@ -31,7 +31,6 @@ from ticketsearch.pruners.loop import LayerCollapseWarning as LayerCollapseWarni
 from ticketsearch.pruners.loop import Schedule as Schedule
 from ticketsearch.pruners.loop import Scope as Scope
 from ticketsearch.pruners.loop import check_density as check_density
-from ticketsearch.pruners.loop import largest as largest
 from ticketsearch.pruners.loop import prune_each
 from ticketsearch.pruners.loop import schedule_steps as schedule_steps
 from ticketsearch.pruners.preserving import flow_preserving

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 import warnings
@@ -16,9 +15,9 @@ from torch import Tensor
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.masks import Mask, MaskSpec, layer_counts
+from ticketsearch.masks import Mask, MaskSpec, largest, layer_counts
 from ticketsearch.models import Network
-from ticketsearch.names import check_options
+from ticketsearch.names import check_options, parameters_of
 from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction, check_copies
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.training import one_thread
@@ -29,7 +28,6 @@ __all__ = [
     "LayerCollapseWarning",
     "Scorer",
     "check_density",
-    "largest",
     "prune_each",
     "schedule_steps",
     "scheduled_count",
@@ -140,7 +138,7 @@ def _warn_of_collapse(mask: Mask, spec: MaskSpec, name: str, density: float) -> 
 
 def _supplied(scores: ScoreFunction, dataset: Dataset | None, target: int) -> dict[str, Any]:
     """Return what a score function is given beside its generator: what it names of dataset and target."""
-    named = inspect.signature(scores).parameters
+    named = parameters_of(scores)
     given = {"dataset": dataset, "target": target}
     return {key: value for key, value in given.items() if key in named}
 
@@ -182,20 +180,6 @@ def _chosen(numbers: Integers, scores: Floats, plan: _Plan, fraction: float, las
 def scheduled_count(size: int, fraction: float) -> int:
     """Return what is kept of ``size`` weights, by the rule of the SynFlow authors' code."""
     return size - math.floor((1.0 - fraction) * size)
-
-
-def largest(scores: Floats, count: int) -> NDArray[np.bool_]:
-    """Return which are the ``count`` largest of ``(n,)`` scores, ties to the smaller index."""
-    if count >= len(scores):
-        return np.ones(len(scores), dtype=np.bool_)
-    if count <= 0:
-        return np.zeros(len(scores), dtype=np.bool_)
-    threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
-    chosen: NDArray[np.bool_] = scores >= threshold
-    surplus = int(np.count_nonzero(chosen)) - count
-    if surplus:
-        chosen[np.flatnonzero(scores == threshold)[-surplus:]] = False
-    return chosen
 
 
 def _correct_total(chosen: NDArray[np.bool_], scores: Floats, parts: Sequence[slice], plan: _Plan) -> None:

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, MaskSpec, Piece, live_units
+from ticketsearch.masks import Mask, MaskSpec, Piece, largest, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners.copies import Batch, Copies, Parts
 from ticketsearch.pruners.flow import Flow, FlowNetwork
-from ticketsearch.pruners.loop import largest, schedule_steps, scheduled_count
+from ticketsearch.pruners.loop import schedule_steps, scheduled_count
 
 __all__ = ["ROUNDS", "TRIES", "FlowSearch", "flow_preserving", "log2_of", "log_flow", "unit_flows", "worths"]
 

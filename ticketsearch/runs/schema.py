@@ -18,7 +18,7 @@ from ticketsearch.tickets import Ticket
 __all__ = ["check", "connect", "create", "ticket_of", "ticket_row"]
 
 APPLICATION_ID = 0x7469636B  # "tick"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generations (
@@ -37,6 +37,7 @@ CREATE TABLE tickets (
     mask BLOB NOT NULL,
     digest TEXT NOT NULL,
     key TEXT NOT NULL UNIQUE,
+    exact INTEGER NOT NULL,
     operator TEXT NOT NULL,
     parents TEXT NOT NULL,
     scheme TEXT,
@@ -146,6 +147,7 @@ def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
         pack(ticket.mask),
         ticket.digest,
         ticket.key,
+        int(ticket.exact),
         ticket.operator,
         json.dumps(ticket.parents),
         *(trained or (None, None)),
@@ -164,8 +166,8 @@ def seed_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
 
 def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
     """Return the ticket in a row of the table ``tickets``."""
-    number, generation, mask, _, key, operator, parents, scheme, seed, pruned_scheme, pruned_seed = row[:11]
-    rung, score, measures = row[11:]
+    number, generation, mask, _, key, exact, operator, parents = row[:8]
+    scheme, seed, pruned_scheme, pruned_seed, rung, score, measures = row[8:]
     ticket = Ticket(
         unpack(mask, spec),
         None if scheme is None else Initialization(scheme, seed),
@@ -175,6 +177,7 @@ def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
         tuple(json.loads(parents)),
         number,
         key,
+        bool(exact),
         measures=json.loads(measures),
     )
     ticket.fitness.values = (float(rung), float("-inf") if score is None else score)

@@ -222,6 +222,10 @@ class Run:
         """Return the duplicate keys of all tickets of the run."""
         return [key for (key,) in self._rows("SELECT key FROM tickets ORDER BY number")]
 
+    def searched(self) -> Tickets:
+        """Return the tickets whose canonical form had to be searched for, by number: see ``Seen``."""
+        return self._tickets("SELECT * FROM tickets WHERE instr(key, '-') ORDER BY number")
+
     def agreements(self) -> list[Agreement]:
         """Return how far the rungs of a ladder agree, generation by generation; empty without one."""
         rows = self._rows("SELECT agreements FROM generations ORDER BY number")

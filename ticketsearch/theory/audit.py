@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, MaskSpec, layer_counts
+from ticketsearch.masks import Mask, MaskSpec, largest, layer_counts
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
     LayerCollapseWarning,
-    largest,
     prune,
     schedule_steps,
     scores_at_once,

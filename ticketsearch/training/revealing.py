@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.guidance import Guidance
-from ticketsearch.masks import Mask, MaskSpec, live_units
+from ticketsearch.masks import Mask, MaskSpec, largest, live_units
 from ticketsearch.wiring import Compaction
 
 __all__ = ["revealed", "slopes_of"]
@@ -52,11 +52,13 @@ def revealed(
             worth = open_to[numbers] & (own > 0)
             places.append(numbers[worth])
             growth.append(own[worth])
-        chosen = _largest(np.concatenate(places), np.concatenate(growth), round(share * len(magnitude)))
+        chosen, strength = np.concatenate(places), np.concatenate(growth)
+        # A layer lies in memory as in the mask, so that they ascend; of equals the first are taken.
+        strong = largest(strength, round(share * len(magnitude)))
         finite = np.isfinite(magnitude).all() and all(
             np.isfinite(g[number]).all() for g in gradients.values()
         )
-        found.append(Guidance(magnitude.astype(np.float32), *chosen) if finite else None)
+        found.append(_guidance(magnitude, chosen[strong], strength[strong]) if finite else None)
     return found
 
 
@@ -91,14 +93,7 @@ def _numbers(compaction: Compaction, name: str, shape: tuple[int, ...]) -> NDArr
     return np.ravel_multi_index(np.ix_(*axes), shape).ravel()
 
 
-def _largest(
-    places: NDArray[np.int64], growth: NDArray[np.floating], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the ``count`` places of largest growth, ascending; of equal growth the first."""
-    if count < len(places):
-        cut = np.partition(growth, len(growth) - count)[len(growth) - count] if count else np.inf
-        above, level = np.flatnonzero(growth > cut), np.flatnonzero(growth == cut)
-        chosen = np.sort(np.concatenate([above, level[: count - len(above)]]))
-        places, growth = places[chosen], growth[chosen]
-    order = np.argsort(places)
-    return places[order], growth[order].astype(np.float32)
+def _guidance(
+    magnitude: NDArray[np.floating], candidates: NDArray[np.int64], growth: NDArray[np.floating]
+) -> Guidance:
+    return Guidance(magnitude.astype(np.float32), candidates, growth.astype(np.float32))

@@ -1,0 +1,179 @@
+"""Evolution with guidance: operators are given it, and with falling counts it includes magnitude pruning."""
+
+import importlib
+
+import numpy as np
+import pytest
+from conftest import refused
+
+from ticketsearch.evolution import evolve
+from ticketsearch.fitness import ShortTraining
+from ticketsearch.guidance import Guidance
+from ticketsearch.masks import layer_counts
+from ticketsearch.models import initialize
+from ticketsearch.operators import guided_mutation, union_crossover
+from ticketsearch.pruners import prune
+from ticketsearch.pruners.loop import scheduled_count
+from ticketsearch.tickets import Scores
+
+
+def unchanged(mask, *, spec, rng, rate):
+    return mask
+
+
+def guided(masks):
+    """A fitness without training: heavy weights are those of high numbers, as are those worth growing."""
+    places = [np.flatnonzero(~mask)[-10:] for mask in masks]
+    guidance = [
+        Guidance(1.0 + np.flatnonzero(mask).astype("f4"), p, 1.0 + p.astype("f4"))
+        for mask, p in zip(masks, places, strict=True)
+    ]
+    return Scores([float(np.flatnonzero(mask).sum()) for mask in masks], guidance=guidance)
+
+
+def first_masks(network, size, density=0.5):
+    rng, kept = np.random.default_rng(0), round(density * network.spec.size)
+    masks = np.zeros((size, network.spec.size), dtype=bool)
+    for mask in masks:
+        mask[rng.choice(len(mask), kept, replace=False)] = True
+    return masks
+
+
+@pytest.mark.parametrize(("rounds", "density"), [(1, 0.3), (6, 0.1)])
+def test_alone_from_all_weights_and_without_noise_it_is_iterative_magnitude_pruning(
+    tiny, monkeypatch, rounds, density
+):
+    network = initialize("mlp:12,9", tiny, seed=3)
+    orders = []
+    module = importlib.import_module("ticketsearch.pruners.imp")
+    data_order = module.data_order
+    monkeypatch.setattr(module, "data_order", lambda *given: orders.append(data_order(*given)) or orders[-1])
+    options = {"training_steps": 30, "training_batch": 16, "device": "cpu"}
+    wanted = prune(network, "imp", density=density, dataset=tiny, steps=rounds, **options)
+    assert len(orders) == rounds
+    assert all(np.array_equal(order, orders[0]) for order in orders)
+    training = ShortTraining(network, tiny, steps=30, batch=16, device="cpu")
+
+    def fitness(masks):
+        found = training.trainer.train(
+            masks, [network.initialization], orders[:1], training.recipe, candidates=0.1
+        )
+        return Scores(-found.evaluations[0].loss, guidance=found.guidance)
+
+    size = network.spec.size
+    counts = [scheduled_count(size, density ** (number / rounds)) for number in range(rounds)]
+    counts.append(round(density * size))
+    options = {"crossover_rate": 0.0, "mutation": unchanged, "attempts": 0}
+    generations = list(
+        evolve(
+            np.ones((1, size), dtype=bool),
+            fitness,
+            network.spec,
+            generations=rounds,
+            counts=counts,
+            **options,
+        )
+    )
+    assert [g.population.masks.sum() for g in generations] == counts
+    assert [g.immigrants for g in generations] == [0] * (rounds + 1)
+    assert np.array_equal(generations[-1].population[0].mask, wanted)
+
+
+def test_the_population_grows_as_sparse_as_it_is_told_to_and_stays_so(tiny):
+    network = initialize("mlp:9,7", tiny)
+    first, counts = first_masks(network, 8), [10**6, 50, 50, 30]
+    found = list(evolve(first, guided, network.spec, generations=6, counts=[network.spec.size, *counts[1:]]))
+    assert [sorted({int(m.sum()) for m in g.population.masks}) for g in found[1:]] == [
+        *([50],) * 2,
+        *([30],) * 4,
+    ]
+    assert all(len(g.population) == 8 for g in found)
+    ancestors = {t.number: t for g in found for t in g.offspring}
+    # In generation 1 all parents are cut: what is kept of the first one's weights are heavy ones.
+    child = next(t for t in found[1].offspring if len(t.parents) == 1)
+    parent = ancestors[child.parents[0]]
+    heavy = np.flatnonzero(parent.mask)[-50:]
+    assert np.isin(np.flatnonzero(child.mask & parent.mask), heavy).mean() > 0.9
+
+
+def test_operators_are_given_the_guidance_and_the_noise_that_they_name(tiny):
+    network = initialize("mlp:9,7", tiny)
+    seen = []
+
+    def mutation(mask, *, spec, rng, rate, guidance, temperature):
+        seen.append((mask, guidance, temperature))
+        return guided_mutation(mask, spec=spec, rng=rng, rate=rate, guidance=guidance)
+
+    def crossover(a, b, *, spec, rng, guidance):
+        seen.extend([(a, guidance[0], 0.5), (b, guidance[1], 0.5)])
+        return union_crossover(a, b, spec=spec, rng=rng, guidance=guidance)
+
+    operators = {"mutation": mutation, "crossover": crossover}
+    run = evolve(
+        first_masks(network, 6),
+        guided,
+        network.spec,
+        generations=3,
+        temperature=0.5,
+        counts=[40],
+        **operators,
+    )
+    assert len(list(run)) == 4
+    assert len(seen) > 18
+    for mask, guidance, temperature in seen:
+        assert temperature == 0.5
+        assert len(guidance.magnitude) == mask.sum() == 40
+        assert not mask[guidance.candidates].any()
+
+
+def test_guidance_makes_a_search_climb_faster_than_blind_operators(tiny):
+    network = initialize("mlp:9,7", tiny)
+    first = first_masks(network, 8, density=0.2)
+
+    def best(**operators):
+        *_, last = evolve(first, guided, network.spec, generations=5, **operators)
+        return last.best.score
+
+    assert best(mutation=guided_mutation, crossover=union_crossover) > best()
+
+
+def test_without_guidance_a_cut_is_blind_and_guided_operators_are_too(tiny):
+    network = initialize("mlp:9,7", tiny)
+    operators = {"mutation": guided_mutation, "crossover": union_crossover}
+    *_, last = evolve(
+        first_masks(network, 6),
+        lambda masks: np.arange(len(masks)),
+        network.spec,
+        generations=3,
+        counts=[20],
+        **operators,
+    )
+    assert (last.population.masks.sum(1) == 20).all()
+    assert all(layer_counts(mask, network.spec).min() >= 1 for mask in last.population.masks)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"counts": []}, ("counts", "empty")),
+        ({"counts": [5, 0]}, ("counts are weights to keep, 1 to", "but got 0")),
+        ({"counts": [10**6]}, ("but got 1000000",)),
+        ({"temperature": -0.1}, ("temperature must be >= 0", "-0.1")),
+        ({"temperature": np.nan}, ("temperature must be >= 0", "nan")),
+    ],
+)
+def test_a_bad_plan_is_refused_in_one_line(tiny, options, words):
+    network = initialize("mlp:9,7", tiny)
+    refused(lambda: evolve(first_masks(network, 2), guided, network.spec, **options), *words)
+
+
+def test_guidance_of_another_mask_is_refused(tiny):
+    network = initialize("mlp:9,7", tiny)
+    first = first_masks(network, 3)
+
+    def wrong(masks):
+        return Scores(np.zeros(3), guidance=[Guidance(np.ones(3), np.zeros(0), np.zeros(0))] * 3)
+
+    refused(lambda: next(evolve(first, wrong, network.spec)), "one magnitude a kept weight")
+    short = Scores(np.zeros(3), guidance=[None])
+    refused(lambda: next(evolve(first, lambda masks: short, network.spec)), "guidance is one a mask (3)")
