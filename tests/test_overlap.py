@@ -29,7 +29,9 @@ from ticketsearch.overlap import (
     chance_iou,
     containment,
     degree_shuffle,
+    holm,
     iou,
+    jackknife,
     overlap_study,
     pairwise_iou,
     raw_overlap,
@@ -322,7 +324,7 @@ def test_degree_preserving_shuffles_are_uniform_over_permutation_matrices():
     spec = mlp(4, 4)
     rng = np.random.default_rng(0)
     start = np.eye(4, dtype=bool).ravel()
-    drawn = np.stack([degree_shuffle(start, spec=spec, rng=rng, sweeps=40) for _ in range(4800)])
+    drawn = np.stack([degree_shuffle(start, spec=spec, rng=rng, trades=16) for _ in range(4800)])
     _, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(counts) == 24
     assert np.sum((counts - 200) ** 2 / 200) < 55  # chi-square with 23 degrees of freedom, p = 0.0002
@@ -334,11 +336,25 @@ def test_degree_preserving_shuffles_are_uniform_where_some_swaps_are_refused():
     start = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool)
     matrices = (np.arange(512)[:, None] >> np.arange(9) & 1).astype(bool).reshape(-1, 3, 3)
     same = (matrices.sum(axis=1) == start.sum(axis=0)) & (matrices.sum(axis=2) == start.sum(axis=1))
-    drawn = np.stack([degree_shuffle(start.ravel(), spec=spec, rng=rng, sweeps=60) for _ in range(3000)])
+    drawn = np.stack([degree_shuffle(start.ravel(), spec=spec, rng=rng, trades=16) for _ in range(3000)])
     _, counts = np.unique(drawn, axis=0, return_counts=True)
     expected = 3000 / same.all(axis=1).sum()
     assert len(counts) == same.all(axis=1).sum()
     assert np.sum((counts - expected) ** 2 / expected) < 25
+
+
+def test_degree_preserving_shuffles_mix_among_few_dense_units():
+    """Where swaps of single weights in the whole layer take hundreds of sweeps: 25 of 300 units live."""
+    spec = mlp(200, 300, 100, 10)
+    rng = np.random.default_rng(0)
+    matrices = spec.split(np.zeros(spec.size, dtype=bool))
+    matrices["fc0.weight"][:25] = rng.random((25, 200)) < 0.3
+    matrices["fc1.weight"][:, :25] = rng.random((100, 25)) < 0.5
+    matrices["fc2.weight"][:] = rng.random((10, 100)) < 0.5
+    mask = spec.join(matrices)
+    left = [iou(mask, degree_shuffle(mask, spec=spec, rng=rng, trades=trades)) for trades in (16, 200)]
+    assert left[0] == pytest.approx(left[1], abs=0.02)
+    assert left[0] < 0.4
 
 
 def test_p_values_of_random_masks_are_spread_out():
@@ -426,6 +442,190 @@ def test_random_lenet_masks_align_far_above_chance():
     assert study.aligned[0, 1] > 3 * study.iou[0, 1]
 
 
+def ticket(spec, density, rng):
+    return random_mask(spec, density, rng), rng.normal(size=spec.size)
+
+
+def test_alignment_by_weights_brings_a_trained_copy_back():
+    spec = mlp(30, 20, 12, 4)
+    rng = np.random.default_rng(0)
+    mask, weights = ticket(spec, 0.3, rng)
+    order = {"g1": rng.permutation(20), "g2": rng.permutation(12)}
+    noisy = weights + 0.2 * rng.normal(size=spec.size)
+    moved = permute(mask, spec, order), permute(noisy, spec, order)
+    found = align_order(moved[0], mask, spec, weights=(moved[1], weights))
+    for name, own in order.items():
+        assert np.array_equal(own[found[name]], np.arange(len(own)))
+    assert np.array_equal(align(moved[0], mask, spec, weights=(moved[1], weights)), mask)
+
+
+def test_alignment_by_weights_makes_their_product_large():
+    spec = mlp(10, 9, 7, 3)
+    rng = np.random.default_rng(1)
+    (mask, weights), (other, others) = ticket(spec, 0.5, rng), ticket(spec, 0.5, rng)
+    order = align_order(mask, other, spec, weights=(weights, others))
+    before = float((weights * mask) @ (others * other))
+    after = float(permute(weights * mask, spec, order) @ (others * other))
+    by_mask = float(permute(weights * mask, spec, align_order(mask, other, spec)) @ (others * other))
+    assert after > max(before, by_mask)
+
+
+def test_alignment_by_activations_matches_units_that_respond_alike():
+    spec = mlp(5, 6, 4, 2)
+    rng = np.random.default_rng(0)
+    mask = random_mask(spec, 0.5, rng)
+    own = {"g1": rng.normal(size=(50, 6)), "g2": rng.normal(size=(50, 4))}
+    own["g1"][:, 2] = 3.0  # a dead unit, which fits where no other does
+    order = {"g1": rng.permutation(6), "g2": rng.permutation(4)}
+    moved = {name: 2 * own[name][:, order[name]] - 1 for name in own}
+    found = align_order(permute(mask, spec, order), mask, spec, activations=(moved, own))
+    for name, each in order.items():
+        assert np.array_equal(each[found[name]], np.arange(len(each)))
+    assert np.array_equal(align(permute(mask, spec, order), mask, spec, activations=(moved, own)), mask)
+
+
+def test_units_without_weights_take_no_part_and_cost_no_overlap():
+    spec = mlp(10, 60, 40, 3)
+    small = mlp(10, 6, 5, 3)
+    rng = np.random.default_rng(0)
+    pair = [random_mask(small, 0.5, rng) for _ in range(2)]
+    large = []
+    for mask in pair:
+        parts, own = spec.split(np.zeros(spec.size, dtype=bool)), small.split(mask)
+        parts["fc0.weight"][:6] = own["fc0.weight"]
+        parts["fc1.weight"][:5, :6] = own["fc1.weight"]
+        parts["fc2.weight"][:, :5] = own["fc2.weight"]
+        large.append(shuffled(spec.join(parts), spec, rng))
+    found = np.sum(align(large[0], large[1], spec) & large[1])
+    assert found >= 0.95 * np.sum(align(pair[0], pair[1], small) & pair[1])
+
+
+def test_one_group_is_aligned_exactly_and_several_are_bounded():
+    rng = np.random.default_rng(0)
+    for spec, exact in ((mlp(6, 9, 3), True), (mlp(6, 9, 8, 3), False), (residual(4, 7, 2), False)):
+        masks = [random_mask(spec, 0.4, rng) for _ in range(3)]
+        masks.append(shuffled(masks[0], spec, rng))
+        study = overlap_study(masks, spec, draws=0, aligned_draws=0)
+        assert study.exact[0, 3]
+        assert study.exact[np.triu_indices(3, 1)].tolist() == [exact] * 3
+        assert study.identical == 1
+
+
+def test_signs_count_where_both_masks_and_their_signs_agree():
+    spec = mlp(3, 2)
+    masks = np.array([[1, 1, 1, 0, 0, 1], [1, 1, 0, 1, 0, 1]], dtype=bool)
+    weights = np.array([[1, 1, -1, 1, 1, -1], [2, -1, -1, 1, 1, -3]])
+    study = overlap_study(masks, spec, weights=weights, draws=9, aligned_draws=0)
+    assert study.iou[0, 1] == 3 / 5
+    assert study.signs[0, 1] == 2 / 5
+    assert study.nulls["uniform"]["signs"].observed == 2 / 5
+    assert overlap_study(masks, spec, draws=0, aligned_draws=0).signs is None
+
+
+def test_signs_move_with_the_units():
+    spec = mlp(30, 20, 12, 4)
+    rng = np.random.default_rng(0)
+    mask, weights = ticket(spec, 0.3, rng)
+    order = {"g1": rng.permutation(20), "g2": rng.permutation(12)}
+    masks, both = [mask, permute(mask, spec, order)], [weights, permute(weights, spec, order)]
+    study = overlap_study(masks, spec, weights=both, draws=0, aligned_draws=2)
+    assert study.aligned_signs[0, 1] == study.aligned[0, 1] == 1
+    assert study.signs[0, 1] < study.iou[0, 1] < 0.5
+    # A shuffled mask keeps weights of random signs.
+    null = study.drawn["aligned_uniform"]
+    assert null["signs"] == pytest.approx(null["iou"] / 2, rel=0.4)
+
+
+def test_a_study_measures_containment_and_layers_after_alignment():
+    spec = mlp(4, 5, 3)
+    rng = np.random.default_rng(0)
+    masks = [random_mask(spec, 0.5, rng) for _ in range(3)]
+    study = overlap_study(masks, spec, draws=0, aligned_draws=0)
+    moved = align(masks[2], masks[0], spec)
+    assert study.aligned[0, 2] == iou(moved, masks[0])
+    assert study.aligned_containment[0, 2] == containment(moved, masks[0])
+    for index, layer in enumerate(spec.layers):
+        assert study.aligned_layers[index, 0, 2] == iou(moved[layer.slice], masks[0][layer.slice])
+        assert study.layers[index, 0, 2] == iou(masks[2][layer.slice], masks[0][layer.slice])
+
+
+def test_profiles_and_their_distances_have_their_values_by_hand():
+    spec = mlp(3, 2, 2)
+    masks = np.array(
+        [[1, 1, 1, 1, 0, 0, 1, 0, 1, 0], [0, 0, 1, 0, 1, 0, 1, 1, 1, 1]],
+        dtype=bool,
+    )
+    study = overlap_study(masks, spec, draws=0, aligned_draws=0)
+    # Layers keep 4 and 2 weights, and 2 and 4.
+    assert study.density_distance[0, 1] == pytest.approx(1 / 3)
+    assert {name: profile.tolist() for name, profile in study.degrees.items()} == {
+        "g1 in": [[3, 1], [1, 1]],
+        "g1 out": [[2, 0], [2, 2]],
+    }
+    assert study.degree_distance[0, 1] == pytest.approx((2 + 2) / (6 + 6))
+    assert study.density_distance[0, 0] == study.degree_distance[1, 1] == 0
+
+
+def test_holm_corrects_step_by_step():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+    spec = mlp(8, 6, 5, 2)
+    masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])
+    study = overlap_study(masks, spec, draws=19, aligned_draws=9)
+    tests = [study.uniform, study.aligned_uniform, study.aligned_degrees]
+    assert [test.holm for test in tests] == pytest.approx(holm([test.p for test in tests]))
+    assert study.nulls["uniform"]["containment"].holm is None
+
+
+def test_a_test_of_too_few_draws_says_so():
+    spec = mlp(8, 6, 5, 2)
+    masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])
+    few = overlap_study(masks, spec, draws=99, aligned_draws=9)
+    assert few.more(few.uniform) is False
+    assert few.more(few.aligned_degrees) is None
+    assert "too few to tell" in few.summary()
+    enough = overlap_study(masks, spec, draws=99, aligned_draws=59)
+    assert enough.more(enough.aligned_degrees) is False
+    assert "too few" not in enough.summary()
+    same = overlap_study([masks[0]] * 3, spec, draws=99, aligned_draws=59)
+    assert same.more(same.aligned_degrees) is True
+    assert same.more(same.nulls["uniform"]["containment"]) is None
+
+
+def test_the_jackknife_of_a_mean_over_pairs_has_its_value_by_hand():
+    pairs = np.array([[0, 0, 1], [1, 2, 2]])
+    # Without one mask the one pair of the others is left: 3, 2 and 1.
+    low, high = jackknife(np.array([1.0, 2.0, 3.0]), pairs)
+    reach = 4.302652729911275 * np.sqrt(2 / 3 * 2)
+    assert (low, high) == pytest.approx((2 - reach, 2 + reach))
+    assert np.isnan(jackknife(np.array([1.0]), np.array([[0], [1]]))).all()
+    # A mask in all pairs is taken as given: of three others, two are left each time.
+    low, high = jackknife(np.array([1.0, 2.0, 3.0]), np.array([[0, 0, 0], [1, 2, 3]]))
+    assert (low + high) / 2 == pytest.approx(2)
+    assert high - 2 == pytest.approx(4.302652729911275 * np.sqrt(1 / 3))
+
+
+def test_the_interval_covers_the_effect_of_masks_that_were_not_seen():
+    """Masks of one density overlap by chance: in 19 of 20 studies or more, 0 is within the interval."""
+    spec = mlp(12, 10, 4)
+    rng = np.random.default_rng(0)
+    inside = 0
+    for seed in range(60):
+        masks = np.stack([random_mask(spec, 0.3, rng) for _ in range(6)])
+        null = overlap_study(masks, spec, draws=60, aligned_draws=0, seed=seed).uniform
+        inside += null.low <= 0 <= null.high
+    assert inside >= 52
+
+
+@pytest.mark.slow
+def test_workers_change_no_study():
+    spec = mlp(12, 10, 8, 4)
+    masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])
+    one, two = (overlap_study(masks, spec, draws=150, aligned_draws=9, workers=n) for n in (1, 2))
+    assert one.nulls == two.nulls
+
+
 def test_bad_input_is_one_line():
     spec = mlp(2, 3, 1)
     masks = np.ones((2, 9), dtype=bool)
@@ -440,6 +640,15 @@ def test_bad_input_is_one_line():
         (lambda: overlap_study(masks, spec, draws=-1), "0 or more, but got -1 and 199"),
         (lambda: overlap_study(masks, spec, restarts=0), "at least 1, but got 0"),
         (lambda: align(masks[0], masks[1], spec, restarts=0), "at least 1, but got 0"),
+        (lambda: align(masks[0], masks[1], spec, weights=([1.0], [2.0])), r"9 finite numbers, \(9,\)"),
+        (lambda: align(masks[0], masks[1], spec, weights=np.full((2, 9), np.nan)), "with others"),
+        (lambda: align(masks[0], masks[1], spec, activations=({}, {})), "hidden groups g1, but got none"),
+        (
+            lambda: align(*masks, spec, activations=({"g1": np.ones((4, 2))}, {"g1": np.ones((4, 2))})),
+            r"shape \(samples, 3\)",
+        ),
+        (lambda: align(*masks, spec, weights=masks, activations=({}, {})), "but got both"),
+        (lambda: overlap_study(masks, spec, weights=np.ones(9)), r"the shape of the masks, \(2, 9\)"),
         (lambda: align(masks[0, 1:], masks[1], spec), r"shape \(9,\), but got \(8,\)"),
         (
             lambda: chance_iou([[7, 1]], spec),

@@ -1,5 +1,6 @@
 """The report: its arrays exactly, and its page as one safe, self-contained file."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -10,9 +11,13 @@ from ticketsearch import config, report, summary
 from ticketsearch.evolution import evolve
 from ticketsearch.ladder import Agreement
 from ticketsearch.masks import layer_counts
-from ticketsearch.overlap import chance_iou, pairwise_iou, raw_overlap
+from ticketsearch.models import initialize
+from ticketsearch.overlap import overlap_study, raw_overlap
 from ticketsearch.phases import OWN
+from ticketsearch.pruners import prune_all
+from ticketsearch.report.overlap import null_rows, write_overlap
 from ticketsearch.runs import Run
+from ticketsearch.study import Case, Overlaps
 from ticketsearch.tickets import Scores
 
 
@@ -22,9 +27,10 @@ def run(small_run):
         yield opened
 
 
-@pytest.fixture
-def page(run):
-    return report.write_report(run).read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def page(small_run):
+    with Run.open(small_run) as run:
+        return report.write_report(run).read_text(encoding="utf-8")
 
 
 def test_the_fitness_curve_is_what_the_generations_say(run):
@@ -42,18 +48,6 @@ def test_layer_densities_are_those_of_the_seeds_and_the_winner(run):
     assert densities.names == [layer.name for layer in run.spec.layers]
     assert np.array_equal(densities.seeds, layer_counts(run.seeds().masks, run.spec) / sizes)
     assert np.array_equal(densities.winner, layer_counts(summary.winner(run).mask, run.spec) / sizes)
-
-
-def test_the_overlap_figure_is_measured_below_the_diagonal_and_chance_above(run):
-    seeds = run.seeds()
-    raw = raw_overlap(seeds.masks, run.spec)
-    matrix = report.overlap_matrix(raw)
-    below = np.tril_indices(len(seeds), -1)
-    above = np.triu_indices(len(seeds), 1)
-    assert np.array_equal(matrix[below], pairwise_iou(seeds.masks)[below])
-    assert np.array_equal(matrix[above], chance_iou(seeds.masks, run.spec).whole[above])
-    assert not np.array_equal(raw.whole[below], raw.chance[below])
-    assert np.isnan(np.diag(matrix)).all()
 
 
 def test_the_comparison_is_mean_and_sd_over_data_orders(run):
@@ -84,10 +78,69 @@ def test_the_page_has_every_section_and_figure(page, run):
         assert text in page
     for row in summary.comparison(run):
         assert f"{row.accuracy:.4f} <span>± {row.accuracy_sd:.4f}</span>" in page
-    for line in summary.overlap_lines(run):
+    for line in summary.study_lines(run, summary.seed_study(run)):
         assert line in page
-    assert re.findall(r'<figure id="(\w+)">', page) == ["fitness", "layers", "overlap", "accuracy"]
-    assert page.count("<svg") == 4
+    best = summary.winner(run)
+    family = ["lineage"] if best.parents else []
+    assert figures(page) == [
+        *("fitness", "accuracy", "layers"),
+        *("pairs", "bars", "profiles", "pixels"),
+        *("network", *family),
+    ]
+    assert page.count("<svg") == 9 + len(family)  # one of them has two panels
+    assert page.count('role="img" aria-label="') == page.count("<svg")
+
+
+def test_a_winner_that_the_search_made_has_its_lineage_in_the_page(small_run, monkeypatch):
+    with Run.open(small_run) as run:
+        child = next(t for t in run.tickets() if len(t.parents) == 2)
+        monkeypatch.setattr("ticketsearch.report.run.winner", lambda run: child)
+        page = report.write_report(run).read_text(encoding="utf-8")
+    assert figures(page)[-2:] == ["network", "lineage"]
+    assert f"Ticket {child.number} has " in page
+    assert "pixels" not in figures(page)  # the shape of an input is in the file of the winner, another ticket
+
+
+def figures(page):
+    return re.findall(r'<figure id="(\w+)"', page)
+
+
+def test_the_words_on_the_seeds_say_how_much_they_share_beside_chance(run):
+    masks = run.seeds().masks
+    raw, study = raw_overlap(masks, run.spec), summary.seed_study(run)
+    pairs = np.triu_indices(len(masks), 1)
+    lines = summary.study_lines(run, study)
+    shared, chance = raw.whole[pairs].mean(), raw.chance[pairs].mean()
+    assert f"share {shared:.1%} of their weights, and {chance:.1%} by chance" in lines[0]
+    assert f"at least {study.aligned[pairs].mean():.1%}." in lines[1]
+    assert "ticketsearch overlap" in lines[1]
+    assert lines[2].endswith("they are all different networks.")
+
+
+@pytest.mark.parametrize(
+    ("shared", "words"),
+    [
+        (0.0, "no more than chance"),
+        (0.1, "no more than chance"),
+        (0.12, "hardly more than chance"),
+        (0.3, "3.0 times as much"),
+    ],
+)
+def test_the_words_compare_what_is_shared_with_chance(run, monkeypatch, shared, words):
+    count = len(run.seeds())
+    level = np.full((count, count), 0.1)
+    planted = raw_overlap(run.seeds().masks, run.spec)._replace(whole=shared * level / 0.1, chance=level)
+    monkeypatch.setattr(summary, "seed_overlap", lambda run: planted)
+    assert f": {words}." in summary.study_lines(run, None)[0]
+    assert "not here" in summary.study_lines(run, None)[1]
+
+
+def test_masks_of_very_large_networks_are_not_aligned_for_the_page(run, monkeypatch):
+    monkeypatch.setattr(summary, "ALIGNED", 3 * run.spec.size - 1)
+    assert summary.seed_study(run) is None
+    page = report.write_report(run).read_text(encoding="utf-8")
+    assert "pairs" not in figures(page)
+    assert "profiles" in figures(page)
 
 
 def test_the_page_says_where_the_time_went(page, run):
@@ -173,25 +226,32 @@ def test_no_two_elements_of_the_page_share_an_id(page):
     assert not shared & referred
 
 
-def test_the_pages_tags_are_closed_in_order(page):
-    class Checker(HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.stack = []
+class Checker(HTMLParser):
+    """Goes wrong at a tag that is closed out of order."""
 
-        def handle_starttag(self, tag, attrs):
-            if tag not in ("meta",):
-                self.stack.append(tag)
+    def __init__(self):
+        super().__init__()
+        self.stack = []
 
-        def handle_startendtag(self, tag, attrs):
-            pass
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta",):
+            self.stack.append(tag)
 
-        def handle_endtag(self, tag):
-            assert self.stack.pop() == tag
+    def handle_startendtag(self, tag, attrs):
+        pass
 
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+
+def check_tags(page):
     checker = Checker()
     checker.feed(page)
     assert checker.stack == []
+
+
+def test_the_pages_tags_are_closed_in_order(page):
+    check_tags(page)
 
 
 def test_what_users_name_is_escaped(small_run, tmp_path):
@@ -213,9 +273,70 @@ def test_an_unfinished_run_has_a_report_too(tmp_path, small_run):
     ):
         page = report.write_report(new).read_text(encoding="utf-8")
         assert "No generation is finished yet" in page
-        assert re.findall(r'<figure id="(\w+)">', page) == ["overlap"]  # the seeds are there from the start
+        assert figures(page) == ["pairs", "bars", "profiles"]  # the seeds are there from the start
         first = [t for t in run.tickets() if t.generation == 0]
         generations = evolve(first, lambda masks: -masks[:, :5].sum(axis=1), run.spec, generations=0)
         new.append(next(iter(generations)))
         page = report.write_report(new).read_text(encoding="utf-8")
-        assert re.findall(r'<figure id="(\w+)">', page) == ["fitness", "layers", "overlap"]
+        assert figures(page) == ["fitness", "layers", "pairs", "bars", "profiles"]
+
+
+@pytest.fixture(scope="module")
+def overlaps(digits):
+    networks = [initialize("mlp:9,7", digits, seed=seed) for seed in range(3)]
+    cases = []
+    for method, names in (("synflow", ["<one>", "two", "three"]), ("magnitude", ["kaiming_normal 123"] * 3)):
+        masks = np.stack(prune_all(networks, method, density=0.2, dataset=digits))
+        study = overlap_study(masks, networks[0].spec, names=names, draws=9, aligned_draws=3)
+        cases.append(Case("initializations", f"{method} at density 0.2", method, 0.2, study))
+    bare = overlap_study(masks, networks[0].spec, draws=0, aligned_draws=0)
+    cases.append(Case("methods", "without draws", None, None, bare))
+    settings = {"data": "<script>digits</script>"}
+    return Overlaps("mine", settings, networks[0].spec, (1, 8, 8), tuple(cases))
+
+
+@pytest.fixture(scope="module")
+def overlap_page(overlaps, tmp_path_factory):
+    path = tmp_path_factory.mktemp("overlap") / "overlap.html"
+    return write_overlap(overlaps, path).read_text(encoding="utf-8")
+
+
+def test_the_overlap_page_has_words_first_then_all_tests_then_the_figures_of_each_case(
+    overlaps, overlap_page
+):
+    page = overlap_page
+    check_tags(page)
+    assert page.index(overlaps.headline()[:40]) < page.index("<table") < page.index("<figure")
+    shown = re.findall(r'<figure id="case(\d)-(\w+)"', page)
+    whole = ["pairs", "nulls", "profiles", "bars", "pixels"]
+    assert shown == [
+        *(("0", name) for name in whole),
+        *(("1", name) for name in whole),
+        *(("2", name) for name in whole if name != "nulls"),
+    ]
+    assert page.count('role="img" aria-label="') == page.count("<svg") == 14 + 3
+    assert "<script" not in page
+    assert "&lt;one&gt;" in page
+    assert page.count("kaiming_normal 123</li>") == 3
+
+
+def test_the_tests_of_the_table_are_those_of_the_studies(overlaps, overlap_page):
+    tests = null_rows(overlaps)
+    assert [len(rows) for rows in tests] == [3, 3]  # nothing was drawn for the third
+    for rows, case in zip(tests, overlaps.cases[:2], strict=True):
+        assert {row.case for row in rows} == {case.title}
+        assert [row.null for row in rows] == [each["iou"] for each in case.study.nulls.values()]
+        for row in rows:
+            cells = re.escape(f"<td>{row.null.observed:.4f}</td><td>{row.null.mean:.4f}</td>")
+            p = f"{row.null.holm:.2g}"
+            assert re.search(
+                rf"{row.kept}</td>\s*{cells}\s*<td>.*?</td>\s*<td>{p}</td>", overlap_page, re.DOTALL
+            )
+
+
+def test_the_sections_of_many_cases_are_closed(overlaps, overlap_page, tmp_path):
+    assert overlap_page.count("<details>") == 3
+    few = dataclasses.replace(overlaps, cases=overlaps.cases[2:])
+    page = write_overlap(few, tmp_path / "overlap.html").read_text(encoding="utf-8")
+    assert page.count("<details open>") == 1
+    assert "<details>" not in page

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ticketsearch import config
 from ticketsearch.ladder import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import density, effective_density, layer_counts
-from ticketsearch.overlap import RawOverlap, raw_overlap
+from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
 from ticketsearch.phases import OWN
 from ticketsearch.runs import Result, Run, contenders
 from ticketsearch.tickets import Ticket
@@ -30,8 +30,14 @@ __all__ = [
     "phase_lines",
     "phases",
     "seed_overlap",
+    "seed_study",
+    "study_lines",
     "winner",
 ]
+
+
+# The most weights, summed over pairs, of the masks that a report aligns: seconds of work.
+ALIGNED = 20_000_000
 
 
 class Comparison(NamedTuple):
@@ -141,6 +147,50 @@ def overlap_lines(run: Run) -> list[str]:
         f"By layer (chance in brackets): {layers}.",
         f"Up to a renumbering of hidden neurons they are {networks} different networks.",
     ]
+
+
+def seed_study(run: Run) -> OverlapStudy | None:
+    """Return the overlap of the masks of all initializations, raw and aligned, without null models.
+
+    Masks are named by their numbers, from 1 on. None for fewer than two masks, and for networks whose
+    alignment would take long.
+    """
+    seeds = run.seeds()
+    pairs = len(seeds) * (len(seeds) - 1) // 2
+    if not 0 < pairs * run.spec.size <= ALIGNED:
+        return None
+    names = [str(number) for number in range(1, len(seeds) + 1)]
+    return overlap_study(seeds.masks, run.spec, names=names, draws=0, aligned_draws=0)
+
+
+def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
+    """Return in plain words what the masks of different initializations share."""
+    overlap, seeds = seed_overlap(run), run.seeds()
+    if overlap is None:
+        return overlap_lines(run)
+    shared, chance = _off_diagonal(overlap.whole), _off_diagonal(overlap.chance)
+    if shared <= chance:
+        more = "no more than chance"
+    else:
+        ratio = shared / chance
+        more = f"{ratio:.1f} times as much" if ratio >= 1.25 else "hardly more than chance"
+    lines = [
+        f"The masks that {seeds[0].operator} leaves of {len(seeds)} initializations share "
+        f"{shared:.1%} of their weights, and {chance:.1%} by chance: {more}. "
+        "(Mean over pairs of intersection over union; chance has the same number of weights in each layer.)",
+    ]
+    if study is None:
+        lines.append("Masks of this size are renumbered to match by “ticketsearch overlap”, not here.")
+    else:
+        lines.append(
+            "With hidden neurons renumbered to match they share at least "
+            f"{_off_diagonal(study.aligned):.1%}. Renumbering makes any two masks more alike; whether these "
+            "more than shuffled ones, “ticketsearch overlap” tests."
+        )
+    networks = len({seed.key for seed in seeds})
+    same = {1: "the same network", len(seeds): "all different networks"}
+    words = same.get(networks, f"{networks} different networks")
+    return [*lines, f"Up to a renumbering of hidden neurons they are {words}."]
 
 
 def ladder_lines(run: Run) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from ticketsearch.cli.flags import (
     Seed,
     SettingsFile,
     assigned,
+    whole_number,
 )
 from ticketsearch.cli.runs import RUNS, folder, mention
 from ticketsearch.errors import BadInput
@@ -71,6 +73,9 @@ Resume = Annotated[
     str | None, typer.Option(metavar="RUN", help="Go on with this run; more --generations extend it.")
 ]
 
+# The flag that gives the address of each cluster.
+CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
+
 
 def evolve(
     settings: SettingsFile = None,
@@ -93,7 +98,6 @@ def evolve(
     assign: Assignments = None,
 ) -> None:
     """Prune differently initialized copies, evolve the masks, compare the best ticket on test data."""
-    place = _place(backend, scheduler, address)
     flags = {
         "data.name": data,
         "model.name": model,
@@ -105,11 +109,10 @@ def evolve(
         "seeding.initializations": initializations,
         "seed": seed,
         "training.device": device,
-        "training.workers": workers,
-        "training.backend": place[0],
-        "training.address": place[1],
+        "training.workers": _workers(workers),
     }
     assignments = assigned(settings, assign, flags)
+    assignments |= _place(backend, scheduler, address, assignments)
     if resume is not None and name is not None:
         raise BadInput(
             f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
@@ -123,21 +126,36 @@ def evolve(
         _see_through(search, run)
 
 
-def _place(backend: str | None, scheduler: str | None, address: str | None) -> tuple[str | None, str | None]:
-    """Return where workers are and the address of their cluster: dask has a scheduler, ray an address."""
-    for given, flag, owner, other in (
-        (scheduler, "--scheduler", "dask", "--address"),
-        (address, "--address", "ray", "--scheduler"),
-    ):
-        if given is not None and backend not in (None, owner):
-            way_out = f"give {other}" if backend in ("dask", "ray") else "drop one"
-            raise BadInput(f"{flag} is for --backend {owner}, but got {backend!r}; {way_out}")
-        if given is not None and backend is None:
-            backend = owner
+def _workers(text: str | None) -> int | None:
+    """Return how many workers the flag asks for, where it is given; 0 is as many as pay."""
+    try:
+        return None if text is None else whole_number("--workers", text, 0)
+    except BadInput as error:
+        raise BadInput(f"{error}; leave it out for as many as pay") from None
+
+
+def _place(
+    backend: str | None, scheduler: str | None, address: str | None, settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return what the flags set of where workers are: dask has a scheduler, ray an address.
+
+    Raises :class:`BadInput` where they do not agree with each other, or with the settings given beside them.
+    """
     if scheduler is not None and address is not None:
         raise BadInput(f"a cluster has one address, but got {scheduler!r} and {address!r}; drop one")
-    # Another backend takes the address away that a run to go on with may have.
-    return backend, scheduler or address or (None if backend is None else "")
+    if scheduler is None and address is None:
+        if backend is None:
+            return {}
+        # The address of a settings file, or of the run to go on with, may be another backend's.
+        own = "training.address" in settings and settings.get("training.backend", backend) == backend
+        return {"training.backend": backend} | ({} if own else {"training.address": ""})
+    owner = "dask" if address is None else "ray"
+    found = str(backend or settings.get("training.backend", owner))
+    if found != owner:
+        way_out = f"give {CLUSTERS[found]}" if found in CLUSTERS else "drop it"
+        way_out += "" if backend else f", or add --backend {owner}"
+        raise BadInput(f"{CLUSTERS[owner]} is for backend {owner!r}, but got {found!r}; {way_out}")
+    return {"training.backend": owner, "training.address": scheduler or address or ""}
 
 
 def _see_through(search: Search | None, run: Run) -> None:

@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.canonical import canonical_order
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import (
-    Mask,
-    MaskSpec,
-    check_mask,
-    digest,
-    live,
-    live_units,
-    permute,
-    random_order,
-    unit_orders,
-)
-from ticketsearch.overlap.ascent import Pair, Placement, layered
-from ticketsearch.overlap.raw import jaccard
+from ticketsearch.masks import Mask, MaskSpec, check_mask, layer_counts, permute, random_order, unit_orders
+from ticketsearch.overlap.activations import activation_order
+from ticketsearch.overlap.ascent import Pair, Placement
+from ticketsearch.overlap.counts import Counts, pair_indices
+from ticketsearch.overlap.identity import Subject, same_live, same_whole
+from ticketsearch.overlap.occupied import Occupied, whole_parts
 
-__all__ = ["align", "align_order", "aligned_iou"]
+__all__ = ["RESTARTS", "align", "align_order", "aligned_counts", "check_restarts"]
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
+RESTARTS = 2
+# What two sums of products of weights differ by at least, as a share of the largest they can be.
+LEAST = 1e-6
 
 
-def align(mask: ArrayLike, reference: ArrayLike, spec: MaskSpec, *, restarts: int = 3, seed: int = 0) -> Mask:
+def align(
+    mask: ArrayLike,
+    reference: ArrayLike,
+    spec: MaskSpec,
+    *,
+    weights: tuple[ArrayLike, ArrayLike] | None = None,
+    activations: tuple[Mapping[str, ArrayLike], Mapping[str, ArrayLike]] | None = None,
+    restarts: int = RESTARTS,
+    seed: int = 0,
+) -> Mask:
     """Return ``mask`` renumbered to overlap ``reference`` most, ``(weights,)`` bool.
 
     Exact for masks that are renumberings of each other, otherwise a lower bound: see :func:`align_order`,
     which explains the arguments and raises alike.
     """
-    order = align_order(mask, reference, spec, restarts=restarts, seed=seed)
+    order = align_order(
+        mask, reference, spec, weights=weights, activations=activations, restarts=restarts, seed=seed
+    )
     aligned: Mask = permute(check_mask(mask, spec), spec, order)
     return aligned
 
 
 def align_order(
-    mask: ArrayLike, reference: ArrayLike, spec: MaskSpec, *, restarts: int = 3, seed: int = 0
+    mask: ArrayLike,
+    reference: ArrayLike,
+    spec: MaskSpec,
+    *,
+    weights: tuple[ArrayLike, ArrayLike] | None = None,
+    activations: tuple[Mapping[str, ArrayLike], Mapping[str, ArrayLike]] | None = None,
+    restarts: int = RESTARTS,
+    seed: int = 0,
 ) -> dict[str, Integers]:
     """Return ``{hidden group: (units,) old numbers}`` under which ``mask`` overlaps ``reference`` most.
 
@@ -52,84 +63,141 @@ def align_order(
     the overlap of those parts is complete, whatever it costs the dead ones. Otherwise it is a lower bound of
     the best there is: the groups are assigned one at a time, the others held, until none gains (Ainsworth et
     al. 2023, "Git Re-Basin", section 3.2, with kept weights for weights), and then the columns of each
-    bundle, each with the units that suit its place. The best of ``restarts`` starting
-    points is returned: the given numbers, so that the overlap never falls; the groups assigned first to
-    last, and last to first; and from the fourth on random numbers, drawn by ``seed``.
-    Raises :class:`BadInput` for another shape or fewer than one start.
+    bundle, each with the units that suit its place.
+
+    Parameters
+    ----------
+    weights : of the mask and of the reference, ``(weights,)`` each: the sum of products of kept weights is
+        made large instead, as in that paper.
+    activations : of the mask's and of the reference's network on the same samples, ``{hidden group: (samples,
+        units)}`` each: units are matched by their correlation instead, group by group (Li et al. 2016,
+        "Convergent learning"); columns of bundles stay where they are.
+    restarts : starting points, of which the best is returned. The first three place group after group, each
+        by what it shares with those before it: from first to last, with and without what it is expected to
+        share with those behind it, and from last to first; those of them that share most are taken. From
+        the fourth on they are random numbers, drawn by ``seed``. The given numbers are one more where they
+        share more than what was found, so that the overlap never falls.
+
+    Raises :class:`BadInput` for another shape, fewer than one start, or both weights and activations.
     """
+    check_restarts(restarts)
+    both = [check_mask(each, spec) for each in (mask, reference)]
+    if weights is not None and activations is not None:
+        raise BadInput("an alignment goes by weights or by activations, but got both: leave one out")
+    if activations is not None:
+        return activation_order(*activations, spec)
+    rng = np.random.default_rng(seed)
+    if weights is None:
+        placement, _ = _Aligner(both, spec, restarts).placed(0, 1, rng)
+        return placement.named(spec)
+    values = [_weights(each, spec) * kept for each, kept in zip(weights, both, strict=True)]
+    least = LEAST * float(np.prod([np.linalg.norm(each) for each in values]))
+    occupied = Occupied(both, spec)
+    pair = Pair(occupied.parts(0, values[0]), occupied.parts(1, values[1]), occupied.spec, least=least)
+    best = _climbed(pair, occupied.given(0, 1), restarts, rng)
+    return occupied.expanded(best, 0, 1).named(spec)
+
+
+def aligned_counts(
+    masks: Mask, spec: MaskSpec, restarts: int, rng: np.random.Generator, signs: Mask | None = None
+) -> tuple[Counts, Mask]:
+    """Return what ``(population, weights)`` masks share, the second of each pair aligned to the first.
+
+    ``signs``, of the same shape, says which initial weights are positive; they move with the masks. The
+    second value says for which pairs, ``(pairs,)``, the best overlap was found, and not a lower bound of it.
+    """
+    aligner = _Aligner(list(masks), spec, restarts)
+    shared, agreeing, exact = [], [], []
+    for first, second in zip(*pair_indices(len(masks)), strict=True):
+        placement, known = aligner.placed(second, first, rng)
+        order = placement.named(spec)
+        both = permute(masks[second], spec, order) & masks[first]
+        shared.append(layer_counts(both, spec))
+        exact.append(known)
+        if signs is not None:
+            same = permute(signs[second], spec, order) == signs[first]
+            agreeing.append(layer_counts(both & same, spec))
+    sizes = layer_counts(masks, spec)
+    return Counts(sizes, np.stack(shared), np.stack(agreeing) if agreeing else None), np.array(exact)
+
+
+class _Aligner:
+    """Masks of one spec, ready to be aligned with each other."""
+
+    def __init__(self, masks: Sequence[Mask], spec: MaskSpec, restarts: int) -> None:
+        self.masks, self.spec, self.restarts = masks, spec, restarts
+        self.subjects = [Subject(mask, spec) for mask in masks]
+        self.occupied = Occupied(masks, spec)
+        self.parts = [self.occupied.parts(index, mask) for index, mask in enumerate(masks)]
+        # One group among fixed ones is one assignment, which is solved exactly.
+        self.exact = (
+            len(spec.hidden) == 1
+            and not spec.bundles
+            and all(piece.diagonal or piece.target != piece.source for piece in spec.pieces)
+        )
+
+    def placed(self, mask: int, reference: int, rng: np.random.Generator) -> tuple[Placement, bool]:
+        """Return the placement of a mask on another, and whether no other could share more."""
+        subjects = self.subjects[mask], self.subjects[reference]
+        whole = same_whole(*subjects)
+        if whole is not None:
+            return whole, True
+        living = same_live(*subjects)
+        if living is not None:
+            return self._dead_placed(mask, reference, living), False
+        pair = Pair(self.parts[mask], self.parts[reference], self.occupied.spec)
+        best = _climbed(pair, self.occupied.given(mask, reference), self.restarts, rng)
+        return self.occupied.expanded(best, mask, reference), self.exact
+
+    def _dead_placed(self, mask: int, reference: int, living: Placement) -> Placement:
+        """Return a placement of the dead units beside that of the live ones, which are the same network."""
+        own, other = (whole_parts(self.masks[index], self.spec) for index in (mask, reference))
+        dead = self.subjects[reference].dead_units, self.subjects[mask].dead_units
+        pair = Pair(own, other, self.spec, dead)
+        starts = [living]
+        if np.array_equal(self.subjects[mask].live, self.subjects[reference].live):
+            units = {group: np.arange(self.spec.groups[group].size) for group in self.spec.hidden}
+            starts.append(Placement(units, list(range(len(self.spec.groups)))))
+        for placement in starts:
+            pair.climb(placement)
+        return max(starts, key=pair.intersection)
+
+
+def _climbed(pair: Pair, given: Placement, restarts: int, rng: np.random.Generator) -> Placement:
+    """Return the best placement that is reached from the starting points."""
+    starts = _starts(pair, restarts, rng)
+    for start in starts:
+        pair.climb(start)
+    best = max(starts, key=pair.intersection)
+    if pair.intersection(given) > pair.intersection(best):
+        pair.climb(given)
+        best = given
+    return best
+
+
+def _starts(pair: Pair, restarts: int, rng: np.random.Generator) -> list[Placement]:
+    """Return the starting points that :func:`align_order` tells of."""
+    hidden = pair.spec.hidden
+    ways = ((hidden, True), (hidden, False), (hidden[::-1], True))
+    built = [pair.built(groups, expecting=expecting) for groups, expecting in ways]
+    starts = sorted(built, key=pair.intersection, reverse=True)[:restarts]
+    for _ in range(restarts - len(built)):
+        drawn, origins = unit_orders(pair.spec, random_order(pair.spec, rng))
+        starts.append(Placement({group: drawn[origins[group]] for group in hidden}, origins))
+    return starts
+
+
+def check_restarts(restarts: int) -> None:
+    """Raise :class:`BadInput` for fewer than one starting point."""
     if restarts < 1:
         raise BadInput(f"restarts counts starting points, at least 1, but got {restarts}")
-    subjects = [_subject(check_mask(m, spec), spec) for m in (mask, reference)]
-    return _aligned(subjects[0], subjects[1], spec, restarts, np.random.default_rng(seed))
 
 
-class _Subject(NamedTuple):
-    """What alignment asks of a mask: canonical orders and forms (digests), whole and live, and its pieces."""
-
-    parts: list[NDArray[np.float32]]
-    units: list[Mask]
-    whole_orders: dict[str, Integers]
-    whole_form: str
-    live_orders: dict[str, Integers]
-    live_form: str
-    live_digest: str
-
-
-def _subject(mask: Mask, spec: MaskSpec) -> _Subject:
-    whole, alive = canonical_order(mask, spec, live_only=False), canonical_order(mask, spec)
-    living = live(mask, spec)
-    return _Subject(
-        layered(mask, spec),
-        list(live_units(mask, spec).values()),
-        whole,
-        digest(permute(mask, spec, whole)),
-        alive,
-        digest(permute(living, spec, alive)),
-        digest(living),
-    )
-
-
-def _aligned(
-    mask: _Subject, reference: _Subject, spec: MaskSpec, restarts: int, rng: np.random.Generator
-) -> dict[str, Integers]:
-    if mask.whole_form == reference.whole_form:
-        return _composed(mask.whole_orders, reference.whole_orders, spec).named(spec)
-    units = {group: np.arange(spec.groups[group].size) for group in spec.hidden}
-    given = Placement(units, list(range(len(spec.groups))))
-    if mask.live_form == reference.live_form:
-        dead = [[np.flatnonzero(~alive) for alive in subject.units] for subject in (reference, mask)]
-        pair = Pair(mask.parts, reference.parts, spec, (dead[0], dead[1]))
-        starts = [_composed(mask.live_orders, reference.live_orders, spec)]
-        starts += [given] if mask.live_digest == reference.live_digest else []
-    else:
-        pair = Pair(mask.parts, reference.parts, spec)
-        built = [pair.built(groups) for groups in (spec.hidden, spec.hidden[::-1])[: restarts - 1]]
-        starts = [given, *built]
-        for _ in range(restarts - 3):
-            drawn, origins = unit_orders(spec, random_order(spec, rng))
-            starts.append(Placement({group: drawn[origins[group]] for group in spec.hidden}, origins))
-    for placement in starts:
-        pair.climb(placement)
-    return max(starts, key=pair.intersection).named(spec)
-
-
-def _composed(mask: dict[str, Integers], reference: dict[str, Integers], spec: MaskSpec) -> Placement:
-    """Return the placement that goes from the mask to the canonical form and from there to the reference."""
-    columns = {bundle.name: mask[bundle.name][np.argsort(reference[bundle.name])] for bundle in spec.bundles}
-    _, origins = unit_orders(spec, columns)
-    orders = {}
-    for group in spec.hidden:
-        own, other = spec.groups[origins[group]].name, spec.groups[group].name
-        orders[group] = mask[own][np.argsort(reference[other])]
-    return Placement(orders, origins)
-
-
-def aligned_iou(masks: Mask, spec: MaskSpec, restarts: int, rng: np.random.Generator) -> Floats:
-    """Return the aligned IoU of all pairs, ``(population, population)``."""
-    subjects = [_subject(mask, spec) for mask in masks]
-    sizes = np.count_nonzero(masks, axis=1)
-    shared = np.diag(sizes).astype(np.int64)
-    for i, j in itertools.combinations(range(len(masks)), 2):
-        moved = permute(masks[j], spec, _aligned(subjects[j], subjects[i], spec, restarts, rng))
-        shared[i, j] = shared[j, i] = np.count_nonzero(moved & masks[i])
-    return jaccard(shared)
+def _weights(values: ArrayLike, spec: MaskSpec) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != (spec.size,) or not np.isfinite(array).all():
+        raise BadInput(
+            f"weights of this network are {spec.size} finite numbers, ({spec.size},), but got {array.shape}"
+            + ("" if np.isfinite(array).all() else " with others")
+        )
+    return array

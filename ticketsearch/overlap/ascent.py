@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ticketsearch.masks import Bundle, Mask, MaskSpec
+from ticketsearch.masks import Bundle, MaskSpec
 
-__all__ = ["Pair", "Placement", "layered"]
+__all__ = ["Pair", "Placement"]
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.intp]
@@ -41,16 +41,11 @@ class Placement(NamedTuple):
         return found
 
 
-def layered(mask: Mask, spec: MaskSpec) -> list[Floats]:
-    """Return each piece of a mask as ``(targets, positions, sources)``: both sides of it are one matrix."""
-    parts = (spec.part(piece, mask).swapaxes(1, 2) for piece in spec.pieces)
-    return [np.ascontiguousarray(part, dtype=np.float32) for part in parts]
-
-
 class Pair:
     """The intersection of a reference with a mask as a function of the mask's placement.
 
-    Both are pieces as :func:`layered` gives them. ``dead`` has for each group the places in the reference
+    Both are pieces ``(targets, positions, sources)`` of 0 and 1, or of weights, for a sum of products;
+    ``least`` is what counts as a gain. ``dead`` has for each group the places in the reference
     and the units in the mask that may be assigned, and columns without others; it is None where all may.
     """
 
@@ -60,8 +55,10 @@ class Pair:
         reference: Sequence[Floats],
         spec: MaskSpec,
         dead: tuple[Sequence[Integers], Sequence[Integers]] | None = None,
+        *,
+        least: float = 0.5,
     ) -> None:
-        self.mask, self.reference, self.spec, self.dead = mask, reference, spec, dead
+        self.mask, self.reference, self.spec, self.dead, self.least = mask, reference, spec, dead, least
         groups = range(len(spec.groups))
         self.fixed = {group for group in groups if group not in spec.hidden}
         self.outer: list[list[int]] = [[] for _ in groups]
@@ -127,22 +124,46 @@ class Pair:
         """Return the weights shared in pieces that join a group to itself: quadratic in its order."""
         return sum(self._shared(index, orders, origins) for index in self.inner[group])
 
+    def shared(self, placement: Placement) -> list[float]:
+        """Return for each piece the number of weights that the reference and the placed mask share."""
+        return [self._shared(index, *placement) for index in range(len(self.reference))]
+
     def intersection(self, placement: Placement) -> float:
         """Return the number of weights that the reference and the placed mask share."""
-        return sum(self._shared(index, *placement) for index in range(len(self.reference)))
+        return sum(self.shared(placement))
 
-    def built(self, groups: Sequence[int]) -> Placement:
-        """Return the placement found group by group, each from the fixed groups and those before it."""
+    def built(self, groups: Sequence[int], *, expecting: bool) -> Placement:
+        """Return the placement found group by group, each from the fixed groups and those before it.
+
+        ``expecting`` counts what a place and a unit share with the groups behind them too, on average over
+        all numberings of those: then units of many weights meet in the first group already.
+        """
         placement = Placement({}, list(range(len(self.spec.groups))))
         for group in groups:
-            self._assign(group, placement)
+            self._assign(group, placement, expecting=expecting)
         return placement
 
-    def _assign(self, group: int, placement: Placement) -> None:
+    def _assign(self, group: int, placement: Placement, *, expecting: bool = False) -> None:
         """Place the units of a group as the groups that have an order suggest, in place."""
         orders, origins = placement
         profit = self._constant(group, origins) + self._profit(group, orders, orders, origins)
+        if expecting:
+            profit += self._expected(group, orders)
         orders[group] = linear_sum_assignment(profit, maximize=True)[1]
+
+    def _expected(self, group: int, known: Collection[int]) -> Floats:
+        """Return ``(units, units)``: the mean profit from hidden groups that have no order yet."""
+        units = self.spec.groups[group].size
+        profit = np.zeros((units, units), dtype=np.float32)
+        for index in self.outer[group]:
+            piece, parts = self.spec.pieces[index], (self.reference[index], self.mask[index])
+            other = piece.source if piece.target == group else piece.target
+            if other in self.fixed or other in known:
+                continue
+            # What each unit has at each position, of all units of the other group.
+            a, b = (part.sum(axis=2) if other == piece.source else part.sum(axis=0).T for part in parts)
+            profit += a @ b.T / np.float32(self.spec.groups[other].size)
+        return profit
 
     def climb(self, placement: Placement) -> None:
         """Assign the groups in turn, in place, until no group gains, nor the columns of any bundle."""
@@ -170,7 +191,7 @@ class Pair:
         rows = np.arange(len(order))
         gain = float((linear[rows, order] - linear[rows, held]).sum())
         looped = self._looped(group, orders | {group: order}, origins) - self._looped(group, orders, origins)
-        if gain + looped < 0.5:  # counts are whole numbers
+        if gain + looped < self.least:
             return False
         orders[group] = order
         return True
@@ -194,7 +215,7 @@ class Pair:
             for group in free[new]:
                 best.orders[group] = placed[new, old].orders[group]
                 best.origins[group] = placed[new, old].origins[group]
-        if self.intersection(best) - self.intersection(placement) < 0.5:
+        if self.intersection(best) - self.intersection(placement) < self.least:
             return False
         placement.orders.update(best.orders)
         placement.origins[:] = best.origins

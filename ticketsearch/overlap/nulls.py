@@ -1,4 +1,4 @@
-"""Null models: masks shuffled so that what is left of their overlap is chance, and tests against them."""
+"""Null models: masks shuffled so that what is left of their overlap is chance."""
 
 from __future__ import annotations
 
@@ -9,81 +9,96 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.operators import layer_shuffle
 
-__all__ = ["Null", "degree_shuffle", "null_test", "pair_mean"]
+__all__ = ["ALIGNED_DEGREES", "ALIGNED_UNIFORM", "NULLS", "UNIFORM", "NullModel", "degree_shuffle"]
 
-Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
+# Global trades of a shuffle; `scripts/bench_overlap.py --mixing` shows what is left of a mask after each.
+TRADES = 16
 
 
-def degree_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, sweeps: int = 40) -> Mask:
+class NullModel(NamedTuple):
+    """How masks are shuffled, and whether they are aligned before they are compared."""
+
+    shuffle: Callable[..., Mask]
+    aligned: bool
+
+
+def degree_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, trades: int = TRADES) -> Mask:
     """Return a ``(weights,)`` mask in which each unit keeps its numbers of weights in each piece, in and out.
 
-    Pairs of weights swap their sources, many pairs at once, so that each weight is chosen about ``sweeps``
-    times. A swap depends only on the four places of each pair, which the swap back has too: the chain is
-    symmetric, and its limit uniform over all masks with these degrees. Where several weights join two units
-    (a kernel, a flattened feature map) they swap source and position together: kept are the weights into
-    each unit and those out of each unit at each position. Where each unit is joined to itself alone (a
-    depthwise convolution) they swap positions: kept are the weights of each unit and those at each position.
+    In a global trade (Carstens et al. 2018, "Parallel and I/O-efficient randomisation of massive networks
+    using global curveball trades") target units meet in random pairs, and each pair deals anew the sources
+    that only one of the two has, each as many as it had. The chain is symmetric, and its limit uniform over
+    all masks with these degrees. Where several weights join two units (a kernel, a flattened feature map)
+    sources and positions are traded together: kept are the weights into each unit and those out of each unit
+    at each position. Where each unit is joined to itself alone (a depthwise convolution) positions are
+    traded: kept are the weights of each unit and those at each position.
     """
+    parts = [spec.part(piece, mask) for piece in spec.pieces]
+    found = [np.nonzero(part.reshape(len(part), -1)) for part in parts]
+    units, rows = zip(*(np.unique(row, return_inverse=True) for row, _ in found), strict=True)
+    columns = [column for _, column in found]
+    hands = _Hands([len(each) for each in units], [part[0].size for part in parts])
+    dealt = hands.traded(list(rows), columns, rng, trades)
     shuffled = mask.copy()
-    for piece, (_, sources, positions) in zip(spec.pieces, spec.piece_shapes, strict=True):
-        part = spec.part(piece, mask)
-        # Where most weights are kept, swapping the gaps is the same and seldom refused.
-        dense = 2 * np.count_nonzero(part) > part.size
-        moved = _swapped(part.ravel() ^ dense, sources * positions, rng, sweeps) ^ dense
+    for piece, part, unit, row, column in zip(spec.pieces, parts, units, dealt, columns, strict=True):
+        moved = np.zeros_like(part)
+        moved.reshape(len(part), -1)[unit[row], column] = True
         window = spec.window(piece, shuffled)
         window[...] = moved.reshape(window.shape)
     return shuffled
 
 
-def _swapped(part: Mask, width: int, rng: np.random.Generator, sweeps: int) -> Mask:
-    places = np.flatnonzero(part)
-    pairs = min(len(places) // 2, max(1, len(part) // 16))
-    if pairs == 0:
-        return part
-    for _ in range(-(-sweeps * len(places) // (2 * pairs))):
-        chosen = rng.permutation(len(places))[: 2 * pairs].reshape(2, pairs)
-        old = places[chosen]
-        columns = old % width
-        new = old - columns + columns[::-1]
-        uses = np.bincount(np.concatenate([old, new]).ravel(), minlength=len(part))
-        kept = np.bincount(places, minlength=len(part))
-        kept[old] = 0
-        # All four places belong to this pair alone, and the two new ones are empty; half of those swap, as a
-        # chain that always moves would never forget whether its steps were even.
-        free = (uses[old] == 1).all(axis=0) & (uses[new] == 1).all(axis=0) & (kept[new] == 0).all(axis=0)
-        free &= rng.random(pairs) < 0.5
-        places[chosen[:, free]] = new[:, free]
-    shuffled = np.zeros_like(part)
-    shuffled[places] = True
-    return shuffled
+class _Hands:
+    """The trades of several matrices at once: rows hold columns, and meet rows of their own matrix."""
+
+    def __init__(self, rows: list[int], widths: list[int]) -> None:
+        self.rows = rows
+        self.first_row = np.cumsum([0, *rows])
+        pairs = [-(-count // 2) for count in rows]  # an odd row meets nobody
+        self.first_pair = np.cumsum([0, *pairs])
+        # Where the columns of each pair begin in a table of all columns of all pairs.
+        self.table = np.cumsum([0, *np.repeat(widths, pairs).tolist()])
+
+    def traded(
+        self, rows: list[Integers], columns: list[Integers], rng: np.random.Generator, trades: int
+    ) -> list[Integers]:
+        """Return the rows, by matrix, that hold the columns after the trades."""
+        held = np.concatenate([row + first for row, first in zip(rows, self.first_row, strict=False)])
+        column = np.concatenate(columns)
+        for _ in range(trades):
+            self._trade(held, column, rng)
+        bounds = np.cumsum([len(row) for row in rows])[:-1]
+        return [part - first for part, first in zip(np.split(held, bounds), self.first_row, strict=False)]
+
+    def _trade(self, held: Integers, column: Integers, rng: np.random.Generator) -> None:
+        seats = self._seats(rng)
+        place = np.empty(self.first_row[-1], dtype=np.intp)
+        place[seats[seats >= 0]] = np.flatnonzero(seats >= 0)
+        pair, side = np.divmod(place[held], 2)
+        key = self.table[pair] + column
+        open_ = np.flatnonzero(np.bincount(key, minlength=self.table[-1])[key] == 1)
+        pair, side = pair[open_], side[open_]
+        order = np.argsort(pair + rng.random(len(pair)))
+        pairs = int(self.first_pair[-1])
+        counts, firsts = np.bincount(pair, minlength=pairs), np.bincount(pair[side == 0], minlength=pairs)
+        pair = pair[order]
+        rank = np.arange(len(pair)) - (np.cumsum(counts) - counts)[pair]
+        held[open_[order]] = seats[2 * pair + (rank >= firsts[pair])]
+
+    def _seats(self, rng: np.random.Generator) -> Integers:
+        """Return the rows in the two seats of each pair; -1 is an empty seat."""
+        seats = np.full(2 * self.first_pair[-1], -1)
+        for count, row, pair in zip(self.rows, self.first_row, self.first_pair, strict=False):
+            seats[2 * pair : 2 * pair + count] = row + rng.permutation(count)
+        return seats
 
 
-class Null(NamedTuple):
-    """A null model beside what was observed, the mean IoU over pairs.
-
-    ``effect`` is observed - mean of the draws, ``p`` the one-sided (1 + draws that reach it) / (1 + draws).
-    """
-
-    observed: float
-    mean: float
-    sd: float
-    effect: float
-    p: float
-    draws: int
-
-
-def null_test(observed: Floats, draw: Callable[[], Floats], draws: int) -> Null | None:
-    """Return the Monte-Carlo test of the mean over pairs: a draw replaces all masks, as pairs share them."""
-    if draws == 0:
-        return None
-    value = pair_mean(observed)
-    drawn = np.array([pair_mean(draw()) for _ in range(draws)])
-    reached = int(np.count_nonzero(drawn >= value - 1e-12))
-    mean, sd = float(drawn.mean()), float(drawn.std(ddof=1)) if draws > 1 else 0.0
-    return Null(value, mean, sd, value - mean, (1 + reached) / (1 + draws), draws)
-
-
-def pair_mean(matrix: Floats) -> float:
-    """Return the mean over pairs of a ``(population, population)`` matrix, each pair counted once."""
-    return float(matrix[np.triu_indices(len(matrix), 1)].mean())
+UNIFORM, ALIGNED_UNIFORM, ALIGNED_DEGREES = "uniform", "aligned_uniform", "aligned_degrees"
+NULLS = {
+    UNIFORM: NullModel(layer_shuffle, aligned=False),
+    ALIGNED_UNIFORM: NullModel(layer_shuffle, aligned=True),
+    ALIGNED_DEGREES: NullModel(degree_shuffle, aligned=True),
+}

@@ -20,6 +20,7 @@ __all__ = [
     "pairwise_containment",
     "pairwise_iou",
     "raw_overlap",
+    "shared_weights",
 ]
 
 Floats = NDArray[np.float64]
@@ -51,12 +52,12 @@ def pairwise_iou(masks: ArrayLike) -> Floats:
         raise BadInput(
             f"masks have shape (population, weights), i.e. one row a network, but got {array.shape}"
         )
-    return jaccard(_shared(array))
+    return jaccard(shared_weights(array))
 
 
 def pairwise_containment(masks: Mask) -> Floats:
     """Return the containment of each pair of ``(population, weights)`` masks, a row and a column a mask."""
-    shared = _shared(masks)
+    shared = shared_weights(masks)
     sizes = np.diagonal(shared)
     smaller = np.minimum(sizes[:, None], sizes)
     ratio: Floats = np.divide(shared, smaller, out=np.ones(shared.shape), where=smaller > 0)
@@ -73,7 +74,7 @@ def _pair(a: ArrayLike, b: ArrayLike) -> Mask:
     return np.stack(pair)
 
 
-def _shared(masks: Mask) -> NDArray[np.int64]:
+def shared_weights(masks: Mask) -> NDArray[np.int64]:
     """Return the sizes of all intersections ``(population, population)``; the diagonal has the masks' own."""
     shared = np.zeros((len(masks), len(masks)), dtype=np.int64)
     block = 1 << 20  # float32 counts exactly up to 2^24

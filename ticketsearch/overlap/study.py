@@ -1,10 +1,11 @@
-"""The study: how far masks overlap, raw and aligned, each against its null models."""
+"""The study of a set of masks: how far they overlap, raw and aligned, each against its null models."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,68 +13,156 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.operators import layer_shuffle
-from ticketsearch.overlap.alignment import aligned_iou
-from ticketsearch.overlap.nulls import Null, degree_shuffle, null_test, pair_mean
-from ticketsearch.overlap.raw import check_several, pairwise_containment, pairwise_iou, raw_overlap
+from ticketsearch.overlap.alignment import RESTARTS, check_restarts
+from ticketsearch.overlap.chance import chance_iou
+from ticketsearch.overlap.counts import CONTAINMENT, IOU, SIGNS, Counts, pair_indices, square
+from ticketsearch.overlap.draws import Masks, batches, drawn
+from ticketsearch.overlap.inference import LEVEL, Null, compare, holm
+from ticketsearch.overlap.nulls import ALIGNED_DEGREES, ALIGNED_UNIFORM, NULLS, UNIFORM
+from ticketsearch.overlap.profiles import degree_distance, degrees, density_distance
+from ticketsearch.overlap.raw import check_several
+from ticketsearch.workers import Spread
 
-__all__ = ["OverlapStudy", "overlap_study"]
+__all__ = ["OverlapStudy", "conclude", "overlap_study"]
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class OverlapStudy:
     """How far masks overlap, and how far they would by chance.
 
+    Matrices are ``(population, population)`` and symmetric, by layer with ``(layers, ...)`` before.
+
     Attributes
     ----------
     names : one a mask.
-    iou, chance, containment, aligned : (population, population) raw IoU, its expectation by chance, raw
-        containment, and IoU after alignment (a lower bound where masks are not isomorphic).
-    layers, layers_chance : (layers, population, population) raw IoU and its expectation, layer by layer.
-    identical : pairs of masks that are the same network (equal canonical keys).
-    uniform : raw IoU against masks of the same layer counts.
-    aligned_uniform, aligned_degrees : aligned IoU against masks shuffled within layers, with the same counts
-        and with the same degrees, aligned in the same way. A null without draws is None.
+    masks : ``(population, weights)`` bool.
+    spec : of the masks.
+    iou, chance, containment : raw IoU, its expectation by chance, and raw containment.
+    aligned, aligned_containment : the same after alignment, lower bounds but where ``exact``.
+    layers, layers_chance, aligned_layers : IoU layer by layer: raw, its expectation, and aligned.
+    signs, aligned_signs : IoU that counts weights kept in both if they have the same initial sign, over the
+        union of kept ones; None where the initial weights were not given.
+    density_distance, degree_distance : of the layer densities, and of the fan-ins and fan-outs; see
+        :mod:`ticketsearch.overlap.profiles`.
+    degrees : ``{"<hidden group> in", "<hidden group> out": (population, units)}``, each row descending.
+    keys : the canonical key of each mask; ``identical`` counts the pairs that share one.
+    exact : bool, where no other renumbering shares more.
+    nulls : ``{null model: {measure: Null}}``. Models are ``uniform``, masks shuffled within layers with the
+        same counts, compared raw; ``aligned_uniform``, the same, aligned in the same way as the masks; and
+        ``aligned_degrees``, masks of the same degrees, aligned. Measures are ``iou``, ``containment``,
+        ``signs``, and the name of each layer. Tests, which are corrected together, are those of ``iou`` and
+        ``signs``.
+    drawn : ``{null model: {measure: (draws,)}}``, the mean over pairs of each draw. A null model without
+        draws is in neither.
+    leaders : where it is not 0, the first so many masks are compared with the others: means are over those
+        pairs alone.
     """
 
     names: tuple[str, ...]
+    masks: Mask
+    spec: MaskSpec
     iou: Floats
     chance: Floats
     containment: Floats
     aligned: Floats
+    aligned_containment: Floats
     layers: Floats
     layers_chance: Floats
-    identical: int
-    uniform: Null | None
-    aligned_uniform: Null | None
-    aligned_degrees: Null | None
+    aligned_layers: Floats
+    signs: Floats | None
+    aligned_signs: Floats | None
+    density_distance: Floats
+    degree_distance: Floats
+    degrees: Mapping[str, Integers]
+    keys: tuple[str, ...]
+    exact: Mask
+    nulls: Mapping[str, Mapping[str, Null]]
+    drawn: Mapping[str, Mapping[str, Floats]]
+    leaders: int = 0
+
+    def pairs(self, matrix: NDArray[Any]) -> NDArray[Any]:
+        """Return the values of a ``(..., population, population)`` matrix for the pairs that count."""
+        chosen = chosen_pairs(len(self.names), self.leaders)
+        first, second = pair_indices(len(self.names))
+        return matrix[..., first[chosen], second[chosen]]
+
+    @property
+    def identical(self) -> int:
+        """Pairs of masks that are the same network up to a renumbering of hidden neurons."""
+        keys = np.array(self.keys)
+        return int(np.count_nonzero(self.pairs(keys[:, None] == keys)))
+
+    @property
+    def uniform(self) -> Null | None:
+        """Raw IoU against masks of the same layer counts."""
+        return self._null(UNIFORM)
+
+    @property
+    def aligned_uniform(self) -> Null | None:
+        """Aligned IoU against masks of the same layer counts."""
+        return self._null(ALIGNED_UNIFORM)
+
+    @property
+    def aligned_degrees(self) -> Null | None:
+        """Aligned IoU against masks of the same degrees."""
+        return self._null(ALIGNED_DEGREES)
+
+    def _null(self, name: str) -> Null | None:
+        return self.nulls[name][IOU] if name in self.nulls else None
+
+    def more(self, null: Null) -> bool | None:
+        """Return whether a test of the study says more than chance; None if its draws are too few to."""
+        if null.holm is None:
+            return None
+        if null.holm <= 1 - LEVEL:
+            return True
+        tests = [each for by_measure in self.nulls.values() for each in by_measure.values()]
+        # At best, all tests of as few draws are left when those of more draws are rejected.
+        rivals = sum(test.holm is not None and test.draws <= null.draws for test in tests)
+        return None if rivals / (1 + null.draws) > 1 - LEVEL else False
+
+    def mean(self, matrix: Floats) -> float:
+        """Return the mean of a ``(population, population)`` matrix over the pairs that count."""
+        return float(self.pairs(matrix).mean())
 
     def summary(self) -> str:
         """Return the study in plain sentences."""
-        count = len(self.names)
+        uniform, moved, degrees = (
+            self._sentence(null, what)
+            for null, what in (
+                (self.uniform, "raw overlap"),
+                (self.aligned_uniform, "aligned overlap"),
+                (self.aligned_degrees, "aligned overlap"),
+            )
+        )
+        least = "" if self.pairs(self.exact).all() else "at least "
         lines = [
-            f"Of the {count * (count - 1) // 2} pairs of {count} masks, {self.identical} are the same "
-            "network up to a renumbering of hidden neurons.",
-            f"As they are, pairs share {pair_mean(self.iou):.4f} of their weights on average (intersection "
-            f"over union), where chance gives {pair_mean(self.chance):.4f}.",
-            f"Against masks of the same layer counts, {_sentence(self.uniform, 'raw overlap')}.",
-            f"Renumbered to match, they share at least {pair_mean(self.aligned):.4f}.",
-            f"Against masks of the same layer counts, {_sentence(self.aligned_uniform, 'aligned overlap')}.",
-            f"Against masks of the same degrees, {_sentence(self.aligned_degrees, 'aligned overlap')}.",
+            f"Of the {len(self.pairs(self.iou))} pairs of {len(self.names)} masks, {self.identical} are the "
+            "same network up to a renumbering of hidden neurons.",
+            f"As they are, pairs share {self.mean(self.iou):.4f} of their weights on average (intersection "
+            f"over union), where chance gives {self.mean(self.chance):.4f}.",
+            f"Against masks of the same layer counts, {uniform}.",
+            f"Renumbered to match, they share {least}{self.mean(self.aligned):.4f}.",
+            f"Against masks of the same layer counts, {moved}.",
+            f"Against masks of the same degrees, {degrees}.",
         ]
         return "\n".join(lines)
 
-
-def _sentence(null: Null | None, what: str) -> str:
-    if null is None:
-        return f"{what} was not tested (no draws)"
-    verdict = "more than" if null.p <= 0.05 else "no more than"
-    return (
-        f"{what} is {verdict} shuffled masks have ({null.mean:.4f} ± {null.sd:.4f}; difference "
-        f"{null.effect:+.4f}, p = {null.p:.3g}, {null.draws} draws)"
-    )
+    def _sentence(self, null: Null | None, what: str) -> str:
+        if null is None:
+            return f"{what} was not tested (no draws)"
+        more = self.more(null)
+        verdict = {True: "more than", False: "no more than", None: "not known to be more than"}[more]
+        few = ", too few to tell" if more is None else ""
+        interval = "" if math.isnan(null.low) else f", 95 % {null.low:+.4f} to {null.high:+.4f}"
+        return (
+            f"{what} is {verdict} shuffled masks have ({null.mean:.4f} ± {null.sd:.4f}; difference "
+            f"{null.effect:+.4f}{interval}; p = {null.p:.3g}, corrected {null.holm:.3g}, "
+            f"{null.draws} draws{few})"
+        )
 
 
 def overlap_study(
@@ -81,15 +170,24 @@ def overlap_study(
     spec: MaskSpec,
     *,
     names: Sequence[str] | None = None,
+    weights: ArrayLike | None = None,
     draws: int = 999,
     aligned_draws: int = 199,
-    restarts: int = 3,
+    restarts: int = RESTARTS,
     seed: int = 0,
+    workers: int = 1,
 ) -> OverlapStudy:
     """Return how far ``(population, weights)`` masks overlap, raw and aligned, against null models.
 
-    ``draws`` of the raw and ``aligned_draws`` of each aligned null model are made, 0 to leave it out; the
-    aligned ones take the time, as each aligns all pairs anew from ``restarts`` starts (:func:`align_order`).
+    Parameters
+    ----------
+    weights : the initial weights of each mask, ``(population, weights)``, for the overlap of signs.
+    draws, aligned_draws : of the raw and of each aligned null model, 0 to leave it out. The aligned ones take
+        the time, as each aligns all pairs anew.
+    restarts : starting points of each alignment (:func:`align_order`).
+    seed : of all that is random; each draw has a stream of its own.
+    workers : processes that draw; the result is the same for any number.
+
     Raises :class:`BadInput` for another shape, fewer than two masks, or a number of names that is not theirs.
     """
     array = check_several(masks, spec)
@@ -98,29 +196,116 @@ def overlap_study(
         raise BadInput(f"names has one name a mask, {len(array)}, but got {len(labels)}")
     if min(draws, aligned_draws) < 0:
         raise BadInput(f"draws and aligned_draws are 0 or more, but got {draws} and {aligned_draws}")
-    if restarts < 1:
-        raise BadInput(f"restarts counts starting points, at least 1, but got {restarts}")
-    streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)]
-    raw = raw_overlap(array, spec)
-    aligned = aligned_iou(array, spec, restarts, streams[0])
-
-    def shuffled(shuffle: Callable[..., Mask], rng: np.random.Generator) -> Mask:
-        return np.stack([shuffle(mask, spec=spec, rng=rng) for mask in array])
-
-    def realigned(shuffle: Callable[..., Mask], rng: np.random.Generator) -> Callable[[], Floats]:
-        return lambda: aligned_iou(shuffled(shuffle, rng), spec, restarts, rng)
-
+    check_restarts(restarts)
+    packed = Masks.packed(array, spec, _signs(weights, array), restarts, seed)
+    tasks = [
+        batch
+        for null, model in NULLS.items()
+        for batch in batches(packed, null, range(aligned_draws if model.aligned else draws))
+    ]
+    found: dict[str, dict[int, Integers]] = {}
+    with Spread("serial" if workers == 1 else "loky", workers) as spread:
+        for index, counts in spread.run(drawn, tasks):
+            batch = tasks[index]
+            found.setdefault(batch.null, {}).update(zip(batch.numbers, counts, strict=True))
+    ordered = {
+        null: np.stack([found[null][n] for n in sorted(found[null])]) for null in NULLS if null in found
+    }
     keys = [canonical_key(mask, spec) for mask in array]
+    return conclude(labels, packed, packed.raw(), *packed.aligned(), keys=keys, drawn=ordered)
+
+
+def _signs(weights: ArrayLike | None, masks: Mask) -> Mask | None:
+    if weights is None:
+        return None
+    array = np.asarray(weights)
+    if array.shape != masks.shape:
+        raise BadInput(f"weights have the shape of the masks, {masks.shape}, but got {array.shape}")
+    signs: Mask = array > 0
+    return signs
+
+
+def conclude(
+    names: tuple[str, ...],
+    packed: Masks,
+    raw: Counts,
+    aligned: Counts,
+    exact: Mask,
+    *,
+    keys: Sequence[str],
+    drawn: Mapping[str, Integers],
+    leaders: int = 0,
+) -> OverlapStudy:
+    """Return the study that follows from counts.
+
+    ``exact`` is ``(pairs,)`` bool; ``keys`` are the masks' canonical keys; ``drawn`` has for each null model
+    its counts, ``(draws, 1 or 2, pairs, layers)``, at least one draw each.
+    """
+    masks, spec, count = packed.masks, packed.spec, len(names)
+    layers = [layer.name for layer in spec.layers]
+    measured = {False: raw.measures(layers), True: aligned.measures(layers)}
+    values = {
+        null: Counts(raw.sizes, each[:, 0], each[:, 1] if packed.signs else None).measures(layers)
+        for null, each in drawn.items()
+    }
+    chosen = chosen_pairs(count, leaders)
+    pairs = np.array(pair_indices(count))[:, chosen]
+    nulls = {
+        null: {
+            measure: compare(measured[NULLS[null].aligned][measure][chosen], each[:, chosen], pairs)
+            for measure, each in by_measure.items()
+        }
+        for null, by_measure in values.items()
+    }
+    chance = chance_iou(raw.sizes, spec)
+    profiles = degrees(masks, spec)
+
+    def matrices(aligned: bool, *measures: str) -> Floats:
+        return np.stack([square(measured[aligned][measure], count) for measure in measures])
+
     return OverlapStudy(
-        names=labels,
-        iou=raw.whole,
-        chance=raw.chance,
-        containment=pairwise_containment(array),
-        aligned=aligned,
-        layers=raw.layers,
-        layers_chance=raw.layers_chance,
-        identical=sum(a == b for a, b in itertools.combinations(keys, 2)),
-        uniform=null_test(raw.whole, lambda: pairwise_iou(shuffled(layer_shuffle, streams[1])), draws),
-        aligned_uniform=null_test(aligned, realigned(layer_shuffle, streams[2]), aligned_draws),
-        aligned_degrees=null_test(aligned, realigned(degree_shuffle, streams[3]), aligned_draws),
+        names=names,
+        masks=masks,
+        spec=spec,
+        iou=matrices(False, IOU)[0],
+        chance=chance.whole,
+        containment=matrices(False, CONTAINMENT)[0],
+        aligned=matrices(True, IOU)[0],
+        aligned_containment=matrices(True, CONTAINMENT)[0],
+        layers=matrices(False, *layers),
+        layers_chance=chance.layers,
+        aligned_layers=matrices(True, *layers),
+        signs=matrices(False, SIGNS)[0] if packed.signs else None,
+        aligned_signs=matrices(True, SIGNS)[0] if packed.signs else None,
+        density_distance=square(density_distance(masks, spec), count, 0.0),
+        degree_distance=square(degree_distance(profiles, count), count, 0.0),
+        degrees=profiles,
+        keys=tuple(keys),
+        exact=square(exact.astype(float), count) == 1,
+        nulls=_corrected(nulls),
+        drawn={
+            null: {measure: each[:, chosen].mean(axis=1) for measure, each in by_measure.items()}
+            for null, by_measure in values.items()
+        },
+        leaders=leaders,
     )
+
+
+def chosen_pairs(masks: int, leaders: int) -> Mask:
+    """Return which pairs count, ``(pairs,)``: all, or those of a first mask and another."""
+    first, second = pair_indices(masks)
+    chosen: Mask = (first < leaders) & (second >= leaders) if leaders else np.ones(len(first), dtype=np.bool_)
+    return chosen
+
+
+def _corrected(nulls: dict[str, dict[str, Null]]) -> dict[str, dict[str, Null]]:
+    """Return the null models with the tests of the study corrected together."""
+    tests = [(null, measure) for null in nulls for measure in (IOU, SIGNS) if measure in nulls[null]]
+    corrected = dict(zip(tests, holm([nulls[null][measure].p for null, measure in tests]), strict=True))
+    return {
+        null: {
+            measure: each._replace(holm=corrected.get((null, measure)))
+            for measure, each in by_measure.items()
+        }
+        for null, by_measure in nulls.items()
+    }

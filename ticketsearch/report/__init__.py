@@ -1,16 +1,17 @@
-"""Reports: what a run and an audit came to, as figures and one self-contained HTML page each.
+"""Reports: what a run, an overlap study and an audit came to, as figures and one HTML page each.
 
 Figures are made in two steps, arrays first, so that what a picture shows can be tested exactly. A page is one
-file: figures are SVG inside it, and it asks the network for nothing.
+file, for light and dark screens and for paper: figures are SVG inside it, in the page's own colours, and it
+asks the network for nothing.
 """
 
 from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
+from ticketsearch.report.overlap import write_overlap
 from ticketsearch.report.run import (
     FitnessCurve,
     LayerDensities,
     fitness_curve,
     layer_densities,
-    overlap_matrix,
     write_report,
 )
 
@@ -22,7 +23,7 @@ __all__ = [
     "density_curve",
     "fitness_curve",
     "layer_densities",
-    "overlap_matrix",
     "write_audit",
+    "write_overlap",
     "write_report",
 ]

@@ -9,17 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from ticketsearch.config import Settings
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Initialization
-from ticketsearch.report.pages import GREY, ORANGE, picture, write_page
+from ticketsearch.report.pages import BAND, GREY, ORANGE, picture, write_page
 from ticketsearch.tables import audit_rows, collapse_rows, compression
 from ticketsearch.theory import MethodAudit, rho_max
 
@@ -27,6 +27,8 @@ __all__ = ["AuditPage", "DensityCurve", "density_curve", "write_audit"]
 
 # The most layers that the legend names one by one.
 NAMED = 40
+# Colours by depth: of middle luminance, at least 3 to 1 against both white and near black.
+DEPTH = LinearSegmentedColormap.from_list("depth", ["#2478d0", "#8a5ad0", "#d0447f", "#d2641a"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,19 +102,19 @@ def last_names(audit: MethodAudit) -> tuple[str, ...]:
 
 
 def layer_colours(count: int) -> list[str]:
-    """Return a colour for each layer, in depth order from dark to light; the lightest are left out."""
-    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, count))
-    return [to_hex(shade) for shade in shades]
+    """Return a colour for each layer, in depth order from blue to orange, all legible on light and dark."""
+    return [to_hex(shade) for shade in DEPTH(np.linspace(0, 1, count))]
 
 
-def _draw(axes: Axes, curve: DensityCurve, most: float, colours: Sequence[str]) -> None:
+def _draw(figure: Figure, curve: DensityCurve, most: float, colours: Sequence[str]) -> None:
     """Draw a line a layer; one that is empty lies on the floor, with the words on the collapse below it."""
+    axes = figure.subplots()
     bottom = curve.floor / 10
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(1, most * 1.5)
     axes.set_ylim(bottom, 1.8)
-    axes.axhspan(bottom, curve.floor * 10**0.2, color="#f1f1f1", linewidth=0)
+    axes.axhspan(bottom, curve.floor * 10**0.2, color=BAND, linewidth=0)
     for layer, colour in zip(curve.density.T, colours, strict=True):
         axes.plot(curve.compression, layer, color=colour, linewidth=1.4)
     axes.axvline(most, color=GREY, linewidth=1, linestyle=":")

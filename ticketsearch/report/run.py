@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ticketsearch import config
 from ticketsearch.masks import layer_counts
-from ticketsearch.overlap import RawOverlap
-from ticketsearch.report.pages import BLUE, GREY, ORANGE, picture, write_page
+from ticketsearch.overlap.profiles import degrees
+from ticketsearch.report.best import lineage_picture, network_picture, stored
+from ticketsearch.report.lineage import lineage, lineage_words
+from ticketsearch.report.pages import BLUE, GREY, ORANGE, Picture, picture, write_page
+from ticketsearch.report.profiles import profiles
+from ticketsearch.report.studies import layer_picture, pair_picture, pixel_pictures, profile_pictures
 from ticketsearch.runs import Run
 from ticketsearch.summary import (
     comparison,
     ladder_lines,
     masking_lines,
-    overlap_lines,
     own_work,
     phases,
-    seed_overlap,
+    seed_study,
+    study_lines,
     winner,
 )
 
@@ -31,7 +36,6 @@ __all__ = [
     "LayerDensities",
     "fitness_curve",
     "layer_densities",
-    "overlap_matrix",
     "write_report",
 ]
 
@@ -55,12 +59,12 @@ class LayerDensities(NamedTuple):
 
 def fitness_curve(run: Run) -> FitnessCurve:
     """Return the fitness of a run's populations, NaN where no member was finite."""
-    generations = list(run.generations())
+    # The statistics alone: the masks of a long search do not fit into memory.
+    statistics = [generation.statistics for generation in run.generations()]
     columns = [
-        np.array([generation.statistics.get(name, np.nan) for generation in generations])
-        for name in ("best", "mean", "worst")
+        np.array([each.get(name, np.nan) for each in statistics]) for name in ("best", "mean", "worst")
     ]
-    return FitnessCurve(np.array([generation.number for generation in generations]), *columns)
+    return FitnessCurve(np.arange(len(statistics)), *columns)
 
 
 def layer_densities(run: Run) -> LayerDensities:
@@ -74,41 +78,22 @@ def layer_densities(run: Run) -> LayerDensities:
     )
 
 
-def overlap_matrix(overlap: RawOverlap) -> NDArray[np.float64]:
-    """Return raw IoU below the diagonal and its level of chance above, ``(seeds, seeds)``; NaN on it."""
-    shown = np.where(np.tri(len(overlap.whole), dtype=bool), overlap.whole, overlap.chance)
-    np.fill_diagonal(shown, np.nan)
-    return shown
-
-
 def write_report(run: Run) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
     One file: figures are SVG inside it, and it asks the network for nothing. A run that is not finished gets
     a report of what is there.
     """
-    overlap = seed_overlap(run)
-    rows = comparison(run)
-    figures = []
-    if run.progress() >= 0:
-        curve = fitness_curve(run)
-        whose = "top rung" if run.agreements() else "population"
-        figures.append(
-            picture("fitness", "Validation fitness by generation", lambda a: _draw_fitness(a, curve, whose))
-        )
-        densities = layer_densities(run)
-        figures.append(
-            picture("layers", "Density of each layer, seeds and winner", lambda a: _draw_layers(a, densities))
-        )
-    if overlap is not None:
-        figures.append(
-            picture("overlap", "Overlap (IoU) of the seeds' masks", lambda a: _draw_matrix(a, overlap), 3.9)
-        )
-    if rows:
-        points = [(row.contender, row.accuracies) for row in rows]
-        figures.append(
-            picture("accuracy", "Test accuracy, a point a data order", lambda a: _draw_accuracy(a, points))
-        )
+    rows, best, study, seeds = comparison(run), winner(run), seed_study(run), run.seeds()
+    file = None if best is None else stored(run, best)
+    overlap_figures = [] if study is None else [pair_picture(study), layer_picture(study)]
+    if seeds:
+        masks = seeds.masks if best is None else np.concatenate([seeds.masks, best.mask[None]])
+        found = profiles(degrees(masks, run.spec))
+        overlap_figures += profile_pictures(found, winner=best is not None)
+        if best is not None and file is not None:
+            overlap_figures += pixel_pictures(seeds.masks, run.spec, file.input_shape, best.mask)
+    ancestry = None if best is None or not best.parents else lineage(run, best.number)
     return write_page(
         "report.html",
         run.path / "report.html",
@@ -120,14 +105,41 @@ def write_report(run: Run) -> Path:
         ladder_lines=ladder_lines(run),
         phases=phases(run),
         own_work=own_work(run),
-        figures=figures,
-        overlap_lines=overlap_lines(run),
-        seeds=run.seeds(),
+        figures=_search_pictures(run, [(row.contender, row.accuracies) for row in rows]),
+        overlap_lines=study_lines(run, study),
+        overlap_figures=overlap_figures,
+        network=None if best is None else network_picture(run, best, file),
+        lineage=None if ancestry is None else lineage_picture(ancestry),
+        lineage_words="" if ancestry is None else lineage_words(ancestry),
+        seeds=seeds,
         progress=run.progress(),
-        winner=winner(run),
+        winner=best,
         settings=config.to_toml(run.settings),
         environment=run.environment,
     )
+
+
+def _search_pictures(run: Run, points: list[tuple[str, tuple[float, ...]]]) -> list[Picture]:
+    """Return the figures of the search itself: fitness, layers, and test accuracy where there is any."""
+    if run.progress() < 0:
+        return []
+    curve, densities = fitness_curve(run), layer_densities(run)
+    whose = "top rung" if run.agreements() else "population"
+    pictures = [
+        picture(
+            "fitness",
+            "Validation fitness by generation",
+            partial(_draw_fitness, curve=curve),
+            caption=f"Band: best to worst of the {whose}.",
+        ),
+    ]
+    if points:
+        pictures.append(
+            picture("accuracy", "Test accuracy, a point a data order", partial(_draw_accuracy, points=points))
+        )
+    height = max(2.9, 1 + 0.28 * len(densities.names))
+    draw = partial(_draw_layers, densities=densities)
+    return [*pictures, picture("layers", "Density of each layer, seeds and winner", draw, height)]
 
 
 def _words(steps: int | list[int]) -> str:
@@ -137,54 +149,46 @@ def _words(steps: int | list[int]) -> str:
     return f"{', '.join(map(str, steps[:-1]))} or {steps[-1]} training steps an evaluation (a ladder)"
 
 
-def _draw_fitness(axes: Axes, curve: FitnessCurve, whose: str) -> None:
+def _draw_fitness(figure: Figure, curve: FitnessCurve) -> None:
+    axes = figure.subplots()
     axes.fill_between(curve.number, curve.worst, curve.best, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(curve.number, curve.best, color=BLUE, marker=".", label="best")
     axes.plot(curve.number, curve.mean, color=ORANGE, marker=".", label="mean")
-    axes.set_xlabel(f"generation (band: best to worst of the {whose})")
+    axes.set_xlabel("generation")
     axes.set_ylabel("fitness")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="lower right")
 
 
-def _draw_layers(axes: Axes, densities: LayerDensities) -> None:
+def _draw_layers(figure: Figure, densities: LayerDensities) -> None:
+    """Draw a row a layer on a logarithmic scale, layers without a weight at its left end, labelled 0."""
+    axes = figure.subplots()
     places = np.arange(len(densities.names))
-    for row in densities.seeds:
-        axes.plot(places, row, color=GREY, marker="o", markersize=4, linewidth=0.8, alpha=0.6)
+    winner = [] if densities.winner is None else [densities.winner]
+    each = np.stack([*densities.seeds, *winner])
+    least = each[each > 0].min(initial=1.0)
+    floor = 10 ** np.floor(np.log10(least / 2))
+    shown = np.where(each > 0, each, floor)
+    for row in shown[: len(densities.seeds)]:
+        axes.plot(row, places, color=GREY, marker="o", markersize=4, linewidth=0.8, alpha=0.6)
     axes.plot([], [], color=GREY, marker="o", markersize=4, label=f"seeds ({len(densities.seeds)})")
-    if densities.winner is not None:
-        axes.plot(places, densities.winner, color=ORANGE, marker="D", markersize=5, label="winner")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    if len(places) > 8:
-        axes.set_xticks(places, densities.names, rotation=90, fontsize=6.5)
-    else:
-        axes.set_xticks(places, densities.names, rotation=30 if len(places) > 4 else 0)
-    axes.set_ylabel("kept / total")
-    axes.legend(frameon=False)
+    if winner:
+        axes.plot(shown[-1], places, color=ORANGE, marker="D", markersize=5, label="winner")
+    axes.set_xscale("log")
+    axes.set_xlim(floor if (each == 0).any() else least / 1.5, 1.1)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if least > 0.01 else (1,)))
+    zero = floor if (each == 0).any() else -1.0
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value <= zero else f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks(places, densities.names)
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("density: kept / total")
+    figure.legend(loc="outside upper left", ncols=2, fontsize=8.5)
 
 
-def _draw_matrix(axes: Axes, overlap: RawOverlap) -> None:
-    shown = overlap_matrix(overlap)
-    count = len(shown)
-    top = max(float(np.nanmax(shown)), 1e-9)
-    axes.imshow(shown, cmap="Blues", vmin=0, vmax=top)
-    if count <= 12:
-        for i, j in np.argwhere(~np.isnan(shown)):
-            dark = shown[i, j] > 0.6 * top
-            text = f"{shown[i, j]:.3f}".lstrip("0")
-            axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    axes.grid(visible=False)
-    names = [str(number) for number in range(1, count + 1)]
-    axes.set_xticks(range(count), names)
-    axes.set_yticks(range(count), names)
-    axes.set_xlabel("initialization (above the diagonal: by chance)")
-    axes.set_ylabel("initialization (below: measured)")
-
-
-def _draw_accuracy(axes: Axes, points: list[tuple[str, tuple[float, ...]]]) -> None:
+def _draw_accuracy(figure: Figure, points: list[tuple[str, tuple[float, ...]]]) -> None:
+    axes = figure.subplots()
     for place, (_, values) in enumerate(points):
         colour = ORANGE if place == 0 else GREY
         axes.plot(values, np.full(len(values), place), "o", color=colour, markersize=4, alpha=0.7)

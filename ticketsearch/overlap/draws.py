@@ -1,0 +1,112 @@
+"""Draws: all masks of a study replaced by shuffled ones, and what those share; a random stream each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from ticketsearch.masks import Mask, MaskSpec, pack, unpack
+from ticketsearch.overlap.alignment import aligned_counts
+from ticketsearch.overlap.counts import Counts, raw_counts
+from ticketsearch.overlap.nulls import NULLS
+
+__all__ = ["Batch", "Masks", "batches", "drawn"]
+
+# Draws that are made in one go: about a second's work.
+RAW_BATCH, ALIGNED_BATCH = 100, 4
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Let NumPy's products run on one thread inside: small ones on several wait for busy cores."""
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of a study as bits, small enough to be sent, and how they are aligned.
+
+    Attributes
+    ----------
+    spec : of all masks.
+    bits : the packed mask of each.
+    signs : packed, where the initial weights of each are positive; empty where they are not known.
+    restarts, seed : see :func:`ticketsearch.overlap.align_order`; the seed of all that is random.
+    """
+
+    spec: MaskSpec
+    bits: tuple[bytes, ...]
+    signs: tuple[bytes, ...]
+    restarts: int
+    seed: int
+
+    @classmethod
+    def packed(cls, masks: Mask, spec: MaskSpec, signs: Mask | None, restarts: int, seed: int) -> Masks:
+        """Return ``(population, weights)`` masks, and signs of the same shape, as bits."""
+        packed = () if signs is None else tuple(map(pack, signs))
+        return cls(spec, tuple(map(pack, masks)), packed, restarts, seed)
+
+    @cached_property
+    def masks(self) -> Mask:
+        """``(population, weights)``."""
+        return np.stack([unpack(bits, self.spec) for bits in self.bits])
+
+    @cached_property
+    def positive(self) -> Mask | None:
+        """``(population, weights)``, or None."""
+        return np.stack([unpack(bits, self.spec) for bits in self.signs]) if self.signs else None
+
+    def raw(self) -> Counts:
+        """Return what the masks share as they are."""
+        return raw_counts(self.masks, self.spec, self.positive)
+
+    def aligned(self) -> tuple[Counts, Mask]:
+        """Return what they share after alignment, and for which pairs that is exact."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed))
+        with one_thread():
+            return aligned_counts(self.masks, self.spec, self.restarts, rng, self.positive)
+
+    def draw(self, null: str, number: int) -> Counts:
+        """Return what one draw of a null model shares; signs stay where they are before any alignment."""
+        stream = np.random.SeedSequence(self.seed, spawn_key=(list(NULLS).index(null), number))
+        rng = np.random.default_rng(stream)
+        model = NULLS[null]
+        masks = np.stack([model.shuffle(mask, spec=self.spec, rng=rng) for mask in self.masks])
+        if not model.aligned:
+            return raw_counts(masks, self.spec, self.positive)
+        return aligned_counts(masks, self.spec, self.restarts, rng, self.positive)[0]
+
+
+class Batch(NamedTuple):
+    """Some draws of a null model that are made in one go."""
+
+    masks: Masks
+    null: str
+    numbers: tuple[int, ...]
+
+
+def batches(masks: Masks, null: str, numbers: Sequence[int]) -> list[Batch]:
+    """Return the draws of these numbers as batches."""
+    size = ALIGNED_BATCH if NULLS[null].aligned else RAW_BATCH
+    return [
+        Batch(masks, null, tuple(numbers[start : start + size])) for start in range(0, len(numbers), size)
+    ]
+
+
+def drawn(batch: Batch) -> list[NDArray[np.int64]]:
+    """Return the counts of each draw of a batch, as :func:`stacked` has them."""
+    with one_thread():
+        found = [batch.masks.draw(batch.null, number) for number in batch.numbers]
+    return [stacked(counts) for counts in found]
+
+
+def stacked(counts: Counts) -> NDArray[np.int64]:
+    """Return shared, and agreeing where it is known, as one array ``(1 or 2, pairs, layers)``."""
+    return np.stack([part for part in (counts.shared, counts.agreeing) if part is not None])

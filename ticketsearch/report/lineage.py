@@ -1,0 +1,128 @@
+"""Lineage: the ancestors of a ticket by generation, what made each, and how fit it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PAPER, PURPLE, TEAL, segments
+from ticketsearch.runs import Run
+from ticketsearch.tickets import Ticket
+
+__all__ = ["Lineage", "draw_lineage", "lanes", "lineage", "lineage_words"]
+
+# Generations are put in order this many times, forth and back.
+SWEEPS = 12
+GOLDEN = (1 + 5**0.5) / 2
+# A colour and a marker for each operator, in order of first appearance; further ones share the last.
+KINDS = ((TEAL, "s"), (BLUE, "o"), (ORANGE, "D"), (PURPLE, "^"), (GREY, "v"))
+
+
+class Lineage(NamedTuple):
+    """A ticket and its ancestors by number, the ticket last.
+
+    Attributes
+    ----------
+    tickets : without their masks, ``(0,)``.
+    links : (links, 2) positions of parent and child in ``tickets``.
+    line : positions of the ticket's first parents, the oldest first, and of the ticket itself.
+    """
+
+    tickets: list[Ticket]
+    links: NDArray[np.intp]
+    line: list[int]
+
+
+def lineage(run: Run, number: int) -> Lineage:
+    """Return the ancestors of a run's ticket. Raises :class:`BadInput` for a number that is not there."""
+    found: dict[int, Ticket] = {}
+    waiting = {number}
+    while waiting:
+        ticket = run.ticket(waiting.pop())
+        # One at a time and without its mask, as the masks of a long search do not fit into memory.
+        found[ticket.number] = replace(ticket, mask=ticket.mask[:0])
+        waiting |= set(ticket.parents) - set(found)
+    tickets = [found[key] for key in sorted(found)]
+    position = {ticket.number: place for place, ticket in enumerate(tickets)}
+    links = [(position[parent], position[t.number]) for t in tickets for parent in t.parents]
+    line = [position[number]]
+    while tickets[line[0]].parents:
+        line.insert(0, position[tickets[line[0]].parents[0]])
+    return Lineage(tickets, np.array(links, dtype=np.intp).reshape(-1, 2), line)
+
+
+def lineage_words(found: Lineage) -> str:
+    """Return in a sentence how many ancestors a ticket has and which initializations' masks they began as."""
+    *ancestors, last = found.tickets
+    first = {t.pruned_from for t in ancestors if not t.parents}
+    return (
+        f"Ticket {last.number} has {len(ancestors)} {'ancestor' if len(ancestors) == 1 else 'ancestors'} in "
+        f"{len({t.generation for t in ancestors})} generations; their masks began as those of {len(first)} "
+        f"{'initialization' if len(first) == 1 else 'different initializations'}."
+    )
+
+
+def lanes(found: Lineage) -> NDArray[np.float64]:
+    """Return the height of each ticket, ``(tickets,)``: those of a generation one apart, around 0.
+
+    In each generation the order is that of the barycentres of parents and children, to have few crossings.
+    """
+    generation = np.array([ticket.generation for ticket in found.tickets])
+    height = np.zeros(len(generation))
+    members = [np.flatnonzero(generation == number) for number in np.unique(generation)]
+    for own in members:
+        height[own] = np.arange(len(own)) - (len(own) - 1) / 2
+    ends = np.concatenate([found.links, found.links[:, ::-1]])
+    number = np.bincount(ends[:, 0], minlength=len(height))
+    for sweep in range(SWEEPS):
+        for own in members if sweep % 2 == 0 else members[::-1]:
+            pull = np.bincount(ends[:, 0], height[ends[:, 1]], minlength=len(height))
+            centre = pull[own] / np.maximum(number[own], 1)
+            height[own[np.argsort(centre, kind="stable")]] = np.arange(len(own)) - (len(own) - 1) / 2
+    # Off the common lanes, so that no long line passes through a ticket that it has nothing to do with.
+    shifted: NDArray[np.float64] = height + 0.5 * (generation * GOLDEN % 1 - 0.5)
+    return shifted
+
+
+def draw_lineage(figure: Figure, found: Lineage) -> None:
+    """Draw who is whose child, generation by generation, and below how fit each ancestor was."""
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    generation = np.array([ticket.generation for ticket in found.tickets], dtype=np.float64)
+    fitness = np.array([ticket.score for ticket in found.tickets])
+    rung = np.array([ticket.rung for ticket in found.tickets])
+    fitness[(rung < rung[-1]) | ~np.isfinite(fitness)] = np.nan
+    tree = np.stack([generation, lanes(found)], axis=1)
+    above.add_patch(segments(tree[found.links], GREY, 0.7, float(np.clip(8 / np.sqrt(len(tree)), 0.35, 0.8))))
+    above.plot(*tree[found.line].T, color=INK, linewidth=1.4, label="line of first parents")
+    below.plot(generation[found.line], fitness[found.line], color=INK, linewidth=1.4)
+    size = float(np.clip(60 / np.sqrt(len(tree)), 3, 6))
+    kinds = np.array([ticket.operator for ticket in found.tickets])
+    for index, name in enumerate(dict.fromkeys(kinds.tolist())):
+        colour, marker = KINDS[min(index, len(KINDS) - 1)]
+        own = kinds == name
+        for axes, height in ((above, tree[:, 1]), (below, fitness)):
+            axes.plot(
+                generation[own],
+                height[own],
+                marker,
+                color=colour,
+                markersize=size,
+                markeredgecolor=PAPER,
+                markeredgewidth=0.4,
+                label=name.replace("_", " "),
+                clip_on=False,
+            )
+    for axes, last in ((above, tree[-1, 1]), (below, fitness[-1])):
+        axes.plot(generation[-1], last, "*", color=INK, markersize=12, markeredgecolor=PAPER, label="winner")
+        axes.autoscale_view()  # the layout goes by what is drawn, and would come before it
+    above.set_axis_off()
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    below.set_xlabel("generation")
+    below.set_ylabel("fitness")
+    handles, labels = above.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8.5)

@@ -1,0 +1,76 @@
+"""Null models as pictures: the draws of each, and where the observed overlap lies among them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ticketsearch.overlap import Null, OverlapStudy
+from ticketsearch.report.pages import GREY, ORANGE
+
+__all__ = ["NULLS", "NullPanel", "draw_nulls", "null_panels", "null_words", "signed"]
+
+# The level of the tests.
+LEVEL = 0.05
+
+# The null models of a study: how masks are compared, and what its shuffles keep.
+NULLS = {
+    "uniform": ("as they are", "layer counts"),
+    "aligned_uniform": ("renumbered", "layer counts"),
+    "aligned_degrees": ("renumbered", "unit degrees"),
+}
+
+
+class NullPanel(NamedTuple):
+    """One null model: how masks are compared, what it keeps, ``(draws,)`` mean IoU over pairs, its test."""
+
+    compared: str
+    kept: str
+    draws: NDArray[np.float64]
+    null: Null
+
+
+def null_panels(study: OverlapStudy) -> list[NullPanel]:
+    """Return the null models of a study that were drawn."""
+    return [
+        NullPanel(*words, study.drawn[name]["iou"], study.nulls[name]["iou"])
+        for name, words in NULLS.items()
+        if name in study.drawn
+    ]
+
+
+def null_words(null: Null) -> str:
+    """Return a test in words and figures: ``more alike\\n+0.0110 (95 % +0.0040 to +0.0181), p = 0.02``."""
+    p = null.p if null.holm is None else null.holm
+    interval = "" if math.isnan(null.low) else f" (95 % {signed(null.low)} to {signed(null.high)})"
+    return f"{'more' if p <= LEVEL else 'no more'} alike\n{signed(null.effect)}{interval}, p = {p:.2g}"
+
+
+def signed(value: float) -> str:
+    """Return a difference of IoU with its sign."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def draw_nulls(figure: Figure, panels: list[NullPanel]) -> None:
+    """Draw a histogram a null model, on a scale of its own, with the observed mean as a line."""
+    figure.set_layout_engine("constrained", h_pad=0.1)
+    for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False).flat, panels, strict=True):
+        shown = np.append(panel.draws, panel.null.observed)
+        fine = 2 * np.sqrt(len(panel.draws)), 70 * np.ptp(panel.draws) / (np.ptp(shown) or 1), 30
+        axes.hist(panel.draws, max(1, round(min(fine))), color=GREY, label="draws of the null model")
+        axes.axvline(panel.null.observed, color=ORANGE, linewidth=2, label="observed")
+        margin = 0.06 * np.ptp(shown) or 0.01
+        axes.set_xlim(shown.min() - margin, shown.max() + margin)
+        words = f"{panel.compared}, shuffles keep {panel.kept}: {null_words(panel.null)}"
+        axes.set_title(words, linespacing=1.3)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+    axes.set_xlabel("IoU, mean over pairs of masks")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=8.5)

@@ -1,0 +1,83 @@
+"""The page of an overlap study: what was found in plain words, all tests as a table, figures case by case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ticketsearch.overlap import Null
+from ticketsearch.report.nulls import NULLS, signed
+from ticketsearch.report.pages import Picture, write_page
+from ticketsearch.report.profiles import profiles
+from ticketsearch.report.studies import (
+    labels,
+    layer_picture,
+    null_pictures,
+    pair_picture,
+    pixel_pictures,
+    profile_pictures,
+)
+from ticketsearch.study import Case, Overlaps
+
+__all__ = ["NullRow", "null_rows", "write_overlap"]
+
+# The most cases whose figures are open from the start.
+OPEN = 2
+
+
+class NullRow(NamedTuple):
+    """One row of the table: a case, what was compared with which null model, and the test."""
+
+    case: str
+    compared: str
+    kept: str
+    null: Null
+
+
+class Section(NamedTuple):
+    """A case with its sentences, its figures, and its masks' names where the figures number them."""
+
+    case: Case
+    lines: list[str]
+    figures: list[Picture]
+    names: tuple[str, ...]
+
+
+def null_rows(overlaps: Overlaps) -> list[list[NullRow]]:
+    """Return the rows of the table by case: its null models that were drawn."""
+    tests = [
+        [
+            NullRow(case.title, *words, case.study.nulls[name]["iou"])
+            for name, words in NULLS.items()
+            if name in case.study.nulls
+        ]
+        for case in overlaps.cases
+    ]
+    return [rows for rows in tests if rows]
+
+
+def write_overlap(overlaps: Overlaps, path: Path) -> Path:
+    """Write the page of a study and return its path."""
+    sections = [_section(case, overlaps.input_shape, number) for number, case in enumerate(overlaps.cases)]
+    return write_page(
+        "overlap.html",
+        path,
+        overlaps=overlaps,
+        tests=null_rows(overlaps),
+        sections=sections,
+        signed=signed,
+        open=len(sections) <= OPEN,
+    )
+
+
+def _section(case: Case, input_shape: tuple[int, ...], number: int) -> Section:
+    study, prefix = case.study, f"case{number}-"
+    figures = [
+        pair_picture(study, prefix),
+        *null_pictures(study, prefix),
+        *profile_pictures(profiles(study.degrees), prefix=prefix),
+        layer_picture(study, prefix),
+        *pixel_pictures(study.masks, study.spec, input_shape, prefix=prefix),
+    ]
+    numbered = labels(study) != list(study.names)
+    return Section(case, study.summary().splitlines(), figures, study.names if numbered else ())

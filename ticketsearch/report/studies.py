@@ -1,0 +1,119 @@
+"""The figures of one overlap study: pairs, null models, layers, profiles, pixels."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.overlap import OverlapStudy
+from ticketsearch.report.inputs import SHOWN, arrangement, draw_pixel_use, pixel_use
+from ticketsearch.report.layers import draw_layer_bars, layer_bars
+from ticketsearch.report.matrices import draw_matrix, pair_matrices
+from ticketsearch.report.nulls import draw_nulls, null_panels
+from ticketsearch.report.pages import Picture, picture
+from ticketsearch.report.profiles import Profile, draw_profiles, drawn
+
+__all__ = [
+    "labels",
+    "layer_picture",
+    "null_pictures",
+    "pair_picture",
+    "pixel_pictures",
+    "profile_pictures",
+]
+
+# Longer names of masks are numbers in a figure, explained below it.
+NAME = 14
+
+
+def labels(study: OverlapStudy) -> list[str]:
+    """Return what the masks are called in figures: their names, or numbers from 1 on."""
+    if max(map(len, study.names)) <= NAME:
+        return list(study.names)
+    return [str(number) for number in range(1, len(study.names) + 1)]
+
+
+def pair_picture(study: OverlapStudy, prefix: str = "") -> Picture:
+    """Return the figure of all pairs of masks, raw and aligned."""
+    shown = pair_matrices(labels(study), study.iou, study.aligned)
+    sides = {"as they are": shown.raw, "renumbered to match": shown.aligned}
+    draws = {
+        name: partial(draw_matrix, names=shown.names, shown=matrix, top=shown.top, title=name)
+        for name, matrix in sides.items()
+    }
+    return picture(f"{prefix}pairs", "Overlap (IoU) of each pair of masks", draws, 3.9, 4.4)
+
+
+def null_pictures(study: OverlapStudy, prefix: str = "") -> list[Picture]:
+    """Return the figure of null models, if any was drawn."""
+    panels = null_panels(study)
+    if not panels:
+        return []
+    return [
+        picture(
+            f"{prefix}nulls",
+            "Observed overlap among the draws of null models",
+            partial(draw_nulls, panels=panels),
+            0.7 + 1.3 * len(panels),
+            caption="Each draw shuffles all masks and takes the mean IoU over their pairs, as was done "
+            "for the masks themselves. Figures are observed − mean of the draws. Scales differ.",
+        )
+    ]
+
+
+def layer_picture(study: OverlapStudy, prefix: str = "") -> Picture:
+    """Return the figure of overlap by layer."""
+    bars = layer_bars(study)
+    same = "as they are" if bars.aligned_null is None else "compared in the same way"
+    return picture(
+        f"{prefix}bars",
+        "Overlap layer by layer",
+        partial(draw_layer_bars, bars=bars),
+        1 + 0.4 * len(bars.names),
+        caption=f"Chance: masks of the same layer counts, {same}.",
+    )
+
+
+def profile_pictures(found: list[Profile], *, winner: bool = False, prefix: str = "") -> list[Picture]:
+    """Return the figure of fan-in and fan-out, if there are hidden units; the last mask may be a winner."""
+    if not found:
+        return []
+    shown = drawn(found)
+    some = f" Drawn are {len(shown)} of {len(found)} groups." if len(shown) < len(found) else ""
+    lines = "a grey line a mask" + (", that of the winner orange" if winner else "")
+    return [
+        picture(
+            f"{prefix}profiles",
+            "Fan-in and fan-out of the hidden units",
+            partial(draw_profiles, found=shown, highlighted=winner),
+            0.8 + 1.4 * len(shown),
+            caption=f"Units of a group in order of their weights, {lines}.{some}",
+        )
+    ]
+
+
+def pixel_pictures(
+    masks: Mask,
+    spec: MaskSpec,
+    input_shape: tuple[int, ...],
+    winner: Mask | None = None,
+    prefix: str = "",
+) -> list[Picture]:
+    """Return the maps of the pixels that masks read, if their inputs are the pixels of an image."""
+    use = pixel_use(masks, winner, spec, input_shape)
+    if use is None:
+        return []
+    rows, columns = arrangement(use)
+    some = f" The first {SHOWN} of {len(masks)} masks are drawn." if len(masks) > SHOWN else ""
+    return [
+        picture(
+            f"{prefix}pixels",
+            "Pixels that each mask reads",
+            partial(draw_pixel_use, use=use),
+            0.8 + (5 / columns + 0.3) * rows,
+            5.2,
+            caption="Live weights at each pixel, one scale for all; in brackets the share of pixels that any "
+            f"weight reads.{some}",
+            wide=True,
+        )
+    ]

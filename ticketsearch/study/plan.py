@@ -1,0 +1,293 @@
+"""The plan of a study: which masks are compared with each other, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any, NamedTuple
+
+from ticketsearch.datasets import Dataset
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.models import Initialization, Network
+from ticketsearch.names import check_options
+from ticketsearch.overlap.alignment import RESTARTS, check_restarts
+from ticketsearch.pruners import SUPPLIED, check_density, named
+from ticketsearch.runs import Run
+from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.summary import winner
+
+__all__ = ["DEFAULT_METHODS", "Outline", "Plan", "Pruning", "Sizes", "pruner_plan", "run_plan"]
+
+DEFAULT_METHODS = ("synflow", "snip", "grasp", "magnitude", "random")
+# Pruners whose masks follow from the order of the data as well.
+ORDERED = ("imp",)
+
+
+class Sizes(NamedTuple):
+    """How thorough a study is.
+
+    Attributes
+    ----------
+    draws, aligned_draws : of the raw and of each aligned null model; 0 leaves it out.
+    restarts : starting points of each alignment.
+    orders : data orders that a pruner which trains is compared over; fewer than 2 leave that out.
+    """
+
+    draws: int = 999
+    aligned_draws: int = 199
+    restarts: int = RESTARTS
+    orders: int = 4
+
+
+class Pruning(NamedTuple):
+    """One mask that is to be made: by which pruner, of which initialization, with which seed."""
+
+    method: str
+    density: float
+    initialization: Initialization
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What the mask is called in the store."""
+        scheme, seed = self.initialization
+        return f"{self.method} {self.density!r} of {scheme} {seed}, seed {self.seed}"
+
+
+class Outline(NamedTuple):
+    """One set of masks that are compared with each other.
+
+    Attributes
+    ----------
+    kind : ``initializations``, ``methods``, ``orders``, ``seeds`` or ``winners``.
+    title : in words, e.g. ``synflow at density 0.1``; no two of a plan are equal.
+    method, density : of all masks, or None.
+    names, masks : what each mask is called there, and in the store.
+    signed : whether the signs of initial weights are compared too.
+    leaders : how many masks, the first ones, are compared with the others; 0 compares all pairs.
+    """
+
+    kind: str
+    title: str
+    method: str | None
+    density: float | None
+    names: tuple[str, ...]
+    masks: tuple[str, ...]
+    signed: bool = False
+    leaders: int = 0
+
+    def seed(self, seed: int) -> int:
+        """Return the seed of the draws: it depends on the title, not on what else is studied."""
+        text = f"{seed} {self.title}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a study that determines its content.
+
+    Attributes
+    ----------
+    spec, input_shape : of the network; the shape of a sample is () where it is not known.
+    subject : what is studied, ``{name: text}``, for reading and as part of the plan's identity.
+    outlines : the sets of masks.
+    sizes : draws and restarts.
+    seed : of everything random.
+    prunings : masks to be made; ``options`` are those of each method, ``pruning`` those of all.
+    given : masks that are there already, by name.
+    """
+
+    spec: MaskSpec
+    input_shape: tuple[int, ...]
+    subject: Mapping[str, str]
+    outlines: tuple[Outline, ...]
+    sizes: Sizes
+    seed: int
+    prunings: tuple[Pruning, ...] = ()
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pruning: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Mask] = field(default_factory=dict)
+
+
+def pruner_plan(
+    network: Network,
+    methods: Sequence[str],
+    densities: Sequence[float],
+    initializations: Sequence[Initialization],
+    *,
+    sizes: Sizes = Sizes(),  # noqa: B008 - a tuple, which nothing changes
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    dataset: Dataset | None = None,
+    **pruning: Any,
+) -> Plan:
+    """Return the plan that compares pruners over initializations, with each other, and over data orders.
+
+    Parameters
+    ----------
+    network : the architecture; its own weights count only as far as ``initializations`` name them.
+    options : by name; each goes to those of the methods that take it.
+    dataset : what masks are pruned with, as far as the plan names it.
+    pruning : ``scope``, ``schedule``, ``steps`` and ``batch`` of :func:`ticketsearch.prune`.
+
+    Raises :class:`BadInput` for an unknown method or option, a density that no mask of the network can have,
+    fewer than two initializations, or sizes below 0.
+    """
+    _check_sizes(sizes)
+    found = method_options(methods, options or {})
+    for density in densities:
+        check_density(density, network.spec)
+    if not methods or not densities:
+        raise BadInput("a study takes at least one method and one density, but got none: name some")
+    for what, values in (
+        ("methods", methods),
+        ("densities", densities),
+        ("initializations", initializations),
+    ):
+        if len(set(values)) < len(values):
+            raise BadInput(f"the {what} of a study are different ones, but got {', '.join(map(str, values))}")
+    if len(initializations) < 2:
+        raise BadInput(
+            "overlap is of pairs, so a study takes at least 2 initializations, but got "
+            f"{len(initializations)}; ask for more"
+        )
+    seeds = seed_sequence(seed, Stream.PRUNING).generate_state(len(initializations)).tolist()
+    others = seed_sequence(seed, Stream.PRUNING, 1).generate_state(max(sizes.orders, 1)).tolist()
+    own = list(zip(initializations, seeds, strict=True))
+    over = {key: [Pruning(*key, *each) for each in own] for key in itertools.product(methods, densities)}
+    ordered = {
+        key: [over[key][0], *(Pruning(*key, initializations[0], each) for each in others[1:])]
+        for key in over
+        if key[0] in ORDERED and sizes.orders > 1
+    }
+    outlines = [
+        _outline("initializations", key, prunings, [_label(p.initialization) for p in prunings], signed=True)
+        for key, prunings in over.items()
+    ]
+    outlines += [
+        _outline("orders", key, prunings, [f"order {number}" for number in range(1, len(prunings) + 1)])
+        for key, prunings in ordered.items()
+    ]
+    if len(methods) > 1:
+        for density in densities:
+            prunings = [over[method, density][0] for method in methods]
+            outlines.append(_outline("methods", (None, density), prunings, methods))
+    wanted = itertools.chain(*over.values(), *ordered.values())
+    return Plan(
+        network.spec,
+        network.input_shape,
+        _subject(network, dataset),
+        tuple(outlines),
+        sizes,
+        seed,
+        tuple(dict.fromkeys(wanted)),
+        found,
+        pruning,
+    )
+
+
+def _subject(network: Network, dataset: Dataset | None) -> dict[str, str]:
+    found = {"model": network.name, "model options": repr(dict(network.options))}
+    if dataset is None:
+        return found
+    return {"data": dataset.name, "data fingerprint": dataset.fingerprint, **found}
+
+
+def _outline(
+    kind: str,
+    key: tuple[str | None, float],
+    prunings: Sequence[Pruning],
+    names: Sequence[str],
+    *,
+    signed: bool = False,
+) -> Outline:
+    method, density = key
+    title = {
+        "initializations": f"{_short(method)} at density {density:g}",
+        "orders": f"{_short(method)} at density {density:g}, data orders",
+        "methods": f"methods at density {density:g}, one initialization",
+    }[kind]
+    masks = tuple(pruning.name for pruning in prunings)
+    return Outline(kind, title, method, density, tuple(names), masks, signed)
+
+
+def _short(method: str | None) -> str:
+    return (method or "").rpartition("/")[2]
+
+
+def _label(initialization: Initialization) -> str:
+    return f"{initialization.scheme} {initialization.seed}"
+
+
+def method_options(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each pruner, those that it takes.
+
+    Raises :class:`BadInput` for an unknown pruner, an option that none takes, or one that is missing.
+    """
+    taken = {method: signature(named(method)).parameters for method in methods}
+    found = {m: {name: options[name] for name in options if name in taken[m]} for m in methods}
+    unused = {
+        name: value for name, value in options.items() if not any(name in own for own in found.values())
+    }
+    for method, own in found.items():
+        check_options(named(method), own | unused, "pruner", method, SUPPLIED)
+    return found
+
+
+def run_plan(
+    runs: Sequence[Run],
+    *,
+    sizes: Sizes = Sizes(),  # noqa: B008 - a tuple, which nothing changes
+    seed: int = 0,
+) -> Plan:
+    """Return the plan that compares the winner of each run with its seeds, and the winners with each other.
+
+    Raises :class:`BadInput` for a run without a winner yet, or runs of different networks.
+    """
+    _check_sizes(sizes)
+    first, given, outlines = runs[0], dict[str, Mask](), list[Outline]()
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.path) for run in runs]
+    if len(set(names)) < len(names):
+        raise BadInput(f"the runs of a study are different ones, but got {', '.join(names)}")
+    for name, run in zip(names, runs, strict=True):
+        if run.spec.signature != first.spec.signature:
+            raise BadInput(
+                f"masks overlap within one network, but run {name!r} is of another than {names[0]!r} "
+                f"({run.settings.model.name} and {first.settings.model.name}); leave one out"
+            )
+        best = winner(run)
+        if best is None:
+            raise BadInput(
+                f"a run that is compared has a winner, but {name!r} is not finished; "
+                f"go on with: ticketsearch evolve --resume {name}"
+            )
+        seeds = run.seeds()
+        labels = [_label(seed.pruned_from) if seed.pruned_from else "?" for seed in seeds]
+        masks = {f"winner of {name}": best.mask}
+        masks |= {f"seed {number} of {name}": each.mask for number, each in enumerate(seeds)}
+        given |= masks
+        title = f"winner of {name} and its seeds"
+        outlines.append(Outline("seeds", title, None, None, ("winner", *labels), tuple(masks), leaders=1))
+    if len(runs) > 1:
+        masks_of_winners = tuple(f"winner of {name}" for name in names)
+        outlines.append(
+            Outline("winners", f"winners of {len(runs)} searches", None, None, tuple(names), masks_of_winners)
+        )
+    settings = first.settings
+    subject = {"runs": ", ".join(names), "data": settings.data.name, "model": settings.model.name}
+    return Plan(first.spec, (), subject, tuple(outlines), sizes, seed, given=given)
+
+
+def _check_sizes(sizes: Sizes) -> None:
+    if min(sizes.draws, sizes.aligned_draws, sizes.orders) < 0:
+        raise BadInput(
+            f"draws, aligned draws and data orders are 0 or more, but got {sizes.draws}, "
+            f"{sizes.aligned_draws} and {sizes.orders}"
+        )
+    check_restarts(sizes.restarts)
