@@ -41,7 +41,7 @@ DataName = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="digits (the default), mnist1d, moons, cifar10:FOLDER, idx:FOLDER, npz:FILE or file.py:function.",
+        help="digits (the default), mnist1d, moons, cifar10:FOLDER, idx:FOLDER, npz:FILE, file.py:function.",
     ),
 ]
 ModelName = Annotated[
