@@ -34,7 +34,7 @@ ALLOWED = {
     "identity": "masks models tickets canonical",
     "breeding": "names masks tickets phases identity guidance",
     "evolution": "breeding streams names masks operators canonical tickets ladder phases identity guidance",
-    "runs": "masks models config tickets evolution ladder phases",
+    "runs": "masks models config tickets evolution ladder phases guidance",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs canonical identity",
     "summary": "config masks overlap runs tickets ladder phases",

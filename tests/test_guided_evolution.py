@@ -1,11 +1,13 @@
 """Evolution with guidance: operators are given it, and with falling counts it includes magnitude pruning."""
 
 import importlib
+import sqlite3
 
 import numpy as np
 import pytest
 from conftest import refused
 
+from ticketsearch.config import load
 from ticketsearch.evolution import evolve
 from ticketsearch.fitness import ShortTraining
 from ticketsearch.guidance import Guidance
@@ -14,6 +16,8 @@ from ticketsearch.models import initialize
 from ticketsearch.operators import guided_mutation, union_crossover
 from ticketsearch.pruners import prune
 from ticketsearch.pruners.loop import scheduled_count
+from ticketsearch.runs import Run
+from ticketsearch.search import Search, create_run, resume
 from ticketsearch.tickets import Scores
 
 
@@ -177,3 +181,84 @@ def test_guidance_of_another_mask_is_refused(tiny):
     refused(lambda: next(evolve(first, wrong, network.spec)), "one magnitude a kept weight")
     short = Scores(np.zeros(3), guidance=[None])
     refused(lambda: next(evolve(first, lambda masks: short, network.spec)), "guidance is one a mask (3)")
+
+
+def test_a_run_keeps_the_guidance_of_the_living_and_no_other(tiny, tmp_path):
+    network = initialize("mlp:9,7", tiny)
+    settings = load(None, [("evolution.generations", 3), ("evolution.population", 6)])
+    with Run.create(tmp_path, "run", settings, network.spec, "data", {}) as run:
+        for generation in evolve(first_masks(network, 6), guided, network.spec, generations=3):
+            run.append(generation)
+        last = run.last()
+        kept = {ticket.number: ticket.guidance for ticket in last.population}
+        assert kept.keys() == {ticket.number for ticket in generation.population}
+        for ticket in generation.population:
+            for own, stored in zip(ticket.guidance, kept[ticket.number], strict=True):
+                assert np.array_equal(own, stored)
+                assert own.dtype == stored.dtype
+        connection = sqlite3.connect(tmp_path / "run" / "run.sqlite")
+        assert connection.execute("SELECT count(*) FROM guidance").fetchone() == (6,)
+        connection.close()
+
+
+def guided_settings(**changes):
+    given = {
+        "model.name": "mlp:12",
+        "seeding.density": 0.05,
+        "seeding.initializations": 3,
+        "evolution.population": 6,
+        "evolution.generations": 4,
+        "evolution.mutation": "guided_mutation",
+        "evolution.crossover": "union_crossover",
+        "evolution.temperature": 0.1,
+        "evolution.start_density": 0.5,
+        "training.steps": 20,
+        "final.steps": 20,
+        "final.orders": 1,
+        "final.candidates": 1,
+        **changes,
+    }
+    return load(None, given.items())
+
+
+def test_a_search_whose_density_falls_ends_at_the_density_asked_for():
+    search = Search.prepare(guided_settings())
+    size = search.network.spec.size
+    assert search.counts == pytest.approx([0.5 * size * 0.1 ** (g / 3) for g in range(4)], rel=0.02)
+    assert (search.counts[0], search.counts[-1]) == (round(0.5 * size), round(0.05 * size))
+    assert (search.first_population.masks.sum(1) == round(0.5 * size)).all()
+    assert Search.prepare(guided_settings(**{"evolution.start_density": 0.0})).counts is None
+
+
+@pytest.mark.slow
+def test_a_guided_run_that_was_interrupted_goes_on_to_the_same_content(tmp_path):
+    search = Search.prepare(guided_settings())
+    content = []
+    for name, stop in (("whole", None), ("interrupted", 2)):
+        with create_run(search, tmp_path, name) as run:
+            for generation in search.generations(run):
+                if generation.number == stop:
+                    break
+        again, run = resume(tmp_path / name, {})
+        with run:
+            for _ in again.generations(run):
+                pass
+            content.append([(t.digest, t.score, t.parents, t.operator) for t in run.tickets()])
+            assert {int(t.mask.sum()) for t in run.last().population} == {search.counts[-1]}
+    assert content[0] == content[1]
+
+
+def test_what_guides_nothing_costs_nothing():
+    blind = {"evolution.mutation": "swap_mutation", "evolution.crossover": "uniform_crossover"}
+    assert Search.prepare(guided_settings()).fitness.candidates == 0.25
+    assert Search.prepare(guided_settings(**blind)).fitness.candidates == 0.25  # the density falls by it
+    assert Search.prepare(guided_settings(**blind, **{"evolution.start_density": 0})).fitness.candidates == 0
+
+
+def test_a_density_that_would_rise_is_refused():
+    refused(
+        lambda: Search.prepare(guided_settings(**{"evolution.start_density": 0.01})),
+        "evolution.start_density",
+        "0.01",
+        "0.05",
+    )

@@ -82,20 +82,20 @@ def test_null_panels_hold_all_draws_in_a_fixed_order(study, masks, spec):
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "more", "words"),
     [
-        ((0.01, -0.002, 0.022, 0.04, 0.3), "no more alike\n+0.0100 (95 % −0.0020 to +0.0220), p = 0.3"),
-        ((0.01, 0.002, 0.022, 0.001, 0.05), "more alike\n+0.0100 (95 % +0.0020 to +0.0220), p = 0.05"),
-        ((-0.01, np.nan, np.nan, 0.6, None), "no more alike\n−0.0100, p = 0.6"),
-        ((0.01, np.nan, np.nan, 0.001, None), "more alike\n+0.0100, p = 0.001"),
+        ((0.01, -0.002, 0.02, 0.04, 0.3), False, "no more alike\n+0.0100 (95 % −0.0020 to +0.0200), p = 0.3"),
+        ((0.01, 0.002, 0.022, 0.001, 0.05), True, "more alike\n+0.0100 (95 % +0.0020 to +0.0220), p = 0.05"),
+        ((-0.01, np.nan, np.nan, 0.6, None), False, "no more alike\n−0.0100, p = 0.6"),
+        ((0.01, np.nan, np.nan, 0.001, None), None, "too few draws to tell\n+0.0100, p = 0.001"),
     ],
 )
-def test_a_test_in_words_goes_by_the_corrected_p(values, words):
+def test_a_test_in_words_goes_by_the_corrected_p(values, more, words):
     effect, low, high, p, holm = values
     null = Null(
         observed=0.2, mean=0.2 - effect, sd=0.1, effect=effect, low=low, high=high, p=p, draws=99, holm=holm
     )
-    assert null_words(null) == words
+    assert null_words(null, more) == words
 
 
 def test_profiles_are_sorted_degrees_and_of_many_groups_six_are_drawn(masks, spec):

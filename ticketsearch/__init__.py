@@ -9,9 +9,10 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Scores, Recipe, climb, evolve, Generation, Ticket, Tickets
+    ShortTraining, Scores, Guidance, Recipe, climb, evolve, Generation, Ticket, Tickets
 Canonical forms and overlap
-    canonical_key, canonical_form, isomorphic, to_networkx, align, overlap_study
+    canonical_key, canonical_identity, canonical_form, isomorphic, to_networkx, align, overlap_study,
+    study_pruners, read_overlaps
 Runs
     Run, save_ticket, load_ticket
 Errors
@@ -28,11 +29,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "canonical": "canonical_form canonical_key isomorphic to_networkx",
+    "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
     "evolution": "Generation evolve",
     "fitness": "ShortTraining",
+    "guidance": "Guidance",
     "ladder": "climb",
     "masks": "MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
@@ -40,6 +42,7 @@ _HOMES = {
     "pruners": "LayerCollapseWarning batched flow_retention prune prune_all",
     "runs": "Run",
     "seeding": "initializations seed_population",
+    "study": "read_overlaps study_pruners",
     "tickets": "Scores Ticket Tickets load_ticket save_ticket",
     "training": "Recipe",
 }
@@ -49,6 +52,7 @@ __all__ = [
     "BadInput",
     "Dataset",
     "Generation",
+    "Guidance",
     "Initialization",
     "LayerCollapseWarning",
     "MaskSpec",
@@ -63,6 +67,7 @@ __all__ = [
     "align",
     "batched",
     "canonical_form",
+    "canonical_identity",
     "canonical_key",
     "climb",
     "density",
@@ -81,19 +86,28 @@ __all__ = [
     "permute",
     "prune",
     "prune_all",
+    "read_overlaps",
     "save_ticket",
     "seed_population",
+    "study_pruners",
     "theory",
     "to_networkx",
 ]
 
 if TYPE_CHECKING:
     from ticketsearch import theory
-    from ticketsearch.canonical import canonical_form, canonical_key, isomorphic, to_networkx
+    from ticketsearch.canonical import (
+        canonical_form,
+        canonical_identity,
+        canonical_key,
+        isomorphic,
+        to_networkx,
+    )
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
     from ticketsearch.evolution import Generation, evolve
     from ticketsearch.fitness import ShortTraining
+    from ticketsearch.guidance import Guidance
     from ticketsearch.ladder import climb
     from ticketsearch.masks import MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
@@ -101,6 +115,7 @@ if TYPE_CHECKING:
     from ticketsearch.pruners import LayerCollapseWarning, batched, flow_retention, prune, prune_all
     from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
+    from ticketsearch.study import read_overlaps, study_pruners
     from ticketsearch.tickets import Scores, Ticket, Tickets, load_ticket, save_ticket
     from ticketsearch.training import Recipe
 

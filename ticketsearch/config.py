@@ -68,6 +68,10 @@ class Evolution(Section):
     mutation_rate: float = Field(0.05, gt=0, le=1)
     attempts: int = Field(10, ge=0)
     identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
+    temperature: float = Field(0.0, ge=0)  # of the noise on guided choices
+    candidates: float = Field(0.25, ge=0)  # worth growing, by which guidance names them, a kept weight
+    start_density: float = Field(0.0, ge=0, le=1)  # falls to seeding.density; 0 begins there
+    annealed: float = Field(0.75, gt=0, le=1)  # share of the generations in which the density falls
 
 
 def _steps(value: Any) -> int | list[int]:

@@ -27,7 +27,7 @@ from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.identity import initial_weights
 from ticketsearch.masks import Mask, density, effective_density
 from ticketsearch.models import Initialization, Network, initialize
-from ticketsearch.names import check_keywords, check_options, listed, resolve
+from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import check_density
 from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, counting_name, pruned_name
@@ -70,6 +70,7 @@ class Search:
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
         check_density(settings.seeding.density, network.spec)
+        _check_start(settings)
         pruner = settings.seeding.method
         check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner, pruners.SUPPLIED)
         fitness = _fitness(settings, network, dataset)
@@ -84,7 +85,7 @@ class Search:
         return prune_copies(
             self.network,
             self.dataset,
-            seeding.density,
+            self.settings.evolution.start_density or seeding.density,
             seeding.initializations,
             self.settings.seed,
             method=seeding.method,
@@ -121,6 +122,16 @@ class Search:
 
         return lambda ticket: initial(ticket.initialization or self.network.initialization)
 
+    @cached_property
+    def counts(self) -> list[int] | None:
+        """Weights that each generation keeps, where the density falls from generation to generation."""
+        evolution, size = self.settings.evolution, self.network.spec.size
+        if not evolution.start_density:
+            return None
+        first, last = (round(d * size) for d in (evolution.start_density, self.settings.seeding.density))
+        falling = max(1, round(evolution.annealed * evolution.generations))
+        return [round(first * (last / first) ** (number / falling)) for number in range(falling + 1)]
+
     @property
     def remarks(self) -> list[str]:
         """Sentences on how tickets are trained that a user would want to know."""
@@ -148,6 +159,8 @@ class Search:
             attempts=evolution.attempts,
             after=after,
             weights=self.weights,
+            counts=self.counts,
+            temperature=evolution.temperature,
             seen=run.keys(),
             searched=run.searched(),
         ):
@@ -324,7 +337,7 @@ def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., 
     operator = resolve(name, known, kind, supplied)
     keywords = ("spec", "rng", "rate") if kind == "mutation" else ("spec", "rng")
     check_keywords(operator, keywords, kind, name)
-    check_options(operator, {}, kind, name, keywords)
+    check_options(operator, {}, kind, name, (*keywords, "guidance", "temperature"))
     return operator
 
 
@@ -342,7 +355,28 @@ def _short_training(settings: Settings, network: Network, dataset: Dataset) -> S
     options = settings.training.model_dump()
     options["workers"] = options["workers"] or _workers(settings, network)
     options["address"] = options["address"] or None
-    return ShortTraining(network, dataset, seed=settings.seed, **options)
+    candidates = settings.evolution.candidates if _is_guided(settings) else 0.0
+    return ShortTraining(network, dataset, seed=settings.seed, candidates=candidates, **options)
+
+
+def _is_guided(settings: Settings) -> bool:
+    """Return whether anything in the evolution goes by what the training of masks reveals."""
+    evolution = settings.evolution
+    chosen = (
+        _operator(evolution.crossover, "crossover", ("a", "b")),
+        _operator(evolution.mutation, "mutation", ("mask",)),
+    )
+    named = any("guidance" in parameters_of(operator) for operator in chosen)
+    return named or evolution.start_density > 0
+
+
+def _check_start(settings: Settings) -> None:
+    start, end = settings.evolution.start_density, settings.seeding.density
+    if 0 < start < end:
+        raise BadInput(
+            f"evolution.start_density falls to seeding.density, so that it is larger, but got {start:g} and "
+            f"{end:g}; raise it, or leave it out"
+        )
 
 
 def _workers(settings: Settings, network: Network) -> int:

@@ -6,7 +6,6 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,12 +70,17 @@ def audit(
     of the pruners that take it. The page has the tables and a figure.
     """
     from ticketsearch.config import load
+    from ticketsearch.pruners import method_options
 
     flags = {"data.name": data, "model.name": model, "seeding.steps": steps, "seed": seed}
     found = load(None, assigned(settings, assign, flags).items())
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     _refuse_ignored(found)
-    options = _options(names, found.seeding.options)
+    if not names:
+        raise BadInput(
+            f"an audit takes at least one pruner, but --methods names none; the default is {METHODS}"
+        )
+    options = method_options(names, found.seeding.options)
     check_output(output, "page", overwrite=True)
     audits: list[MethodAudit] = []
     try:
@@ -106,30 +110,6 @@ def _refuse_ignored(settings: Settings) -> None:
                 f"an audit goes through all densities of --methods under global scope and the exponential "
                 f"schedule, but seeding.{name} is {chosen[name]!r}; leave it out"
             )
-
-
-def _options(names: list[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the options of each pruner.
-
-    Raises :class:`BadInput` for an unknown pruner, or an option that none of them takes.
-    """
-    from ticketsearch.names import check_options
-    from ticketsearch.pruners import SUPPLIED, named
-
-    if not names:
-        raise BadInput(
-            f"an audit takes at least one pruner, but --methods names none; the default is {METHODS}"
-        )
-    found: dict[str, dict[str, Any]] = {}
-    for name in names:
-        taken = signature(named(name)).parameters
-        found[name] = {option: value for option, value in options.items() if option in taken}
-    for option, value in options.items():
-        if not any(option in own for own in found.values()):
-            check_options(named(names[0]), {option: value}, "pruner", names[0], SUPPLIED)
-    for name, own in found.items():
-        check_options(named(name), own, "pruner", name, SUPPLIED)
-    return found
 
 
 def _audited(

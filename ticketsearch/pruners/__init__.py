@@ -7,7 +7,7 @@ again after each cut. Larger scores are kept. The names listed here are the prun
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -18,7 +18,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 from ticketsearch.models import Network
-from ticketsearch.names import listed, resolve
+from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.pruners.copies import Batch as Batch
 from ticketsearch.pruners.copies import Copies as Copies
 from ticketsearch.pruners.copies import Parts as Parts
@@ -250,3 +250,18 @@ def scores_at_once(
     if cuts != 1 or "target" in signature(function).parameters:
         return None
     return scores_of(network, method, dataset=dataset, seed=seed, **options)
+
+
+def method_options(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each pruner, those that it takes.
+
+    Raises :class:`BadInput` for an unknown pruner, an option that none takes, or one that is missing.
+    """
+    taken = {method: signature(named(method)).parameters for method in methods}
+    found = {m: {name: options[name] for name in options if name in taken[m]} for m in methods}
+    unused = {
+        name: value for name, value in options.items() if not any(name in own for own in found.values())
+    }
+    for method, own in found.items():
+        check_options(named(method), own | unused, "pruner", method, SUPPLIED)
+    return found

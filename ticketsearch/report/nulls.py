@@ -15,9 +15,6 @@ from ticketsearch.report.pages import GREY, ORANGE
 
 __all__ = ["NULLS", "NullPanel", "draw_nulls", "null_panels", "null_words", "signed"]
 
-# The level of the tests.
-LEVEL = 0.05
-
 # The null models of a study: how masks are compared, and what its shuffles keep.
 NULLS = {
     "uniform": ("as they are", "layer counts"),
@@ -27,28 +24,33 @@ NULLS = {
 
 
 class NullPanel(NamedTuple):
-    """One null model: how masks are compared, what it keeps, ``(draws,)`` mean IoU over pairs, its test."""
+    """One null model: how masks are compared, what it keeps, ``(draws,)`` mean IoU over pairs, its test.
+
+    ``more`` says whether masks are more alike than its draws; None where these are too few to tell.
+    """
 
     compared: str
     kept: str
     draws: NDArray[np.float64]
     null: Null
+    more: bool | None
 
 
 def null_panels(study: OverlapStudy) -> list[NullPanel]:
     """Return the null models of a study that were drawn."""
     return [
-        NullPanel(*words, study.drawn[name]["iou"], study.nulls[name]["iou"])
+        NullPanel(*words, study.drawn[name]["iou"], null := study.nulls[name]["iou"], study.more(null))
         for name, words in NULLS.items()
         if name in study.drawn
     ]
 
 
-def null_words(null: Null) -> str:
+def null_words(null: Null, more: bool | None) -> str:
     """Return a test in words and figures: ``more alike\\n+0.0110 (95 % +0.0040 to +0.0181), p = 0.02``."""
     p = null.p if null.holm is None else null.holm
     interval = "" if math.isnan(null.low) else f" (95 % {signed(null.low)} to {signed(null.high)})"
-    return f"{'more' if p <= LEVEL else 'no more'} alike\n{signed(null.effect)}{interval}, p = {p:.2g}"
+    verdict = "too few draws to tell" if more is None else "more alike" if more else "no more alike"
+    return f"{verdict}\n{signed(null.effect)}{interval}, p = {p:.2g}"
 
 
 def signed(value: float) -> str:
@@ -66,7 +68,7 @@ def draw_nulls(figure: Figure, panels: list[NullPanel]) -> None:
         axes.axvline(panel.null.observed, color=ORANGE, linewidth=2, label="observed")
         margin = 0.06 * np.ptp(shown) or 0.01
         axes.set_xlim(shown.min() - margin, shown.max() + margin)
-        words = f"{panel.compared}, shuffles keep {panel.kept}: {null_words(panel.null)}"
+        words = f"{panel.compared}, shuffles keep {panel.kept}: {null_words(panel.null, panel.more)}"
         axes.set_title(words, linespacing=1.3)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_yticks([])

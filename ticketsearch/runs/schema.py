@@ -6,19 +6,34 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ticketsearch.errors import BadInput
+from ticketsearch.guidance import Guidance
 from ticketsearch.masks import MaskSpec, pack, unpack
 from ticketsearch.models import Initialization
 from ticketsearch.tickets import Ticket
 
-__all__ = ["check", "connect", "create", "ticket_of", "ticket_row"]
+__all__ = [
+    "check",
+    "connect",
+    "create",
+    "guidance_of",
+    "guidance_row",
+    "ticket_of",
+    "ticket_row",
+    "transaction",
+]
 
 APPLICATION_ID = 0x7469636B  # "tick"
 SCHEMA_VERSION = 4
+# Of magnitudes, numbers of candidates, and their growth, little-endian.
+GUIDANCE = ("<f4", "<u4", "<f4")
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generations (
@@ -64,6 +79,12 @@ CREATE TABLE members (
     ticket INTEGER NOT NULL REFERENCES tickets (number),
     PRIMARY KEY (generation, position)
 ) WITHOUT ROWID;
+CREATE TABLE guidance (
+    ticket INTEGER PRIMARY KEY REFERENCES tickets (number),
+    magnitude BLOB NOT NULL,
+    candidates BLOB NOT NULL,
+    growth BLOB NOT NULL
+);
 CREATE TABLE results (
     contender TEXT NOT NULL,
     data_order INTEGER NOT NULL,
@@ -108,6 +129,20 @@ def connect(file: Path, write: bool) -> sqlite3.Connection:
     # A reader of a WAL file writes a little beside it; where it may not, nobody else writes either.
     mode = "mode=ro" if os.access(file.parent, os.W_OK) else "mode=ro&immutable=1"
     return sqlite3.connect(f"{location}?{mode}", uri=True, isolation_level=None)
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[Callable[..., Any]]:
+    """Do all of a commit or nothing; yields the connection's ``execute``."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection.execute
+        connection.execute("COMMIT")
+    except BaseException:
+        # The error that brought us here is the one to report, also where SQLite rolled back by itself.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
 def check(connection: sqlite3.Connection, file: Path, write: bool) -> None:
@@ -155,6 +190,23 @@ def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
         ticket.rung,
         None if ticket.diverged else ticket.score,
         json.dumps(ticket.measures),
+    )
+
+
+def guidance_row(ticket: Ticket, guidance: Guidance) -> tuple[Any, ...]:
+    """Return a ticket's guidance as a row of the table ``guidance``."""
+    arrays: tuple[NDArray[Any], ...] = guidance
+    stored = (array.astype(dtype).tobytes() for array, dtype in zip(arrays, GUIDANCE, strict=True))
+    return (ticket.number, *stored)
+
+
+def guidance_of(row: Sequence[Any]) -> Guidance:
+    """Return the guidance in a row of the table ``guidance``."""
+    _, magnitude, candidates, growth = row
+    return Guidance(
+        np.frombuffer(magnitude, GUIDANCE[0]).astype(np.float32),
+        np.frombuffer(candidates, GUIDANCE[1]).astype(np.int64),
+        np.frombuffer(growth, GUIDANCE[2]).astype(np.float32),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -143,7 +142,7 @@ class Run:
         The time that this takes is written with the next commit; of a run that is killed before, it is lost.
         """
         start = time.perf_counter()
-        with self._transaction() as execute:
+        with schema.transaction(self._connection) as execute:
             self._complete_phases(execute)
             execute(
                 "INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -163,13 +162,22 @@ class Run:
                 execute(f"INSERT INTO tickets VALUES ({', '.join('?' * len(row))})", row)
             for position, ticket in enumerate(generation.population):
                 execute("INSERT INTO members VALUES (?, ?, ?)", (generation.number, position, ticket.number))
+            # That of the living is enough to go on from.
+            execute(
+                "DELETE FROM guidance WHERE ticket NOT IN (SELECT ticket FROM members WHERE generation = ?)",
+                (generation.number,),
+            )
+            for ticket in generation.population:
+                if ticket.guidance is not None:
+                    row = schema.guidance_row(ticket, ticket.guidance)
+                    execute("INSERT OR IGNORE INTO guidance VALUES (?, ?, ?, ?)", row)
         seconds = time.perf_counter() - start
         self._stored = json.dumps({**generation.phases, STORE: seconds}), generation.number
 
     def extend(self, generations: int) -> None:
         """Set a larger number of generations; the final results no longer hold and are dropped."""
         settings = config.apply(self.settings, [("evolution.generations", generations)])
-        with self._transaction() as execute:
+        with schema.transaction(self._connection) as execute:
             execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(settings.model_dump()),))
             execute("DELETE FROM results")
         write_atomically(self.path / "settings.toml", config.to_toml(settings))
@@ -177,7 +185,7 @@ class Run:
 
     def save_results(self, results: Sequence[Result]) -> None:
         """Commit the final comparison, in place of an earlier one."""
-        with self._transaction() as execute:
+        with schema.transaction(self._connection) as execute:
             self._complete_phases(execute)
             execute("DELETE FROM results")
             for result in results:
@@ -245,8 +253,14 @@ class Run:
             yield self._generation(number)
 
     def last(self) -> Generation | None:
-        """Return the last committed generation, or None before the first."""
-        return self._generation(self.progress()) if self.progress() >= 0 else None
+        """Return the last committed generation, its tickets with their guidance, or None before the first."""
+        if self.progress() < 0:
+            return None
+        last = self._generation(self.progress())
+        found = {row[0]: schema.guidance_of(row) for row in self._rows("SELECT * FROM guidance")}
+        for ticket in last.population:
+            ticket.guidance = found.get(ticket.number)
+        return last
 
     @property
     def finished(self) -> bool:
@@ -287,15 +301,3 @@ class Run:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             raise schema.unreadable(self.path / "run.sqlite", error) from error
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._connection.execute
-            self._connection.execute("COMMIT")
-        except BaseException:
-            # The error that brought us here is the one to report, also where SQLite rolled back by itself.
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            raise

@@ -6,16 +6,14 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import Any, NamedTuple
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network
-from ticketsearch.names import check_options
 from ticketsearch.overlap.alignment import RESTARTS, check_restarts
-from ticketsearch.pruners import SUPPLIED, check_density, named
+from ticketsearch.pruners import check_density, method_options
 from ticketsearch.runs import Run
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.summary import winner
@@ -221,21 +219,6 @@ def _short(method: str | None) -> str:
 
 def _label(initialization: Initialization) -> str:
     return f"{initialization.scheme} {initialization.seed}"
-
-
-def method_options(methods: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the options of each pruner, those that it takes.
-
-    Raises :class:`BadInput` for an unknown pruner, an option that none takes, or one that is missing.
-    """
-    taken = {method: signature(named(method)).parameters for method in methods}
-    found = {m: {name: options[name] for name in options if name in taken[m]} for m in methods}
-    unused = {
-        name: value for name, value in options.items() if not any(name in own for own in found.values())
-    }
-    for method, own in found.items():
-        check_options(named(method), own | unused, "pruner", method, SUPPLIED)
-    return found
 
 
 def run_plan(

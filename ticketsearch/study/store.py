@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, digest
 from ticketsearch.runs.folders import lock_folder
+from ticketsearch.runs.schema import transaction
 from ticketsearch.study import schema
 from ticketsearch.study.plan import Outline, Plan, Sizes
 
@@ -156,7 +156,7 @@ class Store:
                     f"{name.replace('_', ' ')} and can only be extended, but got {draws}; "
                     "give as many, or another --out"
                 )
-        with self._transaction() as execute:
+        with transaction(self._connection) as execute:
             execute("UPDATE meta SET value = ? WHERE key = 'plan'", (json.dumps(wanted),))
         self.content, self.sizes = wanted, plan.sizes
 
@@ -178,7 +178,7 @@ class Store:
 
     def add_mask(self, name: str, mask: StoredMask) -> None:
         """Commit a mask."""
-        with self._transaction() as execute:
+        with transaction(self._connection) as execute:
             execute("INSERT INTO masks VALUES (?, ?, ?)", (name, *mask))
 
     def observed(self, case: int) -> Observed | None:
@@ -198,7 +198,7 @@ class Store:
     def add_observed(self, case: int, found: Observed) -> None:
         """Commit what was found of the pairs of a set."""
         names = self.outlines[case].names
-        with self._transaction() as execute:
+        with transaction(self._connection) as execute:
             execute("UPDATE cases SET keys = ? WHERE number = ?", (json.dumps(found.keys), case))
             for pair, (first, second) in enumerate(zip(*np.triu_indices(len(names), 1), strict=True)):
                 row = (
@@ -223,7 +223,7 @@ class Store:
 
     def add_draws(self, case: int, null: str, found: Mapping[int, Integers]) -> None:
         """Commit draws by number."""
-        with self._transaction() as execute:
+        with transaction(self._connection) as execute:
             for number, counts in found.items():
                 execute("INSERT INTO draws VALUES (?, ?, ?, ?)", (case, null, number, _bytes(counts)))
 
@@ -232,17 +232,6 @@ class Store:
 
     def _rows(self, query: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, tuple(parameters)).fetchall()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._connection.execute
-            self._connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            raise
 
 
 def _bytes(counts: Integers) -> bytes:
