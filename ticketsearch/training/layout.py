@@ -143,6 +143,8 @@ def networks_at_once(compaction: Compaction, device: torch.device) -> int:
     weights = sum(_sizes(compaction))
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
+        # What torch holds on to is free as well, so that a later generation finds as much as the first.
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         values = sum(torch.Size(step.shape).numel() for step in compaction.steps)
         # Weights, gradients, masks, two momenta and what is between; values forward and backward.
         return max(1, int(free / 2 / (8 * (6 * weights + 3 * BLOCK * values))))
