@@ -81,11 +81,14 @@ class Search:
     @cached_property
     def seeds(self) -> Tickets:
         """What the pruner leaves of each initialization, the network's own first; equal masks too."""
+        return self._pruned(self.settings.seeding.density)
+
+    def _pruned(self, density: float) -> Tickets:
         seeding = self.settings.seeding
         return prune_copies(
             self.network,
             self.dataset,
-            self.settings.evolution.start_density or seeding.density,
+            density,
             seeding.initializations,
             self.settings.seed,
             method=seeding.method,
@@ -100,9 +103,13 @@ class Search:
 
     @cached_property
     def first_population(self) -> Tickets:
-        """The seeds that are different networks, as many as fit, and mutants of them."""
+        """The seeds that are different networks, as many as fit, and mutants of them.
+
+        Where the density falls, the seeds are pruned to the density that it falls from.
+        """
+        start = self.settings.evolution.start_density
         return fill_population(
-            self.seeds,
+            self._pruned(start) if start else self.seeds,
             self.network.spec,
             self.settings.evolution.population,
             self.settings.seed,
