@@ -98,20 +98,42 @@ def test_equal_weights_leave_ties_that_are_searched():
 
 
 def scaled(weights, spec, rng):
-    """Return the weights with hidden units multiplied and what reads them divided by random numbers."""
+    """Return the weights of a chain with hidden units multiplied and what reads them divided by numbers."""
     found = np.array(weights, dtype=np.float64)
-    for group in spec.hidden:
-        factors = np.exp(rng.normal(size=spec.groups[group].size))
-        for piece in spec.pieces:
-            window = spec.window(piece, found)
-            if piece.target == group:
-                window *= factors.reshape(-1, *[1] * (window.ndim - 1))
-            if piece.source == group:
-                window /= np.repeat(factors, piece.block).reshape(1, -1, *[1] * (window.ndim - 2))
+    factors = [np.ones(group.size) for group in spec.groups]
+    for piece in spec.pieces:
+        window = spec.window(piece, found)
+        axis = (-1, 1) if piece.diagonal else (1, -1)
+        divisors = np.repeat(factors[piece.source], 1 if piece.diagonal else piece.block)
+        window /= divisors.reshape(*axis, *[1] * (window.ndim - 2))
+        if piece.target in spec.hidden:
+            factors[piece.target] = np.exp(rng.normal(size=spec.groups[piece.target].size))
+            window *= factors[piece.target].reshape(-1, *[1] * (window.ndim - 1))
     return found.astype(np.float32)
 
 
-@pytest.mark.parametrize("spec", [mlp(4, 20, 15, 3), convolutional(2, 8, 7, 3)])
+CHAINS = [
+    mlp(4, 20, 15, 3),
+    convolutional(2, 8, 7, 3),
+    *(depthwise(4, 30, 4, kernel=kernel) for kernel in (1, 2, 3, 30)),
+]
+
+
+def test_a_depthwise_kernel_is_rescaled_unit_by_unit_and_not_place_by_place():
+    spec, rng = depthwise(2, 4, 2, kernel=4), np.random.default_rng(0)
+    ones, weights = np.ones(spec.size), rng.normal(size=spec.size)
+    other, factors = weights.copy(), np.array([2.0, 3.0, 0.5, 1.5])
+    first, kernels = (spec.window(piece, other) for piece in spec.pieces[:2])
+    first *= factors.reshape(-1, *[1] * (first.ndim - 1))
+    kernels /= factors.reshape(*[1] * (kernels.ndim - 1), -1)
+    options = {"rescaling": True, "tolerance": 1e-6}
+    assert not isomorphic(ones, ones, spec, weights=(weights, other), **options)
+    kernels *= factors.reshape(*[1] * (kernels.ndim - 1), -1)
+    kernels /= factors.reshape(-1, *[1] * (kernels.ndim - 1))
+    assert isomorphic(ones, ones, spec, weights=(weights, other), **options)
+
+
+@pytest.mark.parametrize("spec", CHAINS)
 @pytest.mark.parametrize("signs", [False, True])
 def test_rescaled_copies_are_found_and_others_are_not(spec, signs):
     rng = np.random.default_rng(0)

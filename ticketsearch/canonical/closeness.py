@@ -47,7 +47,8 @@ def rescaled(graph: MaskGraph) -> MaskGraph:
             if values.any():
                 raise BadInput("rescaling is of chains without biases, but some of units here are not 0")
         else:
-            values *= scale if piece.diagonal else scale[:, None]
+            # A piece is (targets, sources, positions), a diagonal one (units, 1, positions).
+            values *= scale[:, None, None] if piece.diagonal else scale[:, None]
             if graph.spec.groups[piece.target].kind == "hidden":
                 scale = np.sqrt((values**2).sum(axis=(1, 2)))[:, None]
                 if not scale.all():
