@@ -230,6 +230,22 @@ def test_resuming_a_finished_run_prints_its_result(finished):
         (["--resume", "absent", "--name", "x"], ["--name", "drop one"]),
         (["absent.toml"], ["no settings file", "absent.toml"]),
         (["--seed", "-1"], ["seed", "greater than or equal to 0"]),
+        (["--workers", "-1"], ["--workers takes an integer from 0 up", "got '-1'", "leave it out"]),
+        (["--workers", "two"], ["--workers takes an integer from 0 up", "got 'two'", "leave it out"]),
+        (["--workers", "99999999999"], ["an integer from 1 to 4096", "got 99999999999", "one a core"]),
+        (["--set", "training.address=h:1"], ["an address is of a cluster", "'h:1'", "backend 'loky'"]),
+        (["--backend", "threads", "--set", "training.address=h:1"], ["'h:1'", "backend 'threads'"]),
+        (["--backend", "threads", "--scheduler", "h:1"], ["--scheduler is for backend 'dask'", "drop it"]),
+        (["--backend", "dask", "--address", "h:1"], ["--address is for", "'dask'", "give --scheduler"]),
+        (["--scheduler", "h:1", "--address", "h:2"], ["one address", "'h:1' and 'h:2'", "drop one"]),
+        (
+            ["--set", "training.backend=dask", "--address", "h:1"],
+            ["--address is for backend 'ray'", "got 'dask'", "give --scheduler, or add --backend ray"],
+        ),
+        (
+            ["--set", "training.backend=loky", "--scheduler", "h:1"],
+            ["--scheduler is for backend 'dask'", "got 'loky'", "drop it, or add --backend dask"],
+        ),
     ],
     ids=lambda value: " ".join(value)[:40],
 )
@@ -237,6 +253,52 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(shell, tmp_path, argume
     refused(shell("evolve", *arguments), *words)
     assert not [path for path in (tmp_path / "runs").glob("*") if not path.name.startswith(".")]
     assert not list(tmp_path.glob("runs/.*"))
+
+
+def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(tmp_path):
+    pytest.importorskip("distributed")
+    arguments = (*("evolve", "--model", "mlp:4", "--scheduler", "http://127.0.0.1:1"),)
+    done = subprocess.run(
+        [sys.executable, "-m", "ticketsearch", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    refused(
+        (done.returncode, done.stdout, done.stderr), "'http://127.0.0.1:1'", "dashboard", "tcp://host:port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ([], ("loky", "")),
+        (["--scheduler", "h:1"], ("dask", "h:1")),
+        (["--address", "auto"], ("ray", "auto")),
+        (["--backend", "dask", "--set", "training.address=h:1"], ("dask", "h:1")),
+        (["--set", "training.backend=dask", "--scheduler", "h:2"], ("dask", "h:2")),
+        (["file.toml"], ("dask", "h:3")),
+        (["file.toml", "--scheduler", "h:4"], ("dask", "h:4")),
+        (["file.toml", "--backend", "dask"], ("dask", "h:3")),
+        (["file.toml", "--backend", "threads"], ("threads", "")),
+        (["file.toml", "--backend", "ray", "--address", "h:5"], ("ray", "h:5")),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_flags_and_settings_say_where_workers_are(shell, tmp_path, monkeypatch, arguments, place):
+    from ticketsearch import search
+
+    (tmp_path / "file.toml").write_text('[training]\nbackend = "dask"\naddress = "h:3"\n')
+    seen = []
+
+    def prepare(settings):
+        seen.append((settings.training.backend, settings.training.address))
+        raise BadInput("enough")
+
+    monkeypatch.setattr(search.Search, "prepare", prepare)
+    refused(shell("evolve", *arguments), "enough")
+    assert seen == [place]
 
 
 def test_a_taken_name_is_refused_and_the_run_stays(finished, small_run):

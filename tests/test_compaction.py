@@ -113,6 +113,37 @@ class Pooled(nn.Module):
         return self.head(torch.cat([self.largest(x), self.mean(x)], 1).flatten(1))
 
 
+class Preactivated(nn.Module):
+    """Residual blocks: what a normalisation gives, or a sum, is read by a relu and by the shortcut."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.inner = nn.ModuleList(nn.Conv2d(6, 6, 3, padding=1) for _ in range(2))
+        self.relu, self.head = nn.ReLU(), nn.Linear(6, classes)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x))
+        for layer in self.inner:
+            x = x + layer(self.relu(x))
+        return self.head(torch.tanh(x).mean((2, 3)))
+
+
+class Viewed(nn.Module):
+    """Feature maps that are read as they are, and by a relu behind each of two views of them."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.conv, self.relu = nn.Conv1d(3, 6, 3, padding=1), nn.ReLU()
+        self.same, self.flat = nn.Identity(), nn.Flatten()
+        self.head = nn.Linear(3 * 6 * 8, classes)
+
+    def forward(self, x):
+        x = self.conv(x)
+        parts = self.relu(self.flat(x)), self.flat(self.relu(self.same(x))), self.flat(torch.tanh(x))
+        return self.head(torch.cat(parts, 1))
+
+
 class Joined(nn.Module):
     """Feature maps of unlike widths side by side, flattened, and beside features of another layer."""
 
@@ -178,6 +209,8 @@ CASES = {name: (name, *VARIANTS.get(name, UNLISTED), "kaiming_normal") for name 
     "two a channel": (lambda s, c: Channels(c, 6, 12), IMAGE, {}, "kaiming_normal"),
     "layer normalisation": (lambda s, c: Normed(s[0], c), (7,), {}, "kaiming_normal"),
     "pooling": (lambda s, c: Pooled(c), IMAGE, {}, "kaiming_normal"),
+    "preactivation": (lambda s, c: Preactivated(c), IMAGE, {}, "kaiming_normal"),
+    "views": (lambda s, c: Viewed(c), (3, 8), {}, "kaiming_normal"),
     "concatenation": (lambda s, c: Joined(c), IMAGE, {}, "kaiming_normal"),
     "concatenation, biases": (lambda s, c: Joined(c), IMAGE, {}, "as_built"),
     "slopes": (lambda s, c: sloped(s[0], c), (7,), {}, "kaiming_normal"),
@@ -221,7 +254,7 @@ def compactions(cohort):
     """Return what is kept of each network, in the order of the masks."""
     found = [None] * cohort.size
     for numbers, part in cohort.placed():
-        for number, own in zip(numbers, part.compactions if part.stacked else [part.compaction], strict=True):
+        for number, own in zip(numbers, part.compactions, strict=True):
             found[number] = own
     return found
 
@@ -661,7 +694,8 @@ def test_what_keeps_networks_whole_is_said():
     most=st.integers(1, 9),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_programs_hold_every_mask_once_and_there_are_enough_for_all_workers(number, workers, most, seed):
+def test_programs_hold_every_mask_once_and_share_the_work_among_all_workers(number, workers, most, seed):
+    """The longest first, and none of several masks much longer than half of a worker's share."""
     net, rng = lenet(), np.random.default_rng(seed)
     masks = mixed(net, rng.choice([0.3, 0.01], number), seed)
     arguments = net.wiring, masks, [net.parameters()]
@@ -671,11 +705,22 @@ def test_programs_hold_every_mask_once_and_there_are_enough_for_all_workers(numb
         each = layouts(*arguments, masking="parameter", stacked=True)
         limits = {mask: networks_at_once(own.compactions[0], CPU) for own in each for mask in own.masks}
         own = widths(each)
+    weights = {name: net.parameters()[name] for name in net.spec.split(masks[0])}
+    costs = {
+        mask: sum(compaction.shrunk(*weight).numel() for weight in weights.items())
+        for one in each
+        for mask, compaction in zip(*one, strict=True)
+    }
+    work = [sum(costs[mask] for mask in program) for program in found]
+    assert work == sorted(work, reverse=True)
+    share = sum(work) / workers
     assert sorted(mask for program in found for mask in program) == list(range(number))
     assert len(found) >= min(number, workers)
     for program in found:
         assert 1 <= len(program) <= limits[program[0]]
         assert len({own[mask] for mask in program}) == 1
+        if workers > 1:
+            assert (len(program) - 1) * costs[program[0]] <= share / 2
 
 
 def test_a_program_takes_as_many_networks_as_there_is_room_for_their_weights(monkeypatch):
@@ -789,6 +834,25 @@ def test_bits_are_the_same_in_any_company_however_odd_a_dense_network_is(module,
     for number in range(15):
         alone = trained(net, data, masks[number : number + 1], recipe, orders)
         identical(alone, together, np.array([number]))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 64, 64), (5, 1, 64, 64), (16, 2, 24, 64), (3, 56, 104, 128)])
+def test_a_product_that_gives_other_bits_in_company_is_found_out_though_rounding_hides_it(shape):
+    """Of random numbers bfloat16 shows the order of a sum in one product of a hundred."""
+    size, units, inputs, samples = shape
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator).bfloat16()
+
+    def differs():
+        weight, bias, x = draw(size, units, inputs), draw(size, units), draw(size, inputs, samples)
+        alone = [products._together(weight[i, None], bias[i, None], x[i, None]) for i in range(size)]
+        return not torch.equal(products._together(weight, bias, x), torch.cat(alone))
+
+    products._same_alone.cache_clear()
+    accepted = products._same_alone(*shape, False, True, True, torch.bfloat16, CPU)
+    assert not (accepted and any(differs() for _ in range(400)))
 
 
 @pytest.mark.parametrize("hidden", ["3", "120,60"])

@@ -3,12 +3,14 @@
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
+from ticketsearch import config, search, summary
 from ticketsearch.fitness import ShortTraining
 from ticketsearch.models import initialize
 from ticketsearch.seeding import seed_population
@@ -112,3 +114,45 @@ def test_a_worker_that_is_killed_in_mid_training_changes_nothing(problem, place)
     timer.join()
     assert killed
     assert np.array_equal(found, wanted)
+
+
+def dies_once(function, mark, task):
+    """Do a task; the first process that has done one is killed before it can say so."""
+    found = function(task)
+    try:
+        Path(mark).touch(exist_ok=False)
+    except FileExistsError:
+        return found
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def content_of(folder, name, *assignments):
+    """Run a small search; return the run's content but for its name: masks, lineage, scores, results."""
+    small = {
+        **{"model.name": "mlp:24,12", "seeding.density": 0.1, "seeding.initializations": 3},
+        **{"evolution.population": 8, "evolution.generations": 2, "training.steps": 40},
+        **{"final.steps": 20, "final.orders": 2, "training.device": "cpu"},
+    }
+    prepared = search.Search.prepare(config.load(None, [*small.items(), *assignments]))
+    with search.create_run(prepared, folder, name) as run:
+        list(prepared.generations(run))
+        list(prepared.finish(run))
+        return list(summary.content(run))[1:]
+
+
+@pytest.mark.slow
+def test_a_run_has_the_content_of_one_process_though_a_worker_is_killed_in_a_generation(
+    tmp_path, monkeypatch
+):
+    wanted = content_of(tmp_path, "alone", ("training.workers", 1))
+    begun, plain, mark = [], Spread.run, tmp_path / "killed"
+
+    def run(self, function, tasks):
+        begun.append(len(tasks))
+        # The second time is generation 1.
+        yield from plain(self, partial(dies_once, function, mark) if len(begun) == 2 else function, tasks)
+
+    monkeypatch.setattr(Spread, "run", run)
+    assert content_of(tmp_path, "two", ("training.workers", 2)) == wanted
+    assert mark.exists()
+    assert begun[1] >= 2

@@ -409,8 +409,25 @@ def test_scoring_writes_neither_to_network_nor_masks_nor_data(tiny):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"workers": 0}, ("workers must be >= 1", "0")),
-        ({"workers": -2}, ("workers must be >= 1", "-2")),
+        *(
+            ({"workers": value}, ("workers must be an integer from 1 to", f"got {value!r}"))
+            for value in (0, -2, 99999999999, 1.5, "2", None)
+        ),
+        *(
+            ({"workers": workers, "backend": backend, "address": "h:1"}, ("'h:1'", f"backend {backend!r}"))
+            for workers in (1, 2)
+            for backend in ("loky", "threads")
+        ),
+        ({"backend": []}, ("unknown backend '[]'",)),
+        ({"masking": []}, ("unknown masking '[]'",)),
+        ({"optimizer": None}, ("unknown optimizer 'None'",)),
+        ({"device": None}, ("auto, cpu, cuda or cuda:N, but got None",)),
+        ({"batch": 1.5}, ("batch must be an integer >= 1", "got 1.5")),
+        ({"batch": "8"}, ("batch must be an integer >= 1", "got '8'")),
+        ({"lr": "0.1"}, ("lr must be > 0 and finite", "got '0.1'")),
+        ({"momentum": None}, ("momentum must be in [0, 1)", "got None")),
+        ({"weight_decay": float("inf")}, ("weight_decay must be >= 0 and finite", "got inf")),
+        ({"candidates": "0.5"}, ("candidates are a share", "got '0.5'")),
         ({"dtype": "float16"}, ("float32 or float64", "'float16'")),
         ({"initialization": "fresh"}, ("shared or own", "'fresh'")),
         ({"optimizer": "sdg"}, ("unknown optimizer 'sdg'", "did you mean 'sgd'")),
@@ -423,6 +440,14 @@ def test_scoring_writes_neither_to_network_nor_masks_nor_data(tiny):
 def test_a_bad_option_is_refused(tiny, options, words):
     network = initialize("mlp:5", tiny)
     refused(lambda: short(network, tiny, **options), *words)
+
+
+@pytest.mark.parametrize("round", [-1, 1.5, "1", None])
+def test_a_round_that_is_none_is_refused(tiny, round):
+    network = initialize("mlp:5", tiny)
+    fitness, masks = short(network, tiny), masks_for(network, 2)
+    refused(lambda: fitness(masks, round=round), "round must be an integer >= 0", f"got {round!r}")
+    assert np.array_equal(fitness(masks, round=np.int64(2)), fitness(masks, round=2))
 
 
 def test_what_cannot_be_trained_is_refused_before_it_is(digits):
@@ -569,3 +594,19 @@ def test_guidance_on_a_ladder_is_of_the_last_training_of_each(tiny):
 @pytest.mark.parametrize("share", [-0.1, np.nan, np.inf])
 def test_candidates_are_a_share(tiny, share):
     refused(lambda: short(initialize("mlp:5", tiny), tiny, candidates=share), "candidates", str(share))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_a_caller_has_switched_on_in_torch_changes_no_score(tiny, precision):
+    network = initialize("mlp:9,7", tiny)
+    masks = masks_for(network, 3)
+    wanted = short(network, tiny, precision=precision)(masks)
+    contexts = (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.autocast("cpu", enabled=False),
+        torch.no_grad(),
+        torch.inference_mode(),
+    )
+    for context in contexts:
+        with context:
+            assert np.array_equal(short(network, tiny, precision=precision)(masks), wanted)

@@ -233,6 +233,26 @@ def test_the_bytes_a_job_may_take_change_no_result(own_orders, monkeypatch):
             assert len(own) == 1 or sum(own) <= allowed
 
 
+def test_the_data_order_of_all_masks_counts_once_a_job_and_one_of_each_with_its_mask(monkeypatch):
+    data = wide()
+    network = initialize("mlp", data, hidden="120,60")
+    masks, trainer = mixed(network), serial(network, data)
+    order = data_order(len(data.y_train), Recipe(60, 13), [0])  # larger than a mask; begun alone
+    bits = len(pack(masks[0]))
+    monkeypatch.setattr(Trainer, "in_process", False)
+    monkeypatch.setattr(module, "programs", lambda *_, **__: [list(range(7))])
+    for number, allowed, sizes in (
+        (1, order.nbytes + 7 * bits, [7]),
+        (1, order.nbytes + 4 * bits - 1, [3, 3, 1]),
+        (7, 3 * (order.nbytes + bits), [3, 3, 1]),
+    ):
+        monkeypatch.setattr(module, "JOB_BYTES", allowed)
+        with monkeypatch.context() as patch:
+            jobs = recorded(trainer, patch)
+            trainer.train(masks, [network.initialization], [order] * number, RECIPE)
+        assert [len(job.masks) for job in jobs] == sizes
+
+
 def test_a_workshop_keeps_what_few_initializations_begin_with(tiny, monkeypatch):
     network, made = initialize("mlp", tiny, hidden="9"), []
     build = Network.reinitialized

@@ -772,16 +772,22 @@ def test_a_batch_larger_than_the_training_part_is_refused():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": -1}, "steps must be >= 0, but got -1"),
-        ({"batch": 0}, "batch must be >= 1, but got 0"),
+        ({"steps": -1}, "steps must be an integer >= 0, but got -1"),
+        ({"steps": 1.5}, "steps must be an integer >= 0, but got 1.5"),
+        ({"batch": 0}, "batch must be an integer >= 1, but got 0"),
+        ({"batch": True}, "batch must be an integer >= 1, but got True"),
+        ({"batch": "8"}, "batch must be an integer >= 1, but got '8'"),
         ({"steps": 2**22, "batch": 128}, "steps x batch must be <= 268,435,456"),
         ({"lr": 0}, "lr must be > 0 and finite, but got 0"),
         ({"lr": float("nan")}, "lr must be > 0 and finite, but got nan"),
+        ({"lr": "0.1"}, "lr must be > 0 and finite, but got '0.1'"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), but got 1.0"),
         ({"momentum": -0.1}, r"momentum must be in \[0, 1\), but got -0.1"),
-        ({"weight_decay": -1e-9}, "weight_decay must be >= 0, but got -1e-09"),
-        ({"weight_decay": float("nan")}, "weight_decay must be >= 0, but got nan"),
+        ({"weight_decay": -1e-9}, "weight_decay must be >= 0 and finite, but got -1e-09"),
+        ({"weight_decay": float("nan")}, "weight_decay must be >= 0 and finite, but got nan"),
+        ({"weight_decay": float("inf")}, "weight_decay must be >= 0 and finite, but got inf"),
         ({"optimizer": "nesterov", "momentum": 0}, "nesterov needs momentum > 0, but got 0"),
+        ({"masking": []}, r"unknown masking '\[\]': known are forward, gradient, parameter"),
         ({"masking": "weight"}, "unknown masking 'weight': known are forward, gradient, parameter"),
         (
             {"optimizer": "nestrov"},
@@ -795,9 +801,9 @@ def test_a_bad_recipe_is_refused_in_one_line(values, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "mps", "meta", "cuda:x", "tpu:0"])
+@pytest.mark.parametrize("name", ["gpu", "", "mps", "meta", "cuda:x", "tpu:0", None, 1.5, 10**30])
 def test_a_device_that_is_none_is_refused(name):
-    with pytest.raises(BadInput, match=f"auto, cpu, cuda or cuda:N, but got '{name}'"):
+    with pytest.raises(BadInput, match=f"auto, cpu, cuda or cuda:N, but got {name!r}"):
         find_device(name)
 
 

@@ -27,6 +27,7 @@ from ticketsearch.models import initialize
 from ticketsearch.training import Cohort, Recipe, data_order, evaluate, reproducible, train
 from ticketsearch.workers import Source, Spread, check_stopped
 from ticketsearch.workers import sources as sources_module
+from ticketsearch.workers.processes import Loky
 
 SHORT = Recipe(steps=12, batch=13)
 
@@ -279,8 +280,12 @@ def test_each_process_of_loky_sees_one_gpu(monkeypatch):
     ((_, found),) = Spread("loky", 1, gpus=1).run(environment, ["CUDA_VISIBLE_DEVICES"])
     assert found == ("0", 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,GPU-a")
-    places = [Spread("loky", 3, gpus=2)._backend._places, Spread("loky", 3)._backend._places]
+    places = [Loky(3, None, gpus)._places(5) for gpus in (2, 0)]
     assert places == [["GPU-b", "GPU-a", "GPU-b"], [None, None, None]]
+
+
+def test_places_of_loky_are_made_for_tasks_not_for_workers():
+    assert Loky(10**6, None, 0)._places(2) == [None, None]
 
 
 # --- failures
@@ -343,7 +348,14 @@ def test_leaving_early_ends_the_others(spread):
     ("options", "words"),
     [
         ({"backend": "daks"}, ["unknown backend 'daks' (did you mean 'dask'?)"]),
-        ({"backend": "threads", "workers": 0}, ["workers must be >= 1, but got 0"]),
+        ({"backend": []}, ["unknown backend '[]'", "known are dask"]),
+        *(
+            (
+                {"backend": "threads", "workers": workers},
+                [f"an integer from 1 to 4096, but got {workers!r}; "],
+            )
+            for workers in (0, -1, 4097, 99999999999, 1.5, "2", None, True)
+        ),
         ({"workers": 4}, ["'serial' is one worker", "workers=4", "'loky'"]),
         ({"backend": "dask"}, ["needs the address", "host:port"]),
         ({"backend": "loky", "address": "here:1"}, ["'here:1'", "leave it out", "dask or ray"]),
@@ -371,6 +383,14 @@ def test_an_address_that_cannot_be_reached_is_one_line_soon(backend, monkeypatch
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         refused(lambda: Spread(backend, address=address), address, "give the address")
     assert time.monotonic() - begun < 12
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "foo"])
+def test_of_an_address_that_is_no_schedulers_no_client_is_made(scheme, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("a client was made"))
+    address = f"{scheme}://127.0.0.1:8787"
+    refused(lambda: Spread("dask", address=address), repr(address), "tcp://host:port", "http one of its dash")
 
 
 def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
@@ -710,6 +730,7 @@ def sleep(folder):
 
 if __name__ == "__main__":
     _, what, folder = sys.argv
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
     if what == "load":
         dataset = Dataset("mine", *(torch.eye(3), torch.arange(3)) * 3, classes=3)
         print(list(Spread("loky", 1).run(loaded, [Source.of(initialize(build, dataset), dataset)])))

@@ -8,23 +8,23 @@ measures recorded. What is not finite counts as diverged.
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.datasets import Dataset
+from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Climb, climb, parse_steps
 from ticketsearch.masks import Mask, check_masks, digest
 from ticketsearch.models import Initialization, Network
-from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.names import check_options, listed, parameters_of, resolve
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.trainer import Order, Trainer
@@ -38,6 +38,7 @@ from ticketsearch.training import (
     check_normalisation,
     find_device,
 )
+from ticketsearch.training.recipe import is_number
 
 # The fitnesses that have a name; ShortTraining and build_fitness are importable beside them.
 __all__ = ["short_training"]
@@ -109,10 +110,8 @@ class ShortTraining:
         address: str | None = None,
         candidates: float = 0.0,
     ) -> None:
-        if workers < 1:
-            raise BadInput(f"workers must be >= 1, but got {workers}")
-        if not 0 <= candidates < math.inf:
-            raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates}")
+        if not is_number(candidates) or not 0 <= candidates < math.inf:
+            raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates!r}")
         if initialization not in ("shared", "own"):
             raise BadInput(f"initialization must be shared or own, but got {initialization!r}")
         if dtype not in ("float32", "float64"):
@@ -124,23 +123,26 @@ class ShortTraining:
                 f"the network takes {network.input_shape} and {network.classes} classes, but dataset "
                 f"{dataset.name!r} has {dataset.input_shape} and {dataset.classes}"
             )
-        self.network = network
-        self.dataset = dataset
+        # Final, as what has been evaluated is remembered for as long as this lives: see _Ascent._key.
+        self.network: Final = network
+        self.dataset: Final = dataset
         if precision == "tf32" and find_device(device).type != "cuda":
             raise BadInput(
                 f"precision 'tf32' needs a CUDA device, but got {find_device(device)}; "
                 "take float32 or bfloat16"
             )
-        self.rungs = parse_steps(steps)
-        self.recipe = Recipe(self.rungs[-1], batch, optimizer, lr, momentum, weight_decay, masking, precision)
-        self.seed = seed
-        self.initialization = initialization
-        self.candidates = candidates
+        self.rungs: Final = parse_steps(steps)
+        self.recipe: Final = Recipe(
+            self.rungs[-1], batch, optimizer, lr, momentum, weight_decay, masking, precision
+        )
+        self.seed: Final = seed
+        self.initialization: Final = initialization
+        self.candidates: Final = candidates
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
         seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
-        self.trainer = Trainer(
+        self.trainer: Final = Trainer(
             network,
             dataset,
             device=device,
@@ -160,9 +162,11 @@ class ShortTraining:
         other weights than the kept ones are not zero also the ``dense_accuracy`` of all weights. On a ladder
         they also carry ``rungs`` and ``agreements``; where candidates are asked for, the ``guidance`` of the
         last training of each. ``phases`` are seconds of training, of validation, and of waiting for workers.
-        Raises :class:`BadInput` for masks of another network, or tickets that carry other initializations
-        than this fitness trains from.
+        Raises :class:`BadInput` for masks of another network, tickets that carry other initializations than
+        this fitness trains from, or a round that is no number of one.
         """
+        if not is_integer(round) or round < 0:
+            raise BadInput(f"round must be an integer >= 0, but got {round!r}")
         checked = check_masks(masks, self.network.spec)
         rule = MASKINGS[self.recipe.masking]
         passes = (None,) if rule.only_kept else (True, False)
@@ -195,9 +199,9 @@ class ShortTraining:
     ) -> Evaluation:
         """Train masks ``(P, weights)`` with one data order for all or one for each; evaluate on ``part``.
 
-        A data order is given as ``(steps, batch)`` sample numbers or by its ``SeedSequence``. What is
-        evaluated is the forward pass that training uses. Parameters are taken from the tickets'
-        initializations under ``own``, else from the network.
+        A data order is given as ``(steps, batch)`` sample numbers, which go whole to other processes, or by
+        its ``SeedSequence``. What is evaluated is the forward pass that training uses. Parameters are taken
+        from the tickets' initializations under ``own``, else from the network.
         """
         wanted = self._initializations(len(masks), tickets)
         return self.trainer.train(masks, wanted, orders, recipe, part=part).evaluations[0]
@@ -309,10 +313,13 @@ class _Ascent:
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def _key(self, number: int, rung: int) -> Any:
-        """Return everything that an evaluation depends on, but for what a fitness keeps for life."""
+        """Return everything that an evaluation depends on, but for what a fitness keeps for life.
+
+        A memo is of one fitness, whose network, data, seed, recipe, precision and device never change; one
+        that is shared or saved would need them in its keys.
+        """
         initialization = self.initializations[0 if len(self.initializations) == 1 else number]
-        steps, recipe = self.fitness.rungs[rung], self.fitness.recipe
-        return self._digests[number], initialization, self.fitness.seed, self.round, recipe, steps
+        return self._digests[number], initialization, self.round, self.fitness.rungs[rung]
 
 
 def short_training(network: Network, dataset: Dataset, **options: Any) -> ShortTraining:
@@ -330,7 +337,7 @@ def build_fitness(
     ``run_seed`` unless the options say otherwise.
     """
     build = resolve(name, listed(sys.modules[__name__]), "fitness", ("network", "dataset"))
-    if "seed" in inspect.signature(build).parameters:
+    if "seed" in parameters_of(build):
         options = {"seed": run_seed, **options}
     check_options(build, options, "fitness", name)
     fitness = build(network, dataset, **options)

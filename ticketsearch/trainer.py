@@ -272,7 +272,7 @@ class Trainer:
         self.device = find_device(device)
         self.workshop = Workshop(network, dataset, self.device, getattr(torch, dtype))
         gpus = torch.cuda.device_count() if self.device.type == "cuda" and self.device.index is None else 0
-        alone = workers == 1 and backend in ("loky", "threads")
+        alone = workers == 1 and backend in ("loky", "threads") and not address
         self._spread = Spread("serial" if alone else backend, workers, address=address, gpus=gpus)
         if gpus and backend == "threads" and workers > 1:
             raise BadInput(
@@ -305,7 +305,8 @@ class Trainer:
         """Train masks ``(P, weights)`` and evaluate them: see :class:`Job` for what is given.
 
         ``states`` are those of an earlier call; where one is missing, training is done again from the
-        beginning, to the same result. They are missing where they would be too large to be sent.
+        beginning, to the same result. They are missing where they would be too large to be sent. A data order
+        given as an array is sent whole with each job that needs it, however large; its seed is a few bytes.
         """
         if len(masks) == 0:
             return Trained([Evaluation(np.empty(0), np.empty(0)) for _ in passes], [], {}, [])
@@ -361,19 +362,19 @@ class Trainer:
             return found
         # At most: as bits, uncompressed.
         each = -(-masks.shape[1] // 8)
+        sent = [order.nbytes if isinstance(order, np.ndarray) else 0 for order in orders]
+        once, own = (0, sent) if len(orders) == len(masks) else (sent[0], [0] * len(masks))
         cuts = []
         for numbers in found:
             cut: list[int] = []
-            size = 0
+            size = once
             for number in numbers:
-                order = orders[number if len(orders) == len(masks) else 0]
-                own = each + (order.nbytes if isinstance(order, np.ndarray) else 0)
-                own += 0 if states is None else _bytes(states[number])
-                if cut and size + own > JOB_BYTES:
+                more = each + own[number] + (0 if states is None else _bytes(states[number]))
+                if cut and size + more > JOB_BYTES:
                     cuts.append(cut)
-                    cut, size = [], 0
+                    cut, size = [], once
                 cut.append(number)
-                size += own
+                size += more
             cuts.append(cut)
         return cuts
 

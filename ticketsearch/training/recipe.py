@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.training.maskings import MASKINGS
 
@@ -24,6 +25,7 @@ __all__ = [
     "data_order",
     "find_device",
     "in_precision",
+    "is_number",
     "one_thread",
     "reproducible",
     "with_tf32",
@@ -75,22 +77,28 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        if self.masking not in MASKINGS:
-            raise unknown("masking", self.masking, MASKINGS)
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        rules = (
-            ("steps", self.steps, self.steps >= 0, ">= 0"),
-            ("batch", self.batch, self.batch >= 1, ">= 1"),
-            ("lr", self.lr, 0 < self.lr < math.inf, "> 0 and finite"),
-            ("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0"),
-        )
-        for name, value, holds, rule in rules:
+        names: dict[str, Collection[str]] = {
+            "optimizer": OPTIMIZERS,
+            "masking": MASKINGS,
+            "precision": PRECISIONS,
+        }
+        for kind, known in names.items():
+            name = getattr(self, kind)
+            if not isinstance(name, str) or name not in known:
+                raise unknown(kind, name, known)
+        rules = {
+            "steps": (is_integer(self.steps) and self.steps >= 0, "an integer >= 0"),
+            "batch": (is_integer(self.batch) and self.batch >= 1, "an integer >= 1"),
+            "lr": (is_number(self.lr) and 0 < self.lr < math.inf, "> 0 and finite"),
+            "momentum": (is_number(self.momentum) and 0 <= self.momentum < 1, "in [0, 1)"),
+            "weight_decay": (
+                is_number(self.weight_decay) and 0 <= self.weight_decay < math.inf,
+                ">= 0 and finite",
+            ),
+        }
+        for name, (holds, rule) in rules.items():
             if not holds:
-                raise BadInput(f"{name} must be {rule}, but got {value}")
+                raise BadInput(f"{name} must be {rule}, but got {getattr(self, name)!r}")
         if self.steps * self.batch > MAX_ORDER:
             raise BadInput(
                 f"steps x batch must be <= {MAX_ORDER:,}, as a data order is held whole, but got "
@@ -98,6 +106,11 @@ class Recipe:
             )
         if self.optimizer == "nesterov" and self.momentum == 0:
             raise BadInput("nesterov needs momentum > 0, but got 0; use sgd for none")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number of Python or NumPy, infinite or not; a truth value is none."""
+    return is_integer(value) or isinstance(value, float | np.floating)
 
 
 def data_order(
@@ -125,7 +138,10 @@ def check_batch(samples: int, recipe: Recipe) -> None:
 
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which forward passes go in bfloat16, and so their gradients, if asked for."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    if precision != "bfloat16":
+        return nullcontext()
+    # Without the cache: inside another autocast it would outlive the step, and the weights it holds.
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 @contextmanager
@@ -154,7 +170,7 @@ def find_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError, ValueError):
         found = torch.device("meta")
     if found.type not in ("cpu", "cuda") or (found.type == "cpu" and found.index):
         raise BadInput(f"a device is auto, cpu, cuda or cuda:N, but got {device!r}")
@@ -180,12 +196,16 @@ def one_thread() -> Iterator[None]:
 def reproducible() -> Iterator[None]:
     """Run torch on one CPU thread inside, and convolutions on CUDA in full precision and one fixed way.
 
-    Left to itself cuDNN rounds to TF32 and adds up gradients in an order that varies from run to run.
+    Left to itself cuDNN rounds to TF32 and adds up gradients in an order that varies from run to run. What a
+    caller may have switched on, autocast or a mode without gradients, is off inside.
     """
     cudnn: Any = torch.backends.cudnn
     wanted = {"deterministic": True, "benchmark": False, "allow_tf32": False}
     before = {name: getattr(cudnn, name) for name in wanted}
-    with one_thread():
+    plain = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
+    with one_thread(), torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        for context in plain:
+            stack.enter_context(context)
         for name, value in wanted.items():
             setattr(cudnn, name, value)
         try:

@@ -70,8 +70,10 @@ class Dask:
 
     def _connect(self) -> Any:
         """Return a client; a server of another kind may accept a connection and never answer."""
-        if not re.fullmatch(r"inproc://.+|(\w+://)?[^/]+:\d+", str(self._address)):
-            raise _unreachable("dask scheduler", self._address, "an address is host:port")
+        # A client that is given any other address is never done with its own end.
+        if not re.fullmatch(r"inproc://.+|((tcp|tls|ucx|wss?)://)?[^/]+:\d+", str(self._address)):
+            rule = "an address is host:port or tcp://host:port; the http one of its dashboard is another"
+            raise _unreachable("dask scheduler", self._address, rule)
         found: list[Any] = []
 
         def connect() -> None:

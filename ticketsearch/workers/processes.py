@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from itertools import cycle, islice
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -43,7 +44,7 @@ class Loky:
         self.workers = workers
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = (seen.split(",") if seen else [str(number) for number in range(gpus)])[:gpus]
-        self._places = [names[worker % len(names)] if names else None for worker in range(workers)]
+        self._gpus: list[str | None] = [*names] or [None]
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Yield ``(index, result)`` as they finish; on leaving early, what still runs is killed.
@@ -51,7 +52,7 @@ class Loky:
         Raises :class:`BadInput` for a task that took down several processes.
         """
         waiting = deque(range(len(tasks)))
-        free = self._places[::-1]
+        free = self._places(len(tasks))[::-1]
         busy: dict[Future[Any], tuple[int, str | None, ProcessPoolExecutor]] = {}
         deaths: Counter[int] = Counter()
 
@@ -84,6 +85,10 @@ class Loky:
         finally:
             with _interrupts_later():
                 _kill([executor for _, _, executor in busy.values()])
+
+    def _places(self, tasks: int) -> list[str | None]:
+        """Return the GPU of each process that so many tasks need, or None, as it is in the environment."""
+        return list(islice(cycle(self._gpus), min(self.workers, tasks)))
 
     def close(self) -> None:
         """Processes without a task end by themselves, at the latest with this one."""

@@ -6,12 +6,16 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.workers.clusters import Dask, Ray
 from ticketsearch.workers.local import Serial, Threads
 from ticketsearch.workers.processes import Loky
 
 __all__ = ["BACKENDS", "Spread"]
+
+# Threads or processes: more are a slip of the pen.
+MOST_WORKERS = 4096
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,16 +55,19 @@ class Spread:
     gpus : GPUs of this machine that loky's processes take in turn, each seeing one as ``cuda:0``. On ray any
         number above 0 gives each task a GPU; dask's workers have those they were started with.
 
-    Raises :class:`BadInput` for an unknown backend, a missing extra, or a cluster that cannot be reached.
+    Raises :class:`BadInput` for an unknown backend, a number of workers that is none or absurd, a missing
+    extra, or a cluster that cannot be reached.
     """
 
     def __init__(
         self, backend: str = "serial", workers: int = 1, *, address: str | None = None, gpus: int = 0
     ) -> None:
-        if backend not in BACKENDS:
+        if not isinstance(backend, str) or backend not in BACKENDS:
             raise unknown("backend", backend, BACKENDS)
-        if workers < 1:
-            raise BadInput(f"workers must be >= 1, but got {workers}")
+        if not is_integer(workers) or not 1 <= workers <= MOST_WORKERS:
+            raise BadInput(
+                f"workers must be an integer from 1 to {MOST_WORKERS}, but got {workers!r}; take one a core"
+            )
         if backend in CLUSTERS and not address:
             raise BadInput(
                 f"backend {backend!r} needs the address of its cluster, but got none; give host:port"
