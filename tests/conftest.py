@@ -1,6 +1,7 @@
 """Fixtures and checks that several test modules share."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,14 @@ def data(*input_shape, classes=3):
         parts[f"x_{part}"] = torch.ones(classes, *input_shape)
         parts[f"y_{part}"] = torch.arange(classes)
     return Dataset(name="shapes", classes=classes, **parts)
+
+
+@pytest.fixture(autouse=True)
+def _interrupts_stay_as_they_were():
+    """A command that was interrupted ignores further interrupts, in a test for good."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
