@@ -30,7 +30,7 @@ ALLOWED = {
     "fitness": "streams names masks models datasets training trainer ladder tickets guidance",
     "workers": "names models datasets",
     "canonical": "masks",
-    "overlap": "masks canonical operators workers",
+    "overlap": "streams masks canonical operators workers",
     "identity": "masks models tickets canonical",
     "breeding": "names masks tickets phases identity guidance",
     "evolution": "breeding streams names masks operators canonical tickets ladder phases identity guidance",

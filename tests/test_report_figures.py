@@ -283,7 +283,8 @@ def test_lanes_keep_the_members_of_a_generation_apart_and_families_together():
 
 def test_long_names_become_numbers(study):
     assert labels(study) == list(study.names)
-    long = overlap_study(study.masks, study.spec, names=["kaiming_normal 123"] * 4, draws=0, aligned_draws=0)
+    names = [f"kaiming_normal {number}" for number in range(4)]
+    long = overlap_study(study.masks, study.spec, names=names, draws=0, aligned_draws=0)
     assert labels(long) == ["1", "2", "3", "4"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import sqlite3
 import sys
@@ -42,11 +43,10 @@ def network(digits):
     return initialize("mlp:12,8", digits)
 
 
-def small_plan(network, methods=("synflow", "magnitude"), densities=(0.1,), **sizes):
+def small_plan(network, methods=("synflow", "magnitude"), densities=(0.1,), dataset=None, **sizes):
     own = initializations(3, schemes=["kaiming_normal"])
-    return pruner_plan(
-        network, methods, densities, own, sizes=Sizes(**{"draws": 120, "aligned_draws": 6} | sizes)
-    )
+    thorough = Sizes(**{"draws": 120, "aligned_draws": 6} | sizes)
+    return pruner_plan(network, methods, densities, own, sizes=thorough, dataset=dataset)
 
 
 def run(folder, plan, network, dataset=None, workers=1, steps=None):
@@ -81,7 +81,7 @@ def command(*arguments):
 
 
 def test_a_plan_compares_initializations_orders_and_methods(network, digits):
-    plan = small_plan(network, ("synflow", "imp"), (0.1, 0.2), orders=3)
+    plan = small_plan(network, ("synflow", "imp"), (0.1, 0.2), digits, orders=3)
     found = [(outline.kind, outline.method, outline.density, len(outline.names)) for outline in plan.outlines]
     assert found == [
         ("initializations", "synflow", 0.1, 3),
@@ -156,7 +156,6 @@ def test_interruptions_change_nothing_and_nothing_is_made_twice(network, tmp_pat
 
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same(network, digits, tmp_path):
-    plan = small_plan(network, ("snip", "imp"))
     plan = pruner_plan(
         network,
         ("snip", "imp"),
@@ -181,7 +180,7 @@ def test_a_part_of_a_study_can_be_read(network, tmp_path):
     assert overlaps.cases[0].title == "synflow at density 0.1"
     assert overlaps.cases[0].study.uniform.draws == 100
     assert overlaps.cases[0].study.aligned_uniform is None
-    assert "-" in overlaps.lines()[-1]
+    assert "-" in overlaps.lines()[-2]
 
 
 def test_a_folder_holds_one_study(network, tmp_path):
@@ -200,7 +199,18 @@ def test_a_folder_holds_one_study(network, tmp_path):
             lambda: run(tmp_path / "study", small_plan(network, draws=99), network),
             "has 120 draws and can only be extended, but got 99",
         ),
-        (lambda: run(tmp_path / "study", small_plan(network, ("synflow",)), network), "other masks there"),
+        (
+            lambda: run(tmp_path / "study", small_plan(network, ("synflow",)), network),
+            "methods synflow, magnitude there and synflow here",
+        ),
+        (
+            lambda: run(tmp_path / "study", small_plan(network, densities=(0.1, 0.2)), network),
+            "densities 0.1 there and 0.1, 0.2 here",
+        ),
+        (
+            lambda: run(tmp_path / "study", dataclasses.replace(plan, outlines=plan.outlines[1:]), network),
+            "other masks there",
+        ),
         (
             lambda: run(tmp_path / "study", small_plan(network, orders=7), network),
             "orders 4 there and 7 here",
@@ -233,15 +243,15 @@ def test_a_plan_is_told_from_others_by_its_identity(network):
         small_plan(network),
         small_plan(network),
         small_plan(network, restarts=5),
-        small_plan(network, ("snip",)),
+        small_plan(network, ("random",)),
     ]
     names = [identity(plan) for plan in plans]
     assert names[0] == names[1]
     assert len(set(names)) == 3
 
 
-def test_what_a_pruner_refuses_loses_nothing(network, tmp_path):
-    plan = small_plan(network, ("synflow", "snip"))
+def test_what_a_pruner_refuses_loses_nothing(network, digits, tmp_path):
+    plan = small_plan(network, ("synflow", "snip"), dataset=digits)
     refused(lambda: run(tmp_path, plan, network, dataset=None), "snip needs data")
     with Store.open(tmp_path) as store:
         assert list(store.masks()) == sorted(pruning.name for pruning in plan.prunings[:3])
@@ -255,19 +265,72 @@ def test_bad_plans_are_refused(network, digits, tmp_path):
         (lambda: pruner_plan(network, ["synflow"], [1e-6], two), "too few for one in each"),
         (lambda: pruner_plan(network, ["synflow"], [], two), "at least one method and one density"),
         (lambda: pruner_plan(network, [], [0.1], two), "at least one method and one density"),
-        (lambda: pruner_plan(network, ["snip", "snip"], [0.1], two), "methods of a study are different"),
-        (lambda: pruner_plan(network, ["snip"], [0.1], two[:1]), "at least 2 initializations, but got 1"),
-        (lambda: pruner_plan(network, ["snip"], [0.1], [two[0]] * 2), "initializations of a study are diff"),
-        (lambda: pruner_plan(network, ["snip"], [0.1], two, sizes=Sizes(draws=-1)), "0 or more, but got -1"),
-        (lambda: pruner_plan(network, ["snip"], [0.1], two, sizes=Sizes(restarts=0)), "at least 1"),
+        (lambda: pruner_plan(network, ["random"] * 2, [0.1], two), "methods of a study are different"),
+        (lambda: pruner_plan(network, ["random"], [0.1], two[:1]), "at least 2 initializations, but got 1"),
+        (
+            lambda: pruner_plan(network, ["random"], [0.1], [two[0]] * 2),
+            "initializations of a study are diff",
+        ),
+        (lambda: pruner_plan(network, ["random"], [0.1], [("he", 0), *two]), "unknown initialization scheme"),
+        (lambda: pruner_plan(network, ["random"], [0.1], two, stepz=3), "did you mean 'steps'"),
+        (lambda: pruner_plan(network, ["random"], ["a"], two), "but got 'a'"),
+        (lambda: pruner_plan(network, ["random"], [0.1], two, seed=-1), "a seed is an integer"),
+        (lambda: pruner_plan(network, ["synflow", "snip"], [0.1], two), "snip needs data"),
+        (lambda: pruner_plan(network, ["imp"], [0.1], two), "imp needs data"),
+        (lambda: pruner_plan(network, ["snip"], [0.1], two, sizes=Sizes(draws=1.5)), "0 up, but got 1.5"),
+        (lambda: pruner_plan(network, ["snip"], [0.1], two, sizes=Sizes(draws=-1)), "0 up, but got -1"),
+        (lambda: pruner_plan(network, ["snip"], [0.1], two, sizes=Sizes(restarts=0)), "1 up, but got 0"),
         (lambda: pruner_plan(network, ["snip"], [0.1], two, options={"floor": 1}), "no option 'floor'"),
         (
             lambda: study_pruners(network, digits, ["imp"], folder=tmp_path, initializations=1),
             "at least 2 initializations, but got 1",
         ),
+        (
+            lambda: study_pruners(network, digits, ["imp"], folder=tmp_path, initializations=1.5),
+            "initializations is an integer from 1 up, but got 1.5",
+        ),
     ]
     for call, words in cases:
         refused(call, words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_titles_are_short_where_they_can_be_and_differ_always(network, tmp_path):
+    own = initializations(2)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "p.py").write_text("from ticketsearch.pruners import random as scores")
+    files = [f"{tmp_path}/{name}/p.py:scores" for name in ("a", "b")]
+
+    def titles(methods, densities):
+        return [outline.title for outline in pruner_plan(network, methods, densities, own).outlines]
+
+    assert titles(files[:1], [0.1, 0.2]) == ["p.py:scores at density 0.1", "p.py:scores at density 0.2"]
+    assert titles(files, 0.1)[:2] == [f"{file} at density 0.1" for file in files]
+    assert titles("random", [0.1, 0.1000000001, 0.2]) == [
+        "random at density 0.1",
+        "random at density 0.1000000001",
+        "random at density 0.2",
+    ]
+    plan = pruner_plan(network, files, [0.1, np.float64(0.1000000001)], own, sizes=Sizes(0, 0))
+    run(tmp_path / "study", plan, network)
+    assert len(read_overlaps(tmp_path / "study").cases) == 6
+
+
+def test_dead_networks_are_counted_and_are_not_the_same_network(network, tmp_path):
+    own = initializations(4)
+    plan = pruner_plan(network, "random", [0.005, 0.9], own, sizes=Sizes(0, 0))
+    run(tmp_path, plan, network)
+    overlaps = read_overlaps(tmp_path)
+    assert overlaps.cases[0].study.blocked.all()
+    assert not overlaps.cases[1].study.blocked.any()
+    assert (
+        "4 of 8 masks let nothing through. Of 6 pairs of the others, none is the same" in overlaps.headline()
+    )
+    dead = dataclasses.replace(overlaps, cases=overlaps.cases[:1])
+    assert "4 of 4 masks let nothing through." in dead.headline()
+    assert "same network" not in dead.headline()
+    assert dead.lines()[-2].endswith("0/0")
 
 
 def test_a_whole_study_in_python_is_made_once(network, digits, tmp_path):
@@ -279,6 +342,10 @@ def test_a_whole_study_in_python_is_made_once(network, digits, tmp_path):
     assert again.lines() == overlaps.lines()
     assert overlaps.settings["data"] == "digits"
     assert overlaps.settings["aligned draws"] == "2"
+    assert overlaps.settings["methods"] == "snip"
+    assert overlaps.settings["densities"] == "0.1"
+    assert overlaps.settings["initializations"] == "2 (kaiming_normal, kaiming_uniform)"
+    assert "; methods snip; densities 0.1; " in overlaps.lines()[-1]
     assert overlaps.input_shape == (1, 8, 8)
     assert overlaps.cases[0].study.names[0] == "kaiming_normal 0"
 
@@ -289,7 +356,7 @@ def test_words_and_tables_say_what_was_found(network, tmp_path):
     studies = [case.study for case in overlaps.cases]
     most = 100 * max(study.iou[np.triu_indices(3, 1)].max() for study in studies[:2])
     assert (
-        f"The masks of 3 initializations share no more than {most:.1f} % of their weights"
+        f"The masks of 3 initializations share no more than {most:.1f} % of the weights that either keeps"
         in overlaps.headline()
     )
     assert "Of 6 pairs, none is the same network" in overlaps.headline()
@@ -318,15 +385,25 @@ def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, cap
         add(store, *arguments)
         raise KeyboardInterrupt
 
+    def interrupted_reading(folder):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(Store, "add_draws", interrupted)
     assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 130
     captured = capsys.readouterr()
     assert "the same command goes on from there" in captured.err
     assert captured.out == ""
     monkeypatch.setattr(Store, "add_draws", add)
+    with monkeypatch.context() as patch:
+        # Ctrl-C when all is done but the page.
+        patch.setattr("ticketsearch.study.read_overlaps", interrupted_reading)
+        assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
     assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 0
     captured = capsys.readouterr()
     assert "share no more than" in captured.out
+    assert "initializations 3 (kaiming_normal, kaiming_uniform, xavier_uniform)" in captured.out
+    assert "scope global; schedule exponential" in captured.out
     (folder,) = Path("runs").iterdir()
     assert folder.name.startswith("overlap-mlp-")
     assert {"overlap.html", "overlap.sqlite", "pairs.csv", "nulls.csv"} <= {
@@ -388,7 +465,7 @@ def test_winners_of_several_searches_are_compared_with_each_other(small_run, tmp
     shutil.copytree(small_run, tmp_path / "other")
     with Run.open(small_run) as first, Run.open(tmp_path / "other") as second:
         plan = run_plan([first, second], sizes=Sizes(9, 0))
-        refused(lambda: run_plan([first, first]), "the runs of a study are different ones")
+        refused(lambda: run_plan([first, first]), f"but {first.path} came twice")
         monkeypatch.setattr(second, "results", list)
         refused(lambda: run_plan([first, second]), "'other' is not finished", "--resume other")
         monkeypatch.setattr(second, "spec", first.spec.__class__((), (), (), ()))

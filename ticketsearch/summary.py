@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ticketsearch import config
 from ticketsearch.ladder import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
-from ticketsearch.masks import density, effective_density, layer_counts
+from ticketsearch.masks import density, effective_density, layer_counts, live
 from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
 from ticketsearch.phases import OWN
 from ticketsearch.runs import Result, Run, contenders
@@ -176,7 +176,7 @@ def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
         more = f"{ratio:.1f} times as much" if ratio >= 1.25 else "hardly more than chance"
     lines = [
         f"The masks that {seeds[0].operator} leaves of {len(seeds)} initializations share "
-        f"{shared:.1%} of their weights, and {chance:.1%} by chance: {more}. "
+        f"{shared:.1%} of the weights that either keeps, and {chance:.1%} by chance: {more}. "
         "(Mean over pairs of intersection over union; chance has the same number of weights in each layer.)",
     ]
     if study is None:
@@ -187,10 +187,22 @@ def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
             f"{_off_diagonal(study.aligned):.1%}. Renumbering makes any two masks more alike; whether these "
             "more than shuffled ones, “ticketsearch overlap” tests."
         )
-    networks = len({seed.key for seed in seeds})
-    same = {1: "the same network", len(seeds): "all different networks"}
+    return [*lines, _networks_line(run)]
+
+
+def _networks_line(run: Run) -> str:
+    """Say how many networks those seeds are that let something through."""
+    seeds = run.seeds()
+    keys = [seed.key for seed in seeds if live(seed.mask, run.spec).any()]
+    if not keys:
+        return f"None of the {len(seeds)} masks lets anything through."
+    networks = len(set(keys))
+    same = {1: "the same network", len(keys): "all different networks"}
     words = same.get(networks, f"{networks} different networks")
-    return [*lines, f"Up to a renumbering of hidden neurons they are {words}."]
+    who = "they"
+    if len(keys) < len(seeds):
+        who = f"the {len(keys)} of {len(seeds)} masks that let something through"
+    return f"Up to a renumbering of hidden neurons {who} are {words}."
 
 
 def ladder_lines(run: Run) -> list[str]:

@@ -21,7 +21,6 @@ from ticketsearch.cli.flags import (
     Assignments,
     DataName,
     ModelName,
-    Scheme,
     Seed,
     assigned,
     network_of,
@@ -59,6 +58,14 @@ Densities = Annotated[
 Initializations = Annotated[
     str | None, typer.Option(metavar="INTEGER", help="That each method prunes, at least 2; default 8.")
 ]
+Schemes = Annotated[
+    str | None,
+    typer.Option(
+        "--scheme",
+        help="Of all initial weights; by default those of seeding.schemes in turn (kaiming_normal, "
+        "kaiming_uniform, xavier_uniform, orthogonal).",
+    ),
+]
 Orders = Annotated[
     str,
     typer.Option(
@@ -89,7 +96,7 @@ def overlap(
     methods: Methods = None,
     initializations: Initializations = None,
     densities: Densities = None,
-    scheme: Scheme = None,
+    scheme: Schemes = None,
     orders: Orders = "4",
     draws: Draws = "999",
     aligned_draws: AlignedDraws = "199",
@@ -218,17 +225,20 @@ def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
     if path is None:
         path = RUNS / f"overlap-{subject.word}-{identity(plan)}"
     again = f"what was done is in {str(path)!r}: the same command goes on from there"
-    with Store.create(path, plan) as store:
-        print(f"Study in {path}: {len(plan.outlines)} sets of masks", file=sys.stderr, flush=True)
-        try:
+    store = Store.create(path, plan)
+    try:
+        with store:
+            print(f"Study in {path}: {len(plan.outlines)} sets of masks", file=sys.stderr, flush=True)
             _follow(Work(plan, store, subject.network, subject.dataset, workers).steps())
-        except KeyboardInterrupt:
-            raise interrupted(f"Interrupted; {again}") from None
-        except (OSError, sqlite3.Error) as problem:
-            raise BadInput(f"the study stopped ({reason(problem)}); mend the cause; {again}") from problem
-        except BadInput as problem:
-            raise BadInput(f"{problem}; {again}") from problem
-    _print_outcome(path)
+        _print_outcome(path)
+    except KeyboardInterrupt:
+        raise interrupted(f"Interrupted; {again}") from None
+    except BrokenPipeError:  # who read the tables has read enough
+        raise
+    except (OSError, sqlite3.Error) as problem:
+        raise BadInput(f"the study stopped ({reason(problem)}); mend the cause; {again}") from problem
+    except BadInput as problem:
+        raise BadInput(f"{problem}; {again}") from problem
 
 
 def _follow(steps: Iterable[Step]) -> None:

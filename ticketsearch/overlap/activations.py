@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec
+from ticketsearch.overlap.checks import finite
 
 __all__ = ["activation_order"]
 
@@ -22,7 +23,8 @@ def activation_order(
     """Return ``{hidden group: (units,) old numbers}`` under which units correlate most with the reference's.
 
     Both are ``{hidden group: (samples, units)}`` of two networks on the same samples; units that never
-    change correlate with none. Raises :class:`BadInput` for missing or other groups, or other shapes.
+    change correlate with none. Raises :class:`BadInput` for missing or other groups, other shapes, or values
+    that are not finite.
     """
     wanted = [spec.groups[group] for group in spec.hidden]
     names = {group.name for group in wanted}
@@ -33,7 +35,7 @@ def activation_order(
         )
     orders = {}
     for group in wanted:
-        own, other = (np.asarray(each[group.name], dtype=np.float64) for each in (mask, reference))
+        own, other = (finite("activations", each[group.name]) for each in (mask, reference))
         if own.ndim != 2 or own.shape != other.shape or own.shape[1] != group.size:
             raise BadInput(
                 f"activations of group {group.name!r} have shape (samples, {group.size}) in both networks, "

@@ -11,11 +11,13 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_mask, layer_counts, permute, random_order, unit_orders
 from ticketsearch.overlap.activations import activation_order
 from ticketsearch.overlap.ascent import Pair, Placement
+from ticketsearch.overlap.checks import check_count, check_pair, finite
 from ticketsearch.overlap.counts import Counts, pair_indices
 from ticketsearch.overlap.identity import Subject, same_live, same_whole
 from ticketsearch.overlap.occupied import Occupied, whole_parts
+from ticketsearch.streams import Stream, seed_sequence
 
-__all__ = ["RESTARTS", "align", "align_order", "aligned_counts", "check_restarts"]
+__all__ = ["RESTARTS", "align", "align_order", "aligned_counts"]
 
 Integers = NDArray[np.intp]
 RESTARTS = 2
@@ -59,11 +61,13 @@ def align_order(
 
     Bundles have their orders of columns beside those of the groups, for :func:`ticketsearch.masks.permute`.
 
-    Where the masks, or their live parts, are renumberings of each other, the canonical orders say which, and
-    the overlap of those parts is complete, whatever it costs the dead ones. Otherwise it is a lower bound of
-    the best there is: the groups are assigned one at a time, the others held, until none gains (Ainsworth et
-    al. 2023, "Git Re-Basin", section 3.2, with kept weights for weights), and then the columns of each
-    bundle, each with the units that suit its place.
+    Where the masks are renumberings of each other, the canonical orders say which, and the overlap is
+    complete. Otherwise it is a lower bound of the best there is: from each of several starting points the
+    groups are assigned one at a time, the others held, until none gains (Ainsworth et al. 2023, "Git
+    Re-Basin", section 3.2, with kept weights for weights), and then the columns of each bundle, each with the
+    units that suit its place. What shares most is returned, and it is never less than the given numbers
+    share. Where there are live parts that are renumberings of each other, the numbering that makes them equal
+    is one more starting point: then no fewer weights are shared than live.
 
     Parameters
     ----------
@@ -76,20 +80,24 @@ def align_order(
         by what it shares with those before it: from first to last, with and without what it is expected to
         share with those behind it, and from last to first; those of them that share most are taken. From
         the fourth on they are random numbers, drawn by ``seed``. The given numbers are one more where they
-        share more than what was found, so that the overlap never falls.
+        share more than what was found.
 
-    Raises :class:`BadInput` for another shape, fewer than one start, or both weights and activations.
+    Raises :class:`BadInput` for another shape, values that are not finite, fewer than one start, what is no
+    seed, or both weights and activations.
     """
-    check_restarts(restarts)
+    check_count("restarts", restarts, 1)
+    seed_sequence(seed, Stream.PRUNING)  # refuses what is no seed
     both = [check_mask(each, spec) for each in (mask, reference)]
     if weights is not None and activations is not None:
         raise BadInput("an alignment goes by weights or by activations, but got both: leave one out")
     if activations is not None:
+        check_pair("activations", activations)
         return activation_order(*activations, spec)
     rng = np.random.default_rng(seed)
     if weights is None:
         placement, _ = _Aligner(both, spec, restarts).placed(0, 1, rng)
         return placement.named(spec)
+    check_pair("weights", weights)
     values = [_weights(each, spec) * kept for each, kept in zip(weights, both, strict=True)]
     least = LEAST * float(np.prod([np.linalg.norm(each) for each in values]))
     occupied = Occupied(both, spec)
@@ -142,25 +150,16 @@ class _Aligner:
         whole = same_whole(*subjects)
         if whole is not None:
             return whole, True
-        living = same_live(*subjects)
-        if living is not None:
-            return self._dead_placed(mask, reference, living), False
         pair = Pair(self.parts[mask], self.parts[reference], self.occupied.spec)
         best = _climbed(pair, self.occupied.given(mask, reference), self.restarts, rng)
-        return self.occupied.expanded(best, mask, reference), self.exact
-
-    def _dead_placed(self, mask: int, reference: int, living: Placement) -> Placement:
-        """Return a placement of the dead units beside that of the live ones, which are the same network."""
+        found = self.occupied.expanded(best, mask, reference)
+        living = same_live(*subjects)
+        if living is None:
+            return found, self.exact
         own, other = (whole_parts(self.masks[index], self.spec) for index in (mask, reference))
-        dead = self.subjects[reference].dead_units, self.subjects[mask].dead_units
-        pair = Pair(own, other, self.spec, dead)
-        starts = [living]
-        if np.array_equal(self.subjects[mask].live, self.subjects[reference].live):
-            units = {group: np.arange(self.spec.groups[group].size) for group in self.spec.hidden}
-            starts.append(Placement(units, list(range(len(self.spec.groups)))))
-        for placement in starts:
-            pair.climb(placement)
-        return max(starts, key=pair.intersection)
+        whole_pair = Pair(own, other, self.spec)
+        whole_pair.climb(living)
+        return max(living, found, key=whole_pair.intersection), self.exact
 
 
 def _climbed(pair: Pair, given: Placement, restarts: int, rng: np.random.Generator) -> Placement:
@@ -187,17 +186,8 @@ def _starts(pair: Pair, restarts: int, rng: np.random.Generator) -> list[Placeme
     return starts
 
 
-def check_restarts(restarts: int) -> None:
-    """Raise :class:`BadInput` for fewer than one starting point."""
-    if restarts < 1:
-        raise BadInput(f"restarts counts starting points, at least 1, but got {restarts}")
-
-
 def _weights(values: ArrayLike, spec: MaskSpec) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != (spec.size,) or not np.isfinite(array).all():
-        raise BadInput(
-            f"weights of this network are {spec.size} finite numbers, ({spec.size},), but got {array.shape}"
-            + ("" if np.isfinite(array).all() else " with others")
-        )
+    array = finite("weights", values)
+    if array.shape != (spec.size,):
+        raise BadInput(f"weights of this network have shape ({spec.size},), but got {array.shape}")
     return array

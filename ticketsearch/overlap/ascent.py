@@ -45,8 +45,7 @@ class Pair:
     """The intersection of a reference with a mask as a function of the mask's placement.
 
     Both are pieces ``(targets, positions, sources)`` of 0 and 1, or of weights, for a sum of products;
-    ``least`` is what counts as a gain. ``dead`` has for each group the places in the reference
-    and the units in the mask that may be assigned, and columns without others; it is None where all may.
+    ``least`` is what counts as a gain.
     """
 
     def __init__(
@@ -54,11 +53,10 @@ class Pair:
         mask: Sequence[Floats],
         reference: Sequence[Floats],
         spec: MaskSpec,
-        dead: tuple[Sequence[Integers], Sequence[Integers]] | None = None,
         *,
         least: float = 0.5,
     ) -> None:
-        self.mask, self.reference, self.spec, self.dead, self.least = mask, reference, spec, dead, least
+        self.mask, self.reference, self.spec, self.least = mask, reference, spec, least
         groups = range(len(spec.groups))
         self.fixed = {group for group in groups if group not in spec.hidden}
         self.outer: list[list[int]] = [[] for _ in groups]
@@ -181,13 +179,7 @@ class Pair:
         orders, origins = placement
         held = orders[group]
         linear = self._constant(group, origins) + self._profit(group, orders, orders, origins)
-        slope, order = linear + self._slope(group, placement), held.copy()
-        if self.dead is None:
-            order = linear_sum_assignment(slope, maximize=True)[1]
-        else:
-            places, units = self.dead[0][group], self.dead[1][origins[group]]
-            chosen = linear_sum_assignment(slope[np.ix_(places, units)], maximize=True)[1]
-            order[places] = units[chosen]
+        order = linear_sum_assignment(linear + self._slope(group, placement), maximize=True)[1]
         rows = np.arange(len(order))
         gain = float((linear[rows, order] - linear[rows, held]).sum())
         looped = self._looped(group, orders | {group: order}, origins) - self._looped(group, orders, origins)
@@ -200,19 +192,17 @@ class Pair:
         """Assign the columns of a bundle, each with the best units for its place, in place; or leave them."""
         inside = set(itertools.chain(*bundle.columns))
         outside = {group: order for group, order in placement.orders.items() if group not in inside}
-        free = [column for column in bundle.columns if self.dead is None or self._is_dead(column)]
-        first = {column[0]: column for column in bundle.columns}
-        standing = [first[placement.origins[column[0]]] for column in free]
-        profit = np.zeros((len(free), len(free)))
+        columns = bundle.columns
+        profit = np.zeros((len(columns), len(columns)))
         placed: dict[tuple[int, int], Placement] = {}
-        for (new, column), (old, other) in itertools.product(enumerate(free), enumerate(standing)):
+        for (new, column), (old, other) in itertools.product(enumerate(columns), repeat=2):
             trial = placed[new, old] = Placement(dict(outside), list(placement.origins))
             for here, there in zip(column, other, strict=True):
                 trial.origins[here] = there
             profit[new, old] = self._placed(column, trial)
         best = placement.copy()
         for new, old in enumerate(linear_sum_assignment(profit, maximize=True)[1].tolist()):
-            for group in free[new]:
+            for group in columns[new]:
                 best.orders[group] = placed[new, old].orders[group]
                 best.origins[group] = placed[new, old].origins[group]
         if self.intersection(best) - self.intersection(placement) < self.least:
@@ -220,11 +210,6 @@ class Pair:
         placement.orders.update(best.orders)
         placement.origins[:] = best.origins
         return True
-
-    def _is_dead(self, column: Sequence[int]) -> bool:
-        """Return whether no unit of the reference's column lives, so that none lives that stands there."""
-        assert self.dead is not None
-        return all(len(self.dead[0][group]) == self.spec.groups[group].size for group in column)
 
     def _placed(self, column: Sequence[int], placement: Placement) -> float:
         """Place the units of a column's groups there and back, in place; return what they share."""

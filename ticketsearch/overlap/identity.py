@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.canonical import canonical_order
-from ticketsearch.masks import Mask, MaskSpec, digest, live, live_units, permute, unit_orders
+from ticketsearch.masks import Mask, MaskSpec, digest, live, permute, unit_orders
 from ticketsearch.overlap.ascent import Placement
 
 __all__ = ["Subject", "same_live", "same_whole"]
@@ -29,11 +29,6 @@ class Subject:
     def live(self) -> Mask:
         """The mask without its dead weights."""
         return live(self.mask, self.spec)
-
-    @cached_property
-    def dead_units(self) -> list[Integers]:
-        """For each group the units that are not live."""
-        return [np.flatnonzero(~alive) for alive in live_units(self.mask, self.spec).values()]
 
     @cached_property
     def fans(self) -> bytes:
@@ -74,8 +69,11 @@ def same_whole(mask: Subject, reference: Subject) -> Placement | None:
 
 
 def same_live(mask: Subject, reference: Subject) -> Placement | None:
-    """Return a placement that makes the live part of the mask that of the reference, or None."""
-    if mask.live_fans != reference.live_fans or mask.live_form != reference.live_form:
+    """Return a placement that makes the live part of the mask that of the reference, or None.
+
+    Empty live parts say nothing of how units correspond: None.
+    """
+    if not mask.live.any() or mask.live_fans != reference.live_fans or mask.live_form != reference.live_form:
         return None
     return _composed(mask.live_orders, reference.live_orders, mask.spec)
 

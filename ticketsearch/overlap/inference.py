@@ -15,6 +15,8 @@ __all__ = ["Null", "compare", "holm", "jackknife"]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 LEVEL = 0.95
+# Masks that can be left out, for an interval.
+FEWEST = 4
 
 
 class Null(NamedTuple):
@@ -24,7 +26,7 @@ class Null(NamedTuple):
     ----------
     observed, mean, sd : the observed mean over pairs; mean and standard deviation of those of the draws.
     effect : observed - mean.
-    low, high : the 95 % interval of the effect over initializations, see :func:`jackknife`.
+    low, high : an approximate 95 % interval of the effect over masks, see :func:`jackknife`.
     p : one-sided Monte-Carlo p, (1 + draws that reach what was observed) / (1 + draws).
     draws : how many; each replaces all masks, as pairs share them.
     holm : p corrected for the tests it is one of; None where it is no test of the study.
@@ -54,17 +56,17 @@ def compare(observed: Floats, drawn: Floats, pairs: Integers) -> Null:
 
 
 def jackknife(values: Floats, pairs: Integers) -> tuple[float, float]:
-    """Return the 95 % interval of a mean over pairs, as other masks of the same kind would give it.
+    """Return an approximate 95 % interval of a mean over pairs, as other masks of the kind would give it.
 
     Pairs that share a mask depend on each other, so whole masks are left out, one at a time (Arvesen 1969,
     "Jackknifing U-statistics"); a t interval with masks - 1 degrees of freedom. ``values`` are ``(pairs,)``,
     ``pairs`` the masks of each, ``(2, pairs)``. A mask that is in all pairs is taken as given. NaN for fewer
-    than 3 masks that can be left out.
+    than 4 masks that can be left out, as so few say next to nothing of their spread.
     """
     kept = [(pairs != mask).all(axis=0) for mask in np.unique(pairs)]
     left = np.array([values[chosen].mean() for chosen in kept if chosen.any()])
     count = len(left)
-    if count < 3:
+    if count < FEWEST:
         return math.nan, math.nan
     error = math.sqrt((count - 1) / count * float(np.square(left - left.mean()).sum()))
     reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error

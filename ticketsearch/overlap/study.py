@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.overlap.alignment import RESTARTS, check_restarts
+from ticketsearch.masks import Mask, MaskSpec, live
+from ticketsearch.overlap.alignment import RESTARTS
 from ticketsearch.overlap.chance import chance_iou
+from ticketsearch.overlap.checks import check_count, finite
 from ticketsearch.overlap.counts import CONTAINMENT, IOU, SIGNS, Counts, pair_indices, square
 from ticketsearch.overlap.draws import Masks, batches, drawn
 from ticketsearch.overlap.inference import LEVEL, Null, compare, holm
 from ticketsearch.overlap.nulls import ALIGNED_DEGREES, ALIGNED_UNIFORM, NULLS, UNIFORM
 from ticketsearch.overlap.profiles import degree_distance, degrees, density_distance
 from ticketsearch.overlap.raw import check_several
+from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.workers import Spread
 
 __all__ = ["OverlapStudy", "conclude", "overlap_study"]
@@ -48,7 +51,7 @@ class OverlapStudy:
     density_distance, degree_distance : of the layer densities, and of the fan-ins and fan-outs; see
         :mod:`ticketsearch.overlap.profiles`.
     degrees : ``{"<hidden group> in", "<hidden group> out": (population, units)}``, each row descending.
-    keys : the canonical key of each mask; ``identical`` counts the pairs that share one.
+    keys : the canonical key of each mask, which is of its live part.
     exact : bool, where no other renumbering shares more.
     nulls : ``{null model: {measure: Null}}``. Models are ``uniform``, masks shuffled within layers with the
         same counts, compared raw; ``aligned_uniform``, the same, aligned in the same way as the masks; and
@@ -89,11 +92,25 @@ class OverlapStudy:
         first, second = pair_indices(len(self.names))
         return matrix[..., first[chosen], second[chosen]]
 
+    @cached_property
+    def blocked(self) -> Mask:
+        """The masks that let nothing through, ``(population,)``: no weight of theirs is live."""
+        return np.array([not live(mask, self.spec).any() for mask in self.masks])
+
+    @property
+    def passing(self) -> int:
+        """Pairs of masks that both let something through; only these can be the same network."""
+        return int(np.count_nonzero(self.pairs(self._passing())))
+
     @property
     def identical(self) -> int:
-        """Pairs of masks that are the same network up to a renumbering of hidden neurons."""
+        """Pairs of those that are the same network up to a renumbering of hidden neurons."""
         keys = np.array(self.keys)
-        return int(np.count_nonzero(self.pairs(keys[:, None] == keys)))
+        return int(np.count_nonzero(self.pairs(self._passing() & (keys[:, None] == keys))))
+
+    def _passing(self) -> Mask:
+        both: Mask = ~(self.blocked[:, None] | self.blocked)
+        return both
 
     @property
     def uniform(self) -> Null | None:
@@ -139,11 +156,14 @@ class OverlapStudy:
             )
         )
         least = "" if self.pairs(self.exact).all() else "at least "
+        blocked, masks = int(self.blocked.sum()), f"{len(self.names)} masks"
+        if blocked:
+            masks = f"those that let something through ({blocked} of {masks} let nothing through)"
         lines = [
-            f"Of the {len(self.pairs(self.iou))} pairs of {len(self.names)} masks, {self.identical} are the "
-            "same network up to a renumbering of hidden neurons.",
-            f"As they are, pairs share {self.mean(self.iou):.4f} of their weights on average (intersection "
-            f"over union), where chance gives {self.mean(self.chance):.4f}.",
+            f"Of the {self.passing} pairs of {masks}, {self.identical} are the same network up to a "
+            "renumbering of hidden neurons.",
+            f"As they are, pairs share {self.mean(self.iou):.4f} of the weights that either keeps on average "
+            f"(intersection over union), where chance gives {self.mean(self.chance):.4f}.",
             f"Against masks of the same layer counts, {uniform}.",
             f"Renumbered to match, they share {least}{self.mean(self.aligned):.4f}.",
             f"Against masks of the same layer counts, {moved}.",
@@ -157,7 +177,7 @@ class OverlapStudy:
         more = self.more(null)
         verdict = {True: "more than", False: "no more than", None: "not known to be more than"}[more]
         few = ", too few to tell" if more is None else ""
-        interval = "" if math.isnan(null.low) else f", 95 % {null.low:+.4f} to {null.high:+.4f}"
+        interval = "" if math.isnan(null.low) else f", approximate 95 % {null.low:+.4f} to {null.high:+.4f}"
         return (
             f"{what} is {verdict} shuffled masks have ({null.mean:.4f} ± {null.sd:.4f}; difference "
             f"{null.effect:+.4f}{interval}; p = {null.p:.3g}, corrected {null.holm:.3g}, "
@@ -188,15 +208,22 @@ def overlap_study(
     seed : of all that is random; each draw has a stream of its own.
     workers : processes that draw; the result is the same for any number.
 
-    Raises :class:`BadInput` for another shape, fewer than two masks, or a number of names that is not theirs.
+    Raises :class:`BadInput` for another shape, fewer than two masks, names that are equal or not as many,
+    weights that are not finite, numbers below these, or what is no seed.
     """
     array = check_several(masks, spec)
     labels = tuple(names) if names is not None else tuple(str(number) for number in range(len(array)))
     if len(labels) != len(array):
         raise BadInput(f"names has one name a mask, {len(array)}, but got {len(labels)}")
-    if min(draws, aligned_draws) < 0:
-        raise BadInput(f"draws and aligned_draws are 0 or more, but got {draws} and {aligned_draws}")
-    check_restarts(restarts)
+    if len(set(labels)) < len(labels):
+        raise BadInput(f"names of masks are different ones, but got {', '.join(map(str, labels))}")
+    for what, count, least in (
+        ("draws", draws, 0),
+        ("aligned_draws", aligned_draws, 0),
+        ("restarts", restarts, 1),
+    ):
+        check_count(what, count, least)
+    seed_sequence(seed, Stream.PRUNING)  # refuses what is no seed
     packed = Masks.packed(array, spec, _signs(weights, array), restarts, seed)
     tasks = [
         batch
@@ -218,7 +245,7 @@ def overlap_study(
 def _signs(weights: ArrayLike | None, masks: Mask) -> Mask | None:
     if weights is None:
         return None
-    array = np.asarray(weights)
+    array = finite("weights", weights)
     if array.shape != masks.shape:
         raise BadInput(f"weights have the shape of the masks, {masks.shape}, but got {array.shape}")
     signs: Mask = array > 0

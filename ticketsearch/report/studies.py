@@ -56,7 +56,8 @@ def null_pictures(study: OverlapStudy, prefix: str = "") -> list[Picture]:
             partial(draw_nulls, panels=panels),
             0.7 + 1.3 * len(panels),
             caption="Each draw shuffles all masks and takes the mean IoU over their pairs, as was done "
-            "for the masks themselves. Figures are observed − mean of the draws. Scales differ.",
+            "for the masks themselves. Figures are observed − mean of the draws, with "
+            "an approximate interval over masks; p is corrected within this comparison alone. Scales differ.",
         )
     ]
 

@@ -5,7 +5,7 @@
 A plan (``plan``) says which masks are compared with each other, and how often each null model is drawn. It
 is worked off (``work``) into a SQLite file (``store``), mask by mask and draw by draw: what is committed is
 never made again, and the same plan goes on from there. What the file holds is read as one object
-(``overlaps``), which says it in words and tables (``words``).
+(``overlaps``), which says it in words and tables (``words``), with its settings (``settings``).
 """
 
 from ticketsearch.study.overlaps import Case, Overlaps, read_overlaps

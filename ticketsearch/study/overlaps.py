@@ -14,6 +14,7 @@ from ticketsearch.overlap.counts import Counts
 from ticketsearch.overlap.draws import Masks
 from ticketsearch.overlap.nulls import NULLS
 from ticketsearch.overlap.study import conclude
+from ticketsearch.study.settings import settings
 from ticketsearch.study.store import Store
 from ticketsearch.study.words import headline, tables
 
@@ -47,7 +48,7 @@ class Overlaps:
     Attributes
     ----------
     name : the folder's.
-    settings : what was studied, ``{name: text}``.
+    settings : what was studied, and how, ``{name: text}``.
     spec, input_shape : of the network; the shape of one sample, () where it is not known.
     cases : the sets of masks, in order.
     """
@@ -63,8 +64,9 @@ class Overlaps:
         return headline(self.cases)
 
     def lines(self) -> list[str]:
-        """Return the study as text: plain words, then the tables."""
-        return [self.headline(), *tables(self.cases)]
+        """Return the study as text: plain words, then the tables, then the settings."""
+        shown = "; ".join(f"{name} {value}" for name, value in self.settings.items())
+        return [self.headline(), *tables(self.cases), f"Settings: {shown}."]
 
 
 def packed(store: Store, case: int) -> Masks:
@@ -85,10 +87,8 @@ def read_overlaps(folder: str | Path) -> Overlaps:
     with Store.open(Path(folder)) as store:
         found = (_case(store, case) for case in range(len(store.outlines)))
         cases = tuple(case for case in found if case is not None)
-        sizes = store.sizes._asdict()
-        settings = {**store.subject, "seed": str(store.seed)}
-        settings |= {name.replace("_", " "): str(value) for name, value in sizes.items()}
-        return Overlaps(Path(folder).resolve().name, settings, store.spec, store.input_shape, cases)
+        name, words = Path(folder).resolve().name, settings(store.content)
+        return Overlaps(name, words, store.spec, store.input_shape, cases)
 
 
 def _case(store: Store, case: int) -> Case | None:

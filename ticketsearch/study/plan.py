@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from ticketsearch.datasets import Dataset
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.models import Initialization, Network
-from ticketsearch.overlap.alignment import RESTARTS, check_restarts
-from ticketsearch.pruners import check_density, method_options
+from ticketsearch.models import AS_BUILT, SCHEMES, Initialization, Network
+from ticketsearch.overlap.alignment import RESTARTS
+from ticketsearch.overlap.checks import check_count
+from ticketsearch.pruners import check_density, method_options, scores_of
 from ticketsearch.runs import Run
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.summary import winner
 
 __all__ = ["DEFAULT_METHODS", "Outline", "Plan", "Pruning", "Sizes", "pruner_plan", "run_plan"]
 
+T = TypeVar("T")
 DEFAULT_METHODS = ("synflow", "snip", "grasp", "magnitude", "random")
+# What all prunings of a study have in common.
+PRUNING = ("scope", "schedule", "steps", "batch")
 # Pruners whose masks follow from the order of the data as well.
 ORDERED = ("imp",)
 
@@ -113,8 +120,8 @@ class Plan:
 
 def pruner_plan(
     network: Network,
-    methods: Sequence[str],
-    densities: Sequence[float],
+    methods: str | Sequence[str],
+    densities: float | Sequence[float],
     initializations: Sequence[Initialization],
     *,
     sizes: Sizes = Sizes(),  # noqa: B008 - a tuple, which nothing changes
@@ -128,17 +135,30 @@ def pruner_plan(
     Parameters
     ----------
     network : the architecture; its own weights count only as far as ``initializations`` name them.
+    methods, densities : several, or one.
     options : by name; each goes to those of the methods that take it.
-    dataset : what masks are pruned with, as far as the plan names it.
+    dataset : what masks are pruned with; the plan has its name alone.
     pruning : ``scope``, ``schedule``, ``steps`` and ``batch`` of :func:`ticketsearch.prune`.
 
     Raises :class:`BadInput` for an unknown method or option, a density that no mask of the network can have,
-    fewer than two initializations, or sizes below 0.
+    fewer than two initializations, a method that needs data without them, what is no seed, or sizes below 0.
     """
     _check_sizes(sizes)
+    for name in pruning:
+        if name not in PRUNING:
+            raise unknown("setting of pruning", name, PRUNING, "options=… gives a pruner its own")
+    for scheme, _ in initializations:
+        if scheme not in (*SCHEMES, AS_BUILT):
+            raise unknown("initialization scheme", scheme, [*SCHEMES, AS_BUILT])
+    methods = [methods] if isinstance(methods, str) else list(methods)
     found = method_options(methods, options or {})
+    densities = list(densities) if isinstance(densities, Sequence | np.ndarray) else [densities]
     for density in densities:
         check_density(density, network.spec)
+    densities = [float(density) for density in densities]
+    if dataset is None:
+        for method in methods:
+            scores_of(network, method, **found[method])  # one that needs data says so
     if not methods or not densities:
         raise BadInput("a study takes at least one method and one density, but got none: name some")
     for what, values in (
@@ -162,18 +182,43 @@ def pruner_plan(
         for key in over
         if key[0] in ORDERED and sizes.orders > 1
     }
+    short = _labels(methods, lambda method: method.rpartition("/")[2], str)
+    at = {density: f"at density {text}" for density, text in _labels(densities, "{:g}".format, repr).items()}
     outlines = [
-        _outline("initializations", key, prunings, [_label(p.initialization) for p in prunings], signed=True)
-        for key, prunings in over.items()
+        Outline(
+            "initializations",
+            f"{short[method]} {at[density]}",
+            method,
+            density,
+            tuple(_label(pruning.initialization) for pruning in prunings),
+            tuple(pruning.name for pruning in prunings),
+            signed=True,
+        )
+        for (method, density), prunings in over.items()
     ]
     outlines += [
-        _outline("orders", key, prunings, [f"order {number}" for number in range(1, len(prunings) + 1)])
-        for key, prunings in ordered.items()
+        Outline(
+            "orders",
+            f"{short[method]} {at[density]}, data orders",
+            method,
+            density,
+            tuple(f"order {number}" for number in range(1, len(prunings) + 1)),
+            tuple(pruning.name for pruning in prunings),
+        )
+        for (method, density), prunings in ordered.items()
     ]
     if len(methods) > 1:
-        for density in densities:
-            prunings = [over[method, density][0] for method in methods]
-            outlines.append(_outline("methods", (None, density), prunings, methods))
+        outlines += [
+            Outline(
+                "methods",
+                f"methods {at[density]}, one initialization",
+                None,
+                density,
+                tuple(methods),
+                tuple(over[method, density][0].name for method in methods),
+            )
+            for density in densities
+        ]
     wanted = itertools.chain(*over.values(), *ordered.values())
     return Plan(
         network.spec,
@@ -195,26 +240,10 @@ def _subject(network: Network, dataset: Dataset | None) -> dict[str, str]:
     return {"data": dataset.name, "data fingerprint": dataset.fingerprint, **found}
 
 
-def _outline(
-    kind: str,
-    key: tuple[str | None, float],
-    prunings: Sequence[Pruning],
-    names: Sequence[str],
-    *,
-    signed: bool = False,
-) -> Outline:
-    method, density = key
-    title = {
-        "initializations": f"{_short(method)} at density {density:g}",
-        "orders": f"{_short(method)} at density {density:g}, data orders",
-        "methods": f"methods at density {density:g}, one initialization",
-    }[kind]
-    masks = tuple(pruning.name for pruning in prunings)
-    return Outline(kind, title, method, density, tuple(names), masks, signed)
-
-
-def _short(method: str | None) -> str:
-    return (method or "").rpartition("/")[2]
+def _labels(values: Sequence[T], short: Callable[[T], str], full: Callable[[T], str]) -> dict[T, str]:
+    """Return the short word for each value, or the full one where others have the same short word."""
+    words = Counter(map(short, values))
+    return {value: short(value) if words[short(value)] == 1 else full(value) for value in values}
 
 
 def _label(initialization: Initialization) -> str:
@@ -237,7 +266,8 @@ def run_plan(
     if len(set(names)) < len(names):
         names = [str(run.path) for run in runs]
     if len(set(names)) < len(names):
-        raise BadInput(f"the runs of a study are different ones, but got {', '.join(names)}")
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise BadInput(f"the runs of a study are different ones, but {twice} came twice; name it once")
     for name, run in zip(names, runs, strict=True):
         if run.spec.signature != first.spec.signature:
             raise BadInput(
@@ -268,9 +298,5 @@ def run_plan(
 
 
 def _check_sizes(sizes: Sizes) -> None:
-    if min(sizes.draws, sizes.aligned_draws, sizes.orders) < 0:
-        raise BadInput(
-            f"draws, aligned draws and data orders are 0 or more, but got {sizes.draws}, "
-            f"{sizes.aligned_draws} and {sizes.orders}"
-        )
-    check_restarts(sizes.restarts)
+    for what, count in sizes._asdict().items():
+        check_count(what, count, 1 if what == "restarts" else 0)

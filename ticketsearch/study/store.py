@@ -18,6 +18,7 @@ from ticketsearch.runs.folders import lock_folder
 from ticketsearch.runs.schema import transaction
 from ticketsearch.study import schema
 from ticketsearch.study.plan import Outline, Plan, Sizes
+from ticketsearch.study.settings import settings
 
 __all__ = ["FILE", "Observed", "Store", "StoredMask", "identity"]
 
@@ -83,7 +84,6 @@ class Store:
         self.content = content = json.loads(text)
         self.spec = MaskSpec.from_json(content["spec"])
         self.input_shape = tuple(content["input_shape"])
-        self.subject: dict[str, str] = content["subject"]
         self.sizes = Sizes(**content["sizes"])
         self.seed: int = content["seed"]
         self.outlines = tuple(
@@ -240,19 +240,16 @@ def _bytes(counts: Integers) -> bytes:
 
 def _difference(stored: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> str:
     """Return the one line for a study of another plan: the first thing in which they differ."""
-    for part in ("subject", "sizes", "pruning", "seed", "outlines", "prunings", "given", "options"):
-        old, new = stored[part], given[part]
-        if old == new:
-            continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            name = next(key for key in {**old, **new} if old.get(key) != new.get(key))
-            what = f"{name} {old.get(name)!r} there and {new.get(name)!r} here"
-        elif part == "seed":
-            what = f"seed {old} there and {new} here"
-        else:
-            what = "other masks there"
-        return (
-            f"a study goes on with its own settings, but that in {str(path)!r} has {what}; "
-            "give the same, or another --out"
-        )
-    return f"the study in {str(path)!r} is of another network; give another --out"
+    old, new = settings(stored), settings(given)
+    what = "other masks there"
+    for name in {**old, **new}:
+        if old.get(name) != new.get(name):
+            what = f"{name} {old.get(name, 'not given')} there and {new.get(name, 'not given')} here"
+            break
+    else:
+        if stored["spec"] != given["spec"]:
+            return f"the study in {str(path)!r} is of another network; give another --out"
+    return (
+        f"a study goes on with its own settings, but that in {str(path)!r} has {what}; "
+        "give the same, or another --out"
+    )

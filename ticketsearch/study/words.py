@@ -35,16 +35,27 @@ def headline(cases: Sequence[Case]) -> str:
     own = [case for case in cases if case.kind == kinds[0]]
     subject = SUBJECTS[kinds[0]].format(masks=max(len(case.study.names) for case in own))
     raw, at = max((float(case.study.pairs(case.study.iou).max()), case.title) for case in own)
-    pairs = sum(len(case.study.pairs(case.study.iou)) for case in own)
-    same = sum(case.study.identical for case in own)
     where = f" ({at})" if len(own) > 1 else ""
     sentences = [
-        f"{subject} share no more than {_percent(raw)} of their weights as they are{where}.",
-        f"Of {pairs} pairs, {same or 'none'} {'are' if same > 1 else 'is'} the same network up to a "
-        "renumbering of hidden neurons.",
+        f"{subject} share no more than {_percent(raw)} of the weights that either keeps, as they are{where}.",
+        *_identities(own),
         *_renumbered(own),
     ]
     return " ".join(sentences)
+
+
+def _identities(cases: Sequence[Case]) -> Iterator[str]:
+    """Say how many masks let nothing through, and how many pairs of the others are the same network."""
+    blocked = sum(int(case.study.blocked.sum()) for case in cases)
+    masks = sum(len(case.study.names) for case in cases)
+    pairs, same = (sum(getattr(case.study, name) for case in cases) for name in ("passing", "identical"))
+    if blocked:
+        yield f"{blocked} of {masks} masks let{'s' if blocked == 1 else ''} nothing through."
+    if pairs:
+        yield (
+            f"Of {pairs} pairs{' of the others' if blocked else ''}, {same or 'none'} "
+            f"{'are' if same > 1 else 'is'} the same network up to a renumbering of hidden neurons."
+        )
 
 
 def _renumbered(cases: Sequence[Case]) -> Iterator[str]:
@@ -60,7 +71,8 @@ def _renumbered(cases: Sequence[Case]) -> Iterator[str]:
     chance = _percent(*(test.mean for test in tests))
     yield (
         f"Masks with the same numbers of weights at every neuron, wired at random, share {chance} when they "
-        f"are renumbered in the same way: {_verdict(more, few, len(tests))}."
+        f"are renumbered in the same way: {_verdict(more, few, len(tests))}"
+        f"{' (p corrected within each case)' if few < len(tests) > 1 else ''}."
     )
 
 
@@ -106,17 +118,18 @@ def tables(cases: Sequence[Case]) -> list[str]:
                 f"{'' if study.pairs(study.exact).all() else '≥ '}{study.mean(study.aligned):.4f}",
                 *(_test(study.aligned_uniform)[index] for index in (0, 3)),
                 *_test(study.aligned_degrees),
-                f"{study.identical}/{len(study.pairs(study.iou))}",
+                f"{study.identical}/{study.passing}",
             )
         )
     test = ("effect", "95 %", "p")
     return [
-        "Masks as they are: IoU, means over pairs, beside masks of the same layer counts. 95 %: interval of",
-        "the effect over other masks of the kind; p: corrected for the tests of a row in both tables (Holm).",
-        "The last two are distances, from 0 to 1, of layer densities and of fan-ins and fan-outs:",
+        "Masks as they are: IoU, means over pairs, beside masks of the same layer counts. 95 %: approximate",
+        "interval of the effect over other masks of the kind; p: corrected within a row, for its tests in",
+        "both tables (Holm), not over rows. The last two are distances, from 0 to 1, of layer densities and",
+        "of fan-ins and fan-outs:",
         *aligned(("", "masks", "IoU", "chance", *test, "signs", "layers", "fans"), raw),
         "Renumbered to match, beside masks shuffled within layers, and masks of the same degrees; the last",
-        "column counts the pairs that are the same network:",
+        "column counts the pairs that are the same network, among those that let something through:",
         *aligned(("", "IoU", "shuffled", "p", "degrees", *test, "same"), moved),
     ]
 

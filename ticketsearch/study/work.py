@@ -12,6 +12,7 @@ from ticketsearch.canonical import canonical_key
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network
+from ticketsearch.overlap.checks import check_count
 from ticketsearch.overlap.counts import IOU
 from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
 from ticketsearch.overlap.nulls import NULLS
@@ -149,8 +150,8 @@ def _observed(masks: Masks) -> Observed:
 def study_pruners(
     network: Network,
     dataset: Dataset | None = None,
-    methods: Sequence[str] = DEFAULT_METHODS,
-    densities: Sequence[float] = (0.1, 0.02, 0.01),
+    methods: str | Sequence[str] = DEFAULT_METHODS,
+    densities: float | Sequence[float] = (0.1, 0.02, 0.01),
     *,
     folder: str | Path,
     initializations: int | Sequence[Initialization] = 8,
@@ -174,7 +175,7 @@ def study_pruners(
     ----------
     network : the first initialization.
     dataset : only for pruners that use data.
-    methods, densities : names of pruners, and kept / total in (0, 1].
+    methods, densities : names of pruners, and kept / total in (0, 1]; several, or one.
     folder : where the study is stored. Called again with the same arguments and folder it goes on where it
         stopped, and a finished study is read.
     initializations : how many, the network's own among them, or the (scheme, seed) of each.
@@ -193,6 +194,7 @@ def study_pruners(
     if isinstance(initializations, Sequence):
         own = [Initialization(*each) for each in initializations]
     else:
+        check_count("initializations", initializations, 1)
         others = drawn_initializations(initializations, schemes=schemes, seed=seed)
         own = [network.initialization, *others[1:]]
     plan = pruner_plan(
