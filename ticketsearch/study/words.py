@@ -52,8 +52,9 @@ def _identities(cases: Sequence[Case]) -> Iterator[str]:
     if blocked:
         yield f"{blocked} of {masks} masks let{'s' if blocked == 1 else ''} nothing through."
     if pairs:
+        these = f"{pairs} pair{'' if pairs == 1 else 's'}{' of the others' if blocked else ''}"
         yield (
-            f"Of {pairs} pairs{' of the others' if blocked else ''}, {same or 'none'} "
+            f"Of {these}, {same or 'none'} "
             f"{'are' if same > 1 else 'is'} the same network up to a renumbering of hidden neurons."
         )
 
