@@ -263,3 +263,12 @@ def test_a_density_that_would_rise_is_refused():
         "0.01",
         "0.05",
     )
+
+
+def test_where_no_new_network_is_found_the_old_ones_stay_though_they_keep_too_much(tiny):
+    network = initialize("mlp:1", tiny)
+    first = np.ones((1, network.spec.size), dtype=bool)
+    found = evolve(
+        first, guided, network.spec, generations=2, counts=[10, 5], duplicate_key=lambda mask, spec: "one"
+    )
+    assert [(len(g.offspring), int(g.population[0].mask.sum())) for g in found] == [(1, 10), (0, 10), (0, 10)]

@@ -103,9 +103,10 @@ class Breeding:
         return children, refused, immigrants
 
     def sparse(self, tickets: Sequence[Ticket]) -> Tickets:
-        """Return the tickets that keep no more weights than a child may."""
+        """Return the tickets that keep no more weights than a child may; all, where there is none."""
         most = self.spec.size if self.keep is None else self.keep
-        return Tickets(ticket for ticket in tickets if np.count_nonzero(ticket.mask) <= most)
+        found = Tickets(ticket for ticket in tickets if np.count_nonzero(ticket.mask) <= most)
+        return found or Tickets(tickets)
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, as plain numbers and text."""
