@@ -73,9 +73,11 @@ class Search:
         _check_start(settings)
         pruner = settings.seeding.method
         check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner, pruners.SUPPLIED)
-        fitness = _fitness(settings, network, dataset)
         crossover = _operator(settings.evolution.crossover, "crossover", ("a", "b"))
         mutation = _operator(settings.evolution.mutation, "mutation", ("mask",))
+        named = any("guidance" in parameters_of(operator) for operator in (crossover, mutation))
+        guided = named or settings.evolution.start_density > 0
+        fitness = _fitness(settings, network, dataset, settings.evolution.candidates if guided else 0.0)
         return cls(settings, dataset, network, fitness, crossover, mutation)
 
     @cached_property
@@ -348,33 +350,23 @@ def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., 
     return operator
 
 
-def _fitness(settings: Settings, network: Network, dataset: Dataset) -> Callable[..., Any]:
+def _fitness(settings: Settings, network: Network, dataset: Dataset, candidates: float) -> Callable[..., Any]:
     if settings.fitness.name != "short_training":
         return build_fitness(
             settings.fitness.name, network, dataset, settings.seed, **settings.fitness.options
         )
     if settings.fitness.options:
         raise BadInput("fitness 'short_training' is set under [training]; leave fitness.options empty")
-    return _short_training(settings, network, dataset)
+    return _short_training(settings, network, dataset, candidates)
 
 
-def _short_training(settings: Settings, network: Network, dataset: Dataset) -> ShortTraining:
+def _short_training(
+    settings: Settings, network: Network, dataset: Dataset, candidates: float = 0.0
+) -> ShortTraining:
     options = settings.training.model_dump()
     options["workers"] = options["workers"] or _workers(settings, network)
     options["address"] = options["address"] or None
-    candidates = settings.evolution.candidates if _is_guided(settings) else 0.0
     return ShortTraining(network, dataset, seed=settings.seed, candidates=candidates, **options)
-
-
-def _is_guided(settings: Settings) -> bool:
-    """Return whether anything in the evolution goes by what the training of masks reveals."""
-    evolution = settings.evolution
-    chosen = (
-        _operator(evolution.crossover, "crossover", ("a", "b")),
-        _operator(evolution.mutation, "mutation", ("mask",)),
-    )
-    named = any("guidance" in parameters_of(operator) for operator in chosen)
-    return named or evolution.start_density > 0
 
 
 def _check_start(settings: Settings) -> None:

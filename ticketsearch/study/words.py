@@ -48,7 +48,8 @@ def _identities(cases: Sequence[Case]) -> Iterator[str]:
     """Say how many masks let nothing through, and how many pairs of the others are the same network."""
     blocked = sum(int(case.study.blocked.sum()) for case in cases)
     masks = sum(len(case.study.names) for case in cases)
-    pairs, same = (sum(getattr(case.study, name) for case in cases) for name in ("passing", "identical"))
+    pairs = sum(case.study.passing for case in cases)
+    same = sum(case.study.identical for case in cases)
     if blocked:
         yield f"{blocked} of {masks} masks let{'s' if blocked == 1 else ''} nothing through."
     if pairs:

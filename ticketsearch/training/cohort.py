@@ -102,7 +102,7 @@ class Cohort:
         self.masking = masking
         self.parts: list[Part] = []
         self.numbers: list[NDArray[np.intp]] = []
-        self._specs = [spec_for(wiring, tensors) for tensors in initial]
+        self._initial = initial
         rules = MASKINGS[masking]
         stacked = self._stacked = wiring.dense if stacked is None else stacked
         for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked):
@@ -123,8 +123,9 @@ class Cohort:
         """Return the specs whose rule of dead units holds for networks; None where they are trained whole."""
         if not compacts(self.wiring, self.masking):
             return None
-        shared = len(self._specs) == 1
-        return [self._specs[0 if shared else number] for number in numbers]
+        if len(self._initial) == 1:
+            return [spec_for(self.wiring, self._initial[0])] * len(numbers)
+        return [spec_for(self.wiring, self._initial[number]) for number in numbers]
 
     def placed(self) -> list[tuple[NDArray[np.intp], Part]]:
         """Return the parts, each with the numbers of its networks in the cohort."""

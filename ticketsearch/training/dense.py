@@ -22,7 +22,7 @@ from ticketsearch.training.products import products
 from ticketsearch.training.revealing import slopes_of
 from ticketsearch.wiring import Compaction, Step
 
-__all__ = ["ALIGNMENT", "Stack", "filled"]
+__all__ = ["Stack", "filled"]
 
 # Kernels round by alignment and at the tail, i.e. by position: what they work on comes in multiples of this.
 ALIGNMENT = 32

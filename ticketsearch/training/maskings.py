@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["MASKINGS", "Masking", "through_mask"]
+__all__ = ["MASKINGS", "Masking"]
 
 # (weight, mask, start) -> weight, of one shape or broadcast; mask holds 0 and 1, start the initial values.
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -56,10 +56,10 @@ class Masking(NamedTuple):
         """Return the rule of a forward pass: that of training (None), through the mask, or of all weights."""
         if self.only_kept:
             return _whole
-        return self.forward if masked is None else through_mask if masked else self.trained
+        return self.forward if masked is None else _through_mask if masked else self.trained
 
 
-def through_mask(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
+def _through_mask(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
     """Return M ⊙ W; by equation 3 its gradient is masked too."""
     return weight * mask
 
@@ -93,7 +93,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 MASKINGS: dict[str, Masking] = {
-    "parameter": Masking(through_mask, through_mask, through_mask, dense=False, only_kept=True),
+    "parameter": Masking(_through_mask, _through_mask, _through_mask, dense=False, only_kept=True),
     "gradient": Masking(_whole, _only_kept_move, _only_kept_move, dense=True, only_kept=False),
     "forward": Masking(_whole, _straight_through, _whole, dense=False, only_kept=False),
 }
