@@ -13,13 +13,26 @@ from conftest import refusal, refused
 from torch import nn
 
 from ticketsearch import trainer
+from ticketsearch.budget import Spent
 from ticketsearch.datasets import from_arrays
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.guidance import check_guidance
+from ticketsearch.masks import live
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets
-from ticketsearch.training import MASKINGS, Cohort, Recipe, Training, data_order, evaluate, layout, train
+from ticketsearch.training import (
+    MASKINGS,
+    Cohort,
+    Recipe,
+    Training,
+    data_order,
+    evaluate,
+    layout,
+    live_operations,
+    operations_a_sample,
+    train,
+)
 
 
 def masks_for(network, size, seed=0, density=0.6):
@@ -610,3 +623,31 @@ def test_what_a_caller_has_switched_on_in_torch_changes_no_score(tiny, precision
     for context in contexts:
         with context:
             assert np.array_equal(short(network, tiny, precision=precision)(masks), wanted)
+
+
+def test_what_an_evaluation_takes_is_counted_by_live_weights_and_once(tiny):
+    network = initialize("mlp:9,7", tiny)
+    masks = masks_for(network, 3, density=0.15)
+    fitness = short(network, tiny, steps=3)
+    each = [int(live(mask, network.spec).sum()) for mask in masks]
+    assert sum(each) < masks.sum()  # some are dead
+    operations = sum(6 * 13 * 3 * n + 2 * len(tiny.y_validation) * n for n in each)
+    assert fitness(masks).spent == Spent(3, 9, operations)
+    assert fitness(masks).spent == Spent()  # all known
+    assert fitness(masks, round=1).spent == Spent(3, 9, operations)
+
+
+def test_rungs_of_a_ladder_count_the_steps_between_them(tiny):
+    network = initialize("mlp:9,7", tiny)
+    spent = short(network, tiny, steps=[2, 5])(masks_for(network, 8)).spent
+    assert (spent.evaluations, spent.steps) == (
+        8 + 4 + 2,
+        8 * 2 + 6 * 3,
+    )  # all; the better half and 2 controls
+
+
+def test_a_convolution_counts_at_each_of_its_positions():
+    dataset = from_arrays("images", np.zeros((20, 1, 8, 8)), np.arange(20) % 2, standardize="none")
+    network = initialize("conv2", dataset)
+    whole = np.ones((1, network.spec.size), dtype=np.bool_)
+    assert live_operations(network.wiring, whole).tolist() == [operations_a_sample(network.wiring)]

@@ -305,7 +305,7 @@ def test_a_run_of_an_older_version_is_one_line_that_says_so(run):
     with pytest.raises(BadInput) as caught:
         Run.open(run.path)
     assert str(caught.value).endswith(
-        "has schema 2, but this version of ticketsearch reads 4; use the version that wrote it"
+        "has schema 2, but this version of ticketsearch reads 5; use the version that wrote it"
     )
 
 

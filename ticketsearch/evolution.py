@@ -15,6 +15,7 @@ from deap import base, tools
 from numpy.typing import NDArray
 
 from ticketsearch.breeding import Breeding, seeded_random, survivors
+from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
@@ -46,6 +47,7 @@ class Generation:
     state : JSON-able state of the random generator and the ticket counter.
     agreements : how far the rungs of a ladder agree on this generation's controls.
     phases : wall-clock seconds by phase, see :mod:`ticketsearch.phases`; a run adds that of its store.
+    spent : what its evaluations took, as the fitness says.
     """
 
     number: int
@@ -57,6 +59,7 @@ class Generation:
     state: dict[str, Any] = field(default_factory=dict)
     agreements: list[Agreement] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def best(self) -> Ticket:
@@ -180,8 +183,8 @@ def _generations(
     if after is None:
         phases.start()
         tickets, refused = breeding.first(tickets)
-        agreements = toolbox.evaluate(tickets, 0, phases)
-        yield _generation(0, tickets, tickets, refused, 0, agreements, statistics, breeding)
+        scores = toolbox.evaluate(tickets, 0, phases)
+        yield _generation(0, tickets, tickets, refused, 0, scores, statistics, breeding)
     else:
         breeding.restore(after.state)
     for number in range(1 if after is None else after.number + 1, generations + 1):
@@ -189,16 +192,16 @@ def _generations(
         breeding.keep = None if counts is None else counts[min(number, len(counts) - 1)]
         with seeded_random(breeding.rng):
             children, refused, immigrants = breeding.children(tickets, number)
-        agreements = toolbox.evaluate(children, number, phases)
+        scores = toolbox.evaluate(children, number, phases)
         with seeded_random(breeding.rng), phases.measure(SELECTION):
             tickets = survivors(breeding.sparse([*tickets, *children]), size, elites, toolbox)
-        yield _generation(number, tickets, children, refused, immigrants, agreements, statistics, breeding)
+        yield _generation(number, tickets, children, refused, immigrants, scores, statistics, breeding)
 
 
-def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int, phases: Phases) -> list[Agreement]:
-    """Give each ticket its fitness and measures; return how far the rungs of a ladder agree."""
+def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int, phases: Phases) -> Scores:
+    """Give each ticket its fitness and measures; return what the fitness said."""
     if not tickets:
-        return []
+        return Scores(np.empty(0))
     named = parameters_of(fitness)
     extra = {"tickets": tickets, "round": number}
     with phases.measure(FITNESS):
@@ -218,7 +221,7 @@ def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int, phases
         ticket.measures = {name: float(column[i]) for name, column in scores.measures.items()}
         ticket.guidance = None if scores.guidance is None else scores.guidance[i]
     phases.divide(FITNESS, scores.phases)
-    return scores.agreements
+    return scores
 
 
 def _checked(result: Any, tickets: Tickets) -> Scores:
@@ -259,7 +262,7 @@ def _generation(
     offspring: Tickets,
     refused: int,
     immigrants: int,
-    agreements: list[Agreement],
+    scores: Scores,
     statistics: tools.Statistics,
     breeding: Breeding,
 ) -> Generation:
@@ -275,8 +278,9 @@ def _generation(
         immigrants,
         compiled,
         breeding.state(),
-        agreements,
+        scores.agreements,
         breeding.phases.stop(),
+        scores.spent,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.budget import Spent
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
@@ -186,6 +187,7 @@ class ShortTraining:
             agreements=found.agreements,
             phases=ascent.seconds,
             guidance=ascent.guidance if self.candidates else None,
+            spent=ascent.spent,
         )
 
     def trained(
@@ -241,8 +243,8 @@ class ShortTraining:
 class _Ascent:
     """One population on its way up the rungs.
 
-    ``accuracy`` is ``(rungs, passes, population)``, NaN where a mask did not come; ``seconds`` are summed up;
-    ``guidance`` is that of each mask's last training.
+    ``accuracy`` is ``(rungs, passes, population)``, NaN where a mask did not come; ``seconds`` and ``spent``
+    are summed up; ``guidance`` is that of each mask's last training.
     """
 
     def __init__(
@@ -262,6 +264,7 @@ class _Ascent:
         self.own = 1 if MASKINGS[fitness.recipe.masking].dense else 0
         self.accuracy = np.full((len(fitness.rungs), len(passes), len(masks)), np.nan)
         self.seconds: dict[str, float] = {}
+        self.spent = Spent()
         self.guidance: list[Guidance | None] = [None] * len(masks)
         self._found: dict[Any, Known] = {}
         self._states: dict[Any, State | None] = {}  # by key at the first rung, as equal masks share one
@@ -309,6 +312,7 @@ class _Ascent:
             each = ((float(e.loss[place]), float(e.accuracy[place])) for e in trained.evaluations)
             self._found[key] = Known(tuple(each), trained.guidance[place])
             fitness.remember(key, self._found[key])
+        self.spent += trained.spent
         for name, seconds in trained.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 

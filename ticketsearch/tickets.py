@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ticketsearch.budget import Spent
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Agreement
@@ -52,6 +53,7 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
     agreements : how far the rungs agree on this generation's controls.
     phases : ``{name: seconds}``, parts of the time that the fitness took, such as ``training``.
     guidance : what each mask's training revealed, None for one that diverged; None where nothing did.
+    spent : what the evaluations took; nothing where the fitness does not say.
     """
 
     measures: dict[str, NDArray[np.float64]]
@@ -59,6 +61,7 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
     agreements: list[Agreement]
     phases: dict[str, float]
     guidance: list[Guidance | None] | None
+    spent: Spent
 
     def __new__(
         cls,
@@ -69,6 +72,7 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
         agreements: Iterable[Agreement] = (),
         phases: Mapping[str, float] | None = None,
         guidance: Iterable[Guidance | None] | None = None,
+        spent: Spent = Spent(),  # noqa: B008 - never changes
     ) -> Scores:
         """Return a view of the values that carries the rest.
 
@@ -80,12 +84,13 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
         scores.agreements = [Agreement(*map(int, counts)) for counts in agreements]
         scores.phases = {name: float(seconds) for name, seconds in (phases or {}).items()}
         scores.guidance = None if guidance is None else list(guidance)
+        scores.spent = spent
         return scores
 
     def __array_finalize__(self, source: object) -> None:
         """Called by NumPy for whatever is made from scores."""
         self.measures, self.rungs, self.agreements, self.phases = {}, None, [], {}
-        self.guidance = None
+        self.guidance, self.spent = None, Spent()
 
 
 def _rungs(given: ArrayLike) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.budget import Spent, spending
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
@@ -33,6 +34,7 @@ from ticketsearch.training import (
     data_order,
     evaluate,
     find_device,
+    live_operations,
     programs,
     reproducible,
     resident,
@@ -130,13 +132,15 @@ class Trained(NamedTuple):
     """What training a population gives: see :class:`Outcome`, over all its masks in their order.
 
     ``seconds`` are of ``training`` and ``validation``, shared by those that work side by side, and of
-    ``workers``: until they have started, and until the last has ended.
+    ``workers``: until they have started, and until the last has ended. ``spent`` counts the steps that were
+    asked for, also where some had to be done again.
     """
 
     evaluations: list[Evaluation]
     states: list[State | None]
     seconds: dict[str, float]
     guidance: list[Guidance | None]
+    spent: Spent = Spent()
 
 
 class Workshop:
@@ -336,7 +340,13 @@ class Trainer:
         side_by_side = min(self._spread.workers, len(jobs))
         seconds = {name: spent / side_by_side for name, spent in found.seconds.items()}
         waited = max(0.0, passed - sum(seconds.values()))
-        return found._replace(seconds={**seconds, "workers": waited})
+        spent = spending(
+            live_operations(self.workshop.network.wiring, masks),
+            steps=jobs[0].until - done,
+            batch=recipe.batch,
+            samples=len(passes) * len(getattr(self.workshop.dataset, f"y_{part}")),
+        )
+        return found._replace(seconds={**seconds, "workers": waited}, spent=spent)
 
     def _cuts(
         self,

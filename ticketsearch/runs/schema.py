@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x7469636B  # "tick"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Of magnitudes, numbers of candidates, and their growth, little-endian.
 GUIDANCE = ("<f4", "<u4", "<f4")
 SCHEMA = """
@@ -43,6 +43,7 @@ CREATE TABLE generations (
     statistics TEXT NOT NULL,
     state TEXT NOT NULL,
     agreements TEXT NOT NULL,
+    spent TEXT NOT NULL,
     phases TEXT NOT NULL,
     finished REAL NOT NULL
 );

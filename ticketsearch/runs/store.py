@@ -9,10 +9,12 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ticketsearch import config
+from ticketsearch.budget import Spent
 from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation
@@ -145,7 +147,7 @@ class Run:
         with schema.transaction(self._connection) as execute:
             self._complete_phases(execute)
             execute(
-                "INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     generation.number,
                     generation.refused,
@@ -153,6 +155,7 @@ class Run:
                     json.dumps(generation.statistics),
                     json.dumps(generation.state),
                     json.dumps(generation.agreements),
+                    json.dumps(asdict(generation.spent)),
                     json.dumps(generation.phases),
                     time.time(),
                 ),
@@ -273,7 +276,7 @@ class Run:
         return int(number)
 
     def _generation(self, number: int) -> Generation:
-        ((_, refused, immigrants, statistics, state, agreements, phases, _),) = self._rows(
+        ((_, refused, immigrants, statistics, state, agreements, spent, phases, _),) = self._rows(
             "SELECT * FROM generations WHERE number = ?", (number,)
         )
         return Generation(
@@ -286,6 +289,7 @@ class Run:
             json.loads(state),
             [Agreement(*counts) for counts in json.loads(agreements)],
             json.loads(phases),
+            Spent(**json.loads(spent)),
         )
 
     def _complete_phases(self, execute: Callable[..., Any]) -> None:

@@ -16,7 +16,13 @@ What training goes on from (``states``)
 """
 
 from ticketsearch.training.cohort import Cohort, resident
-from ticketsearch.training.layout import kept_whole, obstacle, operations_a_sample, programs
+from ticketsearch.training.layout import (
+    kept_whole,
+    live_operations,
+    obstacle,
+    operations_a_sample,
+    programs,
+)
 from ticketsearch.training.loop import (
     Evaluation,
     Training,
@@ -56,6 +62,7 @@ __all__ = [
     "evaluate",
     "find_device",
     "kept_whole",
+    "live_operations",
     "obstacle",
     "one_thread",
     "operations_a_sample",

@@ -12,10 +12,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ticketsearch.masks import Mask, MaskSpec, Piece
+from ticketsearch.masks import Mask, MaskSpec, Piece, layer_counts, live
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
 
@@ -24,6 +26,7 @@ __all__ = [
     "compacts",
     "kept_whole",
     "layouts",
+    "live_operations",
     "networks_at_once",
     "obstacle",
     "operations_a_sample",
@@ -154,6 +157,19 @@ def networks_at_once(compaction: Compaction, device: torch.device) -> int:
 def operations_a_sample(wiring: Wiring) -> float:
     """Return the multiplications of the whole network for one sample, forward; weights if it has no steps."""
     return _operations(whole(wiring))
+
+
+def live_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
+    """Return the multiplications of masked networks for one sample, forward, by live kept weights alone.
+
+    ``masks`` are ``(P, weights)`` bool; what comes back is ``(P,)``. Live is what lies on a path that can
+    matter, see :func:`ticketsearch.masks.live`.
+    """
+    positions = _positions(wiring)
+    each = np.array([positions.get(layer, 1) for layer in range(len(wiring.spec.layers))])
+    counts = [layer_counts(live(mask, wiring.spec), wiring.spec) for mask in masks]
+    found: NDArray[np.int64] = np.array(counts, dtype=np.int64).reshape(len(masks), len(each)) @ each
+    return found
 
 
 def _operations(compaction: Compaction) -> float:

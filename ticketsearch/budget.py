@@ -1,0 +1,46 @@
+"""What a search spends: optimizer steps and the floating-point operations of the weights that are live.
+
+Steps alone would not do to compare methods: one of a network of which 2 % is left is worth a fiftieth of one
+of the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["Spent", "spending"]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What trainings and evaluations took; adds up.
+
+    Attributes
+    ----------
+    evaluations : networks evaluated.
+    steps : optimizer steps, summed over networks.
+    flops : floating-point operations by live kept weights: 2 a weight and sample in a forward pass, 6 with
+        the backward pass. What a program does beside these, as dead weights that fill up a product, is not
+        counted.
+    """
+
+    evaluations: int = 0
+    steps: int = 0
+    flops: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.evaluations + other.evaluations, self.steps + other.steps, self.flops + other.flops)
+
+
+def spending(operations: ArrayLike, *, steps: int, batch: int, samples: int) -> Spent:
+    """Return what it takes to train networks for ``steps`` and evaluate each on ``samples``.
+
+    ``operations``, ``(networks,)`` int: live kept weights of each, times the positions they are applied at;
+    see :func:`ticketsearch.training.live_operations`.
+    """
+    live = np.asarray(operations, dtype=np.int64)
+    each = 6 * batch * steps + 2 * samples
+    return Spent(len(live), len(live) * steps, int(live.sum()) * each)
