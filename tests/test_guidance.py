@@ -11,7 +11,7 @@ from ticketsearch.datasets import from_arrays
 from ticketsearch.guidance import check_guidance
 from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
-from ticketsearch.training import Cohort, Recipe, Training, data_order
+from ticketsearch.training import SALIENCIES, Cohort, Recipe, Training, data_order
 
 CPU = torch.device("cpu")
 CASES = {
@@ -65,7 +65,7 @@ def test_guidance_is_what_a_plain_loop_finds(case, masking, tiny):
         names = [layer.name for layer in net.spec.layers]
         trained = np.concatenate([hidden[name].detach().abs().numpy().ravel() for name in names])
         slopes = np.concatenate([parameters[name].grad.abs().numpy().ravel() for name in names])
-        np.testing.assert_allclose(guidance.magnitude, trained[mask], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(guidance.saliency, trained[mask], rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(guidance.growth, slopes[guidance.candidates], rtol=1e-6, atol=1e-12)
         among = ~mask if masking != "parameter" else joins_live_units(net, mask)
         worth = np.sort(slopes[among & (slopes > 1e-15)])[::-1][: round(0.5 * mask.sum())]
@@ -75,8 +75,47 @@ def test_guidance_is_what_a_plain_loop_finds(case, masking, tiny):
         np.testing.assert_allclose(np.sort(guidance.growth)[::-1], worth, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("masking", ["parameter", "forward"])
 @pytest.mark.parametrize("case", CASES)
-def test_guidance_is_the_same_alone_and_in_company(case, tiny):
+def test_guidance_by_curvature_is_the_change_of_the_loss_that_squared_gradients_let_expect(
+    case, masking, tiny
+):
+    dataset = data_for(case, tiny)
+    net = CASES[case](dataset)
+    recipe = Recipe(5, 16, "sgd", lr=0.05, momentum=0.9, masking=masking)
+    order = data_order(len(dataset.y_train), recipe, [0])
+    (mask,) = masks_for(net, 1, density=0.2)
+    cohort = Cohort(
+        net.wiring, mask[None], [tensors_of(net)], device=CPU, dtype=torch.float64, masking=masking
+    )
+    training = Training(cohort, dataset, recipe, [order])
+    training.advance(5)
+    (guidance,) = training.guidance(0.5, "curvature")
+    *_, (module, hidden) = torch_loop(net, mask, dataset, recipe, order)
+    module.eval()
+    parameters = dict(module.named_parameters())
+    names = [layer.name for layer in net.spec.layers]
+    first = order.ravel()[: len(dataset.y_train)]
+    each = []
+    for number in first:
+        module.zero_grad()
+        F.cross_entropy(
+            module(dataset.x_train[number : number + 1].double()), dataset.y_train[number : number + 1]
+        ).backward()
+        each.append(np.concatenate([parameters[name].grad.numpy().ravel() for name in names]))
+    slopes, squares = np.mean(each, axis=0), np.square(each).mean(axis=0)
+    trained = np.concatenate([hidden[name].detach().numpy().ravel() for name in names])
+    np.testing.assert_allclose(guidance.saliency, (trained**2 * squares / 2)[mask], rtol=1e-5, atol=1e-12)
+    among = ~mask if masking == "forward" else joins_live_units(net, mask)
+    growth = slopes**2 / (2 * np.maximum(squares, 1e-4 * squares[among | mask].max()))
+    np.testing.assert_allclose(guidance.growth, growth[guidance.candidates], rtol=1e-5)
+    worth = np.sort(growth[among & (slopes**2 > 1e-30)])[::-1][: round(0.5 * mask.sum())]
+    np.testing.assert_allclose(np.sort(guidance.growth)[::-1], worth, rtol=1e-5)
+
+
+@pytest.mark.parametrize("saliency", SALIENCIES)
+@pytest.mark.parametrize("case", CASES)
+def test_guidance_is_the_same_alone_and_in_company(case, saliency, tiny):
     dataset = data_for(case, tiny)
     net = CASES[case](dataset)
     recipe, masks = Recipe(3, 16), masks_for(net, 6, density=0.3)
@@ -85,7 +124,7 @@ def test_guidance_is_the_same_alone_and_in_company(case, tiny):
     def found(some):
         training = Training(Cohort(net.wiring, some, [tensors_of(net)], device=CPU), dataset, recipe, [order])
         training.advance(3)
-        return training.guidance(0.25)
+        return training.guidance(0.25, saliency)
 
     for number, own in enumerate(found(masks)):
         (alone,) = found(masks[number : number + 1])
@@ -101,7 +140,7 @@ def test_a_training_that_diverged_gives_no_guidance(tiny):
     training.advance(30)
     diverged, empty = training.guidance(0.5)
     assert diverged is None
-    assert len(empty.magnitude) == len(empty.candidates) == 0
+    assert len(empty.saliency) == len(empty.candidates) == 0
 
 
 def test_without_steps_guidance_is_of_the_initial_weights(tiny):
@@ -110,7 +149,7 @@ def test_without_steps_guidance_is_of_the_initial_weights(tiny):
     training = Training(Cohort(net.wiring, masks, [tensors_of(net)], device=CPU), tiny, recipe, [order])
     (guidance,) = training.guidance(0.5)
     layers = [net.parameters()[layer.name].abs().numpy().ravel() for layer in net.spec.layers]
-    assert np.array_equal(guidance.magnitude, np.concatenate(layers)[masks[0]])
+    assert np.array_equal(guidance.saliency, np.concatenate(layers)[masks[0]])
     assert len(guidance.candidates)
 
 
@@ -118,7 +157,7 @@ def test_bad_guidance_of_a_fitness_of_ones_own_is_refused():
     mask = np.array([True, False, True, False])
     check_guidance([1.0, 2.0], [1, 3], [0.1, 0.2], mask)
     for values, word in (
-        (([1.0], [], []), "one magnitude a kept weight"),
+        (([1.0], [], []), "one saliency a kept weight"),
         (([1.0, 2.0], [1], []), "one growth a candidate"),
         (([1.0, 2.0], [0], [0.5]), "numbers of pruned weights"),
         (([1.0, 2.0], [4], [0.5]), "numbers of pruned weights"),

@@ -126,7 +126,7 @@ def test_operators_are_given_the_guidance_and_the_noise_that_they_name(tiny):
     assert len(seen) > 18
     for mask, guidance, temperature in seen:
         assert temperature == 0.5
-        assert len(guidance.magnitude) == mask.sum() == 40
+        assert len(guidance.saliency) == mask.sum() == 40
         assert not mask[guidance.candidates].any()
 
 
@@ -178,7 +178,7 @@ def test_guidance_of_another_mask_is_refused(tiny):
     def wrong(masks):
         return Scores(np.zeros(3), guidance=[Guidance(np.ones(3), np.zeros(0), np.zeros(0))] * 3)
 
-    refused(lambda: next(evolve(first, wrong, network.spec)), "one magnitude a kept weight")
+    refused(lambda: next(evolve(first, wrong, network.spec)), "one saliency a kept weight")
     short = Scores(np.zeros(3), guidance=[None])
     refused(lambda: next(evolve(first, lambda masks: short, network.spec)), "guidance is one a mask (3)")
 

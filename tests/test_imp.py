@@ -14,7 +14,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.models import initialize
 from ticketsearch.pruners import imp, prune, prune_all
 from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.training import Recipe, data_order
+from ticketsearch.training import Recipe, Training, data_order
 
 
 def images():
@@ -144,6 +144,26 @@ def test_without_training_it_is_the_magnitude_pruner(case):
         assert np.array_equal(untrained, prune(network, "magnitude", **options))
     trained = prune(network, "imp", training_steps=20, lr=0.5, density=0.3, dataset=dataset)
     assert not np.array_equal(trained, untrained)
+
+
+def test_by_curvature_weights_go_by_the_loss_that_pruning_them_is_expected_to_cost(case):
+    network, dataset = case
+    options = {"density": 0.5, "dataset": dataset, "steps": 1, "training_batch": 10}
+    mask = prune(network, "imp", training_steps=7, saliency="curvature", **options)
+    seen = []
+
+    def spied(own, share, saliency):
+        seen.extend(guidance(own, share, saliency))
+        return seen
+
+    guidance = Training.guidance
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "guidance", spied)
+        assert np.array_equal(mask, prune(network, "imp", training_steps=7, saliency="curvature", **options))
+    (found,) = seen
+    assert set(np.flatnonzero(mask)) == set(np.argsort(-found.saliency, kind="stable")[: mask.sum()])
+    assert not np.array_equal(mask, prune(network, "imp", training_steps=7, **options))
+    refused(lambda: prune(network, "imp", saliency="curve", **options), "'curve'", "curvature, magnitude")
 
 
 @pytest.mark.parametrize("rewind", [0, 2])

@@ -297,7 +297,7 @@ def test_without_noise_a_guided_mutation_swaps_the_smallest_for_the_strongest():
     swaps = int((mask & ~child).sum())
     assert 1 <= swaps < 30
     kept = np.flatnonzero(mask)
-    assert set(np.flatnonzero(mask & ~child)) == set(kept[np.argsort(own.magnitude)[:swaps]])
+    assert set(np.flatnonzero(mask & ~child)) == set(kept[np.argsort(own.saliency)[:swaps]])
     assert set(np.flatnonzero(child & ~mask)) == set(own.candidates[np.argsort(-own.growth)[:swaps]])
 
 
@@ -323,7 +323,7 @@ def test_without_noise_a_union_keeps_the_largest_of_both_parents():
     own = guidance_of(a, rng), guidance_of(b, rng)
     child = union_crossover(a, b, spec=spec, rng=rng, guidance=own)
     values = np.full((2, 200), np.nan)
-    values[0, a], values[1, b] = own[0].magnitude, own[1].magnitude
+    values[0, a], values[1, b] = own[0].saliency, own[1].saliency
     mean = np.nanmean(values[:, a | b], axis=0)
     assert not (child & ~(a | b)).any()
     assert mean[child[a | b]].min() >= mean[~child[a | b]].max()
@@ -357,10 +357,10 @@ def test_a_cut_keeps_the_largest_and_their_guidance(case, seed, count):
     left, guidance = cut(mask, own, count, rng=rng)
     assert left.sum() == min(count, mask.sum())
     assert not (left & ~mask).any()
-    assert len(guidance.magnitude) == left.sum()
+    assert len(guidance.saliency) == left.sum()
     values = np.zeros(len(mask))
-    values[mask] = own.magnitude
-    assert np.array_equal(values[left], guidance.magnitude)
+    values[mask] = own.saliency
+    assert np.array_equal(values[left], guidance.saliency)
     assert values[left].min(initial=np.inf) >= values[mask & ~left].max(initial=0)
     blind, none = cut(mask, None, count, rng=rng)
     assert none is None

@@ -35,12 +35,14 @@ class Spent:
         return Spent(self.evaluations + other.evaluations, self.steps + other.steps, self.flops + other.flops)
 
 
-def spending(operations: ArrayLike, *, steps: int, batch: int, samples: int) -> Spent:
+def spending(operations: ArrayLike, *, steps: int, batch: int, samples: int, guiding: int = 0) -> Spent:
     """Return what it takes to train networks for ``steps`` and evaluate each on ``samples``.
+
+    ``guiding`` are the samples whose gradients guidance goes by, 8 operations a weight with their squares.
 
     ``operations``, ``(networks,)`` int: live kept weights of each, times the positions they are applied at;
     see :func:`ticketsearch.training.live_operations`.
     """
     live = np.asarray(operations, dtype=np.int64)
-    each = 6 * batch * steps + 2 * samples
+    each = 6 * batch * steps + 2 * samples + 8 * guiding
     return Spent(len(live), len(live) * steps, int(live.sum()) * each)

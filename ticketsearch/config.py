@@ -68,6 +68,7 @@ class Evolution(Section):
     mutation_rate: float = Field(0.05, gt=0, le=1)
     attempts: int = Field(10, ge=0)
     identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
+    saliency: Literal["magnitude", "curvature"] = "magnitude"  # that guidance goes by
     temperature: float = Field(0.0, ge=0)  # of the noise on guided choices
     candidates: float = Field(0.25, ge=0)  # worth growing, by which guidance names them, a kept weight
     start_density: float = Field(0.0, ge=0, le=1)  # falls to seeding.density; 0 begins there

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.budget import Spent
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Climb, climb, parse_steps
 from ticketsearch.masks import Mask, check_masks, digest
@@ -31,6 +31,7 @@ from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.trainer import Order, Trainer
 from ticketsearch.training import (
     MASKINGS,
+    SALIENCIES,
     Evaluation,
     Recipe,
     State,
@@ -85,8 +86,9 @@ class ShortTraining:
         is that of the forward pass that training uses: under ``gradient`` of all weights.
     backend, address : where workers are: ``loky`` (processes of this machine), ``threads``, or the ``dask``
         or ``ray`` cluster at an address; see :class:`~ticketsearch.workers.Spread`.
-    candidates : weights worth growing that the guidance of a mask names, as a share of its kept weights; 0
-        gives none. See :mod:`ticketsearch.guidance`.
+    candidates : weights worth growing that the guidance of a mask names, as a share of its kept weights; None
+        gives no guidance. See :mod:`ticketsearch.guidance`.
+    saliency : what guidance goes by: ``magnitude`` of trained weights, or ``curvature`` of the loss.
     """
 
     def __init__(
@@ -109,10 +111,13 @@ class ShortTraining:
         masking: str = "parameter",
         backend: str = "loky",
         address: str | None = None,
-        candidates: float = 0.0,
+        candidates: float | None = None,
+        saliency: str = "magnitude",
     ) -> None:
-        if not is_number(candidates) or not 0 <= candidates < math.inf:
+        if candidates is not None and (not is_number(candidates) or not 0 <= candidates < math.inf):
             raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates!r}")
+        if saliency not in SALIENCIES:
+            raise unknown("saliency", saliency, SALIENCIES)
         if initialization not in ("shared", "own"):
             raise BadInput(f"initialization must be shared or own, but got {initialization!r}")
         if dtype not in ("float32", "float64"):
@@ -139,6 +144,7 @@ class ShortTraining:
         self.seed: Final = seed
         self.initialization: Final = initialization
         self.candidates: Final = candidates
+        self.saliency: Final = saliency
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
@@ -186,7 +192,7 @@ class ShortTraining:
             rungs=None if len(self.rungs) == 1 else np.array(self.rungs)[found.rung],
             agreements=found.agreements,
             phases=ascent.seconds,
-            guidance=ascent.guidance if self.candidates else None,
+            guidance=None if self.candidates is None else ascent.guidance,
             spent=ascent.spent,
         )
 
@@ -215,7 +221,7 @@ class ShortTraining:
     def remember(self, key: Any, known: Known) -> None:
         """Remember what has been evaluated, and forget the oldest where there is too much."""
         self._memo[key] = known
-        if len(self._memo) > (GUIDED if self.candidates else REMEMBERED):
+        if len(self._memo) > (REMEMBERED if self.candidates is None else GUIDED):
             self._memo.popitem(last=False)
 
     def _initializations(self, masks: int, tickets: Sequence[Ticket] | None) -> list[Initialization]:
@@ -305,6 +311,7 @@ class _Ascent:
             done=rungs[rung - 1] if rung else 0,
             keeps_states=rung + 1 < len(rungs),
             candidates=fitness.candidates,
+            saliency=fitness.saliency,
         )
         for place, number in enumerate(numbers):
             self._states[self._key(number, 0)] = trained.states[place]

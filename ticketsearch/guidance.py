@@ -16,36 +16,38 @@ __all__ = ["Guidance", "check_guidance", "cut", "strongest"]
 class Guidance(NamedTuple):
     """What a mask's training revealed of its weights.
 
-    Pruning goes by the magnitude of trained weights, growing by the gradient of the loss (Evci et al. 2020,
-    "Rigging the Lottery"): the pruned weights that would move most if they were kept.
+    By ``magnitude``, pruning goes by that of trained weights, and growing by that of the gradient of the loss
+    (Evci et al. 2020, "Rigging the Lottery"): the pruned weights that would move most if they were kept. By
+    ``curvature`` both go by the change of the loss that is to be expected, in nats (LeCun, Denker & Solla
+    1990, "Optimal Brain Damage").
 
     Attributes
     ----------
-    magnitude : ``(kept,)`` float32, of the kept weights after training, in the order of their numbers.
+    saliency : ``(kept,)`` float32, of the kept weights after training, in the order of their numbers.
     candidates : ``(candidates,)`` int64, the numbers of pruned weights worth growing, ascending.
-    growth : ``(candidates,)`` float32, magnitudes of their gradients, > 0.
+    growth : ``(candidates,)`` float32, what growing each promises, > 0.
     """
 
-    magnitude: NDArray[np.float32]
+    saliency: NDArray[np.float32]
     candidates: NDArray[np.int64]
     growth: NDArray[np.float32]
 
 
-def check_guidance(magnitude: ArrayLike, candidates: ArrayLike, growth: ArrayLike, mask: Mask) -> Guidance:
+def check_guidance(saliency: ArrayLike, candidates: ArrayLike, growth: ArrayLike, mask: Mask) -> Guidance:
     """Return the guidance of a mask ``(weights,)``, by a fitness of one's own.
 
-    Raises :class:`BadInput` where it is not that of the mask: another number of magnitudes than of kept
+    Raises :class:`BadInput` where it is not that of the mask: another number of saliencies than of kept
     weights, candidates that are kept or none of the mask's weights, or no growth for each.
     """
     found = Guidance(
-        np.asarray(magnitude, dtype=np.float32),
+        np.asarray(saliency, dtype=np.float32),
         np.asarray(candidates, dtype=np.int64),
         np.asarray(growth, dtype=np.float32),
     )
     kept = int(np.count_nonzero(mask))
-    if found.magnitude.shape != (kept,):
+    if found.saliency.shape != (kept,):
         raise BadInput(
-            f"guidance has one magnitude a kept weight, {kept} here, but got shape {found.magnitude.shape}"
+            f"guidance has one saliency a kept weight, {kept} here, but got shape {found.saliency.shape}"
         )
     if found.candidates.ndim != 1 or found.growth.shape != found.candidates.shape:
         raise BadInput(
@@ -58,7 +60,7 @@ def check_guidance(magnitude: ArrayLike, candidates: ArrayLike, growth: ArrayLik
             f"candidates are numbers of pruned weights, 0 to {len(mask) - 1}, but got some that are kept or "
             "out of range"
         )
-    if not (np.isfinite(found.magnitude).all() and np.isfinite(found.growth).all()):
+    if not (np.isfinite(found.saliency).all() and np.isfinite(found.growth).all()):
         raise BadInput("guidance is finite, but got NaN or infinity; give a diverged mask none")
     return found
 
@@ -82,17 +84,17 @@ def strongest(
 def cut(
     mask: Mask, guidance: Guidance | None, count: int, *, rng: np.random.Generator, temperature: float = 0.0
 ) -> tuple[Mask, Guidance | None]:
-    """Return what magnitudes leave of a mask ``(weights,)``, and the guidance of that.
+    """Return what is most salient of a mask ``(weights,)``, and the guidance of that.
 
     A mask that keeps no more than ``count`` weights comes back as it is. Without guidance those that stay are
-    drawn uniformly. Layers may be emptied, as in magnitude pruning.
+    drawn uniformly. Layers may be emptied, as in any global pruning.
     """
     kept = np.flatnonzero(mask)
     if len(kept) <= count:
         return mask, guidance
-    values = np.ones(len(kept)) if guidance is None else guidance.magnitude
+    values = np.ones(len(kept)) if guidance is None else guidance.saliency
     stay = strongest(values, count, rng, temperature if guidance is not None else 1.0)
     left = np.zeros(len(mask), dtype=np.bool_)
     left[kept[stay]] = True
     left.flags.writeable = False
-    return left, None if guidance is None else guidance._replace(magnitude=guidance.magnitude[stay])
+    return left, None if guidance is None else guidance._replace(saliency=guidance.saliency[stay])

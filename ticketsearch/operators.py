@@ -78,7 +78,7 @@ def guided_mutation(
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
     kept = np.flatnonzero(mask)
     swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(guidance.candidates))
-    stay = strongest(guidance.magnitude, len(kept) - swaps, rng, temperature)
+    stay = strongest(guidance.saliency, len(kept) - swaps, rng, temperature)
     grown = strongest(guidance.growth, swaps, rng, temperature)
     child = np.zeros_like(mask)
     child[kept[stay]] = True
@@ -124,8 +124,8 @@ def union_crossover(
     if first is None or second is None:
         return uniform_crossover(a, b, spec=spec, rng=rng)
     total = np.zeros(len(a))
-    total[a] += first.magnitude
-    total[b] += second.magnitude
+    total[a] += first.saliency
+    total[b] += second.saliency
     union = np.flatnonzero(a | b)
     parents = a[union].astype(np.intp) + b[union]
     child = np.zeros_like(a)

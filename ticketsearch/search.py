@@ -77,7 +77,7 @@ class Search:
         mutation = _operator(settings.evolution.mutation, "mutation", ("mask",))
         named = any("guidance" in parameters_of(operator) for operator in (crossover, mutation))
         guided = named or settings.evolution.start_density > 0
-        fitness = _fitness(settings, network, dataset, settings.evolution.candidates if guided else 0.0)
+        fitness = _fitness(settings, network, dataset, settings.evolution.candidates if guided else None)
         return cls(settings, dataset, network, fitness, crossover, mutation)
 
     @cached_property
@@ -350,7 +350,9 @@ def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., 
     return operator
 
 
-def _fitness(settings: Settings, network: Network, dataset: Dataset, candidates: float) -> Callable[..., Any]:
+def _fitness(
+    settings: Settings, network: Network, dataset: Dataset, candidates: float | None
+) -> Callable[..., Any]:
     if settings.fitness.name != "short_training":
         return build_fitness(
             settings.fitness.name, network, dataset, settings.seed, **settings.fitness.options
@@ -361,12 +363,19 @@ def _fitness(settings: Settings, network: Network, dataset: Dataset, candidates:
 
 
 def _short_training(
-    settings: Settings, network: Network, dataset: Dataset, candidates: float = 0.0
+    settings: Settings, network: Network, dataset: Dataset, candidates: float | None = None
 ) -> ShortTraining:
     options = settings.training.model_dump()
     options["workers"] = options["workers"] or _workers(settings, network)
     options["address"] = options["address"] or None
-    return ShortTraining(network, dataset, seed=settings.seed, candidates=candidates, **options)
+    return ShortTraining(
+        network,
+        dataset,
+        seed=settings.seed,
+        candidates=candidates,
+        saliency=settings.evolution.saliency,
+        **options,
+    )
 
 
 def _check_start(settings: Settings) -> None:

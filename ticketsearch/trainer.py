@@ -25,6 +25,7 @@ from ticketsearch.guidance import Guidance
 from ticketsearch.masks import Mask, pack, unpack
 from ticketsearch.models import Initialization, Network
 from ticketsearch.training import (
+    BLOCK,
     Cohort,
     Evaluation,
     Recipe,
@@ -75,7 +76,8 @@ class Job:
     done : steps that the states have behind them.
     keeps_states : whether more training is to come.
     largest_state : bytes from which on a state is not kept after all; None if any is.
-    candidates : for growth, as a share of the kept weights; 0 if no guidance is asked for.
+    candidates : for growth, as a share of the kept weights; None if no guidance is asked for.
+    saliency : what guidance goes by, ``magnitude`` or ``curvature``.
     """
 
     masks: tuple[bytes, ...]
@@ -89,7 +91,8 @@ class Job:
     done: int = 0
     keeps_states: bool = False
     largest_state: int | None = None
-    candidates: float = 0.0
+    candidates: float | None = None
+    saliency: str = "magnitude"
 
     def halves(self) -> list[Job]:
         """Return two jobs of half the masks each."""
@@ -211,7 +214,7 @@ class Workshop:
             ],
             None if not job.keeps_states else [state for half in halves for state in half.states or ()],
             {name: sum(half.seconds[name] for half in halves) for name in halves[0].seconds},
-            None if not job.candidates else [own for half in halves for own in half.guidance or ()],
+            None if job.candidates is None else [own for half in halves for own in half.guidance or ()],
             tuple(dict.fromkeys([note, *(note for half in halves for note in half.notes)])),
         )
 
@@ -239,7 +242,9 @@ class Workshop:
         if job.keeps_states:
             most = math.inf if job.largest_state is None else job.largest_state
             states = [state if _bytes(state) <= most else None for state in training.states()]
-        guidance = training.guidance(job.candidates) if job.candidates else None
+        guidance = None
+        if job.candidates is not None:
+            guidance = training.guidance(job.candidates, job.saliency)
         middle = time.perf_counter()
         found = [evaluate(cohort, *self.resident(job.part), masked=masked) for masked in job.passes]
         seconds = {"training": middle - start, "validation": time.perf_counter() - middle}
@@ -304,7 +309,8 @@ class Trainer:
         states: Sequence[State | None] | None = None,
         done: int = 0,
         keeps_states: bool = False,
-        candidates: float = 0.0,
+        candidates: float | None = None,
+        saliency: str = "magnitude",
     ) -> Trained:
         """Train masks ``(P, weights)`` and evaluate them: see :class:`Job` for what is given.
 
@@ -330,6 +336,7 @@ class Trainer:
                     keeps_states,
                     None if self.in_process else JOB_BYTES - -(-masks.shape[1] // 8),
                     candidates,
+                    saliency,
                 )
                 cuts.append(cut)
                 jobs.append(job)
@@ -345,6 +352,7 @@ class Trainer:
             steps=jobs[0].until - done,
             batch=recipe.batch,
             samples=len(passes) * len(getattr(self.workshop.dataset, f"y_{part}")),
+            guiding=0 if candidates is None else min(BLOCK, len(self.workshop.dataset.y_train)),
         )
         return found._replace(seconds={**seconds, "workers": waited}, spent=spent)
 

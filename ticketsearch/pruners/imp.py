@@ -12,11 +12,19 @@ from numpy.typing import NDArray
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.pruners.copies import Batch, Copies, Parts, batched
 from ticketsearch.pruners.saliency import find_precision
-from ticketsearch.training import Cohort, Recipe, data_order, find_device, reproducible, train
+from ticketsearch.training import (
+    SALIENCIES,
+    Cohort,
+    Recipe,
+    Training,
+    data_order,
+    find_device,
+    reproducible,
+)
 
 __all__ = ["imp"]
 
@@ -39,10 +47,11 @@ def imp(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    saliency: str = "magnitude",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
-    """Return the absolute values of the trained weights, the scores of iterative magnitude pruning.
+    """Return the saliency of the trained weights: absolute values are iterative magnitude pruning.
 
     The network is trained as masked so far (Frankle & Carbin 2019): from its initialization, or from what it
     was after ``rewind`` steps of dense training (Frankle et al. 2020), with that step's running statistics
@@ -58,6 +67,8 @@ def imp(
     rewind : optimizer steps of the dense training before them.
     training_batch : samples an optimizer step, or the whole training part where that is smaller.
     optimizer, lr, momentum, weight_decay : see :class:`ticketsearch.training.Recipe`.
+    saliency : ``magnitude``, or ``curvature``: the loss that pruning a weight is expected to cost (LeCun,
+        Denker & Solla 1990, "Optimal Brain Damage"), see :class:`ticketsearch.guidance.Guidance`.
     precision, device : see :func:`ticketsearch.pruners.saliency`.
 
     Raises :class:`BadInput` without data, or for a bad option.
@@ -70,6 +81,8 @@ def imp(
     for name, steps in (("training_steps", training_steps), ("rewind", rewind)):
         if not is_integer(steps) or steps < 0:
             raise BadInput(f"{name} must be a whole number of optimizer steps >= 0, but got {steps!r}")
+    if saliency not in SALIENCIES:
+        raise unknown("saliency", saliency, SALIENCIES)
     size = min(training_batch, len(dataset.y_train))
     recipe = Recipe(rewind + training_steps, size, optimizer, lr, momentum, weight_decay)
     orders = _orders(len(dataset.y_train), recipe, rng)
@@ -78,12 +91,13 @@ def imp(
     with reproducible():
         if rewind:
             dense = np.ones((len(network), network.spec.size), dtype=np.bool_)
-            initial = run(dense, initial, [order[:rewind] for order in orders])
-        final = run(_flat(mask, network.spec), initial, [order[rewind:] for order in orders])
-    return {
-        name: torch.stack([tensors[name] for tensors in final]).abs().cpu() * kept
-        for name, kept in mask.items()
-    }
+            initial = _moved(run(dense, initial, [order[:rewind] for order in orders]).cohort, initial)
+        masks = _flat(mask, network.spec)
+        training = run(masks, initial, [order[rewind:] for order in orders])
+        if saliency == "curvature":
+            return _curvatures(training, masks, network.spec)
+    final = training.cohort.parameters()
+    return {name: final[name].abs().cpu() * kept for name, kept in mask.items()}
 
 
 def _trained(
@@ -95,15 +109,32 @@ def _trained(
     masks: Mask,
     initial: list[Parts],
     orders: list[NDArray[np.int64]],
-) -> list[Parts]:
-    """Return the parameters and buffers of each copy after training on its data order."""
+) -> Training:
+    """Return the training of each copy on its data order, done."""
     cohort = Cohort(network.wiring, masks, initial, device=device, dtype=dtype)
-    train(cohort, dataset, replace(recipe, steps=len(orders[0])), orders)
+    training = Training(cohort, dataset, replace(recipe, steps=len(orders[0])), orders)
+    training.advance(training.recipe.steps)
+    return training
+
+
+def _moved(cohort: Cohort, initial: list[Parts]) -> list[Parts]:
+    """Return the parameters and buffers of each copy as training has left them."""
     moved = {**cohort.parameters(), **cohort.buffers()}
     return [
         {**tensors, **{name: stacked[i] for name, stacked in moved.items()}}
         for i, tensors in enumerate(initial)
     ]
+
+
+def _curvatures(training: Training, masks: Mask, spec: MaskSpec) -> Parts:
+    """Return saliencies by curvature, those of networks that diverged being NaN."""
+    scores = np.zeros(masks.shape, dtype=np.float32)
+    for own, kept, guidance in zip(scores, masks, training.guidance(0.0, "curvature"), strict=True):
+        own[kept] = np.nan if guidance is None else guidance.saliency
+    return {
+        layer.name: torch.from_numpy(scores[:, layer.slice].copy()).view(-1, *layer.shape)
+        for layer in spec.layers
+    }
 
 
 def _orders(samples: int, recipe: Recipe, rngs: Sequence[np.random.Generator]) -> list[NDArray[np.int64]]:

@@ -32,7 +32,7 @@ __all__ = [
 
 APPLICATION_ID = 0x7469636B  # "tick"
 SCHEMA_VERSION = 5
-# Of magnitudes, numbers of candidates, and their growth, little-endian.
+# Of saliencies, numbers of candidates, and their growth, little-endian.
 GUIDANCE = ("<f4", "<u4", "<f4")
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -82,7 +82,7 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 CREATE TABLE guidance (
     ticket INTEGER PRIMARY KEY REFERENCES tickets (number),
-    magnitude BLOB NOT NULL,
+    saliency BLOB NOT NULL,
     candidates BLOB NOT NULL,
     growth BLOB NOT NULL
 );
@@ -203,9 +203,9 @@ def guidance_row(ticket: Ticket, guidance: Guidance) -> tuple[Any, ...]:
 
 def guidance_of(row: Sequence[Any]) -> Guidance:
     """Return the guidance in a row of the table ``guidance``."""
-    _, magnitude, candidates, growth = row
+    _, saliency, candidates, growth = row
     return Guidance(
-        np.frombuffer(magnitude, GUIDANCE[0]).astype(np.float32),
+        np.frombuffer(saliency, GUIDANCE[0]).astype(np.float32),
         np.frombuffer(candidates, GUIDANCE[1]).astype(np.int64),
         np.frombuffer(growth, GUIDANCE[2]).astype(np.float32),
     )

@@ -17,6 +17,7 @@ What training goes on from (``states``)
 
 from ticketsearch.training.cohort import Cohort, resident
 from ticketsearch.training.layout import (
+    BLOCK,
     kept_whole,
     live_operations,
     obstacle,
@@ -43,12 +44,15 @@ from ticketsearch.training.recipe import (
     one_thread,
     reproducible,
 )
+from ticketsearch.training.revealing import SALIENCIES
 from ticketsearch.training.states import State
 
 __all__ = [
+    "BLOCK",
     "MASKINGS",
     "OPTIMIZERS",
     "PRECISIONS",
+    "SALIENCIES",
     "Cohort",
     "Evaluation",
     "Recipe",

@@ -17,6 +17,7 @@ from ticketsearch.training.general import Single
 from ticketsearch.training.layout import compacts, layouts, networks_at_once
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.training.noise import Noise, check_noise
+from ticketsearch.training.revealing import Slopes
 from ticketsearch.wiring import Compaction, Wiring, spec_for
 
 __all__ = ["Cohort", "Part", "resident"]
@@ -44,7 +45,9 @@ class Part(Protocol):
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None: ...  # noqa: D102
 
-    def slopes(self, x: Tensor, gradient: Callable[[Tensor], Tensor]) -> dict[str, Tensor]: ...  # noqa: D102
+    def slopes(  # noqa: D102
+        self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool
+    ) -> Slopes: ...
 
     def parameters(self) -> dict[str, Tensor]: ...  # noqa: D102
 

@@ -19,7 +19,7 @@ from ticketsearch.training.layout import BLOCK
 from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
 from ticketsearch.training.products import products
-from ticketsearch.training.revealing import slopes_of
+from ticketsearch.training.revealing import Slopes, gradients
 from ticketsearch.wiring import Compaction, Step
 
 __all__ = ["Stack", "filled"]
@@ -102,7 +102,14 @@ class Stack:
         weights = {layer.name: self._weight(layer.name, masked) for layer in self.wiring.spec.layers}
         return self._logits(x, weights, noise)
 
-    def _logits(self, x: Tensor, weights: Mapping[str, Tensor], noise: Noise | None) -> Tensor:
+    def _logits(
+        self,
+        x: Tensor,
+        weights: Mapping[str, Tensor],
+        noise: Noise | None,
+        made: dict[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """Return logits; ``made`` gets what each layer reads ``(…, inputs, samples)`` and what it makes."""
         samples = x.shape[-2]
         missing = -samples % ALIGNMENT
         if missing:
@@ -116,7 +123,10 @@ class Stack:
             if step.operation == "linear":
                 name, other = str(step.names[0]), step.names[1]
                 bias = None if other is None else self.leaves[other]
-                return products(weights[name], bias, values[0], samples=name in self.first)
+                found = products(weights[name], bias, values[0], samples=name in self.first)
+                if made is not None:
+                    made[name] = values[0].transpose(-1, -2) if name in self.first else values[0], found
+                return found
             values = [
                 self._units(value) if place == 0 else value
                 for place, value in zip(step.inputs, values, strict=True)
@@ -137,16 +147,30 @@ class Stack:
         for block in self.blocks:
             block.take(gradients, masked=self.masking.only_kept)
 
-    def slopes(self, x: Tensor, gradient: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
         """Return gradients by all weights in memory, kept or not, ``{layer: (P, *kept shape)}``.
 
-        Of resident samples ``x``; ``gradient`` gives that of the loss by the logits it is given.
+        Of resident samples ``x``; ``gradient`` gives that of the mean loss by the logits it is given, those
+        of a range of samples. ``curved`` asks for the mean of the samples' squared gradients as well.
         """
         names = [layer.name for layer in self.wiring.spec.layers]
         weights = {name: self._weight(name, None).detach().requires_grad_() for name in names}
-        logits = self._logits(x, weights, None)
-        found = slopes_of(logits, weights, gradient)
-        return {name: self._inside(name, own) for name, own in found.items()}
+        products: dict[str, tuple[Tensor, Tensor]] = {}
+        logits = self._logits(x, weights, None, products)
+        samples = logits.shape[2]
+        values = [made for _, made in products.values()] if curved else []
+        leaves = [*weights.values(), *values]
+        found = gradients(logits, leaves, gradient(logits.detach(), slice(0, samples)))
+        slopes = {name: self._inside(name, own) for name, own in zip(names, found, strict=False)}
+        if not curved:
+            return Slopes(slopes, None)
+        # A weight's gradient by a sample is a product of what it reads and of what its output changes.
+        squares = {}
+        for (name, (read, _)), change in zip(products.items(), found[len(names) :], strict=True):
+            taken = read.detach().expand(self.size, *read.shape[-2:])
+            each = [d.square() @ a.square().t() for d, a in zip(change, taken, strict=True)]
+            squares[name] = self._inside(name, torch.stack(each).mul_(samples))
+        return Slopes(slopes, {name: squares.get(name, torch.zeros_like(slopes[name])) for name in names})
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained, kept weights and others."""

@@ -20,12 +20,14 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
-from ticketsearch.training.revealing import slopes_of
+from ticketsearch.training.revealing import Slopes, gradients
 from ticketsearch.wiring import Compaction, Step, Wiring
 from ticketsearch.wiring.operations import Reshape
 
 __all__ = ["Single"]
 
+# Samples whose own gradients are asked for.
+CURVED = 256
 MAX_POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
@@ -143,14 +145,28 @@ class Single:
                 into.copy_(own)
             tensor.grad = into
 
-    def slopes(self, x: Tensor, gradient: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
         """Return gradients by all weights in memory, kept or not, ``{layer: (1, *kept shape)}``.
 
-        Of resident samples ``x``; ``gradient`` gives that of the loss by the logits it is given.
+        Of resident samples ``x``; ``gradient`` gives that of the mean loss by the logits it is given, those
+        of a range of samples. ``curved`` asks for the mean of the samples' squared gradients as well: of the
+        first ``CURVED``, since each of them takes a pass of its own.
         """
         weights = {name: own.detach().requires_grad_() for name, own in self._effective(None).items()}
-        found = slopes_of(self._logits(x, weights, None), weights, gradient)
-        return {name: own[None] for name, own in found.items()}
+
+        def of(samples: slice) -> list[Tensor]:
+            logits = self._logits(x[samples], weights, None)
+            return gradients(logits, list(weights.values()), gradient(logits.detach(), samples))
+
+        slopes = {name: own[None] for name, own in zip(weights, of(slice(0, len(x))), strict=True)}
+        if not curved:
+            return Slopes(slopes, None)
+        squares = {name: torch.zeros_like(own) for name, own in slopes.items()}
+        count = min(CURVED, len(x))
+        for number in range(count):
+            for into, own in zip(squares.values(), of(slice(number, number + 1)), strict=True):
+                into[0].addcmul_(own, own, value=1 / count)
+        return Slopes(slopes, squares)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (1, *shape) tensor}``: copies of what was trained, kept weights and others."""

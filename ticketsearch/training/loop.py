@@ -110,11 +110,12 @@ class Training:
             load_states(part, optimizer, [states[number] for number in numbers])
         self.done = done
 
-    def guidance(self, share: float) -> list[Guidance | None]:
+    def guidance(self, share: float, saliency: str = "magnitude") -> list[Guidance | None]:
         """Return what training has revealed of each network so far; None where it diverged.
 
-        ``share`` x kept weights are candidates for growth, by the gradient of the loss on the first
-        samples of the data order (of the training part where there are no steps), at most ``BLOCK``.
+        ``share`` x kept weights are candidates for growth. Gradients are those of the loss on the first
+        samples of the data order (of the training part where there are no steps), at most ``BLOCK``. For
+        ``saliency``, ``magnitude`` or ``curvature``, see :func:`ticketsearch.training.revealing.revealed`.
         """
         found: list[Guidance | None] = [None] * self.cohort.size
         for (numbers, part), (_, _, order, _) in zip(self.cohort.placed(), self._work, strict=True):
@@ -123,7 +124,11 @@ class Training:
                 first = np.arange(min(BLOCK, len(self._x)))[None]
             chosen = torch.from_numpy(first[0] if len(first) == 1 else first).to(self.cohort.device)
             targets = _taken(self._targets, chosen)
-            slopes = part.slopes(_taken(self._x, chosen), partial(_gradient, targets=targets))
+            slopes = part.slopes(
+                _taken(self._x, chosen),
+                partial(_gradient_of, targets),
+                curved=saliency == "curvature",
+            )
             specs = self.cohort.specs(numbers)
             own = revealed(part.compactions, part.whole_mask, part.parameters(), slopes, specs, share)
             for number, guidance in zip(numbers, own, strict=True):
@@ -171,6 +176,10 @@ def _gradient(logits: Tensor, targets: Tensor) -> Tensor:
     gradient = F.softmax(logits.to(targets.dtype), dim=1)
     gradient -= targets.transpose(-1, -2)
     return gradient.div_(logits.shape[2]).to(logits.dtype)
+
+
+def _gradient_of(targets: Tensor, logits: Tensor, samples: slice) -> Tensor:
+    return _gradient(logits, targets[..., samples, :])
 
 
 @torch.no_grad()

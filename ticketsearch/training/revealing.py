@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,25 +14,48 @@ from ticketsearch.guidance import Guidance
 from ticketsearch.masks import Mask, MaskSpec, largest, live_units
 from ticketsearch.wiring import Compaction
 
-__all__ = ["revealed", "slopes_of"]
+__all__ = ["SALIENCIES", "Slopes", "gradients", "revealed"]
+
+# What guidance goes by: magnitudes of weights and gradients, or the loss that curvature lets expect.
+SALIENCIES = ("magnitude", "curvature")
+# Curvatures below this share of a network's largest one count as so much: where nothing is read, any step
+# would seem safe.
+DAMPING = 1e-4
+# Of float32; a network whose curvatures are all 0 has no pulls either.
+TINY = float(np.finfo(np.float32).tiny)
+
+
+class Slopes(NamedTuple):
+    """Gradients of the loss by weights, ``{layer: (P, *kept shape)}``.
+
+    ``squares`` are means of samples' squared gradients, the diagonal of the empirical Fisher matrix, or None.
+    """
+
+    gradients: Mapping[str, Tensor]
+    squares: Mapping[str, Tensor] | None
 
 
 def revealed(
     compactions: Sequence[Compaction],
     masks: Mask,
     trained: Mapping[str, Tensor],
-    slopes: Mapping[str, Tensor],
+    slopes: Slopes,
     specs: Sequence[MaskSpec] | None,
     share: float,
 ) -> list[Guidance | None]:
     """Return the guidance of each of P networks; None for one that is not finite.
+
+    By magnitude, saliency is that of a trained weight, and growth that of the gradient. By curvature both are
+    changes of the loss, in nats, to second order with a diagonal Hessian matrix: pruning a weight w costs
+    ½ w² h (LeCun, Denker & Solla 1990, eq. 5; their term of first order, too, is left out), and growing one
+    gains at most ½ g² / h by a step of Newton's. For h stands the empirical Fisher matrix's diagonal.
 
     Parameters
     ----------
     compactions : what is kept in memory of each network.
     masks : ``(P, weights)`` bool.
     trained : ``{layer: (P, *shape)}`` trained weights of the whole networks.
-    slopes : ``{layer: (P, *kept shape)}`` gradients of the loss by all weights that are in memory.
+    slopes : of all weights that are in memory; guidance is by curvature where they have squares.
     specs : whose rule of dead units holds for each network: candidates then join live units, inputs and
         outputs. None where networks are trained whole, and any pruned weight may be a candidate.
     share : candidates, as a share of the kept weights.
@@ -39,37 +63,38 @@ def revealed(
     spec = compactions[0].wiring.spec
     # On a device, one transfer a layer.
     weights = {name: tensor.detach().abs().cpu().numpy() for name, tensor in trained.items()}
-    gradients = {name: tensor.detach().abs().cpu().numpy() for name, tensor in slopes.items()}
+    pulls = {name: tensor.abs().cpu().numpy() for name, tensor in slopes.gradients.items()}
+    squares = {name: tensor.cpu().numpy() for name, tensor in (slopes.squares or {}).items()}
     found: list[Guidance | None] = []
     for number, (compaction, mask) in enumerate(zip(compactions, masks, strict=True)):
         parts = spec.split(mask)
         open_to = ~mask if specs is None else ~mask & _between_live(mask, specs[number])
-        magnitude = np.concatenate([weights[name][number][kept] for name, kept in parts.items()])
-        places, growth = [], []
-        for layer in spec.layers:
-            own = gradients[layer.name][number].ravel()
-            numbers = layer.offset + _numbers(compaction, layer.name, layer.shape)
-            worth = open_to[numbers] & (own > 0)
-            places.append(numbers[worth])
-            growth.append(own[worth])
-        chosen, strength = np.concatenate(places), np.concatenate(growth)
-        # A layer lies in memory as in the mask, so that they ascend; of equals the first are taken.
-        strong = largest(strength, round(share * len(magnitude)))
-        finite = np.isfinite(magnitude).all() and all(
-            np.isfinite(g[number]).all() for g in gradients.values()
+        weight = np.concatenate([weights[name][number][kept] for name, kept in parts.items()])
+        # A layer lies in memory as in the mask, so that numbers ascend.
+        inside = np.concatenate(
+            [layer.offset + _numbers(compaction, layer.name, layer.shape) for layer in spec.layers]
         )
-        found.append(_guidance(magnitude, chosen[strong], strength[strong]) if finite else None)
+        pull = np.concatenate([own[number].ravel() for own in pulls.values()])
+        if squares:
+            curve = np.concatenate([own[number].ravel() for own in squares.values()])
+            saliency = weight**2 * _placed(curve, inside, spec.size)[mask] / 2
+            growth = pull**2 / (2 * np.maximum(curve, DAMPING * curve.max(initial=TINY)))
+        else:
+            saliency, growth = weight, pull
+        if not all(np.isfinite(values).all() for values in (saliency, pull, growth)):
+            found.append(None)
+            continue
+        worth = np.flatnonzero(open_to[inside] & (growth > 0))
+        strong = worth[largest(growth[worth], round(share * len(saliency)))]
+        each = saliency.astype(np.float32), inside[strong], growth[strong].astype(np.float32)
+        found.append(Guidance(*each))
     return found
 
 
-def slopes_of(
-    logits: Tensor, weights: Mapping[str, Tensor], gradient: Callable[[Tensor], Tensor]
-) -> dict[str, Tensor]:
-    """Return gradients of the loss by the weights that logits were computed with, by name."""
-    leaves = list(weights.values())
-    found = torch.autograd.grad(logits, leaves, gradient(logits.detach()), allow_unused=True)
-    each = zip(weights.items(), found, strict=True)
-    return {name: torch.zeros_like(weight) if own is None else own for (name, weight), own in each}
+def gradients(logits: Tensor, leaves: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
+    """Return gradients of the loss by what logits were computed with, from that by the logits."""
+    found = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
+    return [torch.zeros_like(leaf) if own is None else own for leaf, own in zip(leaves, found, strict=True)]
 
 
 def _between_live(mask: Mask, spec: MaskSpec) -> Mask:
@@ -93,7 +118,8 @@ def _numbers(compaction: Compaction, name: str, shape: tuple[int, ...]) -> NDArr
     return np.ravel_multi_index(np.ix_(*axes), shape).ravel()
 
 
-def _guidance(
-    magnitude: NDArray[np.floating], candidates: NDArray[np.int64], growth: NDArray[np.floating]
-) -> Guidance:
-    return Guidance(magnitude.astype(np.float32), candidates, growth.astype(np.float32))
+def _placed(values: NDArray[np.floating], numbers: NDArray[np.int64], size: int) -> NDArray[np.floating]:
+    """Return values of the weights in memory as those of all, 0 elsewhere: ``(weights,)``."""
+    whole = np.zeros(size, dtype=values.dtype)
+    whole[numbers] = values
+    return whole
