@@ -23,7 +23,7 @@ ALLOWED = {
     "models": "names masks wiring datasets",
     "pruners": "streams names masks wiring models datasets training",
     "tickets": "masks models ladder guidance budget",
-    "operators": "names masks guidance",
+    "operators": "masks guidance overlap",
     "seeding": "streams masks models pruners datasets operators tickets canonical identity",
     "guidance": "masks",
     "training": "masks wiring models datasets guidance",
@@ -31,7 +31,7 @@ ALLOWED = {
     "fitness": "streams names masks models datasets training trainer ladder tickets guidance budget",
     "workers": "names models datasets",
     "canonical": "masks",
-    "overlap": "streams masks canonical operators workers",
+    "overlap": "streams masks canonical workers",
     "identity": "masks models tickets canonical",
     "breeding": "names masks tickets phases identity guidance",
     "evolution": "breeding streams names masks operators canonical tickets ladder phases identity guidance "

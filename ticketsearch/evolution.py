@@ -21,9 +21,9 @@ from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
 from ticketsearch.identity import Key, Seen
 from ticketsearch.ladder import Agreement
-from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.masks import Mask, MaskSpec, layer_shuffle
 from ticketsearch.names import parameters_of
-from ticketsearch.operators import layer_shuffle, swap_mutation, uniform_crossover
+from ticketsearch.operators import swap_mutation, uniform_crossover
 from ticketsearch.phases import FITNESS, OWN, SELECTION, Phases
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets, as_tickets

@@ -25,10 +25,9 @@ from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.identity import initial_weights
-from ticketsearch.masks import Mask, density, effective_density
+from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
-from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import check_density
 from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, counting_name, pruned_name
 from ticketsearch.seeding import fill_population, initializations, prune_copies

@@ -29,6 +29,7 @@ from ticketsearch.masks.liveness import (
 )
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
 from ticketsearch.masks.ranking import largest
+from ticketsearch.masks.shuffling import layer_shuffle
 from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "effective_density",
     "largest",
     "layer_counts",
+    "layer_shuffle",
     "live",
     "live_edges",
     "live_units",

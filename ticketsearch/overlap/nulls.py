@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.operators import layer_shuffle
+from ticketsearch.masks import Mask, MaskSpec, layer_shuffle
 
 __all__ = ["ALIGNED_DEGREES", "ALIGNED_UNIFORM", "NULLS", "UNIFORM", "NullModel", "degree_shuffle"]
 

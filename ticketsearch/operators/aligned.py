@@ -1,0 +1,40 @@
+"""A crossover of parents whose hidden neurons are numbered differently."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ticketsearch.guidance import Guidance
+from ticketsearch.masks import Mask, MaskSpec, permute
+from ticketsearch.operators.crossovers import union_crossover
+from ticketsearch.overlap import align_order
+
+__all__ = ["aligned_crossover"]
+
+
+def aligned_crossover(
+    a: Mask,
+    b: Mask,
+    *,
+    spec: MaskSpec,
+    rng: np.random.Generator,
+    guidance: tuple[Guidance | None, Guidance | None] = (None, None),
+    temperature: float = 0.0,
+) -> Mask:
+    """Renumber the second parent's hidden neurons to overlap the first most, then :func:`union_crossover`.
+
+    It is for tickets that are trained from initializations of their own: there neuron 3 of one parent has
+    nothing to do with neuron 3 of the other, and the child is trained from the first one's. The magnitudes of
+    the second parent's ``guidance`` are renumbered with it. See :func:`ticketsearch.overlap.align_order`.
+    """
+    order = align_order(b, a, spec, restarts=1)
+    first, second = guidance
+    if second is not None:
+        magnitudes = np.zeros(len(b), dtype=np.float32)
+        magnitudes[b] = second.saliency
+        moved = permute(magnitudes, spec, order)
+    aligned = permute(b, spec, order)
+    if second is not None:
+        # What the union reads of it; its candidates are the old numbers'.
+        second = second._replace(magnitude=moved[aligned])
+    return union_crossover(a, aligned, spec=spec, rng=rng, guidance=(first, second), temperature=temperature)

@@ -1,0 +1,47 @@
+"""Swaps of weights by what training revealed of the mask."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ticketsearch.guidance import Guidance, strongest
+from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.operators.finishing import finished
+from ticketsearch.operators.swaps import swap_mutation
+
+__all__ = ["guided_mutation"]
+
+
+def guided_mutation(
+    mask: Mask,
+    *,
+    spec: MaskSpec,
+    rng: np.random.Generator,
+    rate: float = 0.05,
+    guidance: Guidance | None = None,
+    temperature: float = 0.0,
+) -> Mask:
+    """Prune kept weights that training left small, and keep those that the loss pulls at instead.
+
+    Mocanu et al. 2018 prune by the magnitude of trained weights, Evci et al. 2020 grow by that of gradients.
+
+    Parameters
+    ----------
+    rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
+    guidance : of the mask; without it, or where it names no weight worth growing, the swaps are
+        :func:`swap_mutation`'s.
+    temperature : of the noise on both choices, see :func:`ticketsearch.guidance.strongest`.
+    """
+    if guidance is None or not len(guidance.candidates):
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
+    kept = np.flatnonzero(mask)
+    swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(guidance.candidates))
+    stay = strongest(guidance.saliency, len(kept) - swaps, rng, temperature)
+    grown = strongest(guidance.growth, swaps, rng, temperature)
+    child = np.zeros_like(mask)
+    child[kept[stay]] = True
+    child[guidance.candidates[grown]] = True
+    child = finished(child, spec, rng)
+    if np.array_equal(child, mask):  # refilling an emptied layer undid the swap
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
+    return child

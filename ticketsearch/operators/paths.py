@@ -1,0 +1,128 @@
+"""Growth of whole paths, from an input to an output."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.guidance import Guidance, strongest
+from ticketsearch.masks import Edges, Mask, MaskSpec, live_edges, mask_of, weight_numbers
+from ticketsearch.operators.finishing import finished
+from ticketsearch.operators.swaps import swap_mutation
+
+__all__ = ["path_mutation"]
+
+Integers = NDArray[np.intp]
+
+
+def path_mutation(
+    mask: Mask,
+    *,
+    spec: MaskSpec,
+    rng: np.random.Generator,
+    rate: float = 0.05,
+    guidance: Guidance | None = None,
+    temperature: float = 0.0,
+) -> Mask:
+    """Grow paths from inputs to outputs, through units live or dead, and prune as many weights elsewhere.
+
+    Weights on no path go first. Then, of the others, those that training left smallest, but not the last way
+    into a live unit or out of it: in a network without shortcuts no unit dies. Those go only where nothing
+    else is left. Paths that are grown together take the same way through shortcuts.
+
+    Parameters
+    ----------
+    rate : chance that a kept weight is swapped, in [0, 1], and so the number of weights that are grown; at
+        least one path is. Where none can be, or the groups were declared by hand so that there is no telling
+        what a path is, a swap is made (:func:`~ticketsearch.operators.swap_mutation`).
+    guidance : of the mask; without it what is pruned is drawn.
+    temperature : of the noise on what is pruned, see :func:`ticketsearch.guidance.strongest`.
+    """
+    if not spec.nodes:
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
+    kept = int(np.count_nonzero(mask))
+    grown = _paths(spec, rng, int(rng.binomial(kept, rate)))
+    child = mask | grown
+    surplus = int(np.count_nonzero(child)) - kept
+    if not 0 < surplus <= np.count_nonzero(mask & ~grown):
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
+    if guidance is None:
+        values, temperature = np.ones(len(mask)), 1.0
+    else:
+        values = np.zeros(len(mask))
+        values[mask] = guidance.saliency
+    for pool in _payers(child, grown, values, spec, rng):
+        going = min(surplus, len(pool))
+        stay = strongest(values[pool], len(pool) - going, rng, temperature)
+        child[np.delete(pool, stay)] = False
+        surplus -= going
+    child = finished(child, spec, rng)
+    if np.array_equal(child, mask):  # refilling an emptied layer undid it
+        return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
+    return child
+
+
+def _paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask:
+    """Return the ``(weights,)`` mask of random paths of about so many weights: at least one path.
+
+    They are drawn from the output back. A layer's value is reached through a piece of it from any of the
+    piece's sources, a sum through one of its terms.
+    """
+    way = _way(spec, rng)
+    paths = max(1, weights // max(1, len(way)))
+    ends = spec.groups[spec.pieces[way[0]].target].size if way else 0
+    units = rng.integers(ends, size=paths) if way else np.zeros(0, dtype=np.intp)
+    none = Edges(units[:0], units[:0], units[:0])
+    grown = np.zeros(spec.size, dtype=np.bool_)
+    for index in way:
+        piece = spec.pieces[index]
+        sources = units if piece.diagonal else rng.integers(spec.groups[piece.source].size, size=paths)
+        found = [none] * len(spec.pieces)
+        found[index] = Edges(units, sources, rng.integers(piece.positions, size=paths))
+        grown |= mask_of(found, spec)
+        units = sources
+    return grown
+
+
+def _way(spec: MaskSpec, rng: np.random.Generator) -> list[int]:
+    """Return the pieces of a random way from the output back to the input."""
+    way: list[int] = []
+    number = len(spec.nodes) - 1
+    place = int(rng.integers(len(spec.nodes[number].groups)))
+    while (node := spec.nodes[number]).operation != "input":
+        if node.operation == "linear":
+            pieces = [index for index in spec.layer_pieces[node.layer] if spec.pieces[index].to == place]
+            way.append(int(rng.choice(pieces)))
+            number, place = node.inputs[0], spec.pieces[way[-1]].of
+        elif node.operation == "concatenate":
+            for number in node.inputs:
+                if place < len(spec.nodes[number].groups):
+                    break
+                place -= len(spec.nodes[number].groups)
+        else:
+            number = int(rng.choice(node.inputs))
+    return way
+
+
+def _payers(
+    child: Mask, grown: Mask, values: NDArray[np.float64], spec: MaskSpec, rng: np.random.Generator
+) -> list[Integers]:
+    """Return the numbers of weights that may go: dead ones, needless ones, and the last way of a unit."""
+    found, _ = live_edges(child, spec, constants=False)
+    numbers = weight_numbers(found, spec)
+    first = np.cumsum([0, *(group.size for group in spec.groups)])
+    sides = list(zip(found, spec.pieces, strict=True))
+    rows = np.concatenate([edge.rows + first[piece.target] for edge, piece in sides])
+    columns = np.concatenate([edge.columns + first[piece.source] for edge, piece in sides])
+    # The last of several values is the one that stays: the largest, of equals a random one.
+    order = np.lexsort((rng.random(len(numbers)), values[numbers]))
+    order = order[np.argsort(grown[numbers[order]], kind="stable")]  # what is grown stays
+    held = np.zeros(spec.size, dtype=np.bool_)
+    for ends in (rows, columns):
+        best = np.full(first[-1], -1)
+        best[ends[order]] = numbers[order]
+        held[best[best >= 0]] = True
+    living = np.zeros(spec.size, dtype=np.bool_)
+    living[numbers] = True
+    old = child & ~grown
+    return [np.flatnonzero(part) for part in (old & ~living, old & living & ~held, old & living & held)]
