@@ -33,13 +33,14 @@ ALLOWED = {
     "canonical": "masks",
     "overlap": "streams masks canonical workers",
     "identity": "masks models tickets canonical",
-    "breeding": "names masks tickets phases identity guidance",
+    "credit": "masks",
+    "breeding": "names masks tickets phases identity guidance credit",
     "evolution": "breeding streams names masks operators canonical tickets ladder phases identity guidance "
-    "budget",
+    "budget credit",
     "runs": "masks models config tickets evolution ladder phases guidance budget",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs canonical identity",
-    "summary": "config masks overlap runs tickets ladder phases",
+    "summary": "config masks overlap runs tickets ladder phases credit",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
     "workers",
     "theory": "masks wiring models datasets pruners",

@@ -429,6 +429,26 @@ def test_both_operators_of_a_file_become_absolute(here):
     assert found.evolution.mutation == f"{here}/mine.py:mutate"
 
 
+def test_one_name_or_several_and_their_paths_become_absolute(here):
+    files = ["swap_mutation", "mine.py:mutate"]
+    for value in (",".join(files), ", ".join(files), files):
+        found = load(None, [("evolution.mutation", value)])
+        assert found.evolution.mutation == ["swap_mutation", f"{here}/mine.py:mutate"]
+        assert load(written(here / "again.toml", to_toml(found))) == found
+    for value in ("swap_mutation", ["swap_mutation"]):
+        assert load(None, [("evolution.mutation", value)]).evolution.mutation == "swap_mutation"
+    odd = load(None, [("evolution.mutation", ["a,b.py:mutate"])])
+    assert odd.evolution.mutation == [f"{here}/a,b.py:mutate"]
+    assert apply(odd, []) == odd
+
+
+@pytest.mark.parametrize("value", [[], "", "a,", ["a", 3], 3, "a,a"])
+def test_names_that_are_none_are_refused(value):
+    message = refusal(lambda: load(None, [("evolution.crossover", value)]))
+    assert message.startswith("setting evolution.crossover: must be")
+    assert repr(value) in message
+
+
 def test_a_run_is_the_same_from_any_folder(here, monkeypatch):
     (here / "sub").mkdir()
     (here / "data").mkdir()

@@ -16,6 +16,7 @@ from ticketsearch.runs import Run
 SMALL = (
     *("--model", "mlp:24,12", "--density", "0.1", "--population", "8", "--generations", "5", "--steps", "60"),
     *("--initializations", "4", "--device", "cpu", "--set", "final.steps=120", "--set", "final.orders=2"),
+    *("--set", "evolution.mutation=swap_mutation,path_mutation"),
 )
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from deap import base, tools
 
+from ticketsearch.credit import Credit
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance, cut
 from ticketsearch.identity import Seen
@@ -27,7 +28,8 @@ class Breeding:
 
     Parameters
     ----------
-    toolbox : has the tools ``select``, ``mate``, ``mutate`` and ``immigrate``.
+    toolbox : has the tools ``select`` and ``immigrate``.
+    operators : those of each kind, ``crossover`` and ``mutation``.
     spec : the mask spec.
     rng : of every choice but the selections, which read the global generator; see :func:`seeded_random`.
     seen : all networks so far; grows.
@@ -46,6 +48,7 @@ class Breeding:
     def __init__(
         self,
         toolbox: base.Toolbox,
+        operators: Mapping[str, Credit],
         spec: MaskSpec,
         rng: np.random.Generator,
         seen: Seen,
@@ -55,6 +58,7 @@ class Breeding:
         temperature: float = 0.0,
     ) -> None:
         self.toolbox = toolbox
+        self.operators = operators
         self.spec = spec
         self.rng = rng
         self.seen = seen
@@ -108,14 +112,25 @@ class Breeding:
         found = Tickets(ticket for ticket in tickets if np.count_nonzero(ticket.mask) <= most)
         return found or Tickets(tickets)
 
+    def reward(self, children: Sequence[Ticket], survivors: Sequence[Ticket]) -> None:
+        """Credit the operators of a generation's children, some of which survived it."""
+        chosen = {id(ticket) for ticket in survivors}
+        alive = [child.operator for child in children if id(child) in chosen]
+        for credit in self.operators.values():
+            credit.reward([child.operator for child in children], alive)
+
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, as plain numbers and text."""
-        return {"rng": self.rng.bit_generator.state, "count": self.count, "population": self.size}
+        state = {"rng": self.rng.bit_generator.state, "count": self.count, "population": self.size}
+        credit = {kind: own.state() for kind, own in self.operators.items() if len(own.names) > 1}
+        return state | ({"credit": credit} if credit else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.rng.bit_generator.state = state["rng"]
         self.count = state["count"]
+        for kind, credit in state.get("credit", {}).items():
+            self.operators[kind].restore(credit)
 
     def _admit(self, ticket: Ticket) -> bool:
         with self.phases.measure(KEYS):
@@ -129,8 +144,7 @@ class Breeding:
         with self.phases.measure(SELECTION):
             a, b = self.toolbox.select(population, 2)
         crossed = a is not b and self.rng.random() < self.crossover_rate
-        tool = self.toolbox.mate if crossed else self.toolbox.mutate
-        name = getattr(tool.func, "__name__", type(tool.func).__name__)
+        tool, name = self.operators["crossover" if crossed else "mutation"].draw(self.rng)
         with self.phases.measure(OPERATORS):
             cuts = [self._cut(parent) for parent in ((a, b) if crossed else (a,))]
             masks, guidance = zip(*cuts, strict=True)

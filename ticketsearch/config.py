@@ -15,7 +15,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ticketsearch.errors import BadInput, nearest
 from ticketsearch.ladder import parse_steps
 
-__all__ = ["Settings", "apply", "changes", "identity", "leaves", "load", "parse_assignment", "to_toml"]
+__all__ = [
+    "Settings",
+    "apply",
+    "as_list",
+    "changes",
+    "identity",
+    "leaves",
+    "load",
+    "parse_assignment",
+    "to_toml",
+]
 
 # Settings that change no content of a run, so that a resumed run may change them.
 FREE = ("training.workers", "training.backend", "training.address")
@@ -25,6 +35,20 @@ class Section(BaseModel):
     """A part of the settings; unknown names are refused, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _names(value: Any) -> str | list[str]:
+    """Return one name as text, and several, of a list or separated by commas, as a list."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(name, str) and name.strip() for name in given):
+        raise BadInput(f"must be a name, or several in a list or separated by commas, but got {value!r}")
+    names = [name.strip() for name in given]
+    if len(set(names)) < len(names) or not names:
+        raise BadInput(f"must be names that differ, at least one, but got {value!r}")
+    return names if len(names) > 1 or "," in names[0] else names[0]
+
+
+Names = Annotated[str | list[str], BeforeValidator(_names)]
 
 
 class Data(Section):
@@ -62,9 +86,9 @@ class Evolution(Section):
     generations: int = Field(20, ge=0)
     elites: int = Field(4, ge=0)
     tournament: int = Field(3, ge=1)
-    crossover: str = "uniform_crossover"
+    crossover: Names = "uniform_crossover"  # of several, each child's is drawn by credit
     crossover_rate: float = Field(0.5, ge=0, le=1)
-    mutation: str = "swap_mutation"
+    mutation: Names = "swap_mutation"
     mutation_rate: float = Field(0.05, gt=0, le=1)
     attempts: int = Field(10, ge=0)
     identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
@@ -209,6 +233,11 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def as_list(names: str | list[str]) -> list[str]:
+    """Return the names of a setting that takes one or several."""
+    return [names] if isinstance(names, str) else names
+
+
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
@@ -263,14 +292,19 @@ def _absolute(settings: Settings) -> dict[str, Section]:
         *(("evolution", "crossover"), ("evolution", "mutation")),
     ):
         part: Section = updates.get(section, getattr(settings, section))
-        name: str = getattr(part, key)
-        left, colon, right = name.rpartition(":")
-        if not colon:
-            continue
-        if left.endswith(".py"):
-            name = f"{Path(left).resolve()}:{right}"
-        elif section == "data" and "." not in left and ("/" in right or Path(right).exists()):
-            first, _, rest = name.partition(":")
-            name = f"{first}:{Path(rest).expanduser().resolve()}"
-        updates[section] = part.model_copy(update={key: name})
+        given: str | list[str] = getattr(part, key)
+        found = [_absolute_name(name, section) for name in as_list(given)]
+        updates[section] = part.model_copy(update={key: found[0] if isinstance(given, str) else found})
     return updates
+
+
+def _absolute_name(name: str, section: str) -> str:
+    left, colon, right = name.rpartition(":")
+    if not colon:
+        return name
+    if left.endswith(".py"):
+        return f"{Path(left).resolve()}:{right}"
+    if section == "data" and "." not in left and ("/" in right or Path(right).exists()):
+        first, _, rest = name.partition(":")
+        return f"{first}:{Path(rest).expanduser().resolve()}"
+    return name

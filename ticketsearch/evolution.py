@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ticketsearch.breeding import Breeding, seeded_random, survivors
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
+from ticketsearch.credit import Credit, Operators, several
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
 from ticketsearch.identity import Key, Seen
@@ -44,7 +46,8 @@ class Generation:
     immigrants : children given up after all attempts and replaced by random masks.
     statistics : ``best``, ``mean`` and ``worst`` score of the population (finite ones), from DEAP; on a
         ladder of those on the highest rung that is there, as scores of different rungs do not compare.
-    state : JSON-able state of the random generator and the ticket counter.
+    state : JSON-able state of the random generator and the ticket counter, and the credit of operators
+        where there are several of a kind.
     agreements : how far the rungs of a ladder agree on this generation's controls.
     phases : wall-clock seconds by phase, see :mod:`ticketsearch.phases`; a run adds that of its store.
     spent : what its evaluations took, as the fitness says.
@@ -89,8 +92,8 @@ def evolve(
     tournament: int = 3,
     crossover_rate: float = 0.5,
     mutation_rate: float = 0.05,
-    crossover: Callable[..., Mask] = uniform_crossover,
-    mutation: Callable[..., Mask] = swap_mutation,
+    crossover: Operators = uniform_crossover,
+    mutation: Operators = swap_mutation,
     attempts: int = 10,
     duplicate_key: Key = canonical_identity,
     weights: Callable[[Ticket], Weights] | None = None,
@@ -127,7 +130,8 @@ def evolve(
     tournament : tickets a tournament draws.
     crossover_rate : chance of crossover rather than mutation, in [0, 1].
     mutation_rate : passed to the mutation as ``rate``.
-    crossover, mutation : operators; see :mod:`ticketsearch.operators`.
+    crossover, mutation : an operator, or several, of which each child's is drawn by what became of earlier
+        children; see :mod:`ticketsearch.operators` and :mod:`ticketsearch.credit`.
     attempts : how often a refused child is made again.
     duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network.
     weights : if given, returns of a ticket the initial weights that count as well, up to the same
@@ -154,10 +158,10 @@ def evolve(
         raise BadInput(f"a fitness is a callable from masks to scores, but got {type(fitness).__name__}")
     rng = np.random.default_rng(seed_sequence(seed, Stream.EVOLUTION))
     toolbox = base.Toolbox()
-    toolbox.register("mate", crossover, spec=spec, rng=rng, **_noise(crossover, temperature))
-    toolbox.register(
-        "mutate", mutation, spec=spec, rng=rng, rate=mutation_rate, **_noise(mutation, temperature)
-    )
+    same: dict[str, Any] = {"spec": spec, "rng": rng}
+    mates = [partial(f, **same, **_noise(f, temperature)) for f in several(crossover)]
+    mutants = [partial(f, **same, rate=mutation_rate, **_noise(f, temperature)) for f in several(mutation)]
+    operators = {"crossover": Credit(mates, "crossover"), "mutation": Credit(mutants, "mutation")}
     toolbox.register("immigrate", layer_shuffle, spec=spec, rng=rng)
     toolbox.register("select", tools.selTournament, tournsize=tournament)
     toolbox.register("evaluate", _evaluate, fitness)
@@ -166,7 +170,7 @@ def evolve(
     statistics.register("mean", np.mean)
     statistics.register("worst", np.min)
     known = Seen(spec, duplicate_key, weights, keys=seen, searched=searched)
-    breeding = Breeding(toolbox, spec, rng, known, crossover_rate, attempts, size, temperature)
+    breeding = Breeding(toolbox, operators, spec, rng, known, crossover_rate, attempts, size, temperature)
     return _generations(tickets, breeding, statistics, generations, elites, counts, after)
 
 
@@ -195,6 +199,7 @@ def _generations(
         scores = toolbox.evaluate(children, number, phases)
         with seeded_random(breeding.rng), phases.measure(SELECTION):
             tickets = survivors(breeding.sparse([*tickets, *children]), size, elites, toolbox)
+            breeding.reward(children, tickets)
         yield _generation(number, tickets, children, refused, immigrants, scores, statistics, breeding)
 
 

@@ -19,7 +19,7 @@ from joblib import cpu_count
 
 from ticketsearch import operators, pruners
 from ticketsearch.canonical import Weights
-from ticketsearch.config import Settings, apply, changes
+from ticketsearch.config import Settings, apply, as_list, changes
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation, evolve
@@ -49,15 +49,15 @@ class Search:
     settings : as given.
     dataset, network : loaded and initialized; the network carries the shared θ₀.
     fitness : masks to scores.
-    crossover, mutation : the operators.
+    crossover, mutation : the operators, one or several of each.
     """
 
     settings: Settings
     dataset: Dataset
     network: Network
     fitness: Callable[..., Any]
-    crossover: Callable[..., Mask]
-    mutation: Callable[..., Mask]
+    crossover: list[Callable[..., Mask]]
+    mutation: list[Callable[..., Mask]]
 
     @classmethod
     def prepare(cls, settings: Settings) -> Search:
@@ -72,9 +72,10 @@ class Search:
         _check_start(settings)
         pruner = settings.seeding.method
         check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner, pruners.SUPPLIED)
-        crossover = _operator(settings.evolution.crossover, "crossover", ("a", "b"))
-        mutation = _operator(settings.evolution.mutation, "mutation", ("mask",))
-        named = any("guidance" in parameters_of(operator) for operator in (crossover, mutation))
+        evolution = settings.evolution
+        crossover = [_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
+        mutation = [_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
+        named = any("guidance" in parameters_of(operator) for operator in (*crossover, *mutation))
         guided = named or settings.evolution.start_density > 0
         fitness = _fitness(settings, network, dataset, settings.evolution.candidates if guided else None)
         return cls(settings, dataset, network, fitness, crossover, mutation)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch import config
+from ticketsearch.credit import probabilities
 from ticketsearch.ladder import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import density, effective_density, layer_counts, live
 from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
@@ -18,13 +19,16 @@ from ticketsearch.tickets import Ticket
 
 __all__ = [
     "Comparison",
+    "OperatorRow",
     "Phase",
     "comparison",
     "comparison_lines",
     "content",
+    "credit_lines",
     "ladder_lines",
     "masking_lines",
     "one_line",
+    "operator_rows",
     "overlap_lines",
     "own_work",
     "phase_lines",
@@ -51,6 +55,15 @@ class Comparison(NamedTuple):
     loss: float
     loss_sd: float
     accuracies: tuple[float, ...]
+
+
+class OperatorRow(NamedTuple):
+    """One operator's children, how many survived their generation, and its chance to make the next child."""
+
+    name: str
+    children: int
+    survivors: int
+    probability: float
 
 
 class Phase(NamedTuple):
@@ -229,6 +242,29 @@ def _tau_line(tau: Tau) -> str:
     return f"{found}."
 
 
+def operator_rows(run: Run) -> list[OperatorRow]:
+    """Return the table of operators that credit chose among; empty where there is one of each kind."""
+    made = run.operators()
+    return [
+        OperatorRow(name, *made.get(name, (0, 0)), float(chance))
+        for own in run.credit().values()
+        for name, chance in zip(own, probabilities(list(own.values())), strict=True)
+    ]
+
+
+def credit_lines(run: Run) -> list[str]:
+    """Return the table of operators as text; none where there is one of each kind."""
+    rows = operator_rows(run)
+    if not rows:
+        return []
+    width = max(len(row.name) for row in rows)
+    return [
+        "Operators, drawn by the share of their children that survive:",
+        f"  {'':{width}}  children  survivors  probability",
+        *(f"  {r.name:{width}}  {r.children:8}  {r.survivors:9}  {r.probability:11.3f}" for r in rows),
+    ]
+
+
 def phases(run: Run) -> list[Phase]:
     """Return the table of phases, the longest first; empty before the first generation."""
     seconds = run.phases()
@@ -300,6 +336,7 @@ def content(run: Run) -> Iterator[str]:
             f"effective density {result.effective_density!r}"
         )
     yield from ladder_lines(run)
+    yield from credit_lines(run)
     yield from overlap_lines(run)
 
 

@@ -239,11 +239,12 @@ def _show(generation: Generation, run: Run, shown: Progress) -> None:
 
 def _print_outcome(run: Run) -> None:
     from ticketsearch.report import write_report
-    from ticketsearch.summary import comparison_lines, ladder_lines, overlap_lines
+    from ticketsearch.summary import comparison_lines, credit_lines, ladder_lines, overlap_lines
 
     path = write_report(run)
     print(f"Run {run.name}")
-    for line in [*comparison_lines(run), *ladder_lines(run), *overlap_lines(run)]:
-        print(line)
+    for lines in (comparison_lines, ladder_lines, credit_lines, overlap_lines):
+        for line in lines(run):
+            print(line)
     print(f"Report:  {path}")
     print(f"Tickets: {run.path / 'tickets'}")

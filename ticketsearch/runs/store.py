@@ -242,6 +242,22 @@ class Run:
         rows = self._rows("SELECT agreements FROM generations ORDER BY number")
         return [Agreement(*counts) for (column,) in rows for counts in json.loads(column)]
 
+    def operators(self) -> dict[str, tuple[int, int]]:
+        """Return how many children each operator made, and how many of them survived their generation."""
+        rows = self._rows(
+            "SELECT operator, count(*), count(members.ticket) FROM tickets LEFT JOIN members "
+            "ON members.ticket = tickets.number AND members.generation = tickets.generation "
+            "WHERE tickets.generation > 0 GROUP BY operator ORDER BY operator"
+        )
+        return {operator: (children, survivors) for operator, children, survivors in rows}
+
+    def credit(self) -> dict[str, dict[str, float]]:
+        """Return the quality of each operator by kind after the last generation, of kinds with several."""
+        rows = self._rows("SELECT state FROM generations ORDER BY number DESC LIMIT 1")
+        return {
+            kind: dict(own) for (state,) in rows for kind, own in json.loads(state).get("credit", {}).items()
+        }
+
     def phases(self) -> dict[str, float]:
         """Return the seconds of each phase, summed over all generations."""
         total: dict[str, float] = {}
