@@ -24,7 +24,7 @@ ALLOWED = {
     "pruners": "streams names masks wiring models datasets training",
     "tickets": "masks models ladder guidance budget",
     "operators": "masks guidance overlap",
-    "seeding": "streams masks models pruners datasets operators tickets canonical identity",
+    "seeding": "streams names masks models pruners datasets operators tickets canonical identity",
     "guidance": "masks",
     "training": "masks wiring models datasets guidance",
     "trainer": "masks models datasets training workers guidance budget",

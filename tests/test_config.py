@@ -33,7 +33,7 @@ def other_value(name):
         int: lambda: default + 1,
         float: lambda: default / 2 if default else 0.25,
         str: lambda: f"{default}_other",
-        list: lambda: [*default, "as_built"],
+        list: lambda: [*default, "/as_built"],  # absolute, as paths become
         dict: lambda: {"width": 3, "deep": {"name": "x"}},
         types.NoneType: lambda: 1,
     }[type(default)]()

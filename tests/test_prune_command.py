@@ -264,6 +264,7 @@ def test_a_ticket_file_is_only_overwritten_when_told_to(shell, tmp_path):
         (["--data", "npz:none.npz", "--method", "snip"], ["none.npz"]),
         (["--set", "seeding.options.temprature=2", "--method", "grasp"], ["did you mean 'temperature'"]),
         (["--set", "seeding.options.temperature=0", "--method", "grasp"], ["temperature", "> 0"]),
+        (["--method", "synflow,snip"], ["one pruner", "synflow, snip"]),
         (["--output", "none/x.st"], ["no folder 'none'"]),
         (["--output", "."], ["is a folder"]),
         (["--output", "/dev/null/x"], ["no folder '/dev/null'"]),

@@ -313,3 +313,38 @@ def test_a_search_for_tickets_stores_keys_of_tickets_and_resumes(tmp_path):
         assert [generation.number for generation in resumed.generations(run)] == [3]
         keys = [ticket.key for ticket in run.tickets()]
     assert len(set(keys)) == len(keys) > len(tickets)
+
+
+def test_each_of_several_pruners_is_a_contender_with_its_own_options(tmp_path):
+    more = [("seeding.method", "magnitude,imp"), ("seeding.options.training_steps", 5)]
+    prepared, path, _ = searched(tmp_path, "both", *more)
+    with Run.open(path) as run:
+        assert [seed.operator for seed in run.seeds()] == ["magnitude", "imp"] * 3
+        assert len(summary.first_seeds(run)) == 3
+        names = [row.contender for row in summary.comparison(run)]
+        assert names == [BEST, "magnitude, same initialization", "imp, same initialization", RANDOM, DENSE]
+        assert any("by imp: " in line for line in summary.content(run))
+        masks = prepared._contenders(summary.winner(run), run.seeds())
+        assert np.array_equal(masks[names[2]][0], prepared.seeds[1].mask)
+    with pytest.raises(BadInput, match="no option 'training_step'"):
+        search.Search.prepare(config.load(None, [*SMALL, more[0], ("seeding.options.training_step", 5)]))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_best_ticket_of_another_run_joins_and_its_initialization_has_its_rival(tmp_path, own):
+    _, first, _ = searched(tmp_path, "first", ("seed", 5))
+    more = [("seeding.tickets", str(first)), ("training.initialization", "own" if own else "shared")]
+    prepared, path, _ = searched(tmp_path, "second", *more)
+    saved, mask = load_ticket(first / "tickets" / "best.safetensors")
+    joined = prepared.first_population[0]
+    assert np.array_equal(joined.mask, mask)
+    assert joined.operator == "given"
+    assert joined.pruned_from == saved.initialization != prepared.network.initialization
+    assert joined.initialization == (saved if own else prepared.network).initialization
+    with Run.open(path) as run:
+        assert run.ticket(0).digest == joined.digest
+        origins = [seed.pruned_from for seed in run.seeds()]
+        assert len(origins) == len(set(origins)) == 3 + own
+        assert (saved.initialization in origins) == own
+        rivals = prepared._contenders(joined, run.seeds())
+    assert "synflow, same initialization" in rivals

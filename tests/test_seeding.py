@@ -11,8 +11,14 @@ from ticketsearch.canonical import canonical_key
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.pruners import prune
-from ticketsearch.seeding import DEFAULT_SCHEMES, initializations, seed_population
-from ticketsearch.tickets import Tickets
+from ticketsearch.seeding import (
+    DEFAULT_SCHEMES,
+    initializations,
+    prune_copies,
+    saved_tickets,
+    seed_population,
+)
+from ticketsearch.tickets import Ticket, Tickets, save_ticket
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +232,86 @@ def test_a_population_as_large_as_there_are_networks_is_found(tiny):
     options = {"density": (size - 1) / size, "initializations": 1, "steps": 1}
     assert len(seed_population(network, size=different, **options)) == different
     refused(lambda: seed_population(network, size=different + 1, **options), f"only {different} different")
+
+
+# Several pruners, and saved tickets
+
+
+def test_each_of_several_pruners_prunes_each_copy_with_its_own_options(network, tiny):
+    options = {"density": 0.3, "initializations": 3, "seed": 4, "steps": 4}
+    both = prune_copies(network, tiny, method=["magnitude", "imp"], training_steps=3, batch=8, **options)
+    assert [t.operator for t in both] == ["magnitude", "imp"] * 3
+    assert [t.pruned_from for t in both[::2]] == [t.pruned_from for t in both[1::2]]
+    for name, found, own in (("magnitude", both[::2], {}), ("imp", both[1::2], {"training_steps": 3})):
+        alone = prune_copies(network, tiny, method=name, **own, **options)
+        assert np.array_equal(alone.masks, Tickets(found).masks)
+    assert not np.array_equal(both[0].mask, both[1].mask)
+
+
+def test_what_two_pruners_agree_on_is_in_the_population_once(network):
+    found = seed_population(network, size=4, density=0.3, initializations=1, method=["magnitude", "synflow"])
+    assert [t.operator for t in found] == ["magnitude", "synflow", *["swap_mutation"] * 2]
+    again = prune_copies(network, None, 1.0, 1, method=["magnitude", "random"], steps=1)
+    assert again[0].key == again[1].key
+    one = seed_population(network, size=1, density=1.0, initializations=1, method=["magnitude", "random"])
+    assert [t.operator for t in one] == ["magnitude"]
+
+
+def test_several_pruners_that_cannot_be_are_refused(network, tmp_path):
+    (tmp_path / "mine.py").write_text("def synflow(network, mask, batch, *, rng):\n    return {}\n")
+    options = {"density": 0.3, "initializations": 1}
+    refused(
+        lambda: prune_copies(network, method=["synflow", "magnitude"], training_steps=3, **options),
+        "no option 'training_steps'",
+    )
+    refused(lambda: prune_copies(network, method=["synflow", "sinflow"], **options), "'sinflow'", "'synflow'")
+    refused(
+        lambda: prune_copies(network, method=["synflow", f"{tmp_path}/mine.py:synflow"], **options),
+        "told apart by their names",
+    )
+    refused(lambda: prune_copies(network, method=[], **options), "one or several")
+
+
+def test_saved_tickets_are_trained_from_the_networks_initialization_or_under_own_from_theirs(
+    network, tmp_path
+):
+    other = network.reinitialized("orthogonal", 7)
+    file, folder = tmp_path / "one.safetensors", tmp_path / "run"
+    (folder / "tickets").mkdir(parents=True)
+    for net, path in ((other, file), (network, folder / "tickets" / "best.safetensors")):
+        mask = prune(net, "synflow", density=0.2, steps=5)
+        save_ticket(path, net, Ticket(mask, net.initialization))
+    paths = [file, folder]
+    shared, own = (saved_tickets(paths, network, 0.2, own=own) for own in (False, True))
+    assert np.array_equal(shared[0].mask, prune(other, "synflow", density=0.2, steps=5))
+    assert np.array_equal(shared.masks, own.masks)
+    assert [t.initialization for t in shared] == [network.initialization] * 2
+    assert [t.initialization for t in own] == [other.initialization, network.initialization]
+    assert [t.pruned_from for t in shared] == [other.initialization, network.initialization]
+
+
+def test_saved_tickets_that_cannot_join_are_refused(network, tiny, tmp_path):
+    def saved(net, density=0.2, name="x.safetensors"):
+        mask = prune(net, "magnitude", density=density)
+        save_ticket(tmp_path / name, net, Ticket(mask, net.initialization))
+        return [tmp_path / name]
+
+    wider = initialize("mlp:10,7", tiny)
+    refused(
+        lambda: saved_tickets(saved(wider), network, 0.2), "of the network that is searched", "of mlp:10,7 on"
+    )
+    refused(
+        lambda: saved_tickets(saved(network, 0.3), network, 0.2),
+        "density 0.2 asks for",
+        "ask for density 0.299",
+    )
+    refused(lambda: saved_tickets([tmp_path / "none.safetensors"], network, 0.2), "no ticket file")
+    refused(lambda: saved_tickets([tmp_path], network, 0.2), "no ticket file", "best.safetensors")
+    moved = network.reinitialized("orthogonal", 7)
+    with torch.no_grad():
+        moved.module.get_parameter(network.spec.layers[0].name).mul_(2)
+    path = saved(moved)
+    assert len(saved_tickets(path, network, 0.2)) == 1
+    refused(
+        lambda: saved_tickets(path, network, 0.2, own=True), "holds other weights than orthogonal with seed 7"
+    )

@@ -48,6 +48,11 @@ def _names(value: Any) -> str | list[str]:
     return names if len(names) > 1 or "," in names[0] else names[0]
 
 
+def _paths(value: Any) -> list[str]:
+    """Return no path, one, or several, of a list or separated by commas, as a list."""
+    return as_list(_names(value)) if value not in ("", []) else []
+
+
 Names = Annotated[str | list[str], BeforeValidator(_names)]
 
 
@@ -68,7 +73,7 @@ class Model(Section):
 class Seeding(Section):
     """The first population: a pruner over differently initialized copies."""
 
-    method: str = "synflow"
+    method: Names = "synflow"  # each of several prunes each initialization
     density: float = Field(0.05, gt=0, le=1)
     initializations: int = Field(8, ge=1)
     schemes: list[str] = ["kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal"]
@@ -76,6 +81,7 @@ class Seeding(Section):
     schedule: Literal["exponential", "linear", "one_shot"] = "exponential"
     scope: Literal["global", "layer"] = "global"
     mutation_rate: float = Field(0.1, gt=0, le=1)
+    tickets: Annotated[list[str], BeforeValidator(_paths)] = []  # files, or runs for their best ones
     options: dict[str, Any] = {}
 
 
@@ -295,7 +301,9 @@ def _absolute(settings: Settings) -> dict[str, Section]:
         given: str | list[str] = getattr(part, key)
         found = [_absolute_name(name, section) for name in as_list(given)]
         updates[section] = part.model_copy(update={key: found[0] if isinstance(given, str) else found})
-    return updates
+    paths = [str(Path(path).expanduser().resolve()) for path in settings.seeding.tickets]
+    seeding = updates.get("seeding", settings.seeding)
+    return updates | {"seeding": seeding.model_copy(update={"tickets": paths})}
 
 
 def _absolute_name(name: str, section: str) -> str:

@@ -24,13 +24,13 @@ from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
-from ticketsearch.identity import initial_weights
+from ticketsearch.identity import Seen, initial_weights
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
 from ticketsearch.pruners import check_density
-from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, counting_name, pruned_name
-from ticketsearch.seeding import fill_population, initializations, prune_copies
+from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, counting_name, pruned_names
+from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
 from ticketsearch.training import find_device, kept_whole, operations_a_sample
@@ -70,8 +70,7 @@ class Search:
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
         check_density(settings.seeding.density, network.spec)
         _check_start(settings)
-        pruner = settings.seeding.method
-        check_options(pruners.named(pruner), settings.seeding.options, "pruner", pruner, pruners.SUPPLIED)
+        pruners.method_options(as_list(settings.seeding.method), settings.seeding.options)
         evolution = settings.evolution
         crossover = [_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
         mutation = [_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
@@ -82,17 +81,27 @@ class Search:
 
     @cached_property
     def seeds(self) -> Tickets:
-        """What the pruner leaves of each initialization, the network's own first; equal masks too."""
+        """What each pruner leaves of each initialization, the network's own first; equal masks too."""
         return self._pruned(self.settings.seeding.density)
 
+    @cached_property
+    def saved(self) -> Tickets:
+        """The saved tickets that join the first population."""
+        seeding, own = self.settings.seeding, self.settings.training.initialization == "own"
+        return saved_tickets(seeding.tickets, self.network, seeding.density, own=own)
+
     def _pruned(self, density: float) -> Tickets:
-        seeding = self.settings.seeding
+        seeding, seed = self.settings.seeding, self.settings.seed
+        copies = initializations(seeding.initializations, schemes=seeding.schemes, seed=seed)[1:]
+        # Each initialization that tickets are trained from is pruned as well: winners are compared with that.
+        trained = {ticket.initialization for ticket in self.saved if ticket.initialization is not None}
+        copies += sorted(trained - {self.network.initialization, *copies})
         return prune_copies(
             self.network,
             self.dataset,
             density,
-            seeding.initializations,
-            self.settings.seed,
+            copies,
+            seed,
             method=seeding.method,
             schemes=seeding.schemes,
             own=self.settings.training.initialization == "own",
@@ -105,13 +114,17 @@ class Search:
 
     @cached_property
     def first_population(self) -> Tickets:
-        """The seeds that are different networks, as many as fit, and mutants of them.
+        """The saved tickets, the seeds that are different networks, as many as fit, and mutants of them.
 
         Where the density falls, the seeds are pruned to the density that it falls from.
         """
         start = self.settings.evolution.start_density
+        pruned = self._pruned(start) if start else self.seeds
+        seen = Seen(self.network.spec, weights=self.weights, keys=[t.key for t in pruned], searched=pruned)
+        for ticket in self.saved:
+            seen.admit(ticket)
         return fill_population(
-            self._pruned(start) if start else self.seeds,
+            Tickets([*self.saved, *pruned]),
             self.network.spec,
             self.settings.evolution.population,
             self.settings.seed,
@@ -223,12 +236,13 @@ class Search:
         """Return ``{name: (orders, weights) masks}`` of what the winner is compared with."""
         orders = self.settings.final.orders
         spec = self.network.spec
-        pruned = next(seed for seed in seeds if seed.pruned_from == winner.initialization)
+        names = pruned_names(self.settings)
+        pruned = {names[s.operator]: s.mask for s in seeds if s.pruned_from == winner.initialization}
         rng = np.random.default_rng(seed_sequence(self.settings.seed, Stream.CONTROL))
         shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in range(orders)]
         return {
             BEST: np.stack([winner.mask] * orders),
-            pruned_name(self.settings): np.stack([pruned.mask] * orders),
+            **{name: np.stack([mask] * orders) for name, mask in pruned.items()},
             RANDOM: np.stack(shuffled),
             DENSE: np.ones((orders, spec.size), dtype=np.bool_),
         }

@@ -1,12 +1,14 @@
-"""The first population: what a pruner leaves of differently initialized copies of a network."""
+"""The first population: what pruners leave of differently initialized copies, and saved tickets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import index
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.datasets import Dataset
@@ -14,12 +16,20 @@ from ticketsearch.errors import BadInput
 from ticketsearch.identity import Key, Seen
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Initialization, Network
+from ticketsearch.names import parameters_of
 from ticketsearch.operators import swap_mutation
-from ticketsearch.pruners import ScoreFunction, prune_all
+from ticketsearch.pruners import ScoreFunction, check_density, method_options, prune_all
 from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.tickets import Ticket, Tickets, load_ticket
 
-__all__ = ["DEFAULT_SCHEMES", "fill_population", "initializations", "prune_copies", "seed_population"]
+__all__ = [
+    "DEFAULT_SCHEMES",
+    "fill_population",
+    "initializations",
+    "prune_copies",
+    "saved_tickets",
+    "seed_population",
+]
 
 # A gain a layer changes nothing for SynFlow, so schemes differ by distribution, not by scale.
 DEFAULT_SCHEMES = ("kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal")
@@ -46,29 +56,85 @@ def prune_copies(
     initializations: int | Sequence[Initialization] = 8,
     seed: int = 0,
     *,
-    method: str | ScoreFunction = "synflow",
+    method: str | ScoreFunction | Sequence[str] = "synflow",
     schemes: Sequence[str] = DEFAULT_SCHEMES,
     own: bool = False,
     duplicate_key: Key = canonical_identity,
     weights: Callable[[Ticket], Weights] | None = None,
     **options: Any,
 ) -> Tickets:
-    """Return what the pruner leaves of each copy of the network, one ticket a copy, also where two are equal.
+    """Return what each pruner leaves of each copy of the network, copy after copy, also where two are equal.
 
     Parameters are those of :func:`seed_population`.
     """
+    common = {name: options.pop(name) for name in parameters_of(prune_all) & set(options)}
+    chosen: list[tuple[str | ScoreFunction, dict[str, Any]]]
+    if isinstance(method, str) or callable(method):
+        chosen = [(method, options)]
+    else:
+        chosen = list(method_options(method, options).items())
+    names = [_name_of(each) for each, _ in chosen]
+    if len(set(names)) < len(names) or not names:
+        raise BadInput(f"pruners are told apart by their names, one or several, but got {method!r}")
     copies = _copies(network, initializations, schemes, seed)
     seeds = seed_sequence(seed, Stream.PRUNING).generate_state(len(copies))
-    name = method.rpartition(":")[2] if isinstance(method, str) else getattr(method, "__name__", "pruner")
-    masks = prune_all(
-        copies, method, density=density, dataset=dataset, seeds=[int(s) for s in seeds], **options
-    )
+    common |= {"density": density, "dataset": dataset, "seeds": [int(s) for s in seeds]}
+    masks = [prune_all(copies, each, **common, **given) for each, given in chosen]
     tickets, seen = Tickets(), Seen(network.spec, duplicate_key, weights)
-    for copy, mask in zip(copies, masks, strict=True):
+    for copy, *left in zip(copies, *masks, strict=True):
         trained_from = copy.initialization if own else network.initialization
-        tickets.append(Ticket(mask, trained_from, copy.initialization, name))
-        seen.admit(tickets[-1])
+        for name, mask in zip(names, left, strict=True):
+            tickets.append(Ticket(mask, trained_from, copy.initialization, name))
+            seen.admit(tickets[-1])
     return tickets
+
+
+def saved_tickets(
+    paths: Sequence[str | Path], network: Network, density: float, *, own: bool = False
+) -> Tickets:
+    """Return the tickets of files, and the best ones of run folders, for a first population.
+
+    As what a pruner leaves of another copy they are trained from the network's own initialization, whatever
+    theirs was, which ``pruned_from`` tells; with ``own`` from theirs, so that its scheme and seed must make
+    it again.
+
+    Raises :class:`BadInput` for a file that cannot be read, and a ticket of another network, of another
+    density, or with ``own`` of initial weights that cannot be made again.
+    """
+    kept = check_density(density, network.spec)
+    tickets = Tickets()
+    for path in map(Path, paths):
+        file = path / "tickets" / "best.safetensors" if path.is_dir() else path
+        loaded = load_ticket(file)
+        if loaded.network.spec.signature != network.spec.signature:
+            raise BadInput(
+                f"saved tickets are of the network that is searched, {network.name}, but {str(file)!r} is of "
+                f"{loaded.network.name} on inputs {loaded.network.input_shape}; leave it out"
+            )
+        if (count := int(np.count_nonzero(loaded.mask))) != kept:
+            raise BadInput(
+                f"saved tickets keep as many weights as density {density:g} asks for, {kept}, but "
+                f"{str(file)!r} keeps {count}; leave it out, or ask for density {loaded.mask.mean():g}"
+            )
+        origin = loaded.network.initialization
+        if own and not _same_weights(loaded.network, network.reinitialized(*origin)):
+            raise BadInput(
+                f"tickets with initializations of their own are trained from what scheme and seed make, but "
+                f"{str(file)!r} holds other weights than {origin.scheme} with seed {origin.seed}; leave it "
+                "out, or share one initialization"
+            )
+        tickets.append(Ticket(loaded.mask, origin if own else network.initialization, origin))
+    return tickets
+
+
+def _same_weights(a: Network, b: Network) -> bool:
+    """Return whether two networks of one spec begin with the same parameters, to the bit."""
+    first, second = a.parameters(), b.parameters()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _name_of(method: str | ScoreFunction) -> str:
+    return method.rpartition(":")[2] if isinstance(method, str) else getattr(method, "__name__", "pruner")
 
 
 def fill_population(
@@ -137,7 +203,8 @@ def seed_population(
     seed : of the copies' initializations, the pruner and the mutants.
     mutation_rate : chance that a mutant swaps a weight, in (0, 1].
     duplicate_key, weights : what counts as the same network; see :class:`ticketsearch.identity.Seen`.
-    pruning : ``method`` (``"synflow"``), ``schemes`` of the copies, ``own`` (tickets are trained from the
+    pruning : ``method`` (``"synflow"``), or the names of several that each prune each copy, with options
+        for those that take them; ``schemes`` of the copies, ``own`` (tickets are trained from the
         initialization they were pruned from, rather than the network's), and options of
         :func:`ticketsearch.pruners.prune`.
 

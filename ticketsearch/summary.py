@@ -15,7 +15,7 @@ from ticketsearch.masks import density, effective_density, layer_counts, live
 from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
 from ticketsearch.phases import OWN
 from ticketsearch.runs import Result, Run, contenders
-from ticketsearch.tickets import Ticket
+from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = [
     "Comparison",
@@ -25,6 +25,7 @@ __all__ = [
     "comparison_lines",
     "content",
     "credit_lines",
+    "first_seeds",
     "ladder_lines",
     "masking_lines",
     "one_line",
@@ -91,9 +92,15 @@ def winner(run: Run) -> Ticket | None:
     return run.ticket(numbers[0]) if numbers else None
 
 
+def first_seeds(run: Run) -> Tickets:
+    """Return what the first pruner left of each initialization, in their order, equal masks too."""
+    seeds = run.seeds()
+    return Tickets(seed for seed in seeds if seed.operator == seeds[0].operator)
+
+
 def seed_overlap(run: Run) -> RawOverlap | None:
     """Return the overlap of the masks of all initializations, equal ones too; None for fewer than two."""
-    seeds = run.seeds()
+    seeds = first_seeds(run)
     return raw_overlap(seeds.masks, run.spec) if len(seeds) > 1 else None
 
 
@@ -145,7 +152,7 @@ def _origin(ticket: Ticket) -> str:
 
 def overlap_lines(run: Run) -> list[str]:
     """Return what the masks of different initializations share, against chance, in sentences."""
-    overlap, seeds = seed_overlap(run), run.seeds()
+    overlap, seeds = seed_overlap(run), first_seeds(run)
     if overlap is None:
         return ["Overlap: there are fewer than two masks of different initializations."]
     networks = len({seed.key for seed in seeds})
@@ -168,7 +175,7 @@ def seed_study(run: Run) -> OverlapStudy | None:
     Masks are named by their numbers, from 1 on. None for fewer than two masks, and for networks whose
     alignment would take long.
     """
-    seeds = run.seeds()
+    seeds = first_seeds(run)
     pairs = len(seeds) * (len(seeds) - 1) // 2
     if not 0 < pairs * run.spec.size <= ALIGNED:
         return None
@@ -178,7 +185,7 @@ def seed_study(run: Run) -> OverlapStudy | None:
 
 def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
     """Return in plain words what the masks of different initializations share."""
-    overlap, seeds = seed_overlap(run), run.seeds()
+    overlap, seeds = seed_overlap(run), first_seeds(run)
     if overlap is None:
         return overlap_lines(run)
     shared, chance = _off_diagonal(overlap.whole), _off_diagonal(overlap.chance)
@@ -205,7 +212,7 @@ def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
 
 def _networks_line(run: Run) -> str:
     """Say how many networks those seeds are that let something through."""
-    seeds = run.seeds()
+    seeds = first_seeds(run)
     keys = [seed.key for seed in seeds if live(seed.mask, run.spec).any()]
     if not keys:
         return f"None of the {len(seeds)} masks lets anything through."
@@ -310,10 +317,13 @@ def content(run: Run) -> Iterator[str]:
     yield f"run {run.name}"
     yield f"settings {config.identity(run.settings)}"
     yield f"network {run.spec.signature}, {run.spec.size} weights; data {run.data_fingerprint}"
-    for seed in run.seeds():
+    seeds = run.seeds()
+    several = len({seed.operator for seed in seeds}) > 1
+    for seed in seeds:
         counts = "+".join(map(str, layer_counts(seed.mask, run.spec)))
         scheme, number = seed.pruned_from or ("?", "?")
-        yield f"seed of {scheme} {number}: {seed.digest} key {seed.key}, kept {counts}"
+        method = f" by {seed.operator}" if several else ""
+        yield f"seed of {scheme} {number}{method}: {seed.digest} key {seed.key}, kept {counts}"
     for generation in run.generations():
         statistics = ", ".join(f"{name} {value!r}" for name, value in generation.statistics.items())
         yield (

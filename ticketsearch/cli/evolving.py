@@ -183,7 +183,7 @@ def _see_through(search: Search | None, run: Run) -> None:
 def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -> tuple[Search | None, Run]:
     """Make the run, or open the one to go on with; without a search where that one is finished."""
     from ticketsearch import search as searching
-    from ticketsearch.config import load
+    from ticketsearch.config import as_list, load
     from ticketsearch.runs import check_free
 
     if resume is not None:
@@ -192,7 +192,7 @@ def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -
     if name is not None:
         check_free(RUNS, name)
     search = searching.Search.prepare(settings)
-    copies, method = settings.seeding.initializations, settings.seeding.method
+    copies, method = settings.seeding.initializations, " and ".join(as_list(settings.seeding.method))
     print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)
     _ = search.first_population  # what is wrong with it shows before there is a run
     return search, searching.create_run(search, RUNS, name)

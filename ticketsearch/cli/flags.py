@@ -57,7 +57,8 @@ Method = Annotated[
     typer.Option(
         "--method",
         help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, "
-        "flow_preserving or file.py:function; its own options are --set seeding.options.NAME=VALUE.",
+        "flow_preserving or file.py:function, evolve also several as a,b; their own options are "
+        "--set seeding.options.NAME=VALUE.",
     ),
 ]
 Density = Annotated[

@@ -88,7 +88,7 @@ class _Job:
         seeding = self.settings.seeding
         if seeding.schedule == "one_shot":
             return 1
-        return seeding.steps or schedule_steps(seeding.method, seeding.density)
+        return seeding.steps or schedule_steps(_method(self.settings), seeding.density)
 
 
 def prune(
@@ -154,12 +154,20 @@ def _check_pruner(settings: Settings) -> None:
     from ticketsearch.names import check_options
     from ticketsearch.pruners import SUPPLIED, named
 
-    method, options = settings.seeding.method, settings.seeding.options
+    method, options = _method(settings), settings.seeding.options
     check_options(named(method), options, "pruner", method, SUPPLIED)
 
 
+def _method(settings: Settings) -> str:
+    """Return the one pruner; raises :class:`BadInput` where there are several."""
+    method = settings.seeding.method
+    if not isinstance(method, str):
+        raise BadInput(f"one pruner makes a mask, but got {', '.join(method)}; leave one, or evolve from all")
+    return method
+
+
 def _default_name(settings: Settings) -> Path:
-    method = settings.seeding.method.rpartition(":")[2]
+    method = _method(settings).rpartition(":")[2]
     return Path(f"{method}-{settings.seeding.density:g}.safetensors")
 
 
@@ -203,7 +211,7 @@ def _print(job: _Job, table: MaskTable) -> None:
     settings, seeding = job.settings, job.settings.seeding
     cuts = f"{job.steps} cuts, {seeding.schedule}" if job.steps > 1 else "1 cut"
     print(subject(settings, job.network))
-    print(f"{seeding.method.rpartition('/')[2]}, {cuts}, {seeding.scope} scope")
+    print(f"{_method(settings).rpartition('/')[2]}, {cuts}, {seeding.scope} scope")
     for line in mask_lines(table, seeding.density):
         print(line)
     print(f"Ticket: {job.path}")

@@ -22,6 +22,7 @@ from ticketsearch.report.studies import layer_picture, pair_picture, pixel_pictu
 from ticketsearch.runs import Run
 from ticketsearch.summary import (
     comparison,
+    first_seeds,
     ladder_lines,
     masking_lines,
     operator_rows,
@@ -71,7 +72,7 @@ def fitness_curve(run: Run) -> FitnessCurve:
 def layer_densities(run: Run) -> LayerDensities:
     """Return the layer densities of the seeds and of the winner."""
     sizes = np.array([layer.size for layer in run.spec.layers])
-    found, best = run.seeds(), winner(run)
+    found, best = first_seeds(run), winner(run)
     return LayerDensities(
         [layer.name for layer in run.spec.layers],
         np.array([layer_counts(t.mask, run.spec) / sizes for t in found]).reshape(len(found), len(sizes)),
@@ -85,7 +86,7 @@ def write_report(run: Run) -> Path:
     One file: figures are SVG inside it, and it asks the network for nothing. A run that is not finished gets
     a report of what is there.
     """
-    rows, best, study, seeds = comparison(run), winner(run), seed_study(run), run.seeds()
+    rows, best, study, seeds = comparison(run), winner(run), seed_study(run), first_seeds(run)
     file = None if best is None else stored(run, best)
     overlap_figures = [] if study is None else [pair_picture(study), layer_picture(study)]
     if seeds:
@@ -102,6 +103,7 @@ def write_report(run: Run) -> Path:
         rows=rows,
         masking_lines=masking_lines(run),
         final=run.settings.final,
+        methods=" and ".join(config.as_list(run.settings.seeding.method)),
         rungs=_words(run.settings.training.steps),
         ladder_lines=ladder_lines(run),
         operators=operator_rows(run),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ticketsearch.config import Settings
+from ticketsearch.config import Settings, as_list
 
-__all__ = ["BEST", "DENSE", "RANDOM", "Result", "contenders", "pruned_name"]
+__all__ = ["BEST", "DENSE", "RANDOM", "Result", "contenders", "pruned_names"]
 
-# Contenders of the final comparison; the pruner's own mask is named after the pruner.
+# Contenders of the final comparison; a pruner's own mask is named after the pruner.
 BEST, DENSE, RANDOM = "best ticket", "dense", "random, same layer densities"
 
 
@@ -25,11 +25,12 @@ class Result(NamedTuple):
     accuracy: float
 
 
-def pruned_name(settings: Settings) -> str:
-    """Return what the final comparison calls the pruner's own mask."""
-    return f"{settings.seeding.method.rpartition(':')[2]}, same initialization"
+def pruned_names(settings: Settings) -> dict[str, str]:
+    """Return what the final comparison calls each pruner's own mask, by the pruner's name."""
+    names = [method.rpartition(":")[2] for method in as_list(settings.seeding.method)]
+    return {name: f"{name}, same initialization" for name in names}
 
 
 def contenders(settings: Settings) -> list[str]:
     """Return the names of the final comparison in the order of its table."""
-    return [BEST, pruned_name(settings), RANDOM, DENSE]
+    return [BEST, *pruned_names(settings).values(), RANDOM, DENSE]

@@ -282,6 +282,8 @@ def run_plan(
             )
         seeds = run.seeds()
         labels = [_label(seed.pruned_from) if seed.pruned_from else "?" for seed in seeds]
+        if len({seed.operator for seed in seeds}) > 1:
+            labels = [f"{seed.operator}, {label}" for seed, label in zip(seeds, labels, strict=True)]
         masks = {f"winner of {name}": best.mask}
         masks |= {f"seed {number} of {name}": each.mask for number, each in enumerate(seeds)}
         given |= masks
