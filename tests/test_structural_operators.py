@@ -114,7 +114,7 @@ def test_what_neurons_bring_too_much_is_trimmed_by_magnitude_and_what_lacks_is_f
         a, b = masks_of(spec, rng)
         own = guidance_of(a, rng), guidance_of(b, rng)
         values = np.full((2, spec.size), np.nan)
-        values[0, a], values[1, b] = own[0].magnitude, own[1].magnitude
+        values[0, a], values[1, b] = own[0].saliency, own[1].saliency
         mean = np.zeros(spec.size)
         mean[a | b] = np.nanmean(values[:, a | b], axis=0)
         child = neuron_crossover(a, b, spec=spec, rng=numbers(seed), guidance=own)
@@ -152,7 +152,7 @@ def test_a_renumbered_copy_of_a_parent_is_aligned_away_with_its_magnitudes(kind)
     order = random_order(spec, rng)
     b = permute(a, spec, order)
     assert not np.array_equal(a, b)
-    second = own._replace(magnitude=permute(values, spec, order)[b])
+    second = own._replace(saliency=permute(values, spec, order)[b])
     for guidance in ((None, None), (own, second)):
         child = aligned_crossover(a, b, spec=spec, rng=numbers(1), guidance=guidance)
         assert np.array_equal(child, a)

@@ -114,8 +114,8 @@ class Breeding:
 
     def reward(self, children: Sequence[Ticket], survivors: Sequence[Ticket]) -> None:
         """Credit the operators of a generation's children, some of which survived it."""
-        chosen = {id(ticket) for ticket in survivors}
-        alive = [child.operator for child in children if id(child) in chosen]
+        numbers = {ticket.number for ticket in survivors}
+        alive = [child.operator for child in children if child.number in numbers]
         for credit in self.operators.values():
             credit.reward([child.operator for child in children], alive)
 

@@ -24,17 +24,15 @@ def aligned_crossover(
     """Renumber the second parent's hidden neurons to overlap the first most, then :func:`union_crossover`.
 
     It is for tickets that are trained from initializations of their own: there neuron 3 of one parent has
-    nothing to do with neuron 3 of the other, and the child is trained from the first one's. The magnitudes of
+    nothing to do with neuron 3 of the other, and the child is trained from the first one's. The saliencies of
     the second parent's ``guidance`` are renumbered with it. See :func:`ticketsearch.overlap.align_order`.
     """
     order = align_order(b, a, spec, restarts=1)
+    aligned = permute(b, spec, order)
     first, second = guidance
     if second is not None:
-        magnitudes = np.zeros(len(b), dtype=np.float32)
-        magnitudes[b] = second.saliency
-        moved = permute(magnitudes, spec, order)
-    aligned = permute(b, spec, order)
-    if second is not None:
-        # What the union reads of it; its candidates are the old numbers'.
-        second = second._replace(magnitude=moved[aligned])
+        saliencies = np.zeros(len(b), dtype=np.float32)
+        saliencies[b] = second.saliency
+        # The union reads nothing else of it: the candidates keep their old numbers.
+        second = second._replace(saliency=permute(saliencies, spec, order)[aligned])
     return union_crossover(a, aligned, spec=spec, rng=rng, guidance=(first, second), temperature=temperature)

@@ -39,7 +39,7 @@ def union_crossover(
 ) -> Mask:
     """Keep of what either parent keeps the weights that training made largest, as many as the first parent.
 
-    A weight that both keep counts with the mean of its two magnitudes. ``guidance`` is that of the parents;
+    A weight that both keep counts with the mean of its two saliencies. ``guidance`` is that of the parents;
     where one has none, this is :func:`uniform_crossover`. ``temperature`` is of the noise on the choice, see
     :func:`ticketsearch.guidance.strongest`.
     """
@@ -66,7 +66,7 @@ def neuron_crossover(
 
     Where that is more than the first parent keeps, the weights that training left smallest go; where it is
     less, the largest of what either parent keeps come too. A weight that both keep counts with the mean of
-    its two magnitudes. Without the ``guidance`` of both parents the choice is uniform. ``temperature`` is of
+    its two saliencies. Without the ``guidance`` of both parents the choice is uniform. ``temperature`` is of
     the noise on it, see :func:`ticketsearch.guidance.strongest`.
     """
     taken = np.zeros(spec.size, dtype=np.bool_)
@@ -88,7 +88,7 @@ def neuron_crossover(
 
 
 def _pooled(a: Mask, b: Mask, first: Guidance, second: Guidance) -> NDArray[np.float64]:
-    """Return ``(weights,)`` magnitudes of what either parent keeps, of what both keep the mean; else 0."""
+    """Return ``(weights,)`` saliencies of what either parent keeps, of what both keep the mean; else 0."""
     total = np.zeros(len(a))
     total[a] += first.saliency
     total[b] += second.saliency

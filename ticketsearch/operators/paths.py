@@ -69,11 +69,12 @@ def _paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask:
     piece's sources, a sum through one of its terms.
     """
     way = _way(spec, rng)
-    paths = max(1, weights // max(1, len(way)))
-    ends = spec.groups[spec.pieces[way[0]].target].size if way else 0
-    units = rng.integers(ends, size=paths) if way else np.zeros(0, dtype=np.intp)
-    none = Edges(units[:0], units[:0], units[:0])
     grown = np.zeros(spec.size, dtype=np.bool_)
+    if not way:  # a shortcut from inputs to outputs
+        return grown
+    paths = max(1, weights // len(way))
+    units = rng.integers(spec.groups[spec.pieces[way[0]].target].size, size=paths)
+    none = Edges(units[:0], units[:0], units[:0])
     for index in way:
         piece = spec.pieces[index]
         sources = units if piece.diagonal else rng.integers(spec.groups[piece.source].size, size=paths)
