@@ -1,4 +1,4 @@
-"""Credit of operators: who is drawn, what is learned of survivors, and that it goes on where it stopped."""
+"""Credit of operators: who is drawn, what children teach, and that it goes on where it stopped."""
 
 from collections import Counter
 from functools import partial
@@ -86,12 +86,15 @@ def test_draws_are_by_the_chances():
     assert tool() == name
 
 
-def test_a_reward_is_the_share_of_survivors_and_each_child_weighs_the_same():
+def test_a_reward_is_the_share_in_the_better_half_and_each_child_weighs_the_same():
     both = credit("a", "b")
-    both.reward(["a", "a", "immigrant", "b"], ["a", "immigrant"])
-    assert both.quality == pytest.approx([0.5 + 0.5 * 0.95**2, 0.95])
-    both.reward(["a"], [])
-    assert both.quality == pytest.approx([(0.5 + 0.5 * 0.95**2) * 0.95, 0.95])
+    both.reward(["a", "immigrant", "b", "a", "b", "b"])
+    assert both.quality == pytest.approx([0.5 + 0.5 * 0.95**2, 1 / 3 + 2 / 3 * 0.95**3])
+    before = both.quality.copy()
+    both.reward(["immigrant", "a", "a"])
+    assert both.quality == pytest.approx([0.5 + (before[0] - 0.5) * 0.95**2, before[1]])
+    both.reward([])
+    assert both.quality[1] == before[1]
 
 
 def test_one_operator_is_drawn_without_a_random_number():
@@ -107,7 +110,7 @@ def test_a_list_of_one_is_that_one():
     assert "credit" not in alone[-1].state
 
 
-def test_what_makes_survivors_is_drawn_more_often():
+def test_what_makes_better_children_is_drawn_more_often():
     generations = evolved(mutation=[away, towards], crossover_rate=0.2)
     quality = generations[-1].state["credit"]["mutation"]
     assert list(generations[-1].state["credit"]) == ["mutation"]

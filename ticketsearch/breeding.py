@@ -112,12 +112,11 @@ class Breeding:
         found = Tickets(ticket for ticket in tickets if np.count_nonzero(ticket.mask) <= most)
         return found or Tickets(tickets)
 
-    def reward(self, children: Sequence[Ticket], survivors: Sequence[Ticket]) -> None:
-        """Credit the operators of a generation's children, some of which survived it."""
-        numbers = {ticket.number for ticket in survivors}
-        alive = [child.operator for child in children if child.number in numbers]
+    def reward(self, children: Sequence[Ticket]) -> None:
+        """Credit the operators of a generation's children, which have been evaluated."""
+        ranked = sorted(children, key=lambda child: child.fitness, reverse=True)
         for credit in self.operators.values():
-            credit.reward([child.operator for child in children], alive)
+            credit.reward([child.operator for child in ranked])
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, as plain numbers and text."""

@@ -1,8 +1,8 @@
-"""Credit: which of several operators makes the next child, by what became of their children."""
+"""Credit: which of several operators makes the next child, by how good their children were."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,15 +20,16 @@ ADAPTATION = 0.05
 
 
 class Credit:
-    """Operators, each drawn by the share of its children that survive: probability matching.
+    """Operators, each drawn by how many of its children are among the better half: probability matching.
 
-    A generation's reward of an operator is the share of its children that survive their generation, which
-    needs no scale and compares no scores of different data orders. The quality of an operator follows the
-    rewards, the newest child weighing most, from 1, so that what has not been tried is thought well of;
-    probabilities are in proportion to qualities above a floor (Thierens 2005, "An adaptive pursuit strategy
-    for allocating operator probabilities", section 2; Fialho 2010, "Adaptive operator selection for
-    optimization", chapter 3). Adaptive pursuit, which bets on the best of them, would follow the noise of so
-    few children as a generation has.
+    A generation's reward of an operator is the share of its children that are in the better half of all
+    children of that generation: ranks need no scale (Fialho 2010, "Adaptive operator selection for
+    optimization"), and these have been trained on the same data orders, at the same density. To
+    survive says less where the density falls, since nearly all children do. The quality of an operator
+    follows the rewards, the newest child weighing most, from 1, so that what has not been tried is thought
+    well of; probabilities are in proportion to qualities above a floor (Thierens 2005, "An adaptive pursuit
+    strategy for allocating operator probabilities"). Adaptive pursuit, which bets on the best of
+    them, would follow the noise of so few children as a generation has.
 
     Attributes
     ----------
@@ -51,13 +52,13 @@ class Credit:
         index = int(rng.choice(len(self.names), p=probabilities(self.quality))) if len(self.names) > 1 else 0
         return self.operators[index], self.names[index]
 
-    def reward(self, made: Iterable[str], survived: Iterable[str]) -> None:
-        """Take account of a generation, by the operators of its children and of those that survived it."""
-        children, survivors = list(made), list(survived)
+    def reward(self, made: Sequence[str]) -> None:
+        """Take account of a generation: the operators of its children, the best child's first."""
+        better = made[: (len(made) + 1) // 2]
         for index, name in enumerate(self.names):
-            if number := children.count(name):
+            if number := made.count(name):
                 weight = 1 - (1 - ADAPTATION) ** number
-                self.quality[index] += weight * (survivors.count(name) / number - self.quality[index])
+                self.quality[index] += weight * (better.count(name) / number - self.quality[index])
 
     def state(self) -> dict[str, float]:
         """Return the qualities by name, for :meth:`restore`."""

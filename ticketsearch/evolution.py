@@ -130,8 +130,8 @@ def evolve(
     tournament : tickets a tournament draws.
     crossover_rate : chance of crossover rather than mutation, in [0, 1].
     mutation_rate : passed to the mutation as ``rate``.
-    crossover, mutation : an operator, or several, of which each child's is drawn by what became of earlier
-        children; see :mod:`ticketsearch.operators` and :mod:`ticketsearch.credit`.
+    crossover, mutation : an operator, or several, of which each child's is drawn by how good its earlier
+        children were; see :mod:`ticketsearch.operators` and :mod:`ticketsearch.credit`.
     attempts : how often a refused child is made again.
     duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network.
     weights : if given, returns of a ticket the initial weights that count as well, up to the same
@@ -197,9 +197,9 @@ def _generations(
         with seeded_random(breeding.rng):
             children, refused, immigrants = breeding.children(tickets, number)
         scores = toolbox.evaluate(children, number, phases)
+        breeding.reward(children)
         with seeded_random(breeding.rng), phases.measure(SELECTION):
             tickets = survivors(breeding.sparse([*tickets, *children]), size, elites, toolbox)
-            breeding.reward(children, tickets)
         yield _generation(number, tickets, children, refused, immigrants, scores, statistics, breeding)
 
 

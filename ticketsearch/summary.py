@@ -266,7 +266,7 @@ def credit_lines(run: Run) -> list[str]:
         return []
     width = max(len(row.name) for row in rows)
     return [
-        "Operators, drawn by the share of their children that survive:",
+        "Operators, drawn by the share of their children in the better half of a generation:",
         f"  {'':{width}}  children  survivors  probability",
         *(f"  {r.name:{width}}  {r.children:8}  {r.survivors:9}  {r.probability:11.3f}" for r in rows),
     ]
