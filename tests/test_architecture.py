@@ -28,18 +28,20 @@ ALLOWED = {
     "guidance": "masks",
     "training": "masks wiring models datasets guidance",
     "trainer": "masks models datasets training workers guidance budget",
-    "fitness": "streams names masks models datasets training trainer ladder tickets guidance budget",
+    "front": "masks tickets",
+    "strong": "masks datasets models training tickets budget",
+    "fitness": "streams names masks models datasets training trainer ladder tickets guidance budget strong",
     "workers": "names models datasets",
     "canonical": "masks",
     "overlap": "streams masks canonical workers",
     "identity": "masks models tickets canonical",
     "credit": "masks",
-    "breeding": "names masks tickets phases identity guidance credit",
-    "evolution": "breeding streams names masks operators canonical tickets ladder phases identity guidance "
-    "budget credit",
+    "breeding": "names masks tickets phases identity guidance credit front",
+    "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
+    "guidance budget credit",
     "runs": "masks models config tickets evolution ladder phases guidance budget",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
-    "evolution runs canonical identity",
+    "evolution runs canonical identity front",
     "summary": "config masks overlap runs tickets ladder phases credit",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
     "workers",

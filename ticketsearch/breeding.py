@@ -13,6 +13,7 @@ from deap import base, tools
 
 from ticketsearch.credit import Credit
 from ticketsearch.errors import BadInput
+from ticketsearch.front import drawn_count, grown
 from ticketsearch.guidance import Guidance, cut
 from ticketsearch.identity import Seen
 from ticketsearch.masks import Mask, MaskSpec, check_mask
@@ -37,6 +38,8 @@ class Breeding:
     attempts : how often a refused child is made again before an immigrant takes its place.
     size : children a generation makes.
     temperature : of the noise when a parent is cut, see :func:`ticketsearch.guidance.strongest`.
+    front : the fewest and the most weights of a child, whose number is drawn about its first parent's; None
+        where children keep as many as that.
 
     Attributes
     ----------
@@ -56,6 +59,7 @@ class Breeding:
         attempts: int,
         size: int,
         temperature: float = 0.0,
+        front: tuple[int, int] | None = None,
     ) -> None:
         self.toolbox = toolbox
         self.operators = operators
@@ -66,6 +70,7 @@ class Breeding:
         self.attempts = attempts
         self.size = size
         self.temperature = temperature
+        self.front = front
         self.keep: int | None = None
         self.count = 0
         self.phases = Phases()
@@ -145,7 +150,10 @@ class Breeding:
         crossed = a is not b and self.rng.random() < self.crossover_rate
         tool, name = self.operators["crossover" if crossed else "mutation"].draw(self.rng)
         with self.phases.measure(OPERATORS):
-            cuts = [self._cut(parent) for parent in ((a, b) if crossed else (a,))]
+            keep = self.keep
+            if self.front is not None:
+                keep = drawn_count(int(np.count_nonzero(a.mask)), self.front, self.rng)
+            cuts = [self._cut(parent, keep) for parent in ((a, b) if crossed else (a,))]
             masks, guidance = zip(*cuts, strict=True)
             known = {"guidance": guidance if crossed else guidance[0]}
             options = known if "guidance" in parameters_of(tool.func) else {}
@@ -155,19 +163,21 @@ class Breeding:
                 f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "
                 f"of {wanted}"
             )
+        if self.front is not None and keep is not None:
+            mask = grown(mask, keep, self.rng)
         parents = (a.number, b.number) if crossed else (a.number,)
         return Ticket(mask, a.initialization, a.pruned_from, name, parents=parents)
 
-    def _cut(self, parent: Ticket) -> tuple[Mask, Guidance | None]:
+    def _cut(self, parent: Ticket, keep: int | None) -> tuple[Mask, Guidance | None]:
         """Return the part of a parent's mask, and of its guidance, that a child may keep."""
-        if self.keep is None:
+        if keep is None:
             return parent.mask, parent.guidance
-        return cut(parent.mask, parent.guidance, self.keep, rng=self.rng, temperature=self.temperature)
+        return cut(parent.mask, parent.guidance, keep, rng=self.rng, temperature=self.temperature)
 
     def _immigrant(self, population: Tickets) -> Ticket:
         member = population[self.rng.integers(len(population))]
         with self.phases.measure(OPERATORS):
-            mask = self.toolbox.immigrate(self._cut(member)[0])
+            mask = self.toolbox.immigrate(self._cut(member, self.keep)[0])
         return Ticket(mask, member.initialization, member.pruned_from, "immigrant")
 
 

@@ -20,6 +20,8 @@ from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.credit import Credit, Operators, several
 from ticketsearch.errors import BadInput
+from ticketsearch.front import FrontSelection, check_range
+from ticketsearch.front import front as front_of
 from ticketsearch.guidance import check_guidance
 from ticketsearch.identity import Key, Seen
 from ticketsearch.ladder import Agreement
@@ -70,6 +72,11 @@ class Generation:
         return max(self.population, key=lambda ticket: ticket.fitness)
 
     @property
+    def front(self) -> Tickets:
+        """The tickets that no other one beats in both score and kept weights, the sparsest first."""
+        return front_of(self.population)
+
+    @property
     def seconds(self) -> float:
         """The wall-clock time of the generation."""
         return sum(self.phases.values())
@@ -99,6 +106,7 @@ def evolve(
     weights: Callable[[Ticket], Weights] | None = None,
     counts: Sequence[int] | None = None,
     temperature: float = 0.0,
+    front: tuple[int, int] | None = None,
     after: Generation | None = None,
     seen: Iterable[str] = (),
     searched: Iterable[Ticket] = (),
@@ -118,6 +126,9 @@ def evolve(
     weights before an operator sees them, and tickets that keep more than their generation may do not survive
     it. From the mask of all weights, alone and without mutation, that is iterative magnitude pruning.
 
+    With ``front`` there are two objectives, a high score and few kept weights, and selection is NSGA-II's:
+    see :mod:`ticketsearch.front`, and ``Generation.front`` for the result.
+
     Parameters
     ----------
     first : tickets, or masks ``(population, weights)``; a network that is there twice is dropped.
@@ -126,7 +137,7 @@ def evolve(
     generations : the number of the last generation.
     seed : of all choices made here.
     population : μ; by default the size of ``first``.
-    elites : best tickets that always survive.
+    elites : best tickets that always survive; with a front all that do are the best.
     tournament : tickets a tournament draws.
     crossover_rate : chance of crossover rather than mutation, in [0, 1].
     mutation_rate : passed to the mutation as ``rate``.
@@ -141,6 +152,8 @@ def evolve(
         holds on. What is given for generation 0, the first population, is not looked at. None for as many as
         their parents.
     temperature : of the noise on guided choices, >= 0; see :func:`ticketsearch.guidance.strongest`.
+    front : the fewest and the most weights of a child, whose number is drawn about its first parent's: it is
+        cut where that is less, and gets random weights where it is more. None for one objective, the score.
     after, seen, searched : go on after this generation, with all duplicate keys of the run so far and the
         tickets whose canonical form had to be searched for; see :class:`ticketsearch.identity.Seen`.
 
@@ -154,6 +167,10 @@ def evolve(
     size = before if population is None else population
     _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts)
     _check_plan(counts, temperature, spec)
+    if front is not None:
+        check_range(front, spec.size)
+        if counts is not None:
+            raise BadInput("counts fall where the score is all, but got a front too; leave one out")
     if not callable(fitness):
         raise BadInput(f"a fitness is a callable from masks to scores, but got {type(fitness).__name__}")
     rng = np.random.default_rng(seed_sequence(seed, Stream.EVOLUTION))
@@ -163,15 +180,23 @@ def evolve(
     mutants = [partial(f, **same, rate=mutation_rate, **_noise(f, temperature)) for f in several(mutation)]
     operators = {"crossover": Credit(mates, "crossover"), "mutation": Credit(mutants, "mutation")}
     toolbox.register("immigrate", layer_shuffle, spec=spec, rng=rng)
-    toolbox.register("select", tools.selTournament, tournsize=tournament)
+    if front is None:
+        toolbox.register("select", tools.selTournament, tournsize=tournament)
+        toolbox.register("survive", survivors, elites=elites, toolbox=toolbox)
+    else:
+        selection = FrontSelection(tournament)
+        toolbox.register("select", selection.parents)
+        toolbox.register("survive", selection.survivors)
     toolbox.register("evaluate", _evaluate, fitness)
     statistics = tools.Statistics(key=lambda ticket: ticket.score)
     statistics.register("best", np.max)
     statistics.register("mean", np.mean)
     statistics.register("worst", np.min)
     known = Seen(spec, duplicate_key, weights, keys=seen, searched=searched)
-    breeding = Breeding(toolbox, operators, spec, rng, known, crossover_rate, attempts, size, temperature)
-    return _generations(tickets, breeding, statistics, generations, elites, counts, after)
+    breeding = Breeding(
+        toolbox, operators, spec, rng, known, crossover_rate, attempts, size, temperature, front
+    )
+    return _generations(tickets, breeding, statistics, generations, counts, after)
 
 
 def _generations(
@@ -179,7 +204,6 @@ def _generations(
     breeding: Breeding,
     statistics: tools.Statistics,
     generations: int,
-    elites: int,
     counts: Sequence[int] | None,
     after: Generation | None,
 ) -> Iterator[Generation]:
@@ -199,7 +223,7 @@ def _generations(
         scores = toolbox.evaluate(children, number, phases)
         breeding.reward(children)
         with seeded_random(breeding.rng), phases.measure(SELECTION):
-            tickets = survivors(breeding.sparse([*tickets, *children]), size, elites, toolbox)
+            tickets = toolbox.survive(breeding.sparse([*tickets, *children]), size)
         yield _generation(number, tickets, children, refused, immigrants, scores, statistics, breeding)
 
 

@@ -27,6 +27,7 @@ from ticketsearch.masks import Mask, check_masks, digest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.names import check_options, listed, parameters_of, resolve
 from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.strong import Untrained
 from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.trainer import Order, Trainer
 from ticketsearch.training import (
@@ -43,7 +44,7 @@ from ticketsearch.training import (
 from ticketsearch.training.recipe import is_number
 
 # The fitnesses that have a name; ShortTraining and build_fitness are importable beside them.
-__all__ = ["short_training"]
+__all__ = ["short_training", "untrained"]
 
 # Evaluations of single masks that are remembered, and fewer where each has guidance.
 REMEMBERED, GUIDED = 2**14, 2**9
@@ -337,6 +338,12 @@ def short_training(network: Network, dataset: Dataset, **options: Any) -> ShortT
     """Build :class:`ShortTraining`, the fitness that a search uses unless told otherwise."""
     check_options(ShortTraining, options, "fitness", "short_training")
     return ShortTraining(network, dataset, **options)
+
+
+def untrained(network: Network, dataset: Dataset, **options: Any) -> Untrained:
+    """Build :class:`~ticketsearch.strong.Untrained`, the fitness of strong tickets."""
+    check_options(Untrained, options, "fitness", "untrained")
+    return Untrained(network, dataset, **options)
 
 
 def build_fitness(

@@ -24,18 +24,32 @@ from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.front import front
 from ticketsearch.identity import Seen, initial_weights
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
 from ticketsearch.pruners import check_density
-from ticketsearch.runs import BEST, DENSE, RANDOM, NameTaken, Result, Run, counting_name, pruned_names
+from ticketsearch.runs import (
+    BEST,
+    DENSE,
+    RANDOM,
+    NameTaken,
+    Result,
+    Run,
+    counting_name,
+    front_name,
+    pruned_names,
+)
 from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
 from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.tickets import Ticket, Tickets, save_ticket
+from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
 from ticketsearch.training import find_device, kept_whole, operations_a_sample
 
 __all__ = ["Search", "create_run", "resume"]
+
+# Densities of the first population of a front, in geometric steps over its range.
+FRONT_SEEDS = 4
 
 PACKAGES = ("ticketsearch", "torch", "numpy", "deap", "networkx", "scipy", "scikit-learn", "joblib")
 
@@ -70,6 +84,7 @@ class Search:
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
         check_density(settings.seeding.density, network.spec)
         _check_start(settings)
+        _check_front(settings, network)
         pruners.method_options(as_list(settings.seeding.method), settings.seeding.options)
         evolution = settings.evolution
         crossover = [_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
@@ -116,10 +131,16 @@ class Search:
     def first_population(self) -> Tickets:
         """The saved tickets, the seeds that are different networks, as many as fit, and mutants of them.
 
-        Where the density falls, the seeds are pruned to the density that it falls from.
+        Where the density falls, the seeds are pruned to the density that it falls from; for a front, each
+        initialization to several densities in its range.
         """
         start = self.settings.evolution.start_density
-        pruned = self._pruned(start) if start else self.seeds
+        if self.front is not None:
+            low, high = self.settings.evolution.front
+            each = [self._pruned(float(density)) for density in np.geomspace(low, high, FRONT_SEEDS)]
+            pruned = Tickets(ticket for same in zip(*each, strict=True) for ticket in same)
+        else:
+            pruned = self._pruned(start) if start else self.seeds
         seen = Seen(self.network.spec, weights=self.weights, keys=[t.key for t in pruned], searched=pruned)
         for ticket in self.saved:
             seen.admit(ticket)
@@ -155,6 +176,15 @@ class Search:
         return [round(first * (last / first) ** (number / falling)) for number in range(falling + 1)]
 
     @property
+    def front(self) -> tuple[int, int] | None:
+        """The fewest and the most weights of a ticket of the front; None where the score is all."""
+        evolution, size = self.settings.evolution, self.network.spec.size
+        if evolution.objective == "score":
+            return None
+        low, high = (max(1, round(density * size)) for density in evolution.front)
+        return low, high
+
+    @property
     def remarks(self) -> list[str]:
         """Sentences on how tickets are trained that a user would want to know."""
         if not isinstance(self.fitness, ShortTraining):
@@ -183,6 +213,7 @@ class Search:
             weights=self.weights,
             counts=self.counts,
             temperature=evolution.temperature,
+            front=self.front,
             seen=run.keys(),
             searched=run.searched(),
         ):
@@ -192,6 +223,9 @@ class Search:
     def finish(self, run: Run) -> Iterator[str]:
         """Choose the winner on validation data, compare it on test data, and save the best tickets.
 
+        With a front, all of it are candidates, and those that no other one beats in validation accuracy and
+        kept weights meet the test data beside the winner.
+
         Yields each contender's name before its training; the results are in the run at the end. The
         candidates of best fitness get the final training on several data orders; the one of highest
         mean validation accuracy wins. It, the dense network, the pruner's mask of the same initialization
@@ -200,8 +234,11 @@ class Search:
         """
         last = run.last()
         assert last is not None  # a run that has evolved has generations
-        ranked = sorted(last.population, key=lambda ticket: ticket.fitness, reverse=True)
-        ranked = ranked[: self.settings.final.candidates]
+        if self.front is None:
+            ranked = sorted(last.population, key=lambda ticket: ticket.fitness, reverse=True)
+            ranked = ranked[: self.settings.final.candidates]
+        else:
+            ranked = last.front[::-1]
         chosen: list[Result] = []
         for ticket in ranked:
             name = f"candidate {ticket.number}"
@@ -210,11 +247,17 @@ class Search:
             chosen += self._trained(name, masks, ticket.initialization, Stream.CHOOSING, ticket.number)
         accuracy = {t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in ranked}
         winner = max(ranked, key=lambda ticket: accuracy[ticket.number])
+        if self.front is not None:
+            judged = front(replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in ranked)
+            ranked = [ticket for ticket in ranked if ticket.number in {t.number for t in judged}]
+        tickets = {BEST: winner}
+        tickets |= {front_name(t.number): t for t in ranked if self.front is not None and t is not winner}
         compared: list[Result] = []
-        for name, masks in self._contenders(winner, run.seeds()).items():
+        for name, masks in self._contenders(winner, run.seeds(), tickets).items():
             yield name
-            number = winner.number if name == BEST else None
-            compared += self._trained(name, masks, winner.initialization, Stream.REPORTING, number)
+            ticket = tickets.get(name, winner)
+            number = ticket.number if name in tickets else None
+            compared += self._trained(name, masks, ticket.initialization, Stream.REPORTING, number)
         self._save_tickets(run.path / "tickets", ranked, winner)
         run.save_results([*chosen, *compared])
 
@@ -232,8 +275,8 @@ class Search:
         """Return the network with the initialization the ticket is trained from."""
         return self.network.reinitialized(*(ticket.initialization or self.network.initialization))
 
-    def _contenders(self, winner: Ticket, seeds: Tickets) -> dict[str, Mask]:
-        """Return ``{name: (orders, weights) masks}`` of what the winner is compared with."""
+    def _contenders(self, winner: Ticket, seeds: Tickets, tickets: Mapping[str, Ticket]) -> dict[str, Mask]:
+        """Return ``{name: (orders, weights) masks}`` of the tickets, and what the winner is compared with."""
         orders = self.settings.final.orders
         spec = self.network.spec
         names = pruned_names(self.settings)
@@ -241,7 +284,7 @@ class Search:
         rng = np.random.default_rng(seed_sequence(self.settings.seed, Stream.CONTROL))
         shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in range(orders)]
         return {
-            BEST: np.stack([winner.mask] * orders),
+            **{name: np.stack([ticket.mask] * orders) for name, ticket in tickets.items()},
             **{name: np.stack([mask] * orders) for name, mask in pruned.items()},
             RANDOM: np.stack(shuffled),
             DENSE: np.ones((orders, spec.size), dtype=np.bool_),
@@ -368,9 +411,10 @@ def _fitness(
     settings: Settings, network: Network, dataset: Dataset, candidates: float | None
 ) -> Callable[..., Any]:
     if settings.fitness.name != "short_training":
-        return build_fitness(
-            settings.fitness.name, network, dataset, settings.seed, **settings.fitness.options
-        )
+        options = settings.fitness.options
+        if settings.fitness.name == "untrained":
+            options = {"device": settings.training.device, **options}
+        return build_fitness(settings.fitness.name, network, dataset, settings.seed, **options)
     if settings.fitness.options:
         raise BadInput("fitness 'short_training' is set under [training]; leave fitness.options empty")
     return _short_training(settings, network, dataset, candidates)
@@ -398,6 +442,28 @@ def _check_start(settings: Settings) -> None:
         raise BadInput(
             f"evolution.start_density falls to seeding.density, so that it is larger, but got {start:g} and "
             f"{end:g}; raise it, or leave it out"
+        )
+
+
+def _check_front(settings: Settings, network: Network) -> None:
+    evolution = settings.evolution
+    if evolution.objective == "score":
+        return
+    low, high = evolution.front
+    if not 0 < low <= high <= 1:
+        raise BadInput(
+            f"evolution.front is the least and the largest density, 0 < least <= largest <= 1, but got "
+            f"[{low:g}, {high:g}]"
+        )
+    check_density(low, network.spec)
+    if evolution.start_density:
+        raise BadInput(
+            "evolution.start_density is for objective 'score', but got objective 'front', which has all "
+            "densities at once; leave one out"
+        )
+    if not isinstance(settings.training.steps, int):
+        raise BadInput(
+            "a front compares scores of one training, but got a ladder as training.steps; give one number"
         )
 
 

@@ -14,7 +14,7 @@ from ticketsearch.ladder import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import density, effective_density, layer_counts, live
 from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
 from ticketsearch.phases import OWN
-from ticketsearch.runs import Result, Run, contenders
+from ticketsearch.runs import BEST, Result, Run, contenders, front_name
 from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "content",
     "credit_lines",
     "first_seeds",
+    "front_lines",
+    "front_rows",
     "ladder_lines",
     "masking_lines",
     "one_line",
@@ -86,9 +88,39 @@ def comparison(run: Run) -> list[Comparison]:
     return rows
 
 
+def front_rows(run: Run) -> list[Comparison]:
+    """Return the rows of a front's table, the sparsest ticket first; empty where there is none.
+
+    Validation chose them: none of the front beats another in validation accuracy and kept weights.
+    """
+    if run.settings.evolution.objective != "front":
+        return []
+    results = [r for r in run.results() if r.part == "test" and r.ticket is not None]
+    tickets = {r.ticket: front_name(r.ticket) for r in results if r.ticket is not None}
+    rows = [_comparison(name, [r for r in results if r.ticket == number]) for number, name in tickets.items()]
+    return sorted(rows, key=lambda row: row.density)
+
+
+def front_lines(run: Run) -> list[str]:
+    """Return the table of the front as text; none where there is none."""
+    rows = front_rows(run)
+    if not rows:
+        return []
+    width = max(len(row.contender) for row in rows)
+    return [
+        f"The front, {len(rows)} tickets that validation chose, by density, on the test split:",
+        f"  {'':{width}}  density  effective     accuracy",
+        *(
+            f"  {row.contender:{width}}  {row.density:7.4f}  {row.effective_density:9.4f}  "
+            f"{row.accuracy:.4f} ± {row.accuracy_sd:.4f}"
+            for row in rows
+        ),
+    ]
+
+
 def winner(run: Run) -> Ticket | None:
     """Return the ticket that validation chose, or None until the run is finished."""
-    numbers = [r.ticket for r in run.results() if r.part == "test" and r.ticket is not None]
+    numbers = [r.ticket for r in run.results() if r.contender == BEST and r.ticket is not None]
     return run.ticket(numbers[0]) if numbers else None
 
 
@@ -134,11 +166,12 @@ def comparison_lines(run: Run) -> list[str]:
     lines += masking_lines(run)
     best = winner(run)
     if best is not None:
+        score = run.settings.evolution.objective == "score"
+        among = f"among the {final.candidates} of best fitness" if score else "from the front"
         lines.append(
-            f"The best ticket is number {best.number}, {_origin(best)}; validation accuracy chose it "
-            f"among the {final.candidates} of best fitness."
+            f"The best ticket is number {best.number}, {_origin(best)}; validation accuracy chose it {among}."
         )
-    return lines
+    return [*lines, *front_lines(run)]
 
 
 def _origin(ticket: Ticket) -> str:
@@ -339,6 +372,8 @@ def content(run: Run) -> Iterator[str]:
         for ticket in generation.offspring:
             yield f"  {_ticket_line(ticket, run)}"
         yield f"  survivors {' '.join(str(ticket.number) for ticket in generation.population)}"
+        if run.settings.evolution.objective == "front":
+            yield f"  front {' '.join(str(ticket.number) for ticket in generation.front)}"
     for result in run.results():
         yield (
             f"{result.part} of {result.contender}, data order {result.data_order}: "

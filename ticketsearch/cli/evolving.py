@@ -22,7 +22,7 @@ from ticketsearch.cli.flags import (
     whole_number,
 )
 from ticketsearch.cli.runs import RUNS, folder, mention
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from ticketsearch.evolution import Generation
@@ -37,6 +37,13 @@ Population = Annotated[
 ]
 Generations = Annotated[
     str | None, typer.Option(metavar="INTEGER", help="Generations after the first population; default 20.")
+]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        help="score (the default); front: score against density, in the range evolution.front; strong: the "
+        "accuracy of the masked network as initialized, without any training.",
+    ),
 ]
 Steps = Annotated[
     str | None,
@@ -73,6 +80,21 @@ Resume = Annotated[
     str | None, typer.Option(metavar="RUN", help="Go on with this run; more --generations extend it.")
 ]
 
+# What each objective sets where nothing else is said.
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "score": {"evolution.objective": "score"},
+    "front": {"evolution.objective": "front"},
+    "strong": {
+        "fitness.name": "untrained",
+        "final.steps": 0,
+        "evolution.identity": "ticket",  # masks that a renumbering makes equal select other weights
+        "evolution.population": 200,
+        "evolution.generations": 100,
+        "seeding.method": "random",
+        "seeding.density": 0.3,
+        "seeding.schemes": ["uniform"],
+    },
+}
 # The flag that gives the address of each cluster.
 CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
 
@@ -85,6 +107,7 @@ def evolve(
     density: Density = None,
     population: Population = None,
     generations: Generations = None,
+    objective: Objective = None,
     steps: Steps = None,
     initializations: Initializations = None,
     seed: Seed = None,
@@ -112,6 +135,8 @@ def evolve(
         "training.workers": _workers(workers),
     }
     assignments = assigned(settings, assign, flags)
+    if objective is not None:
+        assignments = _objective(objective) | assignments
     assignments |= _place(backend, scheduler, address, assignments)
     if resume is not None and name is not None:
         raise BadInput(
@@ -132,6 +157,13 @@ def _workers(text: str | None) -> int | None:
         return None if text is None else whole_number("--workers", text, 0)
     except BadInput as error:
         raise BadInput(f"{error}; leave it out for as many as pay") from None
+
+
+def _objective(name: str) -> dict[str, Any]:
+    """Return the settings that an objective stands for; those that are given come before them."""
+    if name not in OBJECTIVES:
+        raise unknown("objective", name, OBJECTIVES)
+    return OBJECTIVES[name]
 
 
 def _place(

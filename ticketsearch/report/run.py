@@ -15,6 +15,7 @@ from ticketsearch import config
 from ticketsearch.masks import layer_counts
 from ticketsearch.overlap.profiles import degrees
 from ticketsearch.report.best import lineage_picture, network_picture, stored
+from ticketsearch.report.front import front_picture
 from ticketsearch.report.lineage import lineage, lineage_words
 from ticketsearch.report.pages import BLUE, GREY, ORANGE, Picture, picture, write_page
 from ticketsearch.report.profiles import profiles
@@ -23,6 +24,7 @@ from ticketsearch.runs import Run
 from ticketsearch.summary import (
     comparison,
     first_seeds,
+    front_rows,
     ladder_lines,
     masking_lines,
     operator_rows,
@@ -101,6 +103,8 @@ def write_report(run: Run) -> Path:
         run.path / "report.html",
         run=run,
         rows=rows,
+        front=front_rows(run),
+        front_figure=front_picture(run),
         masking_lines=masking_lines(run),
         final=run.settings.final,
         methods=" and ".join(config.as_list(run.settings.seeding.method)),

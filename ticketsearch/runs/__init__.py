@@ -7,7 +7,7 @@ is committed is the checkpoint. ``runs/README.md`` of the repository explains th
 from __future__ import annotations
 
 from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
-from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, pruned_names
+from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
 from ticketsearch.runs.store import Run
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "check_name",
     "contenders",
     "counting_name",
+    "front_name",
     "list_runs",
     "pruned_names",
 ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ticketsearch.config import Settings, as_list
 
-__all__ = ["BEST", "DENSE", "RANDOM", "Result", "contenders", "pruned_names"]
+__all__ = ["BEST", "DENSE", "RANDOM", "Result", "contenders", "front_name", "pruned_names"]
 
 # Contenders of the final comparison; a pruner's own mask is named after the pruner.
 BEST, DENSE, RANDOM = "best ticket", "dense", "random, same layer densities"
@@ -29,6 +29,11 @@ def pruned_names(settings: Settings) -> dict[str, str]:
     """Return what the final comparison calls each pruner's own mask, by the pruner's name."""
     names = [method.rpartition(":")[2] for method in as_list(settings.seeding.method)]
     return {name: f"{name}, same initialization" for name in names}
+
+
+def front_name(ticket: int) -> str:
+    """Return what the final comparison calls a ticket of the front, by its number."""
+    return f"front, ticket {ticket}"
 
 
 def contenders(settings: Settings) -> list[str]:
