@@ -37,8 +37,9 @@ ALLOWED = {
     "identity": "masks models tickets canonical",
     "credit": "masks",
     "breeding": "names masks tickets phases identity guidance credit front",
+    "assessing": "names tickets guidance phases",
     "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
-    "guidance budget credit",
+    "budget credit assessing",
     "runs": "masks models config tickets evolution ladder phases guidance budget",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs canonical identity front",

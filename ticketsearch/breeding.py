@@ -23,6 +23,9 @@ from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
 __all__ = ["Breeding", "seeded_random", "survivors"]
 
+# Temperature that each further attempt to prune a draft adds.
+AGAIN = 0.1
+
 
 class Breeding:
     """Makes tickets that are no network seen before.
@@ -40,6 +43,7 @@ class Breeding:
     temperature : of the noise when a parent is cut, see :func:`ticketsearch.guidance.strongest`.
     front : the fewest and the most weights of a child, whose number is drawn about its first parent's; None
         where children keep as many as that.
+    trial : whether children are pruned from :meth:`drafts` that have been trained.
 
     Attributes
     ----------
@@ -60,6 +64,7 @@ class Breeding:
         size: int,
         temperature: float = 0.0,
         front: tuple[int, int] | None = None,
+        trial: bool = False,
     ) -> None:
         self.toolbox = toolbox
         self.operators = operators
@@ -71,6 +76,7 @@ class Breeding:
         self.size = size
         self.temperature = temperature
         self.front = front
+        self.trial = trial
         self.keep: int | None = None
         self.count = 0
         self.phases = Phases()
@@ -86,6 +92,7 @@ class Breeding:
                 fitness=TicketFitness(),
                 measures={},
                 guidance=None,
+                assessments=[],
                 generation=0,
             )
             if self._admit(ticket):
@@ -103,6 +110,38 @@ class Breeding:
             for attempt in range(2 * self.attempts + 2):
                 immigrant = attempt > self.attempts
                 child = self._immigrant(population) if immigrant else self._child(population)
+                child.generation = generation
+                if self._admit(child):
+                    children.append(child)
+                    immigrants += immigrant
+                    break
+                refused += 1
+        return children, refused, immigrants
+
+    def drafts(self, population: Tickets) -> Tickets:
+        """Return what is to be trained for a population of children: each with all that its parents keep.
+
+        A draft's ``number`` is that of the weights which its child keeps.
+        """
+        drafts = Tickets()
+        for _ in range(self.size):
+            child, parents = self._bred(population)
+            draft = replace(child, mask=check_mask(np.logical_or.reduce([child.mask, *parents]), self.spec))
+            draft.number = int(np.count_nonzero(child.mask))
+            drafts.append(draft)
+        return drafts
+
+    def pruned(self, drafts: Tickets, population: Tickets, generation: int) -> tuple[Tickets, int, int]:
+        """Return the children of drafts that have been trained; otherwise as :meth:`children`.
+
+        What is a network seen before is pruned again, ever more by chance.
+        """
+        children = Tickets()
+        refused = immigrants = 0
+        for draft in drafts:
+            for attempt in range(2 * self.attempts + 2):
+                immigrant = attempt > self.attempts
+                child = self._immigrant(population) if immigrant else self._pruned(draft, attempt)
                 child.generation = generation
                 if self._admit(child):
                     children.append(child)
@@ -144,7 +183,19 @@ class Breeding:
         self.count += 1
         return True
 
+    def _pruned(self, draft: Ticket, attempt: int) -> Ticket:
+        with self.phases.measure(OPERATORS):
+            noise = max(self.temperature, AGAIN * attempt)
+            mask, _ = cut(draft.mask, draft.guidance, draft.number, rng=self.rng, temperature=noise)
+        return replace(
+            draft, mask=mask, number=-1, fitness=TicketFitness(), measures={}, guidance=None, assessments=[]
+        )
+
     def _child(self, population: Tickets) -> Ticket:
+        return self._bred(population)[0]
+
+    def _bred(self, population: Tickets) -> tuple[Ticket, tuple[Mask, ...]]:
+        """Return a child, and what of their weights its parents gave to choose from."""
         with self.phases.measure(SELECTION):
             a, b = self.toolbox.select(population, 2)
         crossed = a is not b and self.rng.random() < self.crossover_rate
@@ -166,7 +217,7 @@ class Breeding:
         if self.front is not None and keep is not None:
             mask = grown(mask, keep, self.rng)
         parents = (a.number, b.number) if crossed else (a.number,)
-        return Ticket(mask, a.initialization, a.pruned_from, name, parents=parents)
+        return Ticket(mask, a.initialization, a.pruned_from, name, parents=parents), masks
 
     def _cut(self, parent: Ticket, keep: int | None) -> tuple[Mask, Guidance | None]:
         """Return the part of a parent's mask, and of its guidance, that a child may keep."""

@@ -103,6 +103,8 @@ class Evolution(Section):
     saliency: Literal["magnitude", "curvature"] = "magnitude"  # that guidance goes by
     temperature: float = Field(0.0, ge=0)  # of the noise on guided choices
     candidates: float = Field(0.25, ge=0)  # worth growing, by which guidance names them, a kept weight
+    trial: bool = False  # of a child with all its parents keep, before it is pruned to its size
+    reassess: int = Field(0, ge=0)  # all members every so many generations; 0 is never
     start_density: float = Field(0.0, ge=0, le=1)  # falls to seeding.density; 0 begins there
     annealed: float = Field(0.75, gt=0, le=1)  # share of the generations in which the density falls
 

@@ -15,6 +15,7 @@ import numpy as np
 from deap import base, tools
 from numpy.typing import NDArray
 
+from ticketsearch.assessing import assess
 from ticketsearch.breeding import Breeding, seeded_random, survivors
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
@@ -22,13 +23,12 @@ from ticketsearch.credit import Credit, Operators, several
 from ticketsearch.errors import BadInput
 from ticketsearch.front import FrontSelection, check_range
 from ticketsearch.front import front as front_of
-from ticketsearch.guidance import check_guidance
 from ticketsearch.identity import Key, Seen
 from ticketsearch.ladder import Agreement
 from ticketsearch.masks import Mask, MaskSpec, layer_shuffle
 from ticketsearch.names import parameters_of
 from ticketsearch.operators import swap_mutation, uniform_crossover
-from ticketsearch.phases import FITNESS, OWN, SELECTION, Phases
+from ticketsearch.phases import SELECTION
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets, as_tickets
 
@@ -106,6 +106,8 @@ def evolve(
     weights: Callable[[Ticket], Weights] | None = None,
     counts: Sequence[int] | None = None,
     temperature: float = 0.0,
+    trial: bool = False,
+    reassess: int = 0,
     front: tuple[int, int] | None = None,
     after: Generation | None = None,
     seen: Iterable[str] = (),
@@ -120,6 +122,9 @@ def evolve(
     duplicate key, is refused and made again, up to ``attempts`` times; then a random mask with the layer
     counts of a member takes its place. Survivors of parents and children (μ+λ): the elites, and the rest by
     tournament without replacement. Tickets compare by rung, then score, where the fitness has a ladder.
+
+    With ``trial`` there are two evaluation rounds a generation, and generation g's children are scored in
+    round 2 g; otherwise in round g.
 
     Where the fitness gives guidance (:mod:`ticketsearch.guidance`), operators that name it choose by it. With
     ``counts`` the population grows sparser on its way: parents are cut by the magnitude of their trained
@@ -152,6 +157,10 @@ def evolve(
         holds on. What is given for generation 0, the first population, is not looked at. None for as many as
         their parents.
     temperature : of the noise on guided choices, >= 0; see :func:`ticketsearch.guidance.strongest`.
+    trial : whether a child is first trained together with all that its parents keep, and what is least
+        salient then is pruned.
+    reassess : every so many generations all members are evaluated again beside the children, on the data
+        order of that round, and have the mean of their scores; 0 for never.
     front : the fewest and the most weights of a child, whose number is drawn about its first parent's: it is
         cut where that is less, and gets random weights where it is more. None for one objective, the score.
     after, seen, searched : go on after this generation, with all duplicate keys of the run so far and the
@@ -165,7 +174,7 @@ def evolve(
         raise BadInput("an evolution begins with at least 1 ticket, but the first population is empty")
     before = len(tickets) if after is None else after.state["population"]
     size = before if population is None else population
-    _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts)
+    _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts, reassess)
     _check_plan(counts, temperature, spec)
     if front is not None:
         check_range(front, spec.size)
@@ -187,16 +196,16 @@ def evolve(
         selection = FrontSelection(tournament)
         toolbox.register("select", selection.parents)
         toolbox.register("survive", selection.survivors)
-    toolbox.register("evaluate", _evaluate, fitness)
+    toolbox.register("evaluate", assess, fitness)
     statistics = tools.Statistics(key=lambda ticket: ticket.score)
     statistics.register("best", np.max)
     statistics.register("mean", np.mean)
     statistics.register("worst", np.min)
     known = Seen(spec, duplicate_key, weights, keys=seen, searched=searched)
     breeding = Breeding(
-        toolbox, operators, spec, rng, known, crossover_rate, attempts, size, temperature, front
+        toolbox, operators, spec, rng, known, crossover_rate, attempts, size, temperature, front, trial
     )
-    return _generations(tickets, breeding, statistics, generations, counts, after)
+    return _generations(tickets, breeding, statistics, generations, counts, reassess, after)
 
 
 def _generations(
@@ -205,84 +214,39 @@ def _generations(
     statistics: tools.Statistics,
     generations: int,
     counts: Sequence[int] | None,
+    reassess: int,
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
     if after is None:
         phases.start()
         tickets, refused = breeding.first(tickets)
-        scores = toolbox.evaluate(tickets, 0, phases)
+        scores = toolbox.evaluate(tickets, phases, generation=0, round=0)
         yield _generation(0, tickets, tickets, refused, 0, scores, statistics, breeding)
     else:
         breeding.restore(after.state)
     for number in range(1 if after is None else after.number + 1, generations + 1):
         phases.start()
         breeding.keep = None if counts is None else counts[min(number, len(counts) - 1)]
+        round, spent = number, Spent()
         with seeded_random(breeding.rng):
-            children, refused, immigrants = breeding.children(tickets, number)
-        scores = toolbox.evaluate(children, number, phases)
+            if breeding.trial:
+                drafts = breeding.drafts(tickets)
+                tried = toolbox.evaluate(drafts, phases, generation=number, round=2 * number - 1)
+                round, spent = 2 * number, tried.spent
+                children, refused, immigrants = breeding.pruned(drafts, tickets, number)
+            else:
+                children, refused, immigrants = breeding.children(tickets, number)
+        if reassess and number % reassess == 0:
+            tickets = Tickets(ticket.afresh() for ticket in tickets)
+            scores = toolbox.evaluate(Tickets([*children, *tickets]), phases, generation=number, round=round)
+        else:
+            scores = toolbox.evaluate(children, phases, generation=number, round=round)
+        scores.spent += spent
         breeding.reward(children)
         with seeded_random(breeding.rng), phases.measure(SELECTION):
             tickets = toolbox.survive(breeding.sparse([*tickets, *children]), size)
         yield _generation(number, tickets, children, refused, immigrants, scores, statistics, breeding)
-
-
-def _evaluate(fitness: Callable[..., Any], tickets: Tickets, number: int, phases: Phases) -> Scores:
-    """Give each ticket its fitness and measures; return what the fitness said."""
-    if not tickets:
-        return Scores(np.empty(0))
-    named = parameters_of(fitness)
-    extra = {"tickets": tickets, "round": number}
-    with phases.measure(FITNESS):
-        result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
-    scores = _checked(result, tickets)
-    # Once, here: NaN would win DEAP's selections.
-    values = np.where(np.isfinite(scores), np.asarray(scores), -np.inf)
-    if not np.isfinite(values).any() and number == 0:
-        raise BadInput(
-            f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
-            "lower the learning rate or look into the fitness"
-        )
-    # What diverged on a high rung is no better than what diverged on a low one.
-    rungs = np.zeros(len(values)) if scores.rungs is None else np.where(np.isfinite(values), scores.rungs, 0)
-    for i, ticket in enumerate(tickets):
-        ticket.fitness.values = (float(rungs[i]), float(values[i]))
-        ticket.measures = {name: float(column[i]) for name, column in scores.measures.items()}
-        ticket.guidance = None if scores.guidance is None else scores.guidance[i]
-    phases.divide(FITNESS, scores.phases)
-    return scores
-
-
-def _checked(result: Any, tickets: Tickets) -> Scores:
-    """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
-    try:
-        values = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    if values.shape != (len(tickets),):
-        got = values.shape if values.size else type(result).__name__
-        raise BadInput(
-            f"a fitness returns one float a mask, i.e. shape ({len(tickets)},), but got {got}; "
-            "return an array with one score for each row of the masks"
-        )
-    scores = result if isinstance(result, Scores) else Scores(values)
-    for name, column in scores.measures.items():
-        if column.shape != values.shape:
-            raise BadInput(f"measures are one float a mask, {values.shape}, but {name!r} has {column.shape}")
-    if scores.rungs is not None and scores.rungs.shape != values.shape:
-        raise BadInput(f"rungs are one number of steps a mask, {values.shape}, but got {scores.rungs.shape}")
-    if scores.guidance is not None:
-        if len(scores.guidance) != len(tickets):
-            raise BadInput(f"guidance is one a mask ({len(tickets)}), but got {len(scores.guidance)}")
-        pairs = zip(scores.guidance, tickets, strict=True)
-        scores.guidance = [None if g is None else check_guidance(*g, ticket.mask) for g, ticket in pairs]
-    for name, seconds in scores.phases.items():
-        if name in OWN or not 0 <= seconds < math.inf:
-            raise BadInput(
-                f"phases of a fitness are seconds >= 0, none named {', '.join(OWN)}, which are the "
-                f"evolution's own, but got {name!r}: {seconds}"
-            )
-    return scores
 
 
 def _generation(
@@ -337,6 +301,7 @@ def _check_arguments(
     crossover_rate: float,
     mutation_rate: float,
     attempts: int,
+    reassess: int,
 ) -> None:
     rules = (
         ("population", size, size >= 1, ">= 1"),
@@ -346,6 +311,7 @@ def _check_arguments(
         ("crossover_rate", crossover_rate, 0 <= crossover_rate <= 1, "in [0, 1]"),
         ("mutation_rate", mutation_rate, 0 < mutation_rate <= 1, "in (0, 1]"),
         ("attempts", attempts, attempts >= 0, ">= 0"),
+        ("reassess", reassess, reassess >= 0, ">= 0"),
     )
     for name, value, holds, rule in rules:
         if not holds:

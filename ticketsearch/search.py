@@ -90,7 +90,7 @@ class Search:
         crossover = [_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
         mutation = [_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
         named = any("guidance" in parameters_of(operator) for operator in (*crossover, *mutation))
-        guided = named or settings.evolution.start_density > 0
+        guided = named or settings.evolution.trial or settings.evolution.start_density > 0
         fitness = _fitness(settings, network, dataset, settings.evolution.candidates if guided else None)
         return cls(settings, dataset, network, fitness, crossover, mutation)
 
@@ -213,6 +213,8 @@ class Search:
             weights=self.weights,
             counts=self.counts,
             temperature=evolution.temperature,
+            trial=evolution.trial,
+            reassess=evolution.reassess,
             front=self.front,
             seen=run.keys(),
             searched=run.searched(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,16 @@ from ticketsearch.ladder import Agreement
 from ticketsearch.masks import Mask, check_mask, density, digest, effective_density, pack, unpack
 from ticketsearch.models import Factory, Initialization, Network, restore
 
-__all__ = ["LoadedTicket", "Scores", "Ticket", "TicketFitness", "Tickets", "load_ticket", "save_ticket"]
+__all__ = [
+    "Assessment",
+    "LoadedTicket",
+    "Scores",
+    "Ticket",
+    "TicketFitness",
+    "Tickets",
+    "load_ticket",
+    "save_ticket",
+]
 
 FORMAT = "ticketsearch-ticket-1"
 
@@ -102,6 +111,15 @@ def _rungs(given: ArrayLike) -> NDArray[np.int64]:
     return rungs.astype(np.int64)
 
 
+class Assessment(NamedTuple):
+    """What a fitness said of a ticket in one generation; the score is −inf if training diverged."""
+
+    generation: int
+    rung: int
+    score: float
+    measures: dict[str, float]
+
+
 @dataclass(eq=False)
 class Ticket:
     """A mask with its initialization, provenance and scores.
@@ -119,6 +137,7 @@ class Ticket:
     exact : whether the key alone says so; if not, tickets were compared pair by pair.
     fitness : DEAP's fitness, by which tickets compare; ``rung`` and ``score`` read it.
     measures : further figures of its evaluation, e.g. ``accuracy``.
+    assessments : what fitness and measures are the means of, those of the highest rung.
     guidance : what its training revealed, for operators; None where nothing did.
     """
 
@@ -134,6 +153,22 @@ class Ticket:
     fitness: TicketFitness = field(default_factory=TicketFitness)
     measures: dict[str, float] = field(default_factory=dict)
     guidance: Guidance | None = None
+    assessments: list[Assessment] = field(default_factory=list)
+
+    def add(self, assessment: Assessment) -> None:
+        """Take account of an assessment, in fitness and measures."""
+        self.assessments.append(assessment)
+        top = max(each.rung for each in self.assessments)
+        counted = [each for each in self.assessments if each.rung == top]
+        self.fitness.values = (float(top), sum(each.score for each in counted) / len(counted))
+        self.measures = {
+            name: float(np.mean([each.measures[name] for each in counted if name in each.measures]))
+            for name in counted[0].measures
+        }
+
+    def afresh(self) -> Ticket:
+        """Return a copy that can be assessed again while this one stays as it is."""
+        return replace(self, fitness=TicketFitness(self.fitness.values), assessments=[*self.assessments])
 
     @property
     def score(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,9 +18,11 @@ from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.masks import MaskSpec, pack, unpack
 from ticketsearch.models import Initialization
-from ticketsearch.tickets import Ticket
+from ticketsearch.tickets import Assessment, Ticket
 
 __all__ = [
+    "assessment_of",
+    "assessment_row",
     "check",
     "connect",
     "create",
@@ -79,6 +82,14 @@ CREATE TABLE members (
     position INTEGER NOT NULL,
     ticket INTEGER NOT NULL REFERENCES tickets (number),
     PRIMARY KEY (generation, position)
+) WITHOUT ROWID;
+CREATE TABLE assessments (
+    ticket INTEGER NOT NULL REFERENCES tickets (number),
+    generation INTEGER NOT NULL REFERENCES generations (number),
+    rung INTEGER NOT NULL,
+    fitness REAL,
+    measures TEXT NOT NULL,
+    PRIMARY KEY (ticket, generation)
 ) WITHOUT ROWID;
 CREATE TABLE guidance (
     ticket INTEGER PRIMARY KEY REFERENCES tickets (number),
@@ -175,7 +186,7 @@ def unreadable(file: Path, error: Exception) -> BadInput:
 
 
 def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
-    """Return a ticket as a row of the table ``tickets``; a diverged one has no fitness there."""
+    """Return a ticket as a row of the table ``tickets``, with its first assessment."""
     trained, pruned = ticket.initialization, ticket.pruned_from
     return (
         ticket.number,
@@ -188,9 +199,7 @@ def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
         json.dumps(ticket.parents),
         *(trained or (None, None)),
         *(pruned or (None, None)),
-        ticket.rung,
-        None if ticket.diverged else ticket.score,
-        json.dumps(ticket.measures),
+        *assessment_row(ticket.assessments[0])[1:],
     )
 
 
@@ -231,7 +240,18 @@ def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
         number,
         key,
         bool(exact),
-        measures=json.loads(measures),
     )
-    ticket.fitness.values = (float(rung), float("-inf") if score is None else score)
+    ticket.add(assessment_of((generation, rung, score, measures)))
     return ticket
+
+
+def assessment_of(row: Sequence[Any]) -> Assessment:
+    """Return an assessment from generation, rung, fitness and measures as tables have them."""
+    generation, rung, score, measures = row
+    return Assessment(generation, rung, float("-inf") if score is None else score, json.loads(measures))
+
+
+def assessment_row(assessment: Assessment) -> tuple[Any, ...]:
+    """Return an assessment as tables have it; a diverged one has no fitness there."""
+    generation, rung, score, measures = assessment
+    return generation, rung, score if math.isfinite(score) else None, json.dumps(measures)

@@ -165,6 +165,10 @@ class Run:
                 execute(f"INSERT INTO tickets VALUES ({', '.join('?' * len(row))})", row)
             for position, ticket in enumerate(generation.population):
                 execute("INSERT INTO members VALUES (?, ?, ?)", (generation.number, position, ticket.number))
+                last = ticket.assessments[-1]
+                if ticket.generation < last.generation == generation.number:
+                    row = (ticket.number, *schema.assessment_row(last))
+                    execute("INSERT INTO assessments VALUES (?, ?, ?, ?, ?)", row)
             # That of the living is enough to go on from.
             execute(
                 "DELETE FROM guidance WHERE ticket NOT IN (SELECT ticket FROM members WHERE generation = ?)",
@@ -173,7 +177,7 @@ class Run:
             for ticket in generation.population:
                 if ticket.guidance is not None:
                     row = schema.guidance_row(ticket, ticket.guidance)
-                    execute("INSERT OR IGNORE INTO guidance VALUES (?, ?, ?, ?)", row)
+                    execute("INSERT OR REPLACE INTO guidance VALUES (?, ?, ?, ?)", row)
         seconds = time.perf_counter() - start
         self._stored = json.dumps({**generation.phases, STORE: seconds}), generation.number
 
@@ -217,11 +221,13 @@ class Run:
             "SELECT tickets.* FROM members JOIN tickets ON tickets.number = members.ticket "
             "WHERE members.generation = ? ORDER BY members.position",
             (generation,),
+            until=generation,
         )
 
     def offspring(self, generation: int) -> Tickets:
         """Return the tickets that were evaluated in a generation, by number."""
-        return self._tickets("SELECT * FROM tickets WHERE generation = ? ORDER BY number", (generation,))
+        query = "SELECT * FROM tickets WHERE generation = ? ORDER BY number"
+        return self._tickets(query, (generation,), until=generation)
 
     def seeds(self) -> Tickets:
         """Return what the pruner left of each initialization, in their order, equal masks too."""
@@ -313,8 +319,17 @@ class Run:
         if self._stored is not None:
             execute("UPDATE generations SET phases = ? WHERE number = ?", self._stored)
 
-    def _tickets(self, query: str, parameters: Sequence[Any] = ()) -> Tickets:
-        return Tickets(schema.ticket_of(row, self.spec) for row in self._rows(query, parameters))
+    def _tickets(self, query: str, parameters: Sequence[Any] = (), *, until: int | None = None) -> Tickets:
+        """Return tickets with what was found of them until a generation; by default the last."""
+        tickets = Tickets(schema.ticket_of(row, self.spec) for row in self._rows(query, parameters))
+        by_number = {ticket.number: ticket for ticket in tickets}
+        last = self.progress() if until is None else until
+        for number, *row in self._rows(
+            "SELECT * FROM assessments WHERE generation <= ? ORDER BY generation", (last,)
+        ):
+            if number in by_number:
+                by_number[number].add(schema.assessment_of(row))
+        return tickets
 
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
