@@ -44,14 +44,15 @@ ALLOWED = {
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs canonical identity front",
     "summary": "config masks overlap runs tickets ladder phases credit",
+    "databases": "runs",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
-    "workers",
+    "workers databases",
     "theory": "masks wiring models datasets pruners",
     "tables": "masks models pruners theory",
     "report": "masks config models overlap runs study summary tables theory tickets",
     "progress": "ladder",
     "cli": "config streams names search runs summary tables report theory progress masks datasets models "
-    "pruners seeding tickets evolution ladder study",
+    "pruners seeding tickets evolution ladder study workers",
     "__main__": "cli",
 }
 

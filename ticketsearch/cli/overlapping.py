@@ -5,16 +5,11 @@ from __future__ import annotations
 import re
 import sqlite3
 import sys
-import time
-from collections.abc import Iterable
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ticketsearch.cli.endings import interrupted, reason
 from ticketsearch.cli.flags import (
@@ -26,6 +21,7 @@ from ticketsearch.cli.flags import (
     network_of,
     whole_number,
 )
+from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS, folder
 from ticketsearch.errors import BadInput
 
@@ -33,14 +29,12 @@ if TYPE_CHECKING:
     from ticketsearch.config import Settings
     from ticketsearch.datasets import Dataset
     from ticketsearch.models import Network
-    from ticketsearch.study import Plan, Sizes, Step
+    from ticketsearch.study import Plan, Sizes
 
 __all__ = ["overlap"]
 
 METHODS = "synflow,snip,grasp,magnitude,random"
 DENSITIES = "0.1,0.02,0.01"
-# Seconds between two lines of progress where there is no terminal.
-EVERY = 30.0
 
 Runs = Annotated[
     list[str] | None,
@@ -229,7 +223,7 @@ def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
     try:
         with store:
             print(f"Study in {path}: {len(plan.outlines)} sets of masks", file=sys.stderr, flush=True)
-            _follow(Work(plan, store, subject.network, subject.dataset, workers).steps())
+            follow(Work(plan, store, subject.network, subject.dataset, workers).steps())
         _print_outcome(path)
     except KeyboardInterrupt:
         raise interrupted(f"Interrupted; {again}") from None
@@ -239,44 +233,6 @@ def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
         raise BadInput(f"the study stopped ({reason(problem)}); mend the cause; {again}") from problem
     except BadInput as problem:
         raise BadInput(f"{problem}; {again}") from problem
-
-
-def _follow(steps: Iterable[Step]) -> None:
-    """Show on stderr how far the work is, and the time left of what is being done."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    lines = None if console.is_terminal else _Lines()
-    with Progress(*columns, console=console, disable=lines is not None) as shown:
-        bars: dict[str, TaskID] = {}
-        for step in steps:
-            if lines is not None:
-                lines.show(step)
-                continue
-            if step.what not in bars:
-                # What was there before took no time now.
-                bars[step.what] = shown.add_task(step.what, total=step.total, completed=step.done - 1)
-            shown.update(bars[step.what], completed=step.done)
-
-
-class _Lines:
-    """A line now and then, for logs."""
-
-    def __init__(self) -> None:
-        self.what, self.began, self.first, self.said = "", 0.0, 0, 0.0
-
-    def show(self, step: Step) -> None:
-        """Print how far the work is, if it is time to."""
-        now = time.monotonic()
-        if step.what != self.what:
-            self.what, self.began, self.first = step.what, now, step.done
-        elif step.done < step.total and now - self.said < EVERY:
-            return
-        self.said = now
-        left = ""
-        if self.first < step.done < step.total:
-            seconds = (now - self.began) / (step.done - self.first) * (step.total - step.done)
-            left = f", {timedelta(seconds=round(seconds))} left"
-        print(f"{step.what}: {step.done:,} of {step.total:,}{left}", file=sys.stderr, flush=True)
 
 
 def _print_outcome(path: Path) -> None:

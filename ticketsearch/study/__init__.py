@@ -12,7 +12,7 @@ from ticketsearch.study.overlaps import Case, Overlaps, read_overlaps
 from ticketsearch.study.plan import Outline, Plan, Pruning, Sizes, pruner_plan, run_plan
 from ticketsearch.study.store import Store, identity
 from ticketsearch.study.words import nulls_csv, pairs_csv
-from ticketsearch.study.work import Step, Work, study_pruners
+from ticketsearch.study.work import Work, study_pruners
 
 __all__ = [
     "Case",
@@ -21,7 +21,6 @@ __all__ = [
     "Plan",
     "Pruning",
     "Sizes",
-    "Step",
     "Store",
     "Work",
     "identity",

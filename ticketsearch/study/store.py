@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.databases import Database
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, digest
-from ticketsearch.runs.folders import lock_folder
 from ticketsearch.runs.schema import transaction
-from ticketsearch.study import schema
 from ticketsearch.study.plan import Outline, Plan, Sizes
+from ticketsearch.study.schema import STUDY
 from ticketsearch.study.settings import settings
 
-__all__ = ["FILE", "Observed", "Store", "StoredMask", "identity"]
+__all__ = ["Observed", "Store", "StoredMask", "identity"]
 
-FILE = "overlap.sqlite"
 # Sizes of a plan that a study may be extended in.
 GROWING = ("draws", "aligned_draws")
 Integers = NDArray[np.int64]
@@ -75,11 +75,13 @@ def identity(plan: Plan) -> str:
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=4).hexdigest()
 
 
-class Store:
+class Store(Database):
     """The folder of a study, open for reading, or by one process for writing."""
 
+    kind = STUDY
+
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: Any = None) -> None:
-        self.path, self._connection, self._lock = path, connection, lock
+        super().__init__(path, connection, lock)
         ((text,),) = self._rows("SELECT value FROM meta WHERE key = 'plan'")
         self.content = content = json.loads(text)
         self.spec = MaskSpec.from_json(content["spec"])
@@ -98,49 +100,13 @@ class Store:
         A study that is there may get more draws. Raises :class:`BadInput` for a folder with another study or
         other things in it, or one that another process writes.
         """
-        if path.exists() and not path.is_dir():
-            raise BadInput(f"a study goes into a folder, but {str(path)!r} is a file; give another --out")
-        file = path / FILE
-        if path.is_dir() and not file.exists() and any(p.name != "run.lock" for p in path.glob("[!.]*")):
-            raise BadInput(f"{str(path)!r} exists already and is no study; give another --out")
-        path.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(path)
+        store = cls.make(path, partial(_fill, plan=plan))
         try:
-            if not file.exists():
-                schema.create(file, content_of(plan), plan.outlines)
-            store = cls._opened(path, lock)
-            try:
-                store._extend(plan)
-            except BaseException:
-                store.close()
-                raise
+            store._extend(plan)
         except BaseException:
-            if lock is not None:
-                lock.close()
+            store.close()
             raise
         return store
-
-    @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open the study in a folder for reading; raises :class:`BadInput` if there is none."""
-        if not (path / FILE).is_file():
-            raise BadInput(f"no study in {str(path)!r}: it holds no {FILE}; `ticketsearch overlap` makes one")
-        return cls._opened(path)
-
-    @classmethod
-    def _opened(cls, path: Path, lock: Any = None) -> Store:
-        file = path / FILE
-        try:
-            connection = schema.opened(file, write=lock is not None)
-            try:
-                return cls(path, connection, lock)
-            except BaseException:
-                connection.close()
-                raise
-        except (sqlite3.DatabaseError, KeyError, json.JSONDecodeError) as error:
-            raise BadInput(
-                f"{str(file)!r} cannot be read ({error}): it is damaged or no study; remove it to start again"
-            ) from error
 
     def _extend(self, plan: Plan) -> None:
         """Go on with a plan that is the stored one, or has more draws."""
@@ -159,18 +125,6 @@ class Store:
         with transaction(self._connection) as execute:
             execute("UPDATE meta SET value = ? WHERE key = 'plan'", (json.dumps(wanted),))
         self.content, self.sizes = wanted, plan.sizes
-
-    def close(self) -> None:
-        """Close the file and let others write."""
-        self._connection.close()
-        if self._lock is not None:
-            self._lock.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def masks(self) -> dict[str, StoredMask]:
         """Return the masks that are there, by name."""
@@ -230,8 +184,11 @@ class Store:
     def _counts(self, blob: bytes, pairs: int) -> Integers:
         return np.frombuffer(blob, "<u4").reshape(-1, pairs, len(self.spec.layers)).astype(np.int64)
 
-    def _rows(self, query: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, tuple(parameters)).fetchall()
+
+def _fill(connection: sqlite3.Connection, plan: Plan) -> None:
+    connection.execute("INSERT INTO meta VALUES ('plan', ?)", (json.dumps(content_of(plan)),))
+    rows = [(number, outline.kind, outline.title) for number, outline in enumerate(plan.outlines)]
+    connection.executemany("INSERT INTO cases (number, kind, title) VALUES (?, ?, ?)", rows)
 
 
 def _bytes(counts: Integers) -> bytes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ticketsearch.canonical import canonical_key
 from ticketsearch.datasets import Dataset
@@ -22,20 +22,9 @@ from ticketsearch.seeding import initializations as drawn_initializations
 from ticketsearch.study.overlaps import Overlaps, packed, read_overlaps
 from ticketsearch.study.plan import DEFAULT_METHODS, Plan, Pruning, Sizes, pruner_plan
 from ticketsearch.study.store import Observed, Store, StoredMask
-from ticketsearch.workers import Source, Spread
+from ticketsearch.workers import Source, Step, side_by_side
 
-__all__ = ["Step", "Work", "study_pruners"]
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Step(NamedTuple):
-    """How far a study is: of what, how many are done, and how many there are."""
-
-    what: str
-    done: int
-    total: int
+__all__ = ["Work", "study_pruners"]
 
 
 class _Job(NamedTuple):
@@ -71,11 +60,6 @@ class Work:
         yield from self._compare()
         yield from self._draw()
 
-    def _spread(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-        workers = max(1, min(self.workers, len(tasks)))
-        with Spread("serial" if workers == 1 else "loky", workers) as spread:
-            yield from spread.run(function, tasks)
-
     def _prune(self) -> Iterator[Step]:
         there, total = self.store.masks(), len(self.plan.prunings)
         for name, given in self.plan.given.items():
@@ -95,13 +79,13 @@ class Work:
                 yield index, _prune(network, dataset, job)
             return
         source = Source.of(network, dataset)
-        yield from self._spread(_prune_there, [(source, job) for job in jobs])
+        yield from side_by_side(_prune_there, [(source, job) for job in jobs], self.workers)
 
     def _compare(self) -> Iterator[Step]:
         total = len(self.plan.outlines)
         left = [case for case in range(total) if self.store.observed(case) is None]
         tasks = [packed(self.store, case) for case in left]
-        for number, (index, found) in enumerate(self._spread(_observed, tasks), start=1):
+        for number, (index, found) in enumerate(side_by_side(_observed, tasks, self.workers), start=1):
             self.store.add_observed(left[index], found)
             yield Step("sets of masks", total - len(left) + number, total)
 
@@ -117,7 +101,7 @@ class Work:
                 cases += [case] * len(own)
                 total += draws
         done = total - sum(len(task.numbers) for task in tasks)
-        for index, found in self._spread(drawn, tasks):
+        for index, found in side_by_side(drawn, tasks, self.workers):
             batch = tasks[index]
             self.store.add_draws(cases[index], batch.null, dict(zip(batch.numbers, found, strict=True)))
             done += len(found)

@@ -6,6 +6,8 @@ Inside a task (``attempts``)
     check_stopped
 What a task is about (``sources``)
     Source
+Long work in steps (``steps``)
+    Step, side_by_side
 
 A task is small: a :class:`Source`, packed masks, settings. Each process makes the network and the data of the
 source once, and keeps them from task to task. Only the process that spreads tasks ever writes a run. Results
@@ -15,5 +17,6 @@ are those of one process: to the bit where the machines have the same kind of pr
 from ticketsearch.workers.attempts import check_stopped
 from ticketsearch.workers.sources import Source
 from ticketsearch.workers.spreading import BACKENDS, Spread
+from ticketsearch.workers.steps import Step, side_by_side
 
-__all__ = ["BACKENDS", "Source", "Spread", "check_stopped"]
+__all__ = ["BACKENDS", "Source", "Spread", "Step", "check_stopped", "side_by_side"]
