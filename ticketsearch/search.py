@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -74,12 +74,13 @@ class Search:
     mutation: list[Callable[..., Mask]]
 
     @classmethod
-    def prepare(cls, settings: Settings) -> Search:
-        """Load and build what the settings name.
+    def prepare(cls, settings: Settings, dataset: Dataset | None = None) -> Search:
+        """Load and build what the settings name; the dataset may have been loaded before.
 
         Raises :class:`BadInput` for any setting that cannot be used.
         """
-        dataset = load_dataset(settings.data.name, **settings.data.options)
+        if dataset is None:
+            dataset = load_dataset(settings.data.name, **settings.data.options)
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
         check_density(settings.seeding.density, network.spec)
@@ -228,7 +229,7 @@ class Search:
         With a front, all of it are candidates, and those that no other one beats in validation accuracy and
         kept weights meet the test data beside the winner.
 
-        Yields each contender's name before its training; the results are in the run at the end. The
+        Yields the names of contenders before their training; the results are in the run at the end. The
         candidates of best fitness get the final training on several data orders; the one of highest
         mean validation accuracy wins. It, the dense network, the pruner's mask of the same initialization
         and random masks of the same layer densities (a new one for each data order) are then trained on
@@ -236,34 +237,54 @@ class Search:
         """
         last = run.last()
         assert last is not None  # a run that has evolved has generations
-        if self.front is None:
-            ranked = sorted(last.population, key=lambda ticket: ticket.fitness, reverse=True)
-            ranked = ranked[: self.settings.final.candidates]
-        else:
-            ranked = last.front[::-1]
-        chosen: list[Result] = []
-        for ticket in ranked:
-            name = f"candidate {ticket.number}"
-            yield name
-            masks = np.stack([ticket.mask] * self.settings.final.orders)
-            chosen += self._trained(name, masks, ticket.initialization, Stream.CHOOSING, ticket.number)
-        accuracy = {t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in ranked}
-        winner = max(ranked, key=lambda ticket: accuracy[ticket.number])
+        candidates = self.candidates(last.population)
+        yield f"candidates {', '.join(str(ticket.number) for ticket in candidates)}"
+        winner, chosen = self.choose(candidates)
         if self.front is not None:
-            judged = front(replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in ranked)
-            ranked = [ticket for ticket in ranked if ticket.number in {t.number for t in judged}]
+            accuracy = {
+                t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in candidates
+            }
+            judged = front(
+                replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates
+            )
+            candidates = [t for t in candidates if t.number in {found.number for found in judged}]
         tickets = {BEST: winner}
-        tickets |= {front_name(t.number): t for t in ranked if self.front is not None and t is not winner}
+        if self.front is not None:
+            tickets |= {front_name(t.number): t for t in candidates if t is not winner}
         compared: list[Result] = []
         for name, masks in self._contenders(winner, run.seeds(), tickets).items():
             yield name
             ticket = tickets.get(name, winner)
             number = ticket.number if name in tickets else None
             compared += self._trained(name, masks, ticket.initialization, Stream.REPORTING, number)
-        self._save_tickets(run.path / "tickets", ranked, winner)
+        self.save_tickets(run.path / "tickets", candidates, winner)
         run.save_results([*chosen, *compared])
 
-    def _save_tickets(self, folder: Path, ranked: list[Ticket], winner: Ticket) -> None:
+    def candidates(self, tickets: Iterable[Ticket]) -> list[Ticket]:
+        """Return the tickets among which the winner is chosen, best first: a front, or those of best fitness."""
+        if self.front is not None:
+            return front(tickets)[::-1]
+        ranked = sorted(tickets, key=lambda ticket: ticket.fitness, reverse=True)
+        return ranked[: self.settings.final.candidates]
+
+    def choose(self, candidates: Iterable[Ticket]) -> tuple[Ticket, list[Result]]:
+        """Return the candidate of highest mean validation accuracy after the final training, and all results.
+
+        All are trained on the same data orders, which nothing else is trained on.
+        """
+        winner, best, results = None, -1.0, list[Result]()
+        for ticket in candidates:
+            masks = np.stack([ticket.mask] * self.settings.final.orders)
+            name = f"candidate {ticket.number}"
+            own = self._trained(name, masks, ticket.initialization, Stream.CHOOSING, ticket.number)
+            accuracy = float(np.mean([result.accuracy for result in own]))
+            if accuracy > best:
+                winner, best = ticket, accuracy
+            results += own
+        assert winner is not None  # there is a candidate, and no accuracy is negative
+        return winner, results
+
+    def save_tickets(self, folder: Path, ranked: list[Ticket], winner: Ticket) -> None:
         folder.mkdir(exist_ok=True)
         for stale in folder.glob("*.safetensors"):  # of an interrupted or since extended run
             stale.unlink()
