@@ -47,12 +47,14 @@ ALLOWED = {
     "databases": "runs",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
     "workers databases",
+    "contest": "streams names masks config datasets pruners tickets operators training fitness runs search "
+    "overlap tables workers databases budget",
     "theory": "masks wiring models datasets pruners",
     "tables": "masks models pruners theory",
-    "report": "masks config models overlap runs study summary tables theory tickets",
+    "report": "masks config models overlap runs study contest summary tables theory tickets",
     "progress": "ladder",
     "cli": "config streams names search runs summary tables report theory progress masks datasets models "
-    "pruners seeding tickets evolution ladder study workers",
+    "pruners seeding tickets evolution ladder study workers contest",
     "__main__": "cli",
 }
 

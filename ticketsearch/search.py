@@ -285,6 +285,7 @@ class Search:
         return winner, results
 
     def save_tickets(self, folder: Path, ranked: list[Ticket], winner: Ticket) -> None:
+        """Write tickets into a folder in place of others there, the winner twice."""
         folder.mkdir(exist_ok=True)
         for stale in folder.glob("*.safetensors"):  # of an interrupted or since extended run
             stale.unlink()

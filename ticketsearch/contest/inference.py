@@ -32,7 +32,7 @@ class Paired(NamedTuple):
     ``permutation`` is of the mean, ``wilcoxon`` of signed ranks, both over all changes of signs.
     """
 
-    count: int
+    pairs: int
     difference: Interval
     permutation: float
     wilcoxon: float

@@ -96,9 +96,8 @@ def _seed(search: Search, number: int) -> int:
 
 def _trainings(search: Search, rounds: Sequence[Mask], options: Mapping[str, Any]) -> Spent:
     """Return what the rounds of iterative magnitude pruning took; dense steps before a rewind count once."""
-    taken = {
-        name: parameter.default for name, parameter in signature(named("imp")).parameters.items()
-    } | options
+    defaults = {name: parameter.default for name, parameter in signature(named("imp")).parameters.items()}
+    taken = {**defaults, **options}
     operations = live_operations(search.network.wiring, np.stack(rounds))
     batch = min(taken["training_batch"], len(search.dataset.y_train))
     spent = spending(operations, steps=taken["training_steps"], batch=batch, samples=0)
@@ -200,7 +199,7 @@ def _searched(search: Search, budget: int, propose: Callable[[Ticket | None], li
         total += scores.spent
         trail.append((total.flops, search.candidates(tickets)[0].measures["accuracy"]))
         if not scores.spent.flops:
-            break  # nothing is live: this could go on for ever
+            break  # nothing is new, or live: this could go on for ever
     best = search.candidates(tickets)
     winner, results = search.choose(best)
     total += _choosing(search, [ticket.mask for ticket in best])

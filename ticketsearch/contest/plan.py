@@ -39,7 +39,7 @@ DEFAULT_METHODS = (DENSE, "random", "synflow", "snip", IMP, IMP_BEST, EVOLUTION)
 DEFAULT_DENSITIES = (0.05, 0.02, 0.01)
 # What is done to a mask to see what it owes to its places, and to its initial weights.
 CONTROLS = ("shuffled", "reinitialized")
-# How imp trains, unless its options say otherwise: as everything else does. Its names, and those of [training].
+# How imp trains unless its options say otherwise, as everything else: its names, and those of [training].
 TRAINING = {
     "training_batch": "batch",
     "optimizer": "optimizer",
@@ -129,7 +129,7 @@ def contest_plan(
     _check_names(methods, controls, densities)
     _check_budget(methods, budget)
     options = _options(settings, methods)
-    found = []
+    found: list[Search] = []
     for density in densities:
         own = _settings_of(settings, float(density), 0, options[settings.seeding.method])
         found.append(Search.prepare(own, found[0].dataset if found else None))

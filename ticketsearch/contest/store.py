@@ -100,8 +100,8 @@ class Store(Database):
         """Commit masks."""
         with transaction(self._connection) as execute:
             for cell, (mask, spent, trail, validation, candidates) in made:
-                row = (*cell, pack(mask), spent.evaluations, spent.steps, spent.flops)
-                row = (*row, json.dumps(trail), validation, candidates)
+                taken = spent.evaluations, spent.steps, spent.flops
+                row = (*cell, pack(mask), *taken, json.dumps(trail), validation, candidates)
                 execute("INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def results(self) -> dict[Row, dict[int, Outcome]]:

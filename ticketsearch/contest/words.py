@@ -67,10 +67,10 @@ def tested(found: Sequence[Difference]) -> list[str]:
         own = [one for one in found if one.family == family]
         if not own:
             continue
-        fewest = min(one.test.count for one in own)
+        fewest = min(one.test.pairs for one in own)
         text.append(
-            f"{own[0].reference} against {against}: {len(own)} two-sided permutation tests of the mean paired "
-            f"difference over {fewest} initializations, corrected together by Holm's method."
+            f"{own[0].reference} against {against}: {len(own)} two-sided permutation tests of the mean "
+            f"paired difference over {fewest} initializations, corrected together by Holm's method."
         )
         if smallest_p(fewest) * len(own) >= SIGNIFICANT:
             text.append(
@@ -140,7 +140,7 @@ def differences_csv(found: Sequence[Difference]) -> str:
     """Return differences as CSV, a line for each test."""
     rows = [
         (
-            *(one.contest, one.density, one.reference, one.other, one.test.count, *one.test.difference),
+            *(one.contest, one.density, one.reference, one.other, one.test.pairs, *one.test.difference),
             *(one.test.permutation, one.test.wilcoxon, one.family, one.holm),
         )
         for one in found

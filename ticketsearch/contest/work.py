@@ -115,8 +115,9 @@ class Work:
             for cell in left
         ]
         done = total - len(left)
-        for done, (index, made) in enumerate(self._spread(_evolve, tasks), start=done + 1):
+        for index, made in self._spread(_evolve, tasks):
             self.store.add_cells([(left[index], made)])
+            done += 1
             yield Step("evolutions", done, total)
 
     def _prune(self) -> Iterator[Step]:
@@ -155,8 +156,9 @@ class Work:
             first = there.get(cell._replace(method=IMP)) if best else None
             tasks.append(_Searching(cell.method, options, self.plan.settings_of(cell), budget, first))
         done = total - len(left)
-        for done, (index, made) in enumerate(self._spread(_search, tasks), start=done + 1):
+        for index, made in self._spread(_search, tasks):
             self.store.add_cells([(left[index], made)])
+            done += 1
             yield Step("other searches", done, total)
 
     def _test(self) -> Iterator[Step]:
@@ -173,9 +175,10 @@ class Work:
                     tasks.append(_Testing(self.plan.settings_of(cell), mask, control, tuple(orders)))
                     rows.append(row)
         done = total - len(tasks)
-        for done, (index, found) in enumerate(self._spread(_test, tasks), start=done + 1):
+        for index, found in self._spread(_test, tasks):
             outcomes = dict(zip(tasks[index].orders, found, strict=True))
             self.store.add_results(rows[index], outcomes)
+            done += 1
             yield Step("final trainings", done, total)
 
     def _spread(self, function: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -188,9 +191,8 @@ def _data(text: str) -> Dataset:
     return load_dataset(data.name, **data.options)
 
 
-@lru_cache(maxsize=TOGETHER)
 def _search_of(text: str) -> Search:
-    """Return the search of settings as JSON; a process keeps the last ones, and their data once."""
+    """Return the search of settings as JSON, made anew: one remembers what it has evaluated."""
     settings = Settings.model_validate_json(text)
     return Search.prepare(settings, _data(settings.data.model_dump_json()))
 
