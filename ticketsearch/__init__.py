@@ -13,6 +13,8 @@ Fitness and evolution
 Canonical forms and overlap
     canonical_key, canonical_identity, canonical_form, isomorphic, to_networkx, align, overlap_study,
     study_pruners, read_overlaps
+Comparisons
+    compare, read_comparison
 Runs
     Run, save_ticket, load_ticket
 Errors
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
+    "contest": "compare read_comparison",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
     "evolution": "Generation evolve",
@@ -70,6 +73,7 @@ __all__ = [
     "canonical_identity",
     "canonical_key",
     "climb",
+    "compare",
     "density",
     "effective_density",
     "evolve",
@@ -86,6 +90,7 @@ __all__ = [
     "permute",
     "prune",
     "prune_all",
+    "read_comparison",
     "read_overlaps",
     "save_ticket",
     "seed_population",
@@ -103,6 +108,7 @@ if TYPE_CHECKING:
         isomorphic,
         to_networkx,
     )
+    from ticketsearch.contest import compare, read_comparison
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
     from ticketsearch.evolution import Generation, evolve

@@ -1,8 +1,8 @@
 """The command line: parses, shows progress, prints, and turns bad input into one line and exit code 2.
 
-Commands on runs are in ``evolving`` and ``runs``, those on pruners in ``pruning`` and ``auditing``, that on
-both in ``overlapping``. What takes long to import (torch, the search) is imported by the command that needs
-it.
+Commands on runs are in ``evolving`` and ``runs``, those on pruners in ``pruning`` and ``auditing``, those
+on both in ``overlapping`` and ``comparing``. What takes long to import (torch, the search) is imported by the
+command that needs it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import typer
 
 from ticketsearch import __version__
 from ticketsearch.cli.auditing import audit
+from ticketsearch.cli.comparing import compare
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason
 from ticketsearch.cli.evolving import evolve
 from ticketsearch.cli.overlapping import overlap
@@ -74,6 +75,7 @@ app.command()(evolve)
 app.command()(prune)
 app.command()(audit)
 app.command()(overlap)
+app.command()(compare)
 app.command("list")(list_)
 app.command()(show)
 app.command()(report)

@@ -1,0 +1,241 @@
+"""``compare``: which method finds the best masks at equal budgets? It goes on where it stopped."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ticketsearch.cli.endings import interrupted, reason
+from ticketsearch.cli.flags import Assignments, DataName, ModelName, Seed, assigned, whole_number
+from ticketsearch.cli.following import follow
+from ticketsearch.cli.runs import RUNS
+from ticketsearch.errors import BadInput
+
+if TYPE_CHECKING:
+    from ticketsearch.config import Settings
+    from ticketsearch.contest import Contest, Plan
+
+__all__ = ["compare"]
+
+Subjects = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[SETTINGS.toml | FOLDER…]",
+        help="Settings of the search, as evolve takes them; or folders of comparisons, to be read together.",
+        show_default=False,
+    ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME,…",
+        help="dense, pruners as prune --method names them, evolution, and imp_best, random_search and "
+        "one_plus_lambda, which spend what the evolution does; default "
+        "dense,random,synflow,snip,imp,imp_best,evolution.",
+    ),
+]
+Controls = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,…",
+        help="Methods whose masks are also trained shuffled and reinitialized; by default the evolution.",
+    ),
+]
+Densities = Annotated[
+    str | None, typer.Option(metavar="FLOAT,FLOAT,…", help="Kept / total, in (0, 1]; default 0.05,0.02,0.01.")
+]
+Initializations = Annotated[
+    str, typer.Option(metavar="INTEGER", help="That each method begins with; tests need 6 or more.")
+]
+Orders = Annotated[
+    str | None,
+    typer.Option(metavar="INTEGER", help="Data orders of the final training; by default final.orders."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="FLOPS", help="Of each search where the evolution is not compared, e.g. 2e12."),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What all others are subtracted from; by default evolution."),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="INTEGER", help="Processes that work side by side; by default one a core or GPU."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The comparison's folder; by default one in runs/ that is named after the settings."),
+]
+
+
+def compare(
+    subjects: Subjects = None,
+    data: DataName = None,
+    model: ModelName = None,
+    methods: Methods = None,
+    controls: Controls = None,
+    densities: Densities = None,
+    initializations: Initializations = "10",
+    orders: Orders = None,
+    budget: Budget = None,
+    reference: Reference = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    out: Out = None,
+    assign: Assignments = None,
+) -> None:
+    """Compare methods that find masks: all from the same weights, at equal budgets, tested once.
+
+    Masks are made, then trained on the same data orders and tested; differences
+    are paired over initializations. Whatever is done is kept in the
+    comparison's folder: the same command goes on from there, and more methods,
+    densities, initializations or orders are added to it.
+    """
+    try:
+        if subjects and all(path.is_dir() for path in subjects):
+            flags = {"--data": data, "--model": model, "--methods": methods, "--densities": densities}
+            _read(subjects, reference, out, [flag for flag, value in flags.items() if value is not None])
+            return
+        if subjects and len(subjects) > 1:
+            raise BadInput(f"settings are one file, but got {len(subjects)}; or give folders of comparisons")
+        flags = {"data.name": data, "model.name": model, "seed": seed}
+        plan = _plan(
+            assigned(subjects[0] if subjects else None, assign, flags),
+            _names(methods),
+            _names(controls),
+            densities,
+            whole_number("--initializations", initializations, 1),
+            None if orders is None else whole_number("--orders", orders, 1),
+            _flops(budget),
+        )
+        _see_through(plan, out, workers, reference)
+    except KeyboardInterrupt:
+        raise interrupted("Interrupted before anything was begun") from None
+
+
+def _names(given: str | None) -> list[str] | None:
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise BadInput(
+            f"--densities takes numbers with commas between, e.g. 0.05,0.02, but got {text!r}"
+        ) from None
+
+
+def _flops(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(float(text))
+    except (ValueError, OverflowError):
+        raise BadInput(f"--budget takes a number of FLOPs, e.g. 2e12, but got {text!r}") from None
+
+
+def _plan(
+    assignments: dict[str, object],
+    methods: list[str] | None,
+    controls: list[str] | None,
+    densities: str | None,
+    initializations: int,
+    orders: int | None,
+    budget: int | None,
+) -> Plan:
+    from ticketsearch.config import load
+    from ticketsearch.contest import DEFAULT_DENSITIES, DEFAULT_METHODS, contest_plan
+
+    return contest_plan(
+        load(None, assignments.items()),
+        DEFAULT_METHODS if methods is None else methods,
+        DEFAULT_DENSITIES if densities is None else _numbers(densities),
+        initializations=initializations,
+        controls=controls,
+        orders=orders,
+        budget=budget,
+    )
+
+
+def _read(folders: list[Path], reference: str | None, out: Path | None, flags: list[str]) -> None:
+    """Print comparisons that are there, tests corrected over all of them."""
+    from ticketsearch.contest import read_comparison
+
+    if flags:
+        raise BadInput(f"comparisons that are read have their own settings, but got {flags[0]}; leave it out")
+    contests = [read_comparison(folder) for folder in folders]
+    if out is None and len(folders) > 1:
+        _print_outcome(contests, reference, None)
+        return
+    path = out or folders[0]
+    path.mkdir(parents=True, exist_ok=True)
+    _print_outcome(contests, reference, path)
+
+
+def _see_through(plan: Plan, out: Path | None, workers: str | None, reference: str | None) -> None:
+    """Do what is left of a comparison and print what it came to; whatever stops it, say how to go on."""
+    from ticketsearch.contest import Store, Work, read_comparison
+
+    gpus = _gpus(plan.settings)
+    count = _workers(workers, gpus)
+    path = out or RUNS / f"compare-{_word(plan.settings)}"
+    again = f"what was done is in {str(path)!r}: the same command goes on from there"
+    store = Store.create(path, plan)
+    try:
+        with store:
+            print(f"Comparison in {path}", file=sys.stderr, flush=True)
+            follow(Work(plan, store, count, gpus).steps())
+        _print_outcome([read_comparison(path)], reference, path)
+    except KeyboardInterrupt:
+        raise interrupted(f"Interrupted; {again}") from None
+    except BrokenPipeError:  # who read the tables has read enough
+        raise
+    except (OSError, sqlite3.Error) as problem:
+        raise BadInput(f"the comparison stopped ({reason(problem)}); mend the cause; {again}") from problem
+    except BadInput as problem:
+        raise BadInput(f"{problem}; {again}") from problem
+
+
+def _gpus(settings: Settings) -> int:
+    import torch
+
+    from ticketsearch.training import find_device
+
+    device = find_device(settings.training.device)
+    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 0
+
+
+def _workers(text: str | None, gpus: int) -> int:
+    from joblib import cpu_count
+
+    return gpus or cpu_count() if text is None else whole_number("--workers", text, 1)
+
+
+def _word(settings: Settings) -> str:
+    """Return what a comparison's folder is called: data, model, and a digest of the settings."""
+    from ticketsearch.config import identity
+
+    names = [Path(name.partition(":")[0]).stem for name in (settings.data.name, settings.model.name)]
+    words = [re.sub(r"[^A-Za-z0-9_]+", "-", name) for name in names]
+    return "-".join([*words, identity(settings)[:8]])
+
+
+def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:
+    from ticketsearch.contest import cells_csv, differences, differences_csv, lines
+    from ticketsearch.report.contest import write_contests
+    from ticketsearch.runs.folders import write_atomically
+
+    for line in lines(contests, reference):
+        print(line)
+    if path is None:
+        print("--out FOLDER writes tables and a page of these comparisons together.")
+        return
+    write_atomically(path / "cells.csv", cells_csv(contests))
+    write_atomically(path / "differences.csv", differences_csv(differences(contests, reference)))
+    print(f"Page:   {write_contests(contests, path / 'compare.html', reference)}")
+    print(f"Tables: {path / 'cells.csv'}, {path / 'differences.csv'}")
