@@ -179,17 +179,16 @@ def _read(folders: list[Path], reference: str | None, out: Path | None, flags: l
 
 def _see_through(plan: Plan, out: Path | None, workers: str | None, reference: str | None) -> None:
     """Do what is left of a comparison and print what it came to; whatever stops it, say how to go on."""
-    from ticketsearch.contest import Store, Work, read_comparison
+    from ticketsearch.contest import Store, Work, default_workers, read_comparison
 
-    gpus = _gpus(plan.settings)
-    count = _workers(workers, gpus)
+    count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
     path = out or RUNS / f"compare-{_word(plan.settings)}"
     again = f"what was done is in {str(path)!r}: the same command goes on from there"
     store = Store.create(path, plan)
     try:
         with store:
             print(f"Comparison in {path}", file=sys.stderr, flush=True)
-            follow(Work(plan, store, count, gpus).steps())
+            follow(Work(plan, store, count).steps())
         _print_outcome([read_comparison(path)], reference, path)
     except KeyboardInterrupt:
         raise interrupted(f"Interrupted; {again}") from None
@@ -199,21 +198,6 @@ def _see_through(plan: Plan, out: Path | None, workers: str | None, reference: s
         raise BadInput(f"the comparison stopped ({reason(problem)}); mend the cause; {again}") from problem
     except BadInput as problem:
         raise BadInput(f"{problem}; {again}") from problem
-
-
-def _gpus(settings: Settings) -> int:
-    import torch
-
-    from ticketsearch.training import find_device
-
-    device = find_device(settings.training.device)
-    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 0
-
-
-def _workers(text: str | None, gpus: int) -> int:
-    from joblib import cpu_count
-
-    return gpus or cpu_count() if text is None else whole_number("--workers", text, 1)
 
 
 def _word(settings: Settings) -> str:

@@ -16,7 +16,7 @@ from ticketsearch.contest.plan import DEFAULT_DENSITIES, DEFAULT_METHODS, Cell, 
 from ticketsearch.contest.reading import Contest, Difference, Standing, Trail, differences, read_comparison
 from ticketsearch.contest.store import Outcome, Row, Store
 from ticketsearch.contest.words import cells_csv, differences_csv, lines
-from ticketsearch.contest.work import Work, compare
+from ticketsearch.contest.work import Work, compare, default_workers
 
 __all__ = [
     "DEFAULT_DENSITIES",
@@ -37,6 +37,7 @@ __all__ = [
     "cells_csv",
     "compare",
     "contest_plan",
+    "default_workers",
     "differences",
     "differences_csv",
     "lines",

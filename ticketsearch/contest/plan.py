@@ -127,6 +127,7 @@ def contest_plan(
     check_count("orders", orders, 1)
     _check_settings(settings)
     _check_names(methods, controls, densities)
+    _check_seeding(settings, methods)
     _check_budget(methods, budget)
     options = _options(settings, methods)
     found: list[Search] = []
@@ -168,13 +169,10 @@ def _settings_of(
 
 def _options(settings: Settings, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the options of each pruner that is used, those of ``seeding.options`` that it takes."""
-    used = [*_pruners(methods), "synflow", settings.seeding.method]
-    found = method_options(
-        list(dict.fromkeys([*used, IMP] if IMP_BEST in methods else used)), settings.seeding.options
-    )
-    if IMP in found:
-        own = settings.training.model_dump()
-        found[IMP] = {name: own[setting] for name, setting in TRAINING.items()} | found[IMP]
+    used = dict.fromkeys([*_pruners(methods), "synflow", IMP, settings.seeding.method])
+    found = method_options(list(used), settings.seeding.options)
+    own = settings.training.model_dump()
+    found[IMP] = {name: own[setting] for name, setting in TRAINING.items()} | found[IMP]
     return found
 
 
@@ -214,6 +212,14 @@ def _check_names(methods: Sequence[str], controls: Sequence[str], densities: Seq
                 f"controls are of methods that are compared, and not of {DENSE!r}, but got {control!r}; "
                 "add it to the methods, or leave it out"
             )
+
+
+def _check_seeding(settings: Settings, methods: Sequence[str]) -> None:
+    if EVOLUTION in methods and settings.seeding.method == IMP:
+        raise BadInput(
+            "what iterative magnitude pruning spends on a first population is not counted, but "
+            f"seeding.method is {IMP!r}; take another"
+        )
 
 
 def _check_budget(methods: Sequence[str], budget: int | None) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from joblib import cpu_count
 
 from ticketsearch.config import Data, Settings
 from ticketsearch.contest.finals import tested
@@ -32,9 +34,10 @@ from ticketsearch.contest.store import Outcome, Row, Store
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.masks import Mask, pack, unpack
 from ticketsearch.search import Search
+from ticketsearch.training import find_device
 from ticketsearch.workers import Step, side_by_side
 
-__all__ = ["Work", "compare"]
+__all__ = ["Work", "compare", "default_workers"]
 
 # Initializations that one task prunes together.
 TOGETHER = 4
@@ -83,13 +86,11 @@ class Work:
     ----------
     plan, store : what is to be done, and where it goes.
     workers : processes that work side by side; the result is the same for any number.
-    gpus : that they share.
     """
 
     plan: Plan
     store: Store
     workers: int = 1
-    gpus: int = 0
 
     def steps(self) -> Iterator[Step]:
         """Do what is left; each step is committed before it is yielded.
@@ -182,7 +183,17 @@ class Work:
             yield Step("final trainings", done, total)
 
     def _spread(self, function: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        yield from side_by_side(function, tasks, self.workers, gpus=self.gpus)
+        yield from side_by_side(function, tasks, self.workers, gpus=_gpus(self.plan.settings))
+
+
+def default_workers(settings: Settings) -> int:
+    """Return how many processes pay: one a GPU where these are asked for, else one a core."""
+    return _gpus(settings) or cpu_count()
+
+
+def _gpus(settings: Settings) -> int:
+    device = find_device(settings.training.device)
+    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 0
 
 
 @lru_cache(maxsize=1)

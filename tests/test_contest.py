@@ -1,0 +1,608 @@
+"""Contests: equal budgets, paired trainings, one look at the test data; nothing is made twice or lost."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+import sqlite3
+import sys
+from subprocess import DEVNULL, PIPE, Popen
+
+import numpy as np
+import pytest
+import torch
+from conftest import refused
+from scipy import stats
+
+import ticketsearch as ts
+from ticketsearch import cli, config
+from ticketsearch.budget import Spent, spending
+from ticketsearch.contest import (
+    Cell,
+    Row,
+    Store,
+    Work,
+    cells_csv,
+    contest_plan,
+    differences,
+    differences_csv,
+    finals,
+    lines,
+    matched,
+    read_comparison,
+)
+from ticketsearch.contest.inference import interval, paired, smallest_p
+from ticketsearch.contest.making import best_of_imp, evolved, pruned
+from ticketsearch.contest.reading import Contest, Standing
+from ticketsearch.masks import layer_counts
+from ticketsearch.models import initialize
+from ticketsearch.operators import layer_shuffle
+from ticketsearch.overlap.inference import holm
+from ticketsearch.pruners import prune
+from ticketsearch.runs import Run
+from ticketsearch.search import Search
+from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.training import live_operations
+
+DATA = """
+import numpy as np
+import ticketsearch as ts
+
+def load(flipped=False):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 7))
+    parts = {}
+    for part, size in (("train", 61), ("validation", 45), ("test", 33)):
+        y = rng.permutation(np.arange(size) % 3)
+        x = (centres[y] + rng.normal(scale=0.7, size=(size, 7))).astype(np.float32)
+        parts[part] = (x, (y + 1) % 3 if flipped and part == "test" else y)
+    return ts.Dataset(
+        name="small",
+        classes=3,
+        **{f"{axis}_{part}": __import__("torch").from_numpy(both[i])
+           for part, both in parts.items() for i, axis in enumerate("xy")},
+    )
+"""
+SMALL = {
+    "model.name": "mlp:6,5",
+    "training.steps": 8,
+    "training.batch": 16,
+    "training.device": "cpu",
+    "evolution.population": 4,
+    "evolution.generations": 2,
+    "evolution.elites": 1,
+    "seeding.initializations": 2,
+    "seeding.options": {"training_steps": 3},
+    "final.steps": 6,
+    "final.orders": 2,
+    "final.candidates": 2,
+}
+SEARCHES = ("imp_best", "random_search", "one_plus_lambda")
+ALL = ("dense", "random", "synflow", "snip", "imp", *SEARCHES, "evolution")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    file = tmp_path_factory.mktemp("data") / "small.py"
+    file.write_text(DATA)
+    return f"{file}:load"
+
+
+@pytest.fixture(scope="module")
+def settings(data):
+    return config.load(None, {**SMALL, "data.name": data}.items())
+
+
+@pytest.fixture(scope="module")
+def whole(settings, tmp_path_factory):
+    """The folder of a comparison of all kinds of methods."""
+    folder = tmp_path_factory.mktemp("whole") / "all"
+    run(folder, plan_of(settings))
+    return folder
+
+
+def plan_of(settings, methods=ALL, densities=(0.4, 0.2), **options):
+    return contest_plan(settings, methods, densities, **{"initializations": 2, **options})
+
+
+def run(folder, plan, workers=1, steps=None):
+    """Work a plan off, or its first steps; return what they were of."""
+    done = []
+    with Store.create(folder, plan) as store:
+        for step in Work(plan, store, workers).steps():
+            done.append(step.what)
+            if len(done) == steps:
+                break
+    return done
+
+
+def rows(folder, *names):
+    """All that a comparison holds, or some tables of it."""
+    with sqlite3.connect(folder / "compare.sqlite") as connection:
+        found = {
+            name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+            for name in names or ("meta", "cells", "results")
+        }
+    connection.close()
+    return found
+
+
+def cells_of(folder):
+    with Store.open(folder) as store:
+        return store.cells()
+
+
+def search_of(plan, cell):
+    return Search.prepare(config.Settings.model_validate_json(plan.settings_of(cell)))
+
+
+def test_searches_spend_at_least_what_the_evolution_did(whole):
+    cells = cells_of(whole)
+    assert len(cells) == 2 + 8 * 2 * 2
+    for cell, made in cells.items():
+        spent = cells[cell._replace(method="evolution")].spent if cell.method != "dense" else Spent()
+        if cell.method in SEARCHES:
+            assert made.spent.flops >= spent.flops > 0, cell
+            assert made.trail[-1][0] <= made.spent.flops
+            assert [flops for flops, _ in made.trail] == sorted({flops for flops, _ in made.trail})
+        elif cell.method in ("dense", "random", "synflow", "snip"):
+            assert made.spent == Spent()
+        kept = 1.0 if cell.method == "dense" else cell.density
+        assert made.mask.sum() == round(kept * len(made.mask)), cell
+
+
+def test_an_evolution_is_a_run_whose_generations_and_choosing_are_counted(whole, settings):
+    cell = Cell("evolution", 0.2, 1)
+    made = cells_of(whole)[cell]
+    with Run.open(whole / "searches" / "density-0.2-1") as opened:
+        own = sum((generation.spent for generation in opened.generations()), Spent())
+        results = opened.results()
+        masks = {ticket.number: ticket.mask for ticket in opened.population(2)}
+        assert opened.settings.seed == 1
+    assert {result.part for result in results} == {"validation"}
+    means = {n: np.mean([r.accuracy for r in results if r.ticket == n]) for n in {r.ticket for r in results}}
+    best = max(means, key=means.get)
+    assert np.array_equal(made.mask, masks[best])
+    assert made.validation == means[best]
+    search = search_of(plan_of(settings), cell)
+    live = live_operations(search.network.wiring, np.stack([masks[number] for number in means]))
+    assert made.spent == own + spending(np.repeat(live, 2), steps=6, batch=16, samples=45)
+
+
+def test_every_round_of_imp_is_counted(settings):
+    search = search_of(plan_of(settings), Cell("imp", 0.4, 0))
+    options = {"training_steps": 3, "training_batch": 16, "rewind": 2}
+    (made,) = pruned([search], "imp", options)
+    spec, wiring = search.network.spec, search.network.wiring
+    masks = [np.ones(spec.size, dtype=bool)]
+    prune(
+        search.network,
+        "imp",
+        density=0.4,
+        dataset=search.dataset,
+        seed=int(seed_sequence(0, Stream.PRUNING).generate_state(1)[0]),
+        watch=lambda cut: masks.append(np.isin(np.arange(spec.size), cut.numbers[cut.kept])),
+        **options,
+    )
+    assert np.array_equal(made.mask, masks[-1])
+    assert len(masks) == 1 + 5  # 0.8^5 < 0.4
+    flops = sum(6 * 16 * 3 * int(live) for live in live_operations(wiring, np.stack(masks[:-1])))
+    flops += 6 * 16 * 2 * int(live_operations(wiring, np.stack(masks[:1]))[0])
+    assert made.spent == Spent(0, 5 * 3 + 2, flops)
+
+
+def test_the_best_of_imp_is_chosen_by_validation_among_those_that_the_budget_pays(settings):
+    search = search_of(plan_of(settings), Cell("imp_best", 0.4, 0))
+    options = {"training_steps": 3, "training_batch": 16}
+    one = best_of_imp(search, options, 1)
+    assert one.candidates == 1
+    assert one.spent.evaluations == 2  # two data orders on validation data
+    first = pruned([search], "imp", options)[0]
+    several = best_of_imp(search, options, 3 * one.spent.flops, first)
+    assert several.candidates in (3, 4)
+    assert several.spent.flops >= 3 * one.spent.flops
+    made = pruned([search] * several.candidates, "imp", options, range(several.candidates))
+    assert np.array_equal(made[0].mask, first.mask)
+    assert any(np.array_equal(several.mask, other.mask) for other in made)
+    assert [accuracy for _, accuracy in several.trail] == sorted(accuracy for _, accuracy in several.trail)
+    assert several.validation == several.trail[-1][1] >= one.validation
+
+
+def test_test_data_are_read_by_the_final_trainings_alone(settings, whole, data, tmp_path):
+    """Other labels of the test part change no mask, no budget and no choice."""
+    flipped = config.apply(settings, [("data.options", {"flipped": True})])
+    plan = plan_of(flipped, densities=(0.2,), initializations=1)
+    run(tmp_path / "flipped", plan)
+    other = {row[:3]: row for row in rows(tmp_path / "flipped", "cells")["cells"]}
+    same = {row[:3]: row for row in rows(whole, "cells")["cells"] if row[:3] in other}
+    assert len(other) == 9
+    assert same == other
+    first, second = (read_comparison(folder).at(0.2)[0] for folder in (whole, tmp_path / "flipped"))
+    assert first.accuracies[0] != second.accuracies[0]
+
+
+def test_interruptions_change_nothing_and_nothing_is_made_twice(settings, whole, tmp_path):
+    plan = plan_of(settings)
+    done = []
+    for stop in (3, 9, 14):
+        done += run(tmp_path / "parts", plan, steps=stop)
+    done += run(tmp_path / "parts", plan)
+    assert rows(tmp_path / "parts") == rows(whole)
+    kinds = list(dict.fromkeys(done))
+    assert kinds == ["evolutions", "pruned masks", "other searches", "final trainings"]
+    assert done == sorted(done, key=kinds.index)  # others begin when the evolution has said what it spent
+    assert {kind: done.count(kind) for kind in kinds} == {
+        "evolutions": 4,
+        "pruned masks": 8,
+        "other searches": 12,
+        "final trainings": 2 + 7 * 4 + 3 * 4,
+    }
+    assert run(tmp_path / "parts", plan) == []
+
+
+def test_an_evolution_that_was_interrupted_goes_on(settings, whole, tmp_path):
+    search = search_of(plan_of(settings), Cell("evolution", 0.4, 0))
+    steps = search.generations
+
+    def interrupted(run):
+        for generation in steps(run):
+            yield generation
+            if generation.number == 1:
+                raise KeyboardInterrupt
+
+    object.__setattr__(search, "generations", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evolved(search, tmp_path, "one")
+    with Run.open(tmp_path / "one") as opened:
+        assert opened.progress() == 1
+    made = evolved(search_of(plan_of(settings), Cell("evolution", 0.4, 0)), tmp_path, "one")
+    expected = cells_of(whole)[Cell("evolution", 0.4, 0)]
+    assert np.array_equal(made.mask, expected.mask)
+    assert made[1:] == expected[1:]
+
+
+def test_more_of_everything_is_added_to_what_is_there(settings, whole, tmp_path):
+    run(tmp_path / "grown", plan_of(settings, ("dense", "evolution"), (0.2,), initializations=1, orders=1))
+    first = rows(tmp_path / "grown")
+    done = run(tmp_path / "grown", plan_of(settings))
+    assert "evolutions" in done
+    grown = rows(tmp_path / "grown")
+    assert grown == rows(whole)
+    assert set(first["results"]) < set(grown["results"])
+    assert done.count("evolutions") == 3
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same(settings, whole, tmp_path):
+    run(tmp_path / "two", plan_of(settings), workers=2)
+    assert rows(tmp_path / "two") == rows(whole)
+
+
+def test_all_methods_of_an_initialization_begin_alike_and_see_the_same_orders(settings):
+    plan = plan_of(settings)
+    for number in (0, 1):
+        searches = [
+            search_of(plan, Cell(method, density, number))
+            for method, density in (("dense", 1.0), ("imp", 0.4), ("evolution", 0.2))
+        ]
+        assert len({search.network.initialization for search in searches}) == 1
+        mask = prune(searches[0].network, "synflow", density=0.2)
+        found = [finals.tested(search, mask, "", [0, 1]) for search in searches]
+        assert all(np.array_equal(found[0].accuracy, other.accuracy) for other in found)
+        assert all(np.array_equal(found[0].loss, other.loss) for other in found)
+        assert found[0].loss[0] != found[0].loss[1]
+        assert np.array_equal(finals.tested(searches[0], mask, "", [1]).loss, found[0].loss[1:])
+
+
+def test_final_trainings_are_those_of_a_search(settings):
+    """The same mask, data orders and steps give what the last stage of ``evolve`` gives."""
+    search = search_of(plan_of(settings), Cell("evolution", 0.4, 1))
+    mask = prune(search.network, "synflow", density=0.4)
+    found = finals.tested(search, mask, "", [0, 1])
+    orders = [seed_sequence(1, Stream.REPORTING, order) for order in (0, 1)]
+    recipe = search.fitness.recipe.__class__(steps=6, batch=16)
+    same = search.fitness.trained(np.stack([mask] * 2), recipe, orders, part="test")
+    assert np.array_equal(found.accuracy, same.accuracy)
+    np.testing.assert_allclose(found.loss, same.loss, rtol=1e-6)
+
+
+def test_controls_are_shuffled_masks_and_other_weights_of_the_same_scale(settings, monkeypatch):
+    search = search_of(plan_of(settings), Cell("evolution", 0.4, 0))
+    spec = search.network.spec
+    mask = layer_shuffle(
+        prune(search.network, "synflow", density=0.4), spec=spec, rng=np.random.default_rng(1)
+    )
+    seen = {}
+    cohort = finals.Cohort
+
+    def watched(wiring, masks, initial, **options):
+        seen["masks"], seen["initial"] = masks, initial
+        return cohort(wiring, masks, initial, **options)
+
+    monkeypatch.setattr(finals, "Cohort", watched)
+    finals.tested(search, mask, "shuffled", [0, 1])
+    for shuffled in seen["masks"]:
+        assert np.array_equal(layer_counts(shuffled, spec), layer_counts(mask, spec))
+        assert not np.array_equal(shuffled, mask)
+    assert not np.array_equal(*seen["masks"])
+    original = search.network.parameters()
+    assert all(torch.equal(seen["initial"][0][name], value) for name, value in original.items())
+    finals.tested(search, mask, "reinitialized", [0, 1])
+    assert np.array_equal(seen["masks"], np.stack([mask] * 2))
+    for tensors in seen["initial"]:
+        for name, part in spec.split(mask).items():
+            kept = torch.from_numpy(part.copy())
+            sizes = [tensor[name][kept].square().mean() for tensor in (tensors, original)]
+            torch.testing.assert_close(*sizes)
+            assert not torch.equal(tensors[name], original[name])
+    name = spec.layers[0].name
+    assert not torch.equal(seen["initial"][0][name], seen["initial"][1][name])
+
+
+def test_weights_are_matched_where_there_are_any(tiny):
+    network = initialize("mlp:4", tiny)
+    spec = network.spec
+    mask = np.zeros(spec.size, dtype=bool)
+    mask[3] = True
+    original, other = network.parameters(), network.reinitialized("sparse", 3).parameters()
+    found = matched(other, original, mask, spec)
+    first, second = (layer.name for layer in spec.layers)
+    expected = 0.0 if other[first].flatten()[3] == 0 else abs(float(original[first].flatten()[3]))
+    assert abs(float(found[first].flatten()[3])) == pytest.approx(expected)
+    assert torch.equal(found[second], other[second])
+
+
+def made_up(accuracies, name="made up"):
+    """A comparison of given accuracies ``{(method, density): values}``."""
+    standings = tuple(
+        Standing(method, density, dict(enumerate(values)), interval(np.array(values)), Spent(), 1.0)
+        for (method, density), values in accuracies.items()
+    )
+    return Contest(name, config.Settings(), 3, standings, ())
+
+
+def test_families_of_tests_are_corrected_apart_and_over_all_comparisons():
+    rng = np.random.default_rng(0)
+    keys = [("dense", 1.0), *itertools.product(("imp", "imp_best", "evolution"), (0.2, 0.1))]
+    contests = [
+        made_up({key: rng.normal(number / 4, 1, 8) for number, key in enumerate(keys)}, name)
+        for name in ("a", "b")
+    ]
+    found = differences(contests)
+    assert {one.reference for one in found} == {"evolution"}
+    first = [one for one in found if one.other == "imp_best"]
+    assert [(one.contest, one.density, one.family) for one in first] == [
+        (name, density, "first") for name in ("a", "b") for density in (0.2, 0.1)
+    ]
+    others = [one for one in found if one.other != "imp_best"]
+    assert len(others) == 8
+    for family in (first, others):
+        assert [one.holm for one in family] == holm([one.test.permutation for one in family])
+    alone = [one for one in differences(contests[:1]) if one.other == "imp_best"]
+    assert [one.holm for one in alone] == holm([one.test.permutation for one in first[:2]])
+    pairs = contests[1].at(0.1)
+    expected = np.mean(list(pairs[-1].accuracies.values())) - np.mean(list(pairs[0].accuracies.values()))
+    (dense,) = (one for one in found if (one.contest, one.density, one.other) == ("b", 0.1, "dense"))
+    assert dense.test.difference.mean == pytest.approx(expected)
+
+
+def test_differences_are_paired_over_the_initializations_that_both_have():
+    contest = made_up({("imp", 0.1): [0.5, 0.6, 0.7], ("evolution", 0.1): [0.6, 0.8]})
+    (one,) = differences([contest])
+    assert one.test.pairs == 2
+    assert one.test.difference.mean == pytest.approx(0.15)
+    refused(lambda: differences([contest], "evolutoin"), "did you mean 'evolution'")
+    (turned,) = differences([contest], "imp")
+    assert turned.test.difference.mean == pytest.approx(-0.15)
+
+
+@pytest.mark.parametrize("count", [3, 6, 10])
+def test_paired_tests_are_exact(count):
+    values = np.random.default_rng(count).normal(0.5, 1, count)
+    found = paired(values)
+    assert found.wilcoxon == pytest.approx(stats.wilcoxon(values, method="exact").pvalue)
+    expected = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert found.permutation == pytest.approx(expected)
+    assert paired(np.abs(values)).permutation == smallest_p(count) == 2 / 2**count
+    assert found.difference.low < found.difference.mean < found.difference.high
+
+
+def test_tests_of_nothing_and_of_many():
+    assert paired(np.zeros(4))[2:] == (1.0, 1.0)
+    assert math.isnan(paired(np.array([0.3])).difference.low)
+    many = np.random.default_rng(0).normal(1, 0.1, 40)
+    assert paired(many).permutation == pytest.approx(smallest_p(40), rel=0.5)
+    assert paired(many - many.mean()).permutation > 0.5
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = [low < 0 < high for _, low, high in (interval(rng.normal(size=20)) for _ in range(300))]
+    assert 0.88 < np.mean(covered) < 0.98
+
+
+def test_words_and_tables_say_what_was_found(whole):
+    contest = read_comparison(whole)
+    assert contest.densities == [0.4, 0.2]
+    assert contest.orders == 2
+    assert contest.methods == [
+        *("dense", "random", "snip", "synflow", "imp", "one_plus_lambda", "random_search", "imp_best"),
+        *("evolution", "evolution/shuffled", "evolution/reinitialized"),
+    ]
+    with Store.open(whole) as store:
+        results = store.results()
+    own = results[Row(Cell("imp", 0.4, 1), "")]
+    (standing,) = (s for s in contest.at(0.4) if s.method == "imp")
+    assert standing.accuracies[1] == np.mean([own[order].accuracy for order in (0, 1)])
+    text = "\n".join(contest.lines())
+    assert f"{standing.accuracy.mean:.4f}" in text
+    assert "Density 0.4" in text
+    assert "evolution against imp_best: 2 two-sided permutation tests" in text
+    assert "With 2 initializations p is at least 0.5 before correction, so no test can be significant" in text
+    cells = list(csv.DictReader(io.StringIO(cells_csv([contest]))))
+    assert len(cells) == sum(len(standing.accuracies) for standing in contest.standings)
+    table = list(csv.DictReader(io.StringIO(differences_csv(differences([contest])))))
+    assert len(table) == 2 * 10
+    assert {row["family"] for row in table if row["other"] == "imp_best"} == {"first"}
+
+
+def test_enough_initializations_may_still_be_too_few_for_a_family():
+    def said(count, densities):
+        accuracies = {(m, d): np.arange(count) / 9 for m in ("imp_best", "evolution") for d in densities}
+        return "\n".join(lines([made_up(accuracies)]))
+
+    assert "that takes 6 or more" in said(5, (0.1,))
+    assert "significant" not in said(6, (0.1,))
+    assert "the smallest of 2 cannot fall below 0.05" in said(6, (0.1, 0.2))
+    assert "cannot" not in said(10, (0.1, 0.2))
+
+
+def test_a_comparison_in_python_is_made_once(settings, tmp_path):
+    arguments = {"folder": tmp_path / "one", "initializations": 2, "budget": 1}
+    found = ts.compare(settings, ["synflow", "random_search"], [0.4], **arguments)
+    before = rows(tmp_path / "one")
+    assert ts.compare(settings, ["synflow", "random_search"], [0.4], **arguments).lines() == found.lines()
+    assert rows(tmp_path / "one") == before
+    assert [standing.method for standing in found.standings] == ["synflow", "random_search"]
+    assert ts.read_comparison(tmp_path / "one").lines() == found.lines()
+    other = config.apply(settings, [("training.lr", 0.1)])
+    refused(
+        lambda: ts.compare(other, ["synflow"], [0.4], **arguments),
+        "training.lr is 0.05 in",
+        "0.1 here",
+    )
+    refused(
+        lambda: ts.compare(settings, ["synflow"], [0.4], **arguments | {"budget": 2}), "the budget is 1 in"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"methods": ["sinflow"]}, "did you mean 'synflow'"),
+        ({"methods": []}, "at least one method and one density"),
+        ({"densities": []}, "at least one method and one density"),
+        ({"methods": ["snip", "snip"]}, "methods of a comparison are different ones"),
+        ({"densities": [0.2, 0.2]}, "densities of a comparison are different ones"),
+        ({"densities": [1.5]}, "1.5"),
+        ({"densities": [1e-6]}, "too few for one in each"),
+        ({"methods": ["imp_best"]}, "imp_best spends what the evolution does, which is not compared"),
+        ({"methods": ["evolution"], "budget": 5}, "but got a budget of 5 too"),
+        ({"methods": ["imp_best"], "budget": 0}, "budget is an integer from 1 up, but got 0"),
+        ({"controls": ["snip"]}, "controls are of methods that are compared"),
+        ({"methods": ["dense"], "controls": ["dense"]}, "and not of 'dense'"),
+        ({"initializations": 0}, "initializations is an integer from 1 up, but got 0"),
+        ({"orders": 0}, "orders is an integer from 1 up, but got 0"),
+        ({"seeding.density": 0.3}, "but seeding.density is 0.3"),
+        ({"training.initialization": "own"}, "training.initialization is 'own'"),
+        ({"fitness.name": "nowhere.py:build"}, "only fitness 'short_training' says"),
+        ({"seeding.options": {"rho": 1}}, "no option 'rho'"),
+        ({"seeding.method": "imp", "methods": ["evolution"]}, "seeding.method is 'imp'"),
+    ],
+)
+def test_bad_plans_are_refused(settings, change, words):
+    own = {name: value for name, value in change.items() if "." in name}
+    given = {"methods": ["synflow"], "densities": [0.2]}
+    given |= {name: value for name, value in change.items() if "." not in name}
+    refused(lambda: contest_plan(config.apply(settings, own.items()), **given), words)
+
+
+def command(*arguments):
+    """Run the command line; return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compare", *arguments])
+    return ended.value.code
+
+
+def flags(data, *more):
+    given = [f"{name}={value}" for name, value in SMALL.items() if not isinstance(value, dict)]
+    given += ["seeding.options.training_steps=3"]
+    return [*(word for each in given for word in ("--set", each)), "--data", data, "--workers", "1", *more]
+
+
+def test_the_command_goes_on_and_prints_what_is_there(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = flags(data, "--methods", "dense,imp,imp_best,evolution", "--densities", "0.4")
+    arguments += ["--initializations", "2"]
+    add = Store.add_results
+
+    def interrupted(store, *given):
+        add(store, *given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_results", interrupted)
+        assert command(*arguments) == 130
+    captured = capsys.readouterr()
+    assert "the same command goes on from there" in captured.err
+    assert captured.out == ""
+    assert command(*arguments) == 0
+    captured = capsys.readouterr()
+    assert "evolution minus" in captured.out
+    assert "final trainings" in captured.err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("compare-small-mlp-")
+    files = {path.name for path in folder.iterdir()}
+    assert {"compare.html", "compare.sqlite", "cells.csv", "differences.csv", "searches"} <= files
+    assert command(*arguments, "--out", "named", "--reference", "imp") == 0
+    assert "imp minus" in capsys.readouterr().out
+    assert rows(tmp_path / "named") == rows(folder)
+    assert command(str(folder), "named", "--out", "both") == 0
+    out = capsys.readouterr().out
+    assert "evolution against imp_best: 2 two-sided permutation tests" in out
+    page = (tmp_path / "both" / "compare.html").read_text()
+    assert page.count("<svg") == 2 * 3
+    assert command(str(folder / "searches")) == 2
+    assert "no comparison in" in capsys.readouterr().err
+    assert command(str(folder), "--methods", "snip") == 2
+    assert "but got --methods" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", str(folder / "searches" / "density-0.4-0")])
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--methods", "dense,magnitud"), "did you mean 'magnitude'"),
+        (("--densities", "0.1;0.2"), "numbers with commas between"),
+        (("--initializations", "two"), "--initializations takes an integer from 1 up"),
+        (("--orders", "0"), "--orders takes an integer from 1 up"),
+        (("--workers", "0"), "--workers takes an integer from 1 up"),
+        (("--budget", "much"), "--budget takes a number of FLOPs"),
+        (("--methods", "imp_best"), "add 'evolution' to the methods"),
+        (("nowhere.toml",), "no settings file 'nowhere.toml'"),
+        (("a.toml", "b.toml"), "settings are one file, but got 2"),
+        (("--set", "seeding.density=0.1"), "give --densities"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_folder(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command("--model", "mlp:5", *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_to_the_same_content(data, tmp_path):
+    arguments = flags(
+        data, "--methods", "imp,imp_best,evolution", "--densities", "0.4", "--initializations", "2"
+    )
+    start = [sys.executable, "-m", "ticketsearch", "compare", *arguments]
+    for name, kill in (("killed", True), ("killed", False), ("whole", False)):
+        process = Popen([*start, "--out", name], cwd=tmp_path, stdout=DEVNULL, stderr=PIPE, text=True)
+        if kill:
+            for line in process.stderr:
+                if line.startswith("evolutions: "):
+                    process.kill()
+                    break
+        process.stderr.read()
+        process.stderr.close()
+        assert process.wait(timeout=120) == (-9 if kill else 0)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
