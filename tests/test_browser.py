@@ -6,10 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from ticketsearch import cli, report
+from ticketsearch import cli, config, report
+from ticketsearch.contest import compare
 from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study
 from ticketsearch.pruners import prune_all
+from ticketsearch.report.contest import write_contests
 from ticketsearch.report.overlap import write_overlap
 from ticketsearch.runs import Run
 from ticketsearch.study import Case, Overlaps
@@ -20,7 +22,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: the package chromium)"),
 ]
-PAGES = ("run", "overlap", "audit")
+PAGES = ("run", "overlap", "audit", "compare")
 WIDTHS = (390, 1280)
 # Pixels of an A4 page between margins of 12 mm.
 PAPER = {"width": 703, "height": 1032}
@@ -28,7 +30,7 @@ PAPER = {"width": 703, "height": 1032}
 
 @pytest.fixture(scope="module")
 def pages(small_run, digits, tmp_path_factory):
-    """The files of the pages by name: of a run, of an overlap study, of an audit."""
+    """The files of the pages by name: of a run, of an overlap study, of an audit, of a comparison."""
     folder = tmp_path_factory.mktemp("pages")
     with Run.open(small_run) as run:
         found = {"run": report.write_report(run)}
@@ -54,6 +56,13 @@ def pages(small_run, digits, tmp_path_factory):
             ]
         )
     assert ended.value.code == 0
+    small = {"model.name": "mlp:12", "evolution.population": 4, "evolution.generations": 2, "final.orders": 2}
+    small |= {"training.steps": 10, "final.steps": 20, "seeding.options": {"training_steps": 5}}
+    methods = ("dense", "synflow", "snip", "imp", "imp_best", "random_search", "one_plus_lambda", "evolution")
+    contest = compare(
+        config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "contest", initializations=2
+    )
+    found["compare"] = write_contests([contest], folder / "compare.html")
     return found
 
 

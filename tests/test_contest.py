@@ -456,7 +456,7 @@ def test_enough_initializations_may_still_be_too_few_for_a_family():
         return "\n".join(lines([made_up(accuracies)]))
 
     assert "that takes 6 or more" in said(5, (0.1,))
-    assert "significant" not in said(6, (0.1,))
+    assert "before correction" not in said(6, (0.1,))
     assert "the smallest of 2 cannot fall below 0.05" in said(6, (0.1, 0.2))
     assert "cannot" not in said(10, (0.1, 0.2))
 

@@ -214,12 +214,14 @@ def _print_outcome(contests: list[Contest], reference: str | None, path: Path | 
     from ticketsearch.report.contest import write_contests
     from ticketsearch.runs.folders import write_atomically
 
+    if path is not None:  # before anything is printed, which a reader may cut short
+        write_atomically(path / "cells.csv", cells_csv(contests))
+        write_atomically(path / "differences.csv", differences_csv(differences(contests, reference)))
+        write_contests(contests, path / "compare.html", reference)
     for line in lines(contests, reference):
         print(line)
     if path is None:
         print("--out FOLDER writes tables and a page of these comparisons together.")
-        return
-    write_atomically(path / "cells.csv", cells_csv(contests))
-    write_atomically(path / "differences.csv", differences_csv(differences(contests, reference)))
-    print(f"Page:   {write_contests(contests, path / 'compare.html', reference)}")
-    print(f"Tables: {path / 'cells.csv'}, {path / 'differences.csv'}")
+    else:
+        print(f"Page:   {path / 'compare.html'}")
+        print(f"Tables: {path / 'cells.csv'}, {path / 'differences.csv'}")

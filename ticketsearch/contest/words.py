@@ -18,15 +18,18 @@ __all__ = [
     "cells_csv",
     "difference_row",
     "differences_csv",
+    "headline",
     "lines",
     "protocol",
     "standing_row",
     "tested",
 ]
 
-STANDINGS = ("method", "test accuracy", "95 % interval", "steps", "live FLOPs", "chosen of")
-DIFFERENCES = ("minus", "difference", "95 % interval", "p (Holm)", "p", "Wilcoxon p")
+STANDINGS = ("method", "test accuracy (95 %)", "steps", "live FLOPs", "chosen of")
+DIFFERENCES = ("minus", "difference (95 %)", "p (Holm)", "p", "Wilcoxon")
 SIGNIFICANT = 0.05
+# Initializations from which on a single paired test can be significant.
+FEWEST = 6
 
 
 def lines(contests: Sequence[Contest], reference: str | None = None) -> list[str]:
@@ -44,7 +47,7 @@ def lines(contests: Sequence[Contest], reference: str | None = None) -> list[str
             if own:
                 headings = (f"{own[0].reference} minus", *DIFFERENCES[1:])
                 text += aligned(headings, map(difference_row, own))
-    return [*text, *tested(found)]
+    return [*filter(None, [headline(found)]), *text, *tested(found)]
 
 
 def protocol(contest: Contest) -> str:
@@ -60,6 +63,19 @@ def protocol(contest: Contest) -> str:
     )
 
 
+def headline(found: Sequence[Difference]) -> str:
+    """Return in a sentence what the first family of tests found; nothing without one."""
+    own = [one for one in found if one.family == "first"]
+    if not own:
+        return ""
+    better = sum(one.holm < SIGNIFICANT and one.test.difference.mean > 0 for one in own)
+    worse = sum(one.holm < SIGNIFICANT and one.test.difference.mean < 0 for one in own)
+    return (
+        f"Of {len(own)} comparisons with {IMP_BEST}, the best of several iterative magnitude prunings at an "
+        f"equal budget, {own[0].reference} is significantly better in {better}, and worse in {worse}."
+    )
+
+
 def tested(found: Sequence[Difference]) -> list[str]:
     """Return in sentences what was tested, and where no test could have come out."""
     text = []
@@ -68,19 +84,22 @@ def tested(found: Sequence[Difference]) -> list[str]:
         if not own:
             continue
         fewest = min(one.test.pairs for one in own)
-        text.append(
+        least = smallest_p(fewest)
+        sentence = (
             f"{own[0].reference} against {against}: {len(own)} two-sided permutation tests of the mean "
             f"paired difference over {fewest} initializations, corrected together by Holm's method."
         )
-        if smallest_p(fewest) * len(own) >= SIGNIFICANT:
-            text.append(
-                f"With {fewest} initializations p is at least {smallest_p(fewest):.2g} before correction, so "
-                + (
-                    "no test can be significant: that takes 6 or more."
-                    if smallest_p(fewest) >= SIGNIFICANT
-                    else f"the smallest of {len(own)} cannot fall below 0.05."
-                )
+        if least >= SIGNIFICANT:
+            sentence += (
+                f" With {fewest} initializations p is at least {least:.2g} before correction, so no test can "
+                f"be significant: that takes {FEWEST} or more."
             )
+        elif least * len(own) >= SIGNIFICANT:
+            sentence += (
+                f" With {fewest} initializations p is at least {least:.2g} before correction, so the "
+                f"smallest of {len(own)} cannot fall below {SIGNIFICANT}."
+            )
+        text.append(sentence)
     return text
 
 
@@ -89,8 +108,7 @@ def standing_row(standing: Standing) -> tuple[str, ...]:
     spent = standing.spent
     return (
         standing.method,
-        f"{standing.accuracy.mean:.4f}",
-        _ends(standing.accuracy, ".4f"),
+        _interval(standing.accuracy, ".4f"),
         f"{spent.steps:,}" if spent.steps else "-",
         f"{spent.flops:.2e}" if spent.flops else "-",
         f"{standing.candidates:.3g}" if standing.candidates > 1 else "-",
@@ -102,18 +120,15 @@ def difference_row(one: Difference) -> tuple[str, ...]:
     test = one.test
     return (
         one.other,
-        _signed(test.difference.mean),
-        _ends(test.difference, "+.4f"),
+        _interval(test.difference, "+.4f"),
         *(f"{p:.2g}" for p in (one.holm, test.permutation, test.wilcoxon)),
     )
 
 
-def _ends(found: Interval, form: str) -> str:
-    return "-" if math.isnan(found.low) else f"{found.low:{form}} to {found.high:{form}}".replace("-", "−")
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")
+def _interval(found: Interval, form: str) -> str:
+    """Return a mean with its interval, if there is one, with true minus signs."""
+    ends = "" if math.isnan(found.low) else f" ({found.low:{form}} to {found.high:{form}})"
+    return f"{found.mean:{form}}{ends}".replace("-", "−")
 
 
 def cells_csv(contests: Sequence[Contest]) -> str:

@@ -41,6 +41,8 @@ __all__ = ["Work", "compare", "default_workers"]
 
 # Initializations that one task prunes together.
 TOGETHER = 4
+# Networks that a process keeps.
+SEARCHES = 32
 
 
 class _Pruning(NamedTuple):
@@ -157,7 +159,7 @@ class Work:
             first = there.get(cell._replace(method=IMP)) if best else None
             tasks.append(_Searching(cell.method, options, self.plan.settings_of(cell), budget, first))
         done = total - len(left)
-        for index, made in self._spread(_search, tasks):
+        for index, made in self._spread(_spend, tasks):
             self.store.add_cells([(left[index], made)])
             done += 1
             yield Step("other searches", done, total)
@@ -202,22 +204,28 @@ def _data(text: str) -> Dataset:
     return load_dataset(data.name, **data.options)
 
 
-def _search_of(text: str) -> Search:
-    """Return the search of settings as JSON, made anew: one remembers what it has evaluated."""
+def _new_search(text: str) -> Search:
+    """Return the search of settings as JSON, one that has evaluated nothing."""
     settings = Settings.model_validate_json(text)
     return Search.prepare(settings, _data(settings.data.model_dump_json()))
 
 
+@lru_cache(maxsize=SEARCHES)
+def _search(text: str) -> Search:
+    """Return the search of settings where it is not to evaluate anything; a process keeps some."""
+    return _new_search(text)
+
+
 def _evolve(task: _Evolving) -> Made:
-    return evolved(_search_of(task.settings), task.root, task.name)
+    return evolved(_new_search(task.settings), task.root, task.name)
 
 
 def _prune(task: _Pruning) -> list[Made]:
-    return pruned([_search_of(text) for text in task.settings], task.method, task.options)
+    return pruned([_search(text) for text in task.settings], task.method, task.options)
 
 
-def _search(task: _Searching) -> Made:
-    search = _search_of(task.settings)
+def _spend(task: _Searching) -> Made:
+    search = _new_search(task.settings)
     if task.method == IMP_BEST:
         return best_of_imp(search, task.options, task.budget, task.first)
     function = one_plus_lambda if task.method == ONE_PLUS_LAMBDA else random_search
@@ -225,7 +233,7 @@ def _search(task: _Searching) -> Made:
 
 
 def _test(task: _Testing) -> list[Outcome]:
-    search = _search_of(task.settings)
+    search = _search(task.settings)
     mask: Mask = unpack(task.mask, search.network.spec)
     found = tested(search, mask, task.control, task.orders)
     return [Outcome(float(loss), float(accuracy)) for loss, accuracy in zip(*found, strict=True)]

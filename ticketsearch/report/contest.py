@@ -14,12 +14,13 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from ticketsearch.config import leaves
-from ticketsearch.contest import Contest, differences
+from ticketsearch.contest import Contest, Trail, differences
 from ticketsearch.contest.plan import CONTROLS
 from ticketsearch.contest.words import (
     DIFFERENCES,
     STANDINGS,
     difference_row,
+    headline,
     protocol,
     standing_row,
     tested,
@@ -32,7 +33,8 @@ Floats = NDArray[np.float64]
 # Colour and line style of each method.
 Looks = dict[str, dict[str, Any]]
 COLOURS = (ORANGE, BLUE, TEAL, PURPLE, INK, GREY)
-STYLES = ("-", "--", ":")
+# Line styles, and what stands for each where there are points.
+MARKS = {"-": "o", "--": "s", ":": "^"}
 # What keeps its colour whatever else is compared.
 FIRST = ("evolution", "imp_best", "imp", "synflow", "dense", "random")
 
@@ -115,6 +117,7 @@ def write_contests(contests: Sequence[Contest], path: Path, reference: str | Non
         "compare.html",
         path,
         sections=sections,
+        headline=headline(found),
         tested=tested(found),
         standings=STANDINGS,
         differences=DIFFERENCES,
@@ -126,16 +129,24 @@ def _figures(contest: Contest, prefix: str) -> list[Picture]:
         return []
     looks = _looks(contest.methods)
     budgets = {
-        f"density {density:g}": partial(draw_budget, points=budget_points(contest, density), looks=looks)
+        f"density {density:g}": partial(
+            draw_budget, points=budget_points(contest, density), density=density, looks=looks
+        )
         for density in contest.densities
+    }
+    trails = {density: [t for t in contest.trails if t.density == density] for density in contest.densities}
+    ways = {
+        f"density {density:g}": partial(draw_trails, trails=own, density=density, looks=looks)
+        for density, own in trails.items()
+        if own
     }
     figures = [
         picture(
             f"{prefix}densities",
             "Test accuracy against density",
             partial(draw_curves, curves=curves(contest), looks=looks),
-            4.2,
-            6.2,
+            4.0,
+            5.2,
             caption="Means over initializations with 95 % bootstrap intervals.",
             wide=True,
         ),
@@ -143,31 +154,25 @@ def _figures(contest: Contest, prefix: str) -> list[Picture]:
             f"{prefix}budgets",
             "Test accuracy against what one mask took",
             budgets,
-            3.6,
-            4.4,
+            3.8,
             caption="Floating-point operations of live weights, without the final training. Methods that "
             "take next to nothing are level lines. Means with 95 % bootstrap intervals.",
+            wide=True,
         ),
     ]
-    trails = {
-        f"density {density:g}": partial(draw_trails, contest=contest, density=density, looks=looks)
-        for density in contest.densities
-        if any(trail.density == density for trail in contest.trails)
-    }
-    if trails:
-        figures.append(
-            picture(
-                f"{prefix}trails",
-                "Validation accuracy on the way",
-                trails,
-                3.6,
-                4.4,
-                caption="Not test accuracy: what each search had after so many operations, a line an "
-                "initialization. imp_best judges by the final training, the other searches by their short "
-                "ones, so that their lines lie lower than the masks they find. The evolution's begins where "
-                "its population has the density that is asked for.",
-            )
+    if ways:
+        way = picture(
+            f"{prefix}trails",
+            "Validation accuracy on the way",
+            ways,
+            3.8,
+            caption="Not test accuracy: that of the best mask so far, a line an initialization. imp_best "
+            "judges by the final training, the other searches by their short ones, so that their lines lie "
+            "lower than the masks they find. The evolution's begins where its best mask has the density that "
+            "is asked for.",
+            wide=True,
         )
+        figures.append(way)
     return figures
 
 
@@ -175,7 +180,7 @@ def _looks(methods: Sequence[str]) -> Looks:
     """Return colour and line style of each method, no two alike as far as there are enough."""
     ordered = sorted(methods, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     plain = [name for name in ordered if name in FIRST]
-    free = [(c, s) for s in STYLES for c in COLOURS]
+    free = [(c, s) for s in MARKS for c in COLOURS]
     found = {name: free[FIRST.index(name)] for name in plain}
     left = iter([pair for pair in free if pair not in found.values()] * len(ordered))
     found |= {name: next(left) for name in ordered if name not in found}
@@ -188,52 +193,58 @@ def draw_curves(figure: Figure, curves: Sequence[Curve], looks: Looks) -> None:
     for number, curve in enumerate(curves):
         # A little apart, so that intervals do not hide each other.
         x = curve.density * 1.015 ** (number - len(curves) / 2)
-        axes.plot(x, curve.accuracy, marker="o", markersize=3, label=curve.method, **looks[curve.method])
-        axes.vlines(x, curve.low, curve.high, color=looks[curve.method]["color"], linewidth=1)
+        look = looks[curve.method]
+        axes.plot(x, curve.accuracy, marker="o", markersize=3, label=curve.method, **look)
+        axes.vlines(x, curve.low, curve.high, color=look["color"], linewidth=1)
     axes.set_xscale("log")
     axes.set_xticks(np.unique(np.concatenate([curve.density for curve in curves])))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("density")
-    axes.set_ylabel("test accuracy")
-    _legend(figure, axes)
+    _label(figure, axes, "density", "test accuracy")
 
 
-def draw_budget(figure: Figure, points: Sequence[BudgetPoint], looks: Looks) -> None:
+def draw_budget(figure: Figure, points: Sequence[BudgetPoint], density: float, looks: Looks) -> None:
     """Draw a point a method over FLOPs, and a level line for one that takes none."""
     axes = figure.subplots()
     for point in points:
         look = looks[point.method]
         if point.flops:
-            axes.plot(point.flops, point.accuracy, "o", color=look["color"], label=point.method)
+            mark = MARKS[look["linestyle"]]
+            axes.plot(point.flops, point.accuracy, mark, color=look["color"], label=point.method)
             axes.vlines(point.flops, point.low, point.high, color=look["color"])
         else:
             axes.axhline(point.accuracy, label=point.method, linewidth=1, **look)
-    if any(point.flops for point in points):
-        axes.set_xscale("log")
-    axes.set_xlabel("live FLOPs of one mask")
-    axes.set_ylabel("test accuracy")
-    _legend(figure, axes)
+    axes.set_title(f"density {density:g}")
+    _decades(axes, np.array([point.flops for point in points if point.flops]))
+    _label(figure, axes, "live FLOPs of one mask", "test accuracy")
 
 
-def draw_trails(figure: Figure, contest: Contest, density: float, looks: Looks) -> None:
+def draw_trails(figure: Figure, trails: Sequence[Trail], density: float, looks: Looks) -> None:
     """Draw the validation accuracy of searches over FLOPs, a line an initialization."""
     axes = figure.subplots()
     named = set()
-    for trail in contest.trails:
-        if trail.density == density and trail.method in looks:
-            label = None if trail.method in named else trail.method
-            named.add(trail.method)
-            mark = "o" if len(trail.flops) == 1 else None
-            axes.plot(
-                trail.flops, trail.accuracy, marker=mark, linewidth=0.9, label=label, **looks[trail.method]
-            )
-    axes.set_xscale("log")
-    axes.set_xlabel("live FLOPs")
-    axes.set_ylabel("validation accuracy")
-    _legend(figure, axes)
+    for trail in trails:
+        label = None if trail.method in named else trail.method
+        named.add(trail.method)
+        line = {"marker": "o", "markersize": 2, "linewidth": 0.9, **looks[trail.method]}
+        axes.plot(trail.flops, trail.accuracy, label=label, **line)
+    axes.set_title(f"density {density:g}")
+    _decades(axes, np.concatenate([trail.flops for trail in trails]))
+    _label(figure, axes, "live FLOPs", "validation accuracy")
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _decades(axes: Axes, flops: Floats) -> None:
+    """Let an axis have whole decades, so that its labels are few and there are two at least."""
+    if len(flops):
+        axes.set_xscale("log")
+        axes.set_xlim(10 ** np.floor(np.log10(0.9 * flops.min())), 10 ** np.ceil(np.log10(1.1 * flops.max())))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _label(figure: Figure, axes: Axes, x: str, y: str) -> None:
+    """Name the axes, and what is drawn below them."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 if max(map(len, labels)) > 15 else 3)
+    columns = 2 if max(map(len, labels)) > 15 else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
