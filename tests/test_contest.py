@@ -21,6 +21,7 @@ from ticketsearch import cli, config
 from ticketsearch.budget import Spent, spending
 from ticketsearch.contest import (
     Cell,
+    Made,
     Row,
     Store,
     Work,
@@ -354,10 +355,13 @@ def test_weights_are_matched_where_there_are_any(tiny):
     assert torch.equal(found[second], other[second])
 
 
+NOTHING = np.zeros(0, dtype=bool)
+
+
 def made_up(accuracies, name="made up"):
     """A comparison of given accuracies ``{(method, density): values}``."""
     standings = tuple(
-        Standing(method, density, dict(enumerate(values)), interval(np.array(values)), Spent(), 1.0)
+        Standing(method, density, dict(enumerate(values)), dict.fromkeys(range(len(values)), Made(NOTHING)))
         for (method, density), values in accuracies.items()
     )
     return Contest(name, config.Settings(), 3, standings, ())
@@ -394,6 +398,7 @@ def test_differences_are_paired_over_the_initializations_that_both_have():
     assert one.test.pairs == 2
     assert one.test.difference.mean == pytest.approx(0.15)
     refused(lambda: differences([contest], "evolutoin"), "did you mean 'evolution'")
+    refused(lambda: differences([contest] * 2), "have different names, but got made up, made up")
     (turned,) = differences([contest], "imp")
     assert turned.test.difference.mean == pytest.approx(-0.15)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,18 +12,15 @@ from numpy.typing import NDArray
 
 from ticketsearch.budget import Spent
 from ticketsearch.config import Settings
-from ticketsearch.contest.inference import Interval, Paired, interval, paired
+from ticketsearch.contest.inference import Interval, interval
 from ticketsearch.contest.making import Made
-from ticketsearch.contest.plan import BUDGETED, CONTROLS, DENSE, EVOLUTION, IMP, IMP_BEST, Cell
+from ticketsearch.contest.plan import BUDGETED, CONTROLS, DENSE, EVOLUTION, IMP, Cell
 from ticketsearch.contest.store import Store
-from ticketsearch.errors import unknown
-from ticketsearch.overlap.inference import holm
+from ticketsearch.contest.words import lines
 
-__all__ = ["Contest", "Difference", "Standing", "Trail", "differences", "read_comparison"]
+__all__ = ["Contest", "Standing", "Trail", "read_comparison"]
 
 Floats = NDArray[np.float64]
-# Tests that are corrected together: the reference against imp_best, and against all others.
-FAMILIES = ("first", "second")
 
 
 class Standing(NamedTuple):
@@ -34,17 +31,29 @@ class Standing(NamedTuple):
     method : with ``/shuffled`` or ``/reinitialized`` for a control.
     density : kept / total; 1 for the dense network.
     accuracies : by initialization, the mean test accuracy over data orders.
-    accuracy : their mean, with its interval.
-    spent : on making one mask, the mean over initializations.
-    candidates : among how many a mask was chosen, the mean.
+    made : by initialization, the mask and what it took; for a control the mask that it was made of.
     """
 
     method: str
     density: float
     accuracies: Mapping[int, float]
-    accuracy: Interval
-    spent: Spent
-    candidates: float
+    made: Mapping[int, Made]
+
+    @property
+    def accuracy(self) -> Interval:
+        """The mean accuracy over initializations, with its interval."""
+        return interval(np.array(list(self.accuracies.values())))
+
+    @property
+    def spent(self) -> Spent:
+        """What one mask took, the mean over initializations."""
+        taken = [(one.spent.evaluations, one.spent.steps, one.spent.flops) for one in self.made.values()]
+        return Spent(*(round(mean) for mean in np.mean(taken, axis=0)))
+
+    @property
+    def candidates(self) -> float:
+        """Among how many a mask was chosen, the mean over initializations."""
+        return float(np.mean([one.candidates for one in self.made.values()]))
 
 
 class Trail(NamedTuple):
@@ -54,22 +63,6 @@ class Trail(NamedTuple):
     density: float
     flops: Floats
     accuracy: Floats
-
-
-class Difference(NamedTuple):
-    """A method subtracted from the reference, at one density of one contest.
-
-    ``holm`` is the p of ``test.permutation`` corrected within the family: ``first`` is the reference against
-    imp_best, ``second`` against all others.
-    """
-
-    contest: str
-    density: float
-    reference: str
-    other: str
-    test: Paired
-    family: str
-    holm: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +101,6 @@ class Contest:
 
     def lines(self, reference: str | None = None) -> list[str]:
         """Return the comparison as text: tables by density, differences, and what was tested."""
-        from ticketsearch.contest.words import lines
-
         return lines([self], reference)
 
 
@@ -126,8 +117,13 @@ def read_comparison(folder: str | Path) -> Contest:
         mean = float(np.mean([found[order].accuracy for order in range(orders)]))
         accuracies.setdefault((cell.method, control, cell.density), {})[cell.initialization] = mean
     standings = [
-        _standing(*key, own, [cells[Cell(key[0], key[2], number)] for number in own])
-        for key, own in sorted(accuracies.items(), key=_place)
+        Standing(
+            f"{method}/{control}" if control else method,
+            density,
+            own,
+            {number: cells[Cell(method, density, number)] for number in own},
+        )
+        for (method, control, density), own in sorted(accuracies.items(), key=_place)
     ]
     trails = [
         Trail(cell.method, cell.density, *np.array(made.trail, dtype=np.float64).T)
@@ -143,56 +139,3 @@ def _place(item: tuple[tuple[str, str, float], Any]) -> tuple[Any, ...]:
     last = [DENSE, IMP, *reversed(BUDGETED), EVOLUTION]
     rank = -1 if method == DENSE else last.index(method) if method in last else 0
     return -density, rank, method, CONTROLS.index(control) + 1 if control else 0
-
-
-def _standing(
-    method: str, control: str, density: float, accuracies: Mapping[int, float], made: Sequence[Made]
-) -> Standing:
-    spent = [(one.spent.evaluations, one.spent.steps, one.spent.flops) for one in made]
-    return Standing(
-        f"{method}/{control}" if control else method,
-        density,
-        accuracies,
-        interval(np.array(list(accuracies.values()))),
-        Spent(*(round(mean) for mean in np.mean(spent, axis=0))),
-        float(np.mean([one.candidates for one in made])),
-    )
-
-
-def differences(contests: Sequence[Contest], reference: str | None = None) -> list[Difference]:
-    """Return the reference minus each other method, paired over initializations, at every density.
-
-    ``reference`` is the evolution where it is there, else the last method. Raises :class:`BadInput` for one
-    that is not there, or for contests of which two have the same name.
-    """
-    found = []
-    for contest in contests:
-        if not contest.standings:
-            continue
-        own = reference or (EVOLUTION if EVOLUTION in contest.methods else contest.methods[-1])
-        if own not in contest.methods:
-            raise unknown("method of the comparison", own, contest.methods)
-        for density in contest.densities:
-            standings = {standing.method: standing for standing in contest.at(density)}
-            for other, standing in standings.items():
-                if other != own and own in standings:
-                    found += _difference(contest.name, density, standings[own], standing)
-    return [
-        difference._replace(holm=corrected)
-        for family in FAMILIES
-        for difference, corrected in _corrected([one for one in found if one.family == family])
-    ]
-
-
-def _difference(name: str, density: float, first: Standing, other: Standing) -> list[Difference]:
-    """Return the difference of two standings, if they have an initialization in common."""
-    both = [number for number in first.accuracies if number in other.accuracies]
-    if not both:
-        return []
-    pairs = np.array([first.accuracies[number] - other.accuracies[number] for number in both])
-    family = FAMILIES[other.method != IMP_BEST]
-    return [Difference(name, density, first.method, other.method, paired(pairs), family)]
-
-
-def _corrected(family: Sequence[Difference]) -> list[tuple[Difference, float]]:
-    return list(zip(family, holm([one.test.permutation for one in family]), strict=True))

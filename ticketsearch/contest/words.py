@@ -6,11 +6,15 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from ticketsearch.contest.differing import FAMILIES, Difference, differences
 from ticketsearch.contest.inference import Interval, smallest_p
 from ticketsearch.contest.plan import IMP_BEST
-from ticketsearch.contest.reading import Contest, Difference, Standing, differences
 from ticketsearch.tables import aligned
+
+if TYPE_CHECKING:
+    from ticketsearch.contest.reading import Contest, Standing
 
 __all__ = [
     "DIFFERENCES",
@@ -65,7 +69,7 @@ def protocol(contest: Contest) -> str:
 
 def headline(found: Sequence[Difference]) -> str:
     """Return in a sentence what the first family of tests found; nothing without one."""
-    own = [one for one in found if one.family == "first"]
+    own = [one for one in found if one.family == FAMILIES[0]]
     if not own:
         return ""
     better = sum(one.holm < SIGNIFICANT and one.test.difference.mean > 0 for one in own)
@@ -79,7 +83,7 @@ def headline(found: Sequence[Difference]) -> str:
 def tested(found: Sequence[Difference]) -> list[str]:
     """Return in sentences what was tested, and where no test could have come out."""
     text = []
-    for family, against in (("first", IMP_BEST), ("second", "each other method")):
+    for family, against in zip(FAMILIES, (IMP_BEST, "each other method"), strict=True):
         own = [one for one in found if one.family == family]
         if not own:
             continue
@@ -135,17 +139,17 @@ def cells_csv(contests: Sequence[Contest]) -> str:
     """Return all standings as CSV, a line for each initialization."""
     rows = [
         (
-            *(contest.name, standing.method, standing.density, number, accuracy),
-            *(standing.spent.steps, standing.spent.flops, standing.candidates),
+            *(contest.name, standing.method, standing.density, number, accuracy, made.validation),
+            *(made.spent.evaluations, made.spent.steps, made.spent.flops, made.candidates),
         )
         for contest in contests
         for standing in contest.standings
-        for number, accuracy in standing.accuracies.items()
+        for (number, accuracy), made in zip(standing.accuracies.items(), standing.made.values(), strict=True)
     ]
     return _csv(
         (
-            *("comparison", "method", "density", "initialization", "test_accuracy"),
-            *("mean_steps", "mean_flops", "mean_candidates"),
+            *("comparison", "method", "density", "initialization", "test_accuracy", "validation_accuracy"),
+            *("evaluations", "steps", "flops", "candidates"),
         ),
         rows,
     )
