@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, reason
-from ticketsearch.cli.flags import Assignments, DataName, ModelName, Seed, assigned, whole_number
+from ticketsearch.cli.endings import interrupted, resumable
+from ticketsearch.cli.flags import (
+    Assignments,
+    DataName,
+    ModelName,
+    Seed,
+    assigned,
+    names,
+    numbers,
+    whole_number,
+)
 from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS
 from ticketsearch.errors import BadInput
@@ -97,69 +105,38 @@ def compare(
     comparison's folder: the same command goes on from there, and more methods,
     densities, initializations or orders are added to it.
     """
+    from ticketsearch.config import load
+    from ticketsearch.contest import DEFAULT_DENSITIES, DEFAULT_METHODS, contest_plan
+
     try:
         if subjects and all(path.is_dir() for path in subjects):
             flags = {"--data": data, "--model": model, "--methods": methods, "--densities": densities}
-            _read(subjects, reference, out, [flag for flag, value in flags.items() if value is not None])
+            flags |= {"--controls": controls, "--orders": orders, "--budget": budget, "--seed": seed}
+            given = [flag for flag, value in {**flags, "--set": assign or None}.items() if value is not None]
+            _read(subjects, reference, out, given)
             return
         if subjects and len(subjects) > 1:
             raise BadInput(f"settings are one file, but got {len(subjects)}; or give folders of comparisons")
         flags = {"data.name": data, "model.name": model, "seed": seed}
-        plan = _plan(
-            assigned(subjects[0] if subjects else None, assign, flags),
-            _names(methods),
-            _names(controls),
-            densities,
-            whole_number("--initializations", initializations, 1),
-            None if orders is None else whole_number("--orders", orders, 1),
-            _flops(budget),
+        plan = contest_plan(
+            load(None, assigned(subjects[0] if subjects else None, assign, flags).items()),
+            DEFAULT_METHODS if methods is None else names(methods),
+            DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
+            initializations=whole_number("--initializations", initializations, 1),
+            controls=None if controls is None else names(controls),
+            orders=None if orders is None else whole_number("--orders", orders, 1),
+            budget=None if budget is None else _flops(budget),
         )
         _see_through(plan, out, workers, reference)
     except KeyboardInterrupt:
         raise interrupted("Interrupted before anything was begun") from None
 
 
-def _names(given: str | None) -> list[str] | None:
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
-
-
-def _numbers(text: str) -> list[float]:
+def _flops(text: str) -> int:
     try:
-        return [float(word) for word in text.split(",")]
-    except ValueError:
-        raise BadInput(
-            f"--densities takes numbers with commas between, e.g. 0.05,0.02, but got {text!r}"
-        ) from None
-
-
-def _flops(text: str | None) -> int | None:
-    try:
-        return None if text is None else int(float(text))
+        return int(float(text))
     except (ValueError, OverflowError):
         raise BadInput(f"--budget takes a number of FLOPs, e.g. 2e12, but got {text!r}") from None
-
-
-def _plan(
-    assignments: dict[str, object],
-    methods: list[str] | None,
-    controls: list[str] | None,
-    densities: str | None,
-    initializations: int,
-    orders: int | None,
-    budget: int | None,
-) -> Plan:
-    from ticketsearch.config import load
-    from ticketsearch.contest import DEFAULT_DENSITIES, DEFAULT_METHODS, contest_plan
-
-    return contest_plan(
-        load(None, assignments.items()),
-        DEFAULT_METHODS if methods is None else methods,
-        DEFAULT_DENSITIES if densities is None else _numbers(densities),
-        initializations=initializations,
-        controls=controls,
-        orders=orders,
-        budget=budget,
-    )
 
 
 def _read(folders: list[Path], reference: str | None, out: Path | None, flags: list[str]) -> None:
@@ -183,21 +160,12 @@ def _see_through(plan: Plan, out: Path | None, workers: str | None, reference: s
 
     count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
     path = out or RUNS / f"compare-{_word(plan.settings)}"
-    again = f"what was done is in {str(path)!r}: the same command goes on from there"
     store = Store.create(path, plan)
-    try:
+    with resumable("comparison", path):
         with store:
             print(f"Comparison in {path}", file=sys.stderr, flush=True)
             follow(Work(plan, store, count).steps())
         _print_outcome([read_comparison(path)], reference, path)
-    except KeyboardInterrupt:
-        raise interrupted(f"Interrupted; {again}") from None
-    except BrokenPipeError:  # who read the tables has read enough
-        raise
-    except (OSError, sqlite3.Error) as problem:
-        raise BadInput(f"the comparison stopped ({reason(problem)}); mend the cause; {again}") from problem
-    except BadInput as problem:
-        raise BadInput(f"{problem}; {again}") from problem
 
 
 def _word(settings: Settings) -> str:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "interrupted", "reason"]
+from ticketsearch.errors import BadInput
+
+__all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "interrupted", "reason", "resumable"]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -31,3 +37,19 @@ def reason(problem: Exception) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
     return str(problem)
+
+
+@contextmanager
+def resumable(what: str, path: Path) -> Iterator[None]:
+    """Whatever stops the work on the folder of a ``what``, say how to go on."""
+    again = f"what was done is in {str(path)!r}: the same command goes on from there"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise interrupted(f"Interrupted; {again}") from None
+    except BrokenPipeError:  # who read the tables has read enough
+        raise
+    except (OSError, sqlite3.Error) as problem:
+        raise BadInput(f"the {what} stopped ({reason(problem)}); mend the cause; {again}") from problem
+    except BadInput as problem:
+        raise BadInput(f"{problem}; {again}") from problem

@@ -29,7 +29,9 @@ __all__ = [
     "SettingsFile",
     "assigned",
     "check_output",
+    "names",
     "network_of",
+    "numbers",
     "subject",
     "whole_number",
 ]
@@ -115,6 +117,21 @@ def whole_number(flag: str, text: str, least: int) -> int:
     if number < least:
         raise BadInput(f"{flag} takes an integer from {least} up, but got {text!r}")
     return number
+
+
+def names(text: str) -> list[str]:
+    """Return the names in a flag, which has commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(flag: str, text: str) -> list[float]:
+    """Return the numbers that a flag is given; raises :class:`BadInput` for anything else."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise BadInput(
+            f"{flag} takes numbers with commas between, e.g. 0.1,0.02,0.01, but got {text!r}"
+        ) from None
 
 
 def network_of(settings: Settings, scheme: str | None, init_seed: str | None) -> tuple[Dataset, Network]:

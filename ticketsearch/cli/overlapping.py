@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, reason
+from ticketsearch.cli.endings import interrupted, resumable
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
     ModelName,
     Seed,
     assigned,
+    names,
     network_of,
+    numbers,
     whole_number,
 )
 from ticketsearch.cli.following import follow
@@ -128,7 +129,12 @@ def overlap(
             subject = _of_runs(runs, sizes, seed)
         else:
             settings = _settings(assigned(None, assign, flags))
-            subject = _of_pruners(settings, _names(methods), _numbers(densities), sizes)
+            subject = _of_pruners(
+                settings,
+                names(METHODS if methods is None else methods),
+                numbers("--densities", DENSITIES if densities is None else densities),
+                sizes,
+            )
         _see_through(subject, out, processes)
     except KeyboardInterrupt:
         raise interrupted("Interrupted before anything was begun") from None
@@ -161,21 +167,6 @@ def _settings(assignments: dict[str, Any]) -> Settings:
         if name in chosen:
             raise BadInput(f"a study takes {flag}, but seeding.{name} is {chosen[name]!r}; leave it out")
     return settings
-
-
-def _names(given: str | None) -> list[str]:
-    text = METHODS if given is None else given
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(given: str | None) -> list[float]:
-    text = DENSITIES if given is None else given
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError:
-        raise BadInput(
-            f"--densities takes numbers with commas between, e.g. {DENSITIES}, but got {text!r}"
-        ) from None
 
 
 def _of_runs(runs: list[str], sizes: Sizes, seed: str | None) -> _Subject:
@@ -218,21 +209,12 @@ def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
     plan, path = subject.plan, out
     if path is None:
         path = RUNS / f"overlap-{subject.word}-{identity(plan)}"
-    again = f"what was done is in {str(path)!r}: the same command goes on from there"
     store = Store.create(path, plan)
-    try:
+    with resumable("study", path):
         with store:
             print(f"Study in {path}: {len(plan.outlines)} sets of masks", file=sys.stderr, flush=True)
             follow(Work(plan, store, subject.network, subject.dataset, workers).steps())
         _print_outcome(path)
-    except KeyboardInterrupt:
-        raise interrupted(f"Interrupted; {again}") from None
-    except BrokenPipeError:  # who read the tables has read enough
-        raise
-    except (OSError, sqlite3.Error) as problem:
-        raise BadInput(f"the study stopped ({reason(problem)}); mend the cause; {again}") from problem
-    except BadInput as problem:
-        raise BadInput(f"{problem}; {again}") from problem
 
 
 def _print_outcome(path: Path) -> None:
