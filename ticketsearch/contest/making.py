@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from ticketsearch.budget import Spent, spending
+from ticketsearch.errors import BadInput
 from ticketsearch.fitness import ShortTraining
-from ticketsearch.masks import Mask, density
+from ticketsearch.masks import Mask
 from ticketsearch.operators import layer_shuffle, swap_mutation
 from ticketsearch.pruners import Cut, LayerCollapseWarning, named, prune_all
 from ticketsearch.runs import Result, Run
@@ -135,15 +136,21 @@ def evolved(search: Search, root: Path, name: str) -> Made:
             pass
         last = run.last()
         assert last is not None  # it has evolved
-        candidates = search.candidates(last.population)
+        target = round(search.settings.seeding.density * run.spec.size)
+        sparse = [ticket for ticket in last.population if np.count_nonzero(ticket.mask) <= target]
+        if not sparse:
+            raise BadInput(
+                f"the evolution must end at density {search.settings.seeding.density:g}, but all its masks "
+                "keep more; let evolution.annealed end earlier, or add generations"
+            )
+        candidates = search.candidates(sparse)
         winner, results = search.choose(candidates)
         run.save_results(results)
         search.save_tickets(run.path / "tickets", candidates, winner)
         total, trail = Spent(), []
-        most = max(density(ticket.mask) for ticket in last.population)
         for generation in run.generations():
             total += generation.spent
-            if density(generation.best.mask) <= most:  # those of a denser network would not compare
+            if np.count_nonzero(generation.best.mask) <= target:  # denser ones would not compare
                 trail.append((total.flops, generation.best.measures["accuracy"]))
     total += _choosing(search, [ticket.mask for ticket in candidates])
     return Made(winner.mask, total, tuple(trail), _accuracy(results, winner), len(candidates))

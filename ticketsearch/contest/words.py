@@ -75,8 +75,8 @@ def headline(found: Sequence[Difference]) -> str:
     better = sum(one.holm < SIGNIFICANT and one.test.difference.mean > 0 for one in own)
     worse = sum(one.holm < SIGNIFICANT and one.test.difference.mean < 0 for one in own)
     return (
-        f"Of {len(own)} comparisons with {IMP_BEST}, the best of several iterative magnitude prunings at an "
-        f"equal budget, {own[0].reference} is significantly better in {better}, and worse in {worse}."
+        f"{own[0].reference} is significantly better than {IMP_BEST}, the best of iterative magnitude "
+        f"prunings at an equal budget, in {better} of {len(own)} tests, and significantly worse in {worse}."
     )
 
 
@@ -90,8 +90,8 @@ def tested(found: Sequence[Difference]) -> list[str]:
         fewest = min(one.test.pairs for one in own)
         least = smallest_p(fewest)
         sentence = (
-            f"{own[0].reference} against {against}: {len(own)} two-sided permutation tests of the mean "
-            f"paired difference over {fewest} initializations, corrected together by Holm's method."
+            f"{own[0].reference} against {against}: two-sided permutation tests of the mean paired "
+            f"difference over {fewest} initializations, {len(own)} in all, corrected together by Holm."
         )
         if least >= SIGNIFICANT:
             sentence += (
