@@ -91,7 +91,8 @@ def tested(found: Sequence[Difference]) -> list[str]:
         least = smallest_p(fewest)
         sentence = (
             f"{own[0].reference} against {against}: two-sided permutation tests of the mean paired "
-            f"difference over {fewest} initializations, {len(own)} in all, corrected together by Holm."
+            f"difference over {fewest} initializations, {len(own)} in all, corrected together by Holm's "
+            "method."
         )
         if least >= SIGNIFICANT:
             sentence += (
