@@ -21,10 +21,10 @@ ALLOWED = {
     "datasets": "names",
     "wiring": "masks",
     "models": "names masks wiring datasets",
-    "pruners": "streams names masks wiring models datasets training",
+    "pruners": "streams names masks wiring models datasets training budget",
     "tickets": "masks models ladder guidance budget",
     "operators": "masks guidance overlap",
-    "seeding": "streams names masks models pruners datasets operators tickets canonical identity",
+    "seeding": "streams names masks models pruners datasets operators tickets canonical identity budget",
     "guidance": "masks",
     "training": "masks wiring models datasets guidance",
     "trainer": "masks models datasets training workers guidance budget",
@@ -42,7 +42,7 @@ ALLOWED = {
     "budget credit assessing",
     "runs": "masks models config tickets evolution ladder phases guidance budget",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
-    "evolution runs canonical identity front",
+    "evolution runs canonical identity front budget",
     "summary": "config masks overlap runs tickets ladder phases credit",
     "databases": "runs",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "

@@ -520,7 +520,6 @@ def test_a_comparison_in_python_is_made_once(settings, tmp_path):
         ({"training.initialization": "own"}, "training.initialization is 'own'"),
         ({"fitness.name": "nowhere.py:build"}, "only fitness 'short_training' says"),
         ({"seeding.options": {"rho": 1}}, "no option 'rho'"),
-        ({"seeding.method": "imp", "methods": ["evolution"]}, "seeding.method is 'imp'"),
     ],
 )
 def test_bad_plans_are_refused(settings, change, words):

@@ -324,6 +324,7 @@ def test_a_second_trace_of_a_model_is_the_same(case):
 QUICK = {
     "flow_preserving": {"rounds": 1, "tries": 0, "floor": 0},
     "imp": {"training_steps": 2, "training_batch": 8},
+    "obd": {"training_steps": 2, "training_batch": 8},
 }
 # Of each model that users may name the first variant, and all of the others.
 PRUNED = [*(f"{name} 0" for name in models.__all__), *OWN]

@@ -146,10 +146,10 @@ def test_without_training_it_is_the_magnitude_pruner(case):
     assert not np.array_equal(trained, untrained)
 
 
-def test_by_curvature_weights_go_by_the_loss_that_pruning_them_is_expected_to_cost(case):
+def test_obd_cuts_by_the_loss_that_pruning_is_expected_to_cost(case):
     network, dataset = case
     options = {"density": 0.5, "dataset": dataset, "steps": 1, "training_batch": 10}
-    mask = prune(network, "imp", training_steps=7, saliency="curvature", **options)
+    mask = prune(network, "obd", training_steps=7, **options)
     seen = []
 
     def spied(own, share, saliency):
@@ -159,11 +159,11 @@ def test_by_curvature_weights_go_by_the_loss_that_pruning_them_is_expected_to_co
     guidance = Training.guidance
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "guidance", spied)
-        assert np.array_equal(mask, prune(network, "imp", training_steps=7, saliency="curvature", **options))
+        assert np.array_equal(mask, prune(network, "obd", training_steps=7, **options))
     (found,) = seen
     assert set(np.flatnonzero(mask)) == set(np.argsort(-found.saliency, kind="stable")[: mask.sum()])
     assert not np.array_equal(mask, prune(network, "imp", training_steps=7, **options))
-    refused(lambda: prune(network, "imp", saliency="curve", **options), "'curve'", "curvature, magnitude")
+    refused(lambda: prune(network, "obd", **{**options, "dataset": None}), "obd needs data")
 
 
 @pytest.mark.parametrize("rewind", [0, 2])

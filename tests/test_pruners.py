@@ -499,7 +499,7 @@ def test_many_networks_are_pruned_in_stacks_of_some(scope, monkeypatch):
 
 
 def test_a_pruners_own_number_of_steps():
-    assert {name: schedule_steps(name, 0.1) for name in pruners.__all__ if name != "imp"} == {
+    assert {name: schedule_steps(name, 0.1) for name in pruners.__all__ if name not in pruners.TRAINING} == {
         **{"balanced_synflow": 100, "synflow": 100, "flow_preserving": 1},
         **{"grasp": 1, "magnitude": 1, "random": 1, "saliency": 1, "snip": 1},
     }

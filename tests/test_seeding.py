@@ -7,7 +7,10 @@ import pytest
 import torch
 from conftest import refused
 
+from ticketsearch.budget import Spent
 from ticketsearch.canonical import canonical_key
+from ticketsearch.evolution import evolve
+from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.pruners import prune
@@ -315,3 +318,20 @@ def test_saved_tickets_that_cannot_join_are_refused(network, tiny, tmp_path):
     refused(
         lambda: saved_tickets(path, network, 0.2, own=True), "holds other weights than orthogonal with seed 7"
     )
+
+
+def test_what_a_pruner_trains_for_the_first_population_is_counted(tiny):
+    network = initialize("mlp:9,7", tiny)
+    options = {"density": 0.4, "initializations": 2, "training_steps": 3, "training_batch": 16}
+    assert prune_copies(network, tiny, 0.4, 2).spent == Spent()
+    once, more = (prune_copies(network, tiny, method=name, **options).spent for name in ("imp", "obd"))
+    assert once.steps == more.steps == 2 * 5 * 3  # 0.8^5 < 0.4
+    dense = network.spec.size * 6 * 16 * 3
+    assert 2 * dense < once.flops < 2 * 5 * dense
+    assert more.flops > once.flops * (1 + 8 * 61 / (6 * 16 * 3)) * 0.9  # curvature, on all 61 samples
+    both = prune_copies(network, tiny, method=["synflow", "imp"], **options)
+    assert both.spent == once
+    first = seed_population(network, tiny, size=4, method="imp", **options)
+    fitness = ShortTraining(network, tiny, steps=3, batch=16, device="cpu")
+    (generation,) = evolve(first, fitness, network.spec, generations=0)
+    assert generation.spent == once + fitness(generation.population.masks, round=1).spent

@@ -220,8 +220,10 @@ def _generations(
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
     if after is None:
         phases.start()
+        spent = tickets.spent
         tickets, refused = breeding.first(tickets)
         scores = toolbox.evaluate(tickets, phases, generation=0, round=0)
+        scores.spent += spent
         yield _generation(0, tickets, tickets, refused, 0, scores, statistics, breeding)
     else:
         breeding.restore(after.state)

@@ -18,6 +18,7 @@ import torch
 from joblib import cpu_count
 
 from ticketsearch import operators, pruners
+from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights
 from ticketsearch.config import Settings, apply, as_list, changes
 from ticketsearch.datasets import Dataset, load_dataset
@@ -140,13 +141,16 @@ class Search:
             low, high = self.settings.evolution.front
             each = [self._pruned(float(density)) for density in np.geomspace(low, high, FRONT_SEEDS)]
             pruned = Tickets(ticket for same in zip(*each, strict=True) for ticket in same)
+            pruned.spent = sum((own.spent for own in each), Spent())
         else:
             pruned = self._pruned(start) if start else self.seeds
         seen = Seen(self.network.spec, weights=self.weights, keys=[t.key for t in pruned], searched=pruned)
         for ticket in self.saved:
             seen.admit(ticket)
+        first = Tickets([*self.saved, *pruned])
+        first.spent = pruned.spent
         return fill_population(
-            Tickets([*self.saved, *pruned]),
+            first,
             self.network.spec,
             self.settings.evolution.population,
             self.settings.seed,
@@ -244,9 +248,7 @@ class Search:
             accuracy = {
                 t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in candidates
             }
-            judged = front(
-                replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates
-            )
+            judged = front(replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates)
             candidates = [t for t in candidates if t.number in {found.number for found in judged}]
         tickets = {BEST: winner}
         if self.front is not None:
@@ -261,7 +263,7 @@ class Search:
         run.save_results([*chosen, *compared])
 
     def candidates(self, tickets: Iterable[Ticket]) -> list[Ticket]:
-        """Return the tickets among which the winner is chosen, best first: a front, or those of best fitness."""
+        """Return the tickets among which the winner is chosen, best first: a front, or the fittest."""
         if self.front is not None:
             return front(tickets)[::-1]
         ranked = sorted(tickets, key=lambda ticket: ticket.fitness, reverse=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
@@ -18,7 +19,7 @@ from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Initialization, Network
 from ticketsearch.names import parameters_of
 from ticketsearch.operators import swap_mutation
-from ticketsearch.pruners import ScoreFunction, check_density, method_options, prune_all
+from ticketsearch.pruners import Rounds, ScoreFunction, check_density, method_options, prune_all
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, Tickets, load_ticket
 
@@ -79,13 +80,18 @@ def prune_copies(
     copies = _copies(network, initializations, schemes, seed)
     seeds = seed_sequence(seed, Stream.PRUNING).generate_state(len(copies))
     common |= {"density": density, "dataset": dataset, "seeds": [int(s) for s in seeds]}
-    masks = [prune_all(copies, each, **common, **given) for each, given in chosen]
+    masks, spent = [], Spent()
+    for each, given in chosen:
+        rounds = Rounds(each, given, network.wiring, dataset)
+        masks.append(prune_all(copies, each, watch=rounds.watch, **common, **given))
+        spent = sum((rounds.spent(copy) for copy in range(len(copies))), spent)
     tickets, seen = Tickets(), Seen(network.spec, duplicate_key, weights)
     for copy, *left in zip(copies, *masks, strict=True):
         trained_from = copy.initialization if own else network.initialization
         for name, mask in zip(names, left, strict=True):
             tickets.append(Ticket(mask, trained_from, copy.initialization, name))
             seen.admit(tickets[-1])
+    tickets.spent = spent
     return tickets
 
 
@@ -156,6 +162,7 @@ def fill_population(
     rng = np.random.default_rng(seed_sequence(seed, Stream.SEEDING))
     different = list({ticket.key: ticket for ticket in reversed(pruned)}.values())[::-1]
     tickets = Tickets(different[:size])
+    tickets.spent = pruned.spent
     seen = Seen(spec, duplicate_key, weights, keys=[ticket.key for ticket in tickets], searched=tickets)
     failures = 0
     while len(tickets) < size:

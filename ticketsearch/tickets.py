@@ -195,7 +195,12 @@ class Ticket:
 
 
 class Tickets(list[Ticket]):
-    """A list of tickets whose masks are at hand as one array."""
+    """A list of tickets whose masks are at hand as one array.
+
+    ``spent`` is what making them took, where a pruner trained for it.
+    """
+
+    spent: Spent = Spent()
 
     @property
     def masks(self) -> Mask:
@@ -291,6 +296,8 @@ def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTi
 
 def as_tickets(first: Iterable[Ticket] | ArrayLike) -> Tickets:
     """Return tickets as they are, and the rows of a ``(population, weights)`` array as new tickets."""
+    if isinstance(first, Tickets):
+        return first
     given = list(first) if isinstance(first, Iterable) else [first]
     if all(isinstance(ticket, Ticket) for ticket in given):
         return Tickets(given)  # type: ignore[arg-type]

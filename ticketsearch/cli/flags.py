@@ -58,7 +58,7 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, "
+        help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, obd, "
         "flow_preserving or file.py:function, evolve also several as a,b; their own options are "
         "--set seeding.options.NAME=VALUE.",
     ),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,7 +14,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import Mask
 from ticketsearch.operators import layer_shuffle, swap_mutation
-from ticketsearch.pruners import Cut, LayerCollapseWarning, named, prune_all
+from ticketsearch.pruners import LayerCollapseWarning, Rounds, prune_all
 from ticketsearch.runs import Result, Run
 from ticketsearch.search import Search, create_run
 from ticketsearch.streams import Stream, seed_sequence
@@ -59,17 +56,11 @@ def pruned(
 ) -> list[Made]:
     """Return what a pruner leaves of the network of each search: its first seed, of order 0.
 
-    ``orders`` number the seeds of a pruner that trains. Only iterative magnitude pruning spends anything.
+    ``orders`` number the seeds of a pruner that trains. Only pruners that train spend anything.
     """
     first, seeding = searches[0], searches[0].settings.seeding
     numbers = [0] * len(searches) if orders is None else orders
-    rounds: defaultdict[int, list[Mask]] = defaultdict(list)
-
-    def watch(cut: Cut) -> None:
-        mask = np.zeros(first.network.spec.size, dtype=np.bool_)
-        mask[cut.numbers] = True
-        rounds[cut.copy].append(mask)
-
+    rounds = Rounds(method, options, first.network.wiring, first.dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayerCollapseWarning)  # the accuracy says it
         masks = prune_all(
@@ -81,29 +72,15 @@ def pruned(
             scope=seeding.scope,
             schedule=seeding.schedule,
             steps=seeding.steps or None,
-            watch=watch if method == "imp" else None,
+            watch=rounds.watch,
             **options,
         )
-    return [
-        Made(mask, _trainings(search, rounds[copy], options) if method == "imp" else Spent())
-        for copy, (search, mask) in enumerate(zip(searches, masks, strict=True))
-    ]
+    return [Made(mask, rounds.spent(copy)) for copy, mask in enumerate(masks)]
 
 
 def _seed(search: Search, number: int) -> int:
     """Return the seed of a pruner; number 0 is that of the search's own first copy."""
     return int(seed_sequence(search.settings.seed, Stream.PRUNING).generate_state(number + 1)[number])
-
-
-def _trainings(search: Search, rounds: Sequence[Mask], options: Mapping[str, Any]) -> Spent:
-    """Return what the rounds of iterative magnitude pruning took; dense steps before a rewind count once."""
-    defaults = {name: parameter.default for name, parameter in signature(named("imp")).parameters.items()}
-    taken = {**defaults, **options}
-    operations = live_operations(search.network.wiring, np.stack(rounds))
-    batch = min(taken["training_batch"], len(search.dataset.y_train))
-    spent = spending(operations, steps=taken["training_steps"], batch=batch, samples=0)
-    spent += spending(operations[:1], steps=taken["rewind"], batch=batch, samples=0)
-    return replace(spent, evaluations=0)
 
 
 def best_of_imp(search: Search, options: Mapping[str, Any], budget: int, first: Made | None = None) -> Made:

@@ -39,8 +39,8 @@ DEFAULT_METHODS = (DENSE, "random", "synflow", "snip", IMP, IMP_BEST, EVOLUTION)
 DEFAULT_DENSITIES = (0.05, 0.02, 0.01)
 # What is done to a mask to see what it owes to its places, and to its initial weights.
 CONTROLS = ("shuffled", "reinitialized")
-# How imp trains unless its options say otherwise, as everything else: its names, and those of [training].
-TRAINING = {
+# How pruners train unless their options say otherwise, as everything else: names there and of [training].
+RECIPE = {
     "training_batch": "batch",
     "optimizer": "optimizer",
     "lr": "lr",
@@ -102,8 +102,8 @@ class Plan:
     def settings_of(self, cell: Cell) -> str:
         """Return the settings of the search of a cell's density and initialization, as JSON."""
         density = self.densities[0] if cell.method == DENSE else cell.density
-        options = self.options[self.settings.seeding.method]
-        return _settings_of(self.settings, density, cell.initialization, options).model_dump_json()
+        found = _settings_of(self.settings, density, cell.initialization, self.options)
+        return found.model_dump_json()
 
 
 def contest_plan(
@@ -127,12 +127,11 @@ def contest_plan(
     check_count("orders", orders, 1)
     _check_settings(settings)
     _check_names(methods, controls, densities)
-    _check_seeding(settings, methods)
     _check_budget(methods, budget)
     options = _options(settings, methods)
     found: list[Search] = []
     for density in densities:
-        own = _settings_of(settings, float(density), 0, options[settings.seeding.method])
+        own = _settings_of(settings, float(density), 0, options)
         found.append(Search.prepare(own, found[0].dataset if found else None))
     return Plan(
         settings,
@@ -153,13 +152,16 @@ def _pruners(methods: Sequence[str]) -> list[str]:
 
 
 def _settings_of(
-    settings: Settings, density: float, initialization: int, options: Mapping[str, Any]
+    settings: Settings, density: float, initialization: int, options: Mapping[str, Mapping[str, Any]]
 ) -> Settings:
-    """Return the settings of one search; ``options`` are those of the pruner that it begins with."""
+    """Return the settings of one search; ``options`` are those of each pruner."""
+    seeding: dict[str, Any] = {}
+    for method in config.as_list(settings.seeding.method):
+        seeding |= options[method]
     own = {
         "seed": settings.seed + initialization,
         "seeding.density": density,
-        "seeding.options": dict(options),
+        "seeding.options": seeding,
         "training.workers": 1,
         "training.backend": "loky",
         "training.address": "",
@@ -169,10 +171,12 @@ def _settings_of(
 
 def _options(settings: Settings, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the options of each pruner that is used, those of ``seeding.options`` that it takes."""
-    used = dict.fromkeys([*_pruners(methods), "synflow", IMP, settings.seeding.method])
+    used = dict.fromkeys([*_pruners(methods), "synflow", IMP, *config.as_list(settings.seeding.method)])
     found = method_options(list(used), settings.seeding.options)
     own = settings.training.model_dump()
-    found[IMP] = {name: own[setting] for name, setting in TRAINING.items()} | found[IMP]
+    common = {name: own[setting] for name, setting in RECIPE.items()}
+    for method in set(pruners.TRAINING) & set(found):
+        found[method] = common | found[method]
     return found
 
 
@@ -212,14 +216,6 @@ def _check_names(methods: Sequence[str], controls: Sequence[str], densities: Seq
                 f"controls are of methods that are compared, and not of {DENSE!r}, but got {control!r}; "
                 "add it to the methods, or leave it out"
             )
-
-
-def _check_seeding(settings: Settings, methods: Sequence[str]) -> None:
-    if EVOLUTION in methods and settings.seeding.method == IMP:
-        raise BadInput(
-            "what iterative magnitude pruning spends on a first population is not counted, but "
-            f"seeding.method is {IMP!r}; take another"
-        )
 
 
 def _check_budget(methods: Sequence[str], budget: int | None) -> None:

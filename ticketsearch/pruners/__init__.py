@@ -24,8 +24,9 @@ from ticketsearch.pruners.copies import Copies as Copies
 from ticketsearch.pruners.copies import Parts as Parts
 from ticketsearch.pruners.copies import ScoreFunction as ScoreFunction
 from ticketsearch.pruners.copies import batched as batched
-from ticketsearch.pruners.imp import imp
+from ticketsearch.pruners.imp import imp, obd
 from ticketsearch.pruners.loop import SUPPLIED as SUPPLIED
+from ticketsearch.pruners.loop import TRAINING as TRAINING
 from ticketsearch.pruners.loop import Cut as Cut
 from ticketsearch.pruners.loop import LayerCollapseWarning as LayerCollapseWarning
 from ticketsearch.pruners.loop import Schedule as Schedule
@@ -35,6 +36,7 @@ from ticketsearch.pruners.loop import prune_each
 from ticketsearch.pruners.loop import schedule_steps as schedule_steps
 from ticketsearch.pruners.preserving import flow_preserving
 from ticketsearch.pruners.retention import flow_retention as flow_retention
+from ticketsearch.pruners.rounds import Rounds as Rounds
 from ticketsearch.pruners.saliency import grasp, saliency, snip
 from ticketsearch.pruners.synflow import balanced_synflow, synflow
 from ticketsearch.pruners.unscored import magnitude, random
@@ -46,6 +48,7 @@ __all__ = [
     "grasp",
     "imp",
     "magnitude",
+    "obd",
     "random",
     "saliency",
     "snip",
@@ -128,8 +131,8 @@ def prune_all(
     """Return what a pruner leaves of several initializations of one architecture, ``(copies, weights)`` bool.
 
     Each mask is the one that :func:`prune` returns for that network and its seed (of ``seeds``, by default
-    0, 1, …). ``synflow``, ``balanced_synflow``, ``imp`` and functions marked :func:`batched` score the copies
-    as one program, as many at a time as pay; the others score them one after another.
+    0, 1, …). ``synflow``, ``balanced_synflow``, ``imp``, ``obd`` and functions marked :func:`batched` score
+    the copies as one program, as many at a time as pay; the others score them one after another.
     """
     return _masks(
         networks,

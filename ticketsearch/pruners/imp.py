@@ -1,10 +1,11 @@
-"""Iterative magnitude pruning: train, cut the smallest weights, rewind the others, train again."""
+"""Iterative pruning with rewinding: train, cut the least salient weights, rewind the others, train again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,11 @@ from numpy.typing import NDArray
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.pruners.copies import Batch, Copies, Parts, batched
 from ticketsearch.pruners.saliency import find_precision
 from ticketsearch.training import (
-    SALIENCIES,
     Cohort,
     Recipe,
     Training,
@@ -26,7 +26,7 @@ from ticketsearch.training import (
     reproducible,
 )
 
-__all__ = ["imp"]
+__all__ = ["imp", "obd"]
 
 # Of the child of a pruning's seed that orders the data; beyond the numbers that spawn() gives.
 DATA_ORDER = 2**32 - 1
@@ -47,11 +47,10 @@ def imp(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    saliency: str = "magnitude",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
-    """Return the saliency of the trained weights: absolute values are iterative magnitude pruning.
+    """Return the absolute values of the trained weights, the scores of iterative magnitude pruning.
 
     The network is trained as masked so far (Frankle & Carbin 2019): from its initialization, or from what it
     was after ``rewind`` steps of dense training (Frankle et al. 2020), with that step's running statistics
@@ -67,37 +66,83 @@ def imp(
     rewind : optimizer steps of the dense training before them.
     training_batch : samples an optimizer step, or the whole training part where that is smaller.
     optimizer, lr, momentum, weight_decay : see :class:`ticketsearch.training.Recipe`.
-    saliency : ``magnitude``, or ``curvature``: the loss that pruning a weight is expected to cost (LeCun,
-        Denker & Solla 1990, "Optimal Brain Damage"), see :class:`ticketsearch.guidance.Guidance`.
     precision, device : see :func:`ticketsearch.pruners.saliency`.
 
     Raises :class:`BadInput` without data, or for a bad option.
     """
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay
+    masks = _flat(mask, network.spec)
+    training = _rounds("imp", network, masks, rng, dataset, rewind, recipe, precision, device)
+    final = training.cohort.parameters()
+    return {name: final[name].abs().cpu() * kept for name, kept in mask.items()}
+
+
+@batched
+def obd(
+    network: Copies,
+    mask: Parts,
+    batch: Batch | None,
+    *,
+    rng: Sequence[np.random.Generator],
+    dataset: Dataset | None = None,
+    training_steps: int = 1000,
+    rewind: int = 0,
+    training_batch: int = 128,
+    optimizer: str = "sgd",
+    lr: float = 0.05,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    precision: str = "float32",
+    device: str = "auto",
+) -> Parts:
+    """Return the loss that pruning each trained weight is expected to cost: optimal brain damage, in rounds.
+
+    As :func:`imp`, which explains the parameters, but for what is cut: not the smallest weights, but those
+    whose saliency is (LeCun, Denker & Solla 1990, "Optimal Brain Damage"), in nats to second order; see
+    :class:`ticketsearch.guidance.Guidance`.
+    """
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay
+    masks = _flat(mask, network.spec)
+    training = _rounds("obd", network, masks, rng, dataset, rewind, recipe, precision, device)
+    scores = np.zeros(masks.shape, dtype=np.float32)
+    for own, kept, guidance in zip(scores, masks, training.guidance(0.0, "curvature"), strict=True):
+        own[kept] = np.nan if guidance is None else guidance.saliency
+    return {
+        layer.name: torch.from_numpy(scores[:, layer.slice].copy()).view(-1, *layer.shape)
+        for layer in network.spec.layers
+    }
+
+
+def _rounds(
+    name: str,
+    network: Copies,
+    masks: Mask,
+    rng: Sequence[np.random.Generator],
+    dataset: Dataset | None,
+    rewind: int,
+    recipe: tuple[Any, ...],
+    precision: str,
+    device: str,
+) -> Training:
+    """Return the training of one round, done; ``recipe`` begins with its steps and batch."""
     if dataset is None:
         raise BadInput(
-            "imp needs data to train on, but got dataset=None; give dataset=…, or take a pruner that needs "
-            "none, such as synflow"
+            f"{name} needs data to train on, but got dataset=None; give dataset=…, or take a pruner that "
+            "needs none, such as synflow"
         )
-    for name, steps in (("training_steps", training_steps), ("rewind", rewind)):
-        if not is_integer(steps) or steps < 0:
-            raise BadInput(f"{name} must be a whole number of optimizer steps >= 0, but got {steps!r}")
-    if saliency not in SALIENCIES:
-        raise unknown("saliency", saliency, SALIENCIES)
-    size = min(training_batch, len(dataset.y_train))
-    recipe = Recipe(rewind + training_steps, size, optimizer, lr, momentum, weight_decay)
-    orders = _orders(len(dataset.y_train), recipe, rng)
-    run = partial(_trained, network, dataset, recipe, find_device(device), find_precision(precision))
+    steps, batch, *rest = recipe
+    for option, value in (("training_steps", steps), ("rewind", rewind)):
+        if not is_integer(value) or value < 0:
+            raise BadInput(f"{option} must be a whole number of optimizer steps >= 0, but got {value!r}")
+    whole = Recipe(rewind + steps, min(batch, len(dataset.y_train)), *rest)
+    orders = _orders(len(dataset.y_train), whole, rng)
+    run = partial(_trained, network, dataset, whole, find_device(device), find_precision(precision))
     initial = [{**one.parameters(), **one.buffers()} for one in network.networks]
     with reproducible():
         if rewind:
-            dense = np.ones((len(network), network.spec.size), dtype=np.bool_)
+            dense = np.ones_like(masks)
             initial = _moved(run(dense, initial, [order[:rewind] for order in orders]).cohort, initial)
-        masks = _flat(mask, network.spec)
-        training = run(masks, initial, [order[rewind:] for order in orders])
-        if saliency == "curvature":
-            return _curvatures(training, masks, network.spec)
-    final = training.cohort.parameters()
-    return {name: final[name].abs().cpu() * kept for name, kept in mask.items()}
+        return run(masks, initial, [order[rewind:] for order in orders])
 
 
 def _trained(
@@ -124,17 +169,6 @@ def _moved(cohort: Cohort, initial: list[Parts]) -> list[Parts]:
         {**tensors, **{name: stacked[i] for name, stacked in moved.items()}}
         for i, tensors in enumerate(initial)
     ]
-
-
-def _curvatures(training: Training, masks: Mask, spec: MaskSpec) -> Parts:
-    """Return saliencies by curvature, those of networks that diverged being NaN."""
-    scores = np.zeros(masks.shape, dtype=np.float32)
-    for own, kept, guidance in zip(scores, masks, training.guidance(0.0, "curvature"), strict=True):
-        own[kept] = np.nan if guidance is None else guidance.saliency
-    return {
-        layer.name: torch.from_numpy(scores[:, layer.slice].copy()).view(-1, *layer.shape)
-        for layer in spec.layers
-    }
 
 
 def _orders(samples: int, recipe: Recipe, rngs: Sequence[np.random.Generator]) -> list[NDArray[np.int64]]:

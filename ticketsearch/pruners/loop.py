@@ -48,6 +48,10 @@ class LayerCollapseWarning(UserWarning):
     """A pruner left a layer without any weight."""
 
 
+# Pruners that train the network in each of their rounds.
+TRAINING = ("imp", "obd")
+
+
 class Cut(NamedTuple):
     """One cut of one copy, for whoever watches: scores of the weights kept before, and which are kept.
 
@@ -224,9 +228,9 @@ def check_density(density: float, spec: MaskSpec) -> int:
 def schedule_steps(name: str, density: float) -> int:
     """Return a pruner's own number of cuts: 100 for iterative ones, 1 for those that score once.
 
-    That of ``imp`` is the number of rounds that prune a fifth each (Frankle & Carbin 2019).
+    That of those that train is the number of rounds that prune a fifth each (Frankle & Carbin 2019).
     """
-    if name == "imp":
+    if name in TRAINING:
         return max(1, math.ceil(math.log(density) / math.log(0.8) - 1e-9)) if 0 < density <= 1 else 1
     return 1 if name in ("magnitude", "random", "snip", "grasp", "saliency", "flow_preserving") else 100
 

@@ -17,7 +17,7 @@ from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import AS_BUILT, SCHEMES, Initialization, Network
 from ticketsearch.overlap.alignment import RESTARTS
 from ticketsearch.overlap.checks import check_count
-from ticketsearch.pruners import check_density, method_options, scores_of
+from ticketsearch.pruners import TRAINING, check_density, method_options, scores_of
 from ticketsearch.runs import Run
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.summary import winner
@@ -28,8 +28,6 @@ T = TypeVar("T")
 DEFAULT_METHODS = ("synflow", "snip", "grasp", "magnitude", "random")
 # What all prunings of a study have in common.
 PRUNING = ("scope", "schedule", "steps", "batch")
-# Pruners whose masks follow from the order of the data as well.
-ORDERED = ("imp",)
 
 
 class Sizes(NamedTuple):
@@ -180,7 +178,7 @@ def pruner_plan(
     ordered = {
         key: [over[key][0], *(Pruning(*key, initializations[0], each) for each in others[1:])]
         for key in over
-        if key[0] in ORDERED and sizes.orders > 1
+        if key[0] in TRAINING and sizes.orders > 1
     }
     short = _labels(methods, lambda method: method.rpartition("/")[2], str)
     at = {density: f"at density {text}" for density, text in _labels(densities, "{:g}".format, repr).items()}
