@@ -35,7 +35,7 @@ from ticketsearch.contest import (
     read_comparison,
 )
 from ticketsearch.contest.inference import interval, paired, smallest_p
-from ticketsearch.contest.making import best_of_imp, evolved, pruned
+from ticketsearch.contest.making import best_of, evolved, pruned
 from ticketsearch.contest.reading import Contest, Standing
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
@@ -194,14 +194,14 @@ def test_every_round_of_imp_is_counted(settings):
     assert made.spent == Spent(0, 5 * 3 + 2, flops)
 
 
-def test_the_best_of_imp_is_chosen_by_validation_among_those_that_the_budget_pays(settings):
+def test_the_best_of_is_chosen_by_validation_among_those_that_the_budget_pays(settings):
     search = search_of(plan_of(settings), Cell("imp_best", 0.4, 0))
     options = {"training_steps": 3, "training_batch": 16}
-    one = best_of_imp(search, options, 1)
+    one = best_of(search, "imp", options, 1)
     assert one.candidates == 1
     assert one.spent.evaluations == 2  # two data orders on validation data
     first = pruned([search], "imp", options)[0]
-    several = best_of_imp(search, options, 3 * one.spent.flops, first)
+    several = best_of(search, "imp", options, 3 * one.spent.flops, first)
     assert several.candidates in (3, 4)
     assert several.spent.flops >= 3 * one.spent.flops
     made = pruned([search] * several.candidates, "imp", options, range(several.candidates))

@@ -21,7 +21,7 @@ from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.training import live_operations
 
-__all__ = ["Made", "best_of_imp", "evolved", "one_plus_lambda", "pruned", "random_search"]
+__all__ = ["Made", "best_of", "evolved", "one_plus_lambda", "pruned", "random_search"]
 
 # Numbers of Stream.CONTROL that the searches here draw from; those of final trainings are in ``finals``.
 RANDOM_SEARCH, ONE_PLUS_LAMBDA = 2, 3
@@ -83,17 +83,20 @@ def _seed(search: Search, number: int) -> int:
     return int(seed_sequence(search.settings.seed, Stream.PRUNING).generate_state(number + 1)[number])
 
 
-def best_of_imp(search: Search, options: Mapping[str, Any], budget: int, first: Made | None = None) -> Made:
-    """Return the best of as many iterative magnitude prunings, of different data orders, as use up a budget.
+def best_of(
+    search: Search, method: str, options: Mapping[str, Any], budget: int, first: Made | None = None
+) -> Made:
+    """Return the best of as many prunings, of different data orders, as use up a budget.
 
-    ``first`` is that of order 0, where it was made before. What choosing spends counts too.
+    ``method`` is a pruner that trains, and ``first`` what it left of order 0, where it was made before. What
+    choosing spends counts too.
     """
-    made = [first or pruned([search], "imp", options)[0]]
+    made = [first or pruned([search], method, options)[0]]
     spent = made[0].spent + _choosing(search, [made[0].mask])
     each = max(1, spent.flops)
     while spent.flops < budget:
         more = range(len(made), len(made) + max(1, (budget - spent.flops) // each))
-        made += pruned([search] * len(more), "imp", options, more)
+        made += pruned([search] * len(more), method, options, more)
         spent = sum((one.spent for one in made), _choosing(search, [one.mask for one in made]))
     tickets = [_ticket(search, one.mask, number) for number, one in enumerate(made)]
     winner, results = search.choose(tickets)

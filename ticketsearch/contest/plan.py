@@ -16,14 +16,15 @@ from ticketsearch.pruners import method_options
 from ticketsearch.search import Search
 
 __all__ = [
+    "BEST_OF",
     "BUDGETED",
     "CONTROLS",
     "DEFAULT_DENSITIES",
     "DEFAULT_METHODS",
     "DENSE",
     "EVOLUTION",
-    "IMP",
     "IMP_BEST",
+    "OBD_BEST",
     "ONE_PLUS_LAMBDA",
     "RANDOM_SEARCH",
     "Cell",
@@ -31,11 +32,13 @@ __all__ = [
     "contest_plan",
 ]
 
-DENSE, EVOLUTION, IMP, IMP_BEST = "dense", "evolution", "imp", "imp_best"
+DENSE, EVOLUTION, IMP_BEST, OBD_BEST = "dense", "evolution", "imp_best", "obd_best"
 RANDOM_SEARCH, ONE_PLUS_LAMBDA = "random_search", "one_plus_lambda"
 # Methods that may spend what the evolution spent.
-BUDGETED = (IMP_BEST, RANDOM_SEARCH, ONE_PLUS_LAMBDA)
-DEFAULT_METHODS = (DENSE, "random", "synflow", "snip", IMP, IMP_BEST, EVOLUTION)
+BUDGETED = (IMP_BEST, OBD_BEST, RANDOM_SEARCH, ONE_PLUS_LAMBDA)
+# The pruners that those are the best of.
+BEST_OF = {IMP_BEST: "imp", OBD_BEST: "obd"}
+DEFAULT_METHODS = (DENSE, "random", "synflow", "snip", "imp", IMP_BEST, EVOLUTION)
 DEFAULT_DENSITIES = (0.05, 0.02, 0.01)
 # What is done to a mask to see what it owes to its places, and to its initial weights.
 CONTROLS = ("shuffled", "reinitialized")
@@ -171,11 +174,13 @@ def _settings_of(
 
 def _options(settings: Settings, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the options of each pruner that is used, those of ``seeding.options`` that it takes."""
-    used = dict.fromkeys([*_pruners(methods), "synflow", IMP, *config.as_list(settings.seeding.method)])
+    used = dict.fromkeys(
+        [*_pruners(methods), "synflow", *pruners.TRAINING, *config.as_list(settings.seeding.method)]
+    )
     found = method_options(list(used), settings.seeding.options)
     own = settings.training.model_dump()
     common = {name: own[setting] for name, setting in RECIPE.items()}
-    for method in set(pruners.TRAINING) & set(found):
+    for method in pruners.TRAINING:
         found[method] = common | found[method]
     return found
 

@@ -14,9 +14,10 @@ from ticketsearch.budget import Spent
 from ticketsearch.config import Settings
 from ticketsearch.contest.inference import Interval, interval
 from ticketsearch.contest.making import Made
-from ticketsearch.contest.plan import BUDGETED, CONTROLS, DENSE, EVOLUTION, IMP, Cell
+from ticketsearch.contest.plan import BUDGETED, CONTROLS, DENSE, EVOLUTION, Cell
 from ticketsearch.contest.store import Store
 from ticketsearch.contest.words import lines
+from ticketsearch.pruners import TRAINING
 
 __all__ = ["Contest", "Standing", "Trail", "read_comparison"]
 
@@ -136,6 +137,6 @@ def read_comparison(folder: str | Path) -> Contest:
 def _place(item: tuple[tuple[str, str, float], Any]) -> tuple[Any, ...]:
     """Return what standings are ordered by: density, then the plainest method first, before its controls."""
     (method, control, density), _ = item
-    last = [DENSE, IMP, *reversed(BUDGETED), EVOLUTION]
+    last = [DENSE, *TRAINING, *reversed(BUDGETED), EVOLUTION]
     rank = -1 if method == DENSE else last.index(method) if method in last else 0
     return -density, rank, method, CONTROLS.index(control) + 1 if control else 0

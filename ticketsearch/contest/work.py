@@ -14,16 +14,15 @@ from joblib import cpu_count
 
 from ticketsearch.config import Data, Settings
 from ticketsearch.contest.finals import tested
-from ticketsearch.contest.making import Made, best_of_imp, evolved, one_plus_lambda, pruned, random_search
+from ticketsearch.contest.making import Made, best_of, evolved, one_plus_lambda, pruned, random_search
 from ticketsearch.contest.plan import (
+    BEST_OF,
     BUDGETED,
     CONTROLS,
     DEFAULT_DENSITIES,
     DEFAULT_METHODS,
     DENSE,
     EVOLUTION,
-    IMP,
-    IMP_BEST,
     ONE_PLUS_LAMBDA,
     Cell,
     Plan,
@@ -154,9 +153,9 @@ class Work:
             spent = there.get(cell._replace(method=EVOLUTION))
             budget = spent.spent.flops if self.plan.budget is None and spent else self.plan.budget
             assert budget is not None  # the plan says so
-            best = cell.method == IMP_BEST
-            options = self.plan.options[IMP if best else "synflow"]
-            first = there.get(cell._replace(method=IMP)) if best else None
+            pruner = BEST_OF.get(cell.method, "synflow")
+            first = there.get(cell._replace(method=pruner)) if cell.method in BEST_OF else None
+            options = self.plan.options[pruner]
             tasks.append(_Searching(cell.method, options, self.plan.settings_of(cell), budget, first))
         done = total - len(left)
         for index, made in self._spread(_spend, tasks):
@@ -226,8 +225,8 @@ def _prune(task: _Pruning) -> list[Made]:
 
 def _spend(task: _Searching) -> Made:
     search = _new_search(task.settings)
-    if task.method == IMP_BEST:
-        return best_of_imp(search, task.options, task.budget, task.first)
+    if task.method in BEST_OF:
+        return best_of(search, BEST_OF[task.method], task.options, task.budget, task.first)
     function = one_plus_lambda if task.method == ONE_PLUS_LAMBDA else random_search
     return function(search, task.options, task.budget)
 
@@ -260,8 +259,9 @@ def compare(
     ----------
     settings : of the search, of all training and of the data; initialization i is that of a search with
         ``seed + i``. ``final.orders`` is of the choosing on validation data.
-    methods : ``dense``, pruners, ``evolution``, and searches that spend as many FLOPs: ``imp_best`` (the best
-        of several iterative magnitude prunings), ``random_search``, ``one_plus_lambda``.
+    methods : ``dense``, pruners, ``evolution``, and searches that spend as many FLOPs: ``imp_best`` and
+        ``obd_best`` (the best of several prunings by ``imp`` or ``obd``), ``random_search``,
+        ``one_plus_lambda``.
     densities : kept / total, in (0, 1].
     folder : where the comparison is stored. Called again with the same arguments and folder it goes on where
         it stopped; more methods, densities, initializations, controls or orders are added to what is there.
