@@ -323,6 +323,7 @@ def test_a_second_trace_of_a_model_is_the_same(case):
 # Options under which pruners that search or train are quick.
 QUICK = {
     "flow_preserving": {"rounds": 1, "tries": 0, "floor": 0},
+    "edge_popup": {"training_steps": 2, "training_batch": 8},
     "imp": {"training_steps": 2, "training_batch": 8},
     "obd": {"training_steps": 2, "training_batch": 8},
 }

@@ -501,7 +501,7 @@ def test_many_networks_are_pruned_in_stacks_of_some(scope, monkeypatch):
 def test_a_pruners_own_number_of_steps():
     assert {name: schedule_steps(name, 0.1) for name in pruners.__all__ if name not in pruners.TRAINING} == {
         **{"balanced_synflow": 100, "synflow": 100, "flow_preserving": 1},
-        **{"grasp": 1, "magnitude": 1, "random": 1, "saliency": 1, "snip": 1},
+        **{"edge_popup": 1, "grasp": 1, "magnitude": 1, "random": 1, "saliency": 1, "snip": 1},
     }
     assert schedule_steps("my own", 0.1) == 100
     # A fifth a round: 0.8^11 = 0.086 is the first below 0.1, and 0.8^3 = 0.512 itself takes three.

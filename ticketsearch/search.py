@@ -253,8 +253,10 @@ class Search:
         tickets = {BEST: winner}
         if self.front is not None:
             tickets |= {front_name(t.number): t for t in candidates if t is not winner}
+        contenders = self._contenders(winner, run.seeds())
+        contenders |= {name: np.stack([t.mask] * self.settings.final.orders) for name, t in tickets.items()}
         compared: list[Result] = []
-        for name, masks in self._contenders(winner, run.seeds(), tickets).items():
+        for name, masks in contenders.items():
             yield name
             ticket = tickets.get(name, winner)
             number = ticket.number if name in tickets else None
@@ -301,8 +303,8 @@ class Search:
         """Return the network with the initialization the ticket is trained from."""
         return self.network.reinitialized(*(ticket.initialization or self.network.initialization))
 
-    def _contenders(self, winner: Ticket, seeds: Tickets, tickets: Mapping[str, Ticket]) -> dict[str, Mask]:
-        """Return ``{name: (orders, weights) masks}`` of the tickets, and what the winner is compared with."""
+    def _contenders(self, winner: Ticket, seeds: Tickets) -> dict[str, Mask]:
+        """Return ``{name: (orders, weights) masks}`` of what the winner is compared with."""
         orders = self.settings.final.orders
         spec = self.network.spec
         names = pruned_names(self.settings)
@@ -310,7 +312,7 @@ class Search:
         rng = np.random.default_rng(seed_sequence(self.settings.seed, Stream.CONTROL))
         shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in range(orders)]
         return {
-            **{name: np.stack([ticket.mask] * orders) for name, ticket in tickets.items()},
+            BEST: np.stack([winner.mask] * orders),
             **{name: np.stack([mask] * orders) for name, mask in pruned.items()},
             RANDOM: np.stack(shuffled),
             DENSE: np.ones((orders, spec.size), dtype=np.bool_),

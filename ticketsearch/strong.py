@@ -21,7 +21,7 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Network
 from ticketsearch.tickets import Scores
-from ticketsearch.training import Cohort, find_device, live_operations, one_thread
+from ticketsearch.training import Cohort, find_device, live_operations, one_thread, resident
 
 __all__ = ["Untrained"]
 
@@ -71,9 +71,14 @@ class Untrained:
         self.samples: Final = samples or len(y)
         self.device: Final = find_device(device)
         # One class after the other, so that a block has one label: see _right.
-        self._classes = [x[y == label] for label in range(dataset.classes)]
-        ends = np.cumsum([0, *map(len, self._classes)]) * self.samples // len(y)
-        self._classes = [own[:n] for own, n in zip(self._classes, np.diff(ends), strict=True)]
+        sizes = torch.bincount(y, minlength=dataset.classes).numpy()
+        wanted = np.diff(np.cumsum([0, *sizes]) * self.samples // len(y))
+        ready = resident(x, stacked=network.wiring.dense, device=self.device, dtype=torch.float32)
+        self._blocks = [
+            torch.split(ready[np.flatnonzero(y == label)[:count]], BLOCK)
+            for label, count in enumerate(wanted)
+        ]
+        self._initial = {**network.parameters(), **network.buffers()}
 
     def __call__(self, masks: ArrayLike) -> Scores:
         """Return the accuracy ``(population,)``, in [0, 1], of masks ``(population, weights)``.
@@ -94,15 +99,12 @@ class Untrained:
 
     def _count(self, masks: Mask) -> NDArray[np.int64]:
         """Return how many samples each masked network has right, ``(P,)``."""
-        network = self.network
-        initial = {**network.parameters(), **network.buffers()}
-        cohort = Cohort(network.wiring, masks, [initial], device=self.device)
+        cohort = Cohort(self.network.wiring, masks, [self._initial], device=self.device)
         right = torch.zeros(len(masks), dtype=torch.int64, device=self.device)
-        for label, samples in enumerate(self._classes):
-            x = cohort.resident(samples)
-            for numbers, part in cohort.placed():
-                place = torch.from_numpy(numbers).to(self.device)
-                for block in torch.split(x, BLOCK):
+        for numbers, part in cohort.placed():
+            place = torch.from_numpy(numbers).to(self.device)
+            for label, blocks in enumerate(self._blocks):
+                for block in blocks:
                     right[place] += _right(part.forward(block), label)
         return right.cpu().numpy()
 

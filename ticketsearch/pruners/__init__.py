@@ -34,6 +34,7 @@ from ticketsearch.pruners.loop import Scope as Scope
 from ticketsearch.pruners.loop import check_density as check_density
 from ticketsearch.pruners.loop import prune_each
 from ticketsearch.pruners.loop import schedule_steps as schedule_steps
+from ticketsearch.pruners.popup import edge_popup
 from ticketsearch.pruners.preserving import flow_preserving
 from ticketsearch.pruners.retention import flow_retention as flow_retention
 from ticketsearch.pruners.rounds import Rounds as Rounds
@@ -44,6 +45,7 @@ from ticketsearch.pruners.unscored import magnitude, random
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
 __all__ = [
     "balanced_synflow",
+    "edge_popup",
     "flow_preserving",
     "grasp",
     "imp",

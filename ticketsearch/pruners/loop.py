@@ -232,7 +232,8 @@ def schedule_steps(name: str, density: float) -> int:
     """
     if name in TRAINING:
         return max(1, math.ceil(math.log(density) / math.log(0.8) - 1e-9)) if 0 < density <= 1 else 1
-    return 1 if name in ("magnitude", "random", "snip", "grasp", "saliency", "flow_preserving") else 100
+    once = ("magnitude", "random", "snip", "grasp", "saliency", "flow_preserving", "edge_popup")
+    return 1 if name in once else 100
 
 
 def _fractions(density: float, schedule: Schedule, steps: int) -> list[float]:

@@ -36,6 +36,8 @@ __all__ = [
 # Floating-point operations of one step that take as long as the overhead of a program's step does (0.2 ms on
 # one core). Fixed: a layout that went by this machine's clock would change last bits from run to run.
 OVERHEAD = 2e7
+# Overheads of a step below which a network is not worth making smaller.
+LEAST = 1 / 32
 # Samples of a batch, as far as a layout is concerned.
 SAMPLES = 128
 # Narrower products gain nothing, and libraries sum some of them in another order where they stand alone.
@@ -98,6 +100,8 @@ def layouts(
     specs = [spec_for(wiring, tensors) for tensors in initial]
     fixed = fixed_groups(wiring)
     costs = _costs(wiring)
+    if stacked and _overheads(wiring.spec, costs, [group.size for group in wiring.spec.groups]) < LEAST:
+        return [Layout(list(range(len(masks))), [whole(wiring)] * len(masks))] if len(masks) else []
 
     def widths(sizes: tuple[int, ...], live: tuple[int, ...]) -> Sequence[int]:
         return _rounded(wiring.spec, costs, sizes, live) if stacked else live
@@ -206,20 +210,22 @@ def _costs(wiring: Wiring) -> list[float]:
     ]
 
 
+def _overheads(spec: MaskSpec, costs: Sequence[float], units: Sequence[int]) -> float:
+    """Return how many times the overhead of a step its operations take, with so many units of each group."""
+    return sum(c * _joining(p, units) for c, p in zip(costs, spec.pieces, strict=True)) / OVERHEAD
+
+
 def _rounded(spec: MaskSpec, costs: Sequence[float], sizes: Sequence[int], live: Sequence[int]) -> list[int]:
     """Return widths that many masks have in common, at least the live ones.
 
     Every doubling of a width is divided into the more parts, the more the layers beside it cost.
     """
-    shares = [0.0] * len(sizes)
-    total = 0.0
-    for cost, piece in zip(costs, spec.pieces, strict=True):
-        own = cost * _joining(piece, live) / OVERHEAD
-        total += own
-        for group in {piece.target, piece.source}:
-            shares[group] += own
-    if total < 1 / 32:
+    if _overheads(spec, costs, live) < LEAST:
         return list(sizes)
+    shares = [0.0] * len(sizes)
+    for cost, piece in zip(costs, spec.pieces, strict=True):
+        for group in {piece.target, piece.source}:
+            shares[group] += cost * _joining(piece, live) / OVERHEAD
     found = []
     for size, width, share in zip(sizes, live, shares, strict=True):
         parts = next((parts for least, parts in ((2, 8), (1 / 2, 4), (1 / 8, 2)) if share >= least), 1)
