@@ -110,8 +110,8 @@ def test_ranges_ladders_and_falling_counts_are_refused(tiny):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("evolution.front", [0.5, 0.1], ("least <= largest", "[0.5, 0.1]")),
-        ("evolution.front", [0.0001, 0.1], ("0.0001 keeps 0",)),
+        ("evolution.least_density", 0.6, ("largest_density", "0.6 and 0.5")),
+        ("evolution.least_density", 0.0001, ("0.0001 keeps 0",)),
         ("evolution.start_density", 0.5, ("start_density", "leave one out")),
         ("training.steps", [10, 20], ("ladder", "one number")),
     ],
@@ -126,7 +126,7 @@ def test_a_run_ends_with_a_front_that_validation_chose_and_test_data_met_once(tm
         *(("model.name", "mlp:12"), ("seeding.initializations", 2), ("evolution.population", 8)),
         *(("evolution.generations", 2), ("training.steps", 15), ("training.device", "cpu")),
         *(("final.steps", 15), ("final.orders", 2), ("evolution.objective", "front")),
-        ("evolution.front", [0.05, 0.4]),
+        *(("evolution.least_density", 0.05), ("evolution.largest_density", 0.4)),
     ]
     prepared = search.Search.prepare(config.load(None, given))
     counts = {np.count_nonzero(t.mask) for t in prepared.first_population}

@@ -98,7 +98,8 @@ class Evolution(Section):
     mutation_rate: float = Field(0.05, gt=0, le=1)
     attempts: int = Field(10, ge=0)
     objective: Literal["score", "front"] = "score"  # or the front of scores against kept weights
-    front: tuple[float, float] = (0.01, 0.5)  # least and largest density of a front
+    least_density: float = Field(0.01, gt=0, le=1)  # of a front
+    largest_density: float = Field(0.5, gt=0, le=1)  # of a front
     identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
     saliency: Literal["magnitude", "curvature"] = "magnitude"  # that guidance goes by
     temperature: float = Field(0.0, ge=0)  # of the noise on guided choices

@@ -138,7 +138,7 @@ class Search:
         """
         start = self.settings.evolution.start_density
         if self.front is not None:
-            low, high = self.settings.evolution.front
+            low, high = self.settings.evolution.least_density, self.settings.evolution.largest_density
             each = [self._pruned(float(density)) for density in np.geomspace(low, high, FRONT_SEEDS)]
             pruned = Tickets(ticket for same in zip(*each, strict=True) for ticket in same)
             pruned.spent = sum((own.spent for own in each), Spent())
@@ -186,8 +186,7 @@ class Search:
         evolution, size = self.settings.evolution, self.network.spec.size
         if evolution.objective == "score":
             return None
-        low, high = (max(1, round(density * size)) for density in evolution.front)
-        return low, high
+        return round(evolution.least_density * size), round(evolution.largest_density * size)
 
     @property
     def remarks(self) -> list[str]:
@@ -477,11 +476,10 @@ def _check_front(settings: Settings, network: Network) -> None:
     evolution = settings.evolution
     if evolution.objective == "score":
         return
-    low, high = evolution.front
-    if not 0 < low <= high <= 1:
+    low, high = evolution.least_density, evolution.largest_density
+    if low > high:
         raise BadInput(
-            f"evolution.front is the least and the largest density, 0 < least <= largest <= 1, but got "
-            f"[{low:g}, {high:g}]"
+            f"evolution.least_density is at most evolution.largest_density, but got {low:g} and {high:g}"
         )
     check_density(low, network.spec)
     if evolution.start_density:

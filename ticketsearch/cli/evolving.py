@@ -41,8 +41,8 @@ Generations = Annotated[
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="score (the default); front: score against density, in the range evolution.front; strong: the "
-        "accuracy of the masked network as initialized, without any training.",
+        help="score (the default); front: score against density, from evolution.least_density to largest_density; "
+        "strong: the accuracy of the masked network as initialized, without any training.",
     ),
 ]
 Steps = Annotated[

@@ -91,5 +91,6 @@ def edge_popup(
             (scores.grad,) = torch.autograd.grad(loss, [scores])
             optimizer.param_groups[0]["lr"] = lr * (1 - step / training_steps)
             optimizer.step()
-    final = scores.detach().cpu()
+    final = scores.detach().double()
+    final = ((final - final[kept].min() + 1) * kept).cpu()  # positive: what is pruned has scores of 0
     return {layer.name: final[layer.slice].view(layer.shape) for layer in spec.layers}
