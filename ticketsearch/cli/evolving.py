@@ -41,8 +41,8 @@ Generations = Annotated[
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="score (the default); front: score against density, from evolution.least_density to largest_density; "
-        "strong: the accuracy of the masked network as initialized, without any training.",
+        help="score (the default); front: score against density, between evolution.least_density and "
+        "largest_density; strong: accuracy of the masked network as initialized, without any training.",
     ),
 ]
 Steps = Annotated[
