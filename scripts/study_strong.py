@@ -5,8 +5,8 @@
 The settings of SLTN-GA (arXiv 2411.04658): weights and biases U(-1, 1), biases never masked, moons with noise
 0.07, all data scaled to [-0.7, 0.7], but a mask of 30 % of the weights. The search goes by accuracy on the
 training part, validation chooses among the 32 best of its last generation, and the test part is met once. The
-search settings were chosen on seeds 10 and up. Prints a row a seed, with the seconds of one core. Rows named
-popup are what the search begins with: the best of its first masks by validation, of edge-popup.
+settings for moons and of edge-popup were tried on seeds 10 and up. Prints a row a seed, with the seconds of a
+core. Rows named popup are what the search begins with: the best by validation of its masks of edge-popup.
 """
 
 from __future__ import annotations
