@@ -18,7 +18,7 @@ def test_the_code_in_the_readme_runs(block, tmp_path, monkeypatch, capsys):
 
 
 def test_there_is_code_in_the_readme():
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
 
 
 def test_every_public_name_is_there_and_documented():
