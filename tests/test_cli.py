@@ -430,6 +430,7 @@ def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, t
         "    return fitness\n"
     )
     small = ("--model", "mlp:10", "--density", "0.2", "--population", "8", "--generations", "9")
+    small += ("--set", "evolution.reassess=0")
     own = ("--set", "fitness.name=mine.py:build", "--set", "fitness.options={rungs=[50, 200, 800]}")
     final = ("--set", "final.steps=5", "--set", "final.orders=2")
     code, out, err = shell("evolve", *small, "--initializations", "2", *own, *final, "--name", "x")

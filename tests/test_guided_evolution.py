@@ -252,8 +252,9 @@ def test_a_guided_run_that_was_interrupted_goes_on_to_the_same_content(tmp_path,
 
 def test_what_guides_nothing_costs_nothing():
     blind = {"evolution.mutation": "swap_mutation", "evolution.crossover": "uniform_crossover"}
-    assert Search.prepare(guided_settings()).fitness.candidates == 0.25
-    assert Search.prepare(guided_settings(**blind)).fitness.candidates == 0.25  # the density falls by it
+    blind |= {"evolution.trial": False}
+    assert Search.prepare(guided_settings()).fitness.candidates == 1.0
+    assert Search.prepare(guided_settings(**blind)).fitness.candidates == 1.0  # the density falls by it
     assert (
         Search.prepare(guided_settings(**blind, **{"evolution.start_density": 0})).fitness.candidates is None
     )

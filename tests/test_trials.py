@@ -121,3 +121,14 @@ def test_what_trials_take_is_counted(tiny, network):
 
 def test_a_negative_number_of_generations_between_assessments_is_refused(network):
     refused(lambda: evolve(first_masks(network, 2), Recorded(), network.spec, reassess=-1), "reassess", "-1")
+
+
+def test_without_guidance_nothing_is_tried(network):
+    asked = []
+
+    def fitness(masks, *, round):
+        asked.append((round, len(masks)))
+        return [float(np.flatnonzero(mask).sum()) for mask in masks]
+
+    list(evolve(first_masks(network, 4), fitness, network.spec, generations=2, trial=True))
+    assert asked == [(0, 4), (2, 4), (4, 4)]

@@ -92,20 +92,20 @@ class Evolution(Section):
     generations: int = Field(20, ge=0)
     elites: int = Field(4, ge=0)
     tournament: int = Field(3, ge=1)
-    crossover: Names = "uniform_crossover"  # of several, each child's is drawn by credit
+    crossover: Names = "union_crossover"  # of several, each child's is drawn by credit
     crossover_rate: float = Field(0.5, ge=0, le=1)
-    mutation: Names = "swap_mutation"
-    mutation_rate: float = Field(0.05, gt=0, le=1)
+    mutation: Names = "guided_mutation"
+    mutation_rate: float = Field(0.1, gt=0, le=1)
     attempts: int = Field(10, ge=0)
     objective: Literal["score", "front"] = "score"  # or the front of scores against kept weights
     least_density: float = Field(0.01, gt=0, le=1)  # of a front
     largest_density: float = Field(0.5, gt=0, le=1)  # of a front
     identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
-    saliency: Literal["magnitude", "curvature"] = "magnitude"  # that guidance goes by
-    temperature: float = Field(0.0, ge=0)  # of the noise on guided choices
-    candidates: float = Field(0.25, ge=0)  # worth growing, by which guidance names them, a kept weight
-    trial: bool = False  # of a child with all its parents keep, before it is pruned to its size
-    reassess: int = Field(0, ge=0)  # all members every so many generations; 0 is never
+    saliency: Literal["magnitude", "curvature"] = "curvature"  # that guidance goes by
+    temperature: float = Field(0.3, ge=0)  # of the noise on guided choices
+    candidates: float = Field(1.0, ge=0)  # worth growing, by which guidance names them, a kept weight
+    trial: bool = True  # of a child with all its parents keep, before it is pruned to its size
+    reassess: int = Field(3, ge=0)  # all members every so many generations; 0 is never
     start_density: float = Field(0.0, ge=0, le=1)  # falls to seeding.density; 0 begins there
     annealed: float = Field(0.75, gt=0, le=1)  # share of the generations in which the density falls
 

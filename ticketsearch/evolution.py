@@ -158,9 +158,10 @@ def evolve(
         their parents.
     temperature : of the noise on guided choices, >= 0; see :func:`ticketsearch.guidance.strongest`.
     trial : whether a child is first trained together with all that its parents keep, and what is least
-        salient then is pruned.
+        salient then is pruned; where the fitness gives no guidance, none is.
     reassess : every so many generations all members are evaluated again beside the children, on the data
-        order of that round, and have the mean of their scores; 0 for never.
+        order of that round, and have the mean of their scores; 0 for never, and never where the fitness does
+        not name ``round``.
     front : the fewest and the most weights of a child, whose number is drawn about its first parent's: it is
         cut where that is less, and gets random weights where it is more. None for one objective, the score.
     after, seen, searched : go on after this generation, with all duplicate keys of the run so far and the
@@ -205,7 +206,8 @@ def evolve(
     breeding = Breeding(
         toolbox, operators, spec, rng, known, crossover_rate, attempts, size, temperature, front, trial
     )
-    return _generations(tickets, breeding, statistics, generations, counts, reassess, after)
+    again = reassess if "round" in parameters_of(fitness) else 0
+    return _generations(tickets, breeding, statistics, generations, counts, again, after)
 
 
 def _generations(
@@ -230,12 +232,12 @@ def _generations(
     for number in range(1 if after is None else after.number + 1, generations + 1):
         phases.start()
         breeding.keep = None if counts is None else counts[min(number, len(counts) - 1)]
-        round, spent = number, Spent()
+        round, spent = 2 * number if breeding.trial else number, Spent()
         with seeded_random(breeding.rng):
-            if breeding.trial:
+            if breeding.trial and any(ticket.guidance is not None for ticket in tickets):
                 drafts = breeding.drafts(tickets)
                 tried = toolbox.evaluate(drafts, phases, generation=number, round=2 * number - 1)
-                round, spent = 2 * number, tried.spent
+                spent = tried.spent
                 children, refused, immigrants = breeding.pruned(drafts, tickets, number)
             else:
                 children, refused, immigrants = breeding.children(tickets, number)

@@ -371,6 +371,9 @@ def content(run: Run) -> Iterator[str]:
             )
         for ticket in generation.offspring:
             yield f"  {_ticket_line(ticket, run)}"
+        for ticket in generation.population:
+            if ticket.generation < ticket.assessments[-1].generation == generation.number:
+                yield f"  ticket {ticket.number} again: {_fitness(ticket)}"
         yield f"  survivors {' '.join(str(ticket.number) for ticket in generation.population)}"
         if run.settings.evolution.objective == "front":
             yield f"  front {' '.join(str(ticket.number) for ticket in generation.front)}"
@@ -388,14 +391,18 @@ def content(run: Run) -> Iterator[str]:
 def _ticket_line(ticket: Ticket, run: Run) -> str:
     parents = " from " + " ".join(map(str, ticket.parents)) if ticket.parents else ""
     pruned = f" of {ticket.pruned_from.scheme} {ticket.pruned_from.seed}" if ticket.pruned_from else ""
-    measures = "".join(f", {name} {value!r}" for name, value in ticket.measures.items())
-    rung = f"rung {ticket.rung}, " if ticket.rung else ""
     layers = "+".join(map(str, layer_counts(ticket.mask, run.spec)))
     return (
         f"ticket {ticket.number} {ticket.digest} key {ticket.key}: {ticket.operator}{parents}{pruned}, "
         f"kept {layers}, density {density(ticket.mask):.6g}, "
-        f"effective {effective_density(ticket.mask, run.spec):.6g}, {rung}fitness {ticket.score!r}{measures}"
+        f"effective {effective_density(ticket.mask, run.spec):.6g}, {_fitness(ticket)}"
     )
+
+
+def _fitness(ticket: Ticket) -> str:
+    measures = "".join(f", {name} {value!r}" for name, value in ticket.measures.items())
+    rung = f"rung {ticket.rung}, " if ticket.rung else ""
+    return f"{rung}fitness {ticket.score!r}{measures}"
 
 
 def _comparison(name: str, own: list[Result]) -> Comparison:

@@ -87,6 +87,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "strong": {
         "fitness.name": "untrained",
         "final.steps": 0,
+        "evolution.mutation": "swap_mutation",
+        "evolution.mutation_rate": 0.05,
+        "evolution.crossover": "uniform_crossover",
         "evolution.identity": "ticket",  # masks that a renumbering makes equal select other weights
         "evolution.population": 200,
         "evolution.generations": 100,
