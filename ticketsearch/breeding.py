@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,19 +105,8 @@ class Breeding:
 
         Fewer come back only where even random masks are networks seen before: the space is exhausted.
         """
-        children = Tickets()
-        refused = immigrants = 0
-        for _ in range(self.size):
-            for attempt in range(2 * self.attempts + 2):
-                immigrant = attempt > self.attempts
-                child = self._immigrant(population) if immigrant else self._child(population)
-                child.generation = generation
-                if self._admit(child):
-                    children.append(child)
-                    immigrants += immigrant
-                    break
-                refused += 1
-        return children, refused, immigrants
+        makers = [lambda _: self._child(population)] * self.size
+        return self._admitted(makers, population, generation)
 
     def drafts(self, population: Tickets) -> Tickets:
         """Return what is to be trained for a population of children: each with all that its parents keep.
@@ -136,19 +126,8 @@ class Breeding:
 
         What is a network seen before is pruned again, ever more by chance.
         """
-        children = Tickets()
-        refused = immigrants = 0
-        for draft in drafts:
-            for attempt in range(2 * self.attempts + 2):
-                immigrant = attempt > self.attempts
-                child = self._immigrant(population) if immigrant else self._pruned(draft, attempt)
-                child.generation = generation
-                if self._admit(child):
-                    children.append(child)
-                    immigrants += immigrant
-                    break
-                refused += 1
-        return children, refused, immigrants
+        makers = [partial(self._pruned, draft) for draft in drafts]
+        return self._admitted(makers, population, generation)
 
     def sparse(self, tickets: Sequence[Ticket]) -> Tickets:
         """Return the tickets that keep no more weights than a child may; all, where there is none."""
@@ -174,6 +153,24 @@ class Breeding:
         self.count = state["count"]
         for kind, credit in state.get("credit", {}).items():
             self.operators[kind].restore(credit)
+
+    def _admitted(
+        self, makers: Sequence[Callable[[int], Ticket]], population: Tickets, generation: int
+    ) -> tuple[Tickets, int, int]:
+        """Return a child of each maker, which is given the number of the attempt; see :meth:`children`."""
+        children = Tickets()
+        refused = immigrants = 0
+        for make in makers:
+            for attempt in range(2 * self.attempts + 2):
+                immigrant = attempt > self.attempts
+                child = self._immigrant(population) if immigrant else make(attempt)
+                child.generation = generation
+                if self._admit(child):
+                    children.append(child)
+                    immigrants += immigrant
+                    break
+                refused += 1
+        return children, refused, immigrants
 
     def _admit(self, ticket: Ticket) -> bool:
         with self.phases.measure(KEYS):
