@@ -132,13 +132,14 @@ def test_guidance_is_the_same_alone_and_in_company(case, saliency, tiny):
         assert [a.dtype for a in own] == [np.float32, np.int64, np.float32]
 
 
-def test_a_training_that_diverged_gives_no_guidance(tiny):
+@pytest.mark.parametrize("saliency", SALIENCIES)
+def test_a_training_that_diverged_gives_no_guidance(tiny, saliency):
     net, recipe = CASES["mlp"](tiny), Recipe(30, 16, lr=1e6)
     masks = np.stack([masks_for(net, 1)[0], np.zeros(net.spec.size, dtype=bool)])
     order = data_order(len(tiny.y_train), recipe, [0])
     training = Training(Cohort(net.wiring, masks, [tensors_of(net)], device=CPU), tiny, recipe, [order])
     training.advance(30)
-    diverged, empty = training.guidance(0.5)
+    diverged, empty = training.guidance(0.5, saliency)
     assert diverged is None
     assert len(empty.saliency) == len(empty.candidates) == 0
 

@@ -77,8 +77,9 @@ def revealed(
         pull = np.concatenate([own[number].ravel() for own in pulls.values()])
         if squares:
             curve = np.concatenate([own[number].ravel() for own in squares.values()])
-            saliency = weight**2 * _placed(curve, inside, spec.size)[mask] / 2
-            growth = pull**2 / (2 * np.maximum(curve, DAMPING * curve.max(initial=TINY)))
+            with np.errstate(over="ignore", invalid="ignore"):  # of what has diverged
+                saliency = weight**2 * _placed(curve, inside, spec.size)[mask] / 2
+                growth = pull**2 / (2 * np.maximum(curve, DAMPING * curve.max(initial=TINY)))
         else:
             saliency, growth = weight, pull
         if not all(np.isfinite(values).all() for values in (saliency, pull, growth)):
