@@ -21,7 +21,7 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Network
 from ticketsearch.tickets import Scores
-from ticketsearch.training import Cohort, find_device, live_operations, one_thread, resident
+from ticketsearch.training import Cohort, find_device, kept_operations, one_thread, resident
 
 __all__ = ["Untrained"]
 
@@ -83,7 +83,8 @@ class Untrained:
     def __call__(self, masks: ArrayLike) -> Scores:
         """Return the accuracy ``(population,)``, in [0, 1], of masks ``(population, weights)``.
 
-        ``spent`` counts their forward passes. Raises :class:`BadInput` for masks of another network.
+        ``spent`` counts their forward passes by all kept weights: to find which of them are live takes longer
+        than the passes of a small network. Raises :class:`BadInput` for masks of another network.
         """
         start = time.perf_counter()
         checked = check_masks(masks, self.network.spec)
@@ -94,7 +95,7 @@ class Untrained:
         with one_thread(), torch.no_grad():
             for first in range(0, len(checked), at_once):
                 right[first : first + at_once] = self._count(checked[first : first + at_once])
-        spent = spending(live_operations(wiring, checked), steps=0, batch=0, samples=self.samples)
+        spent = spending(kept_operations(wiring, checked), steps=0, batch=0, samples=self.samples)
         return Scores(right / self.samples, phases={"validation": time.perf_counter() - start}, spent=spent)
 
     def _count(self, masks: Mask) -> NDArray[np.int64]:

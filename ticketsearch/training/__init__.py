@@ -18,6 +18,7 @@ What training goes on from (``states``)
 from ticketsearch.training.cohort import Cohort, resident
 from ticketsearch.training.layout import (
     BLOCK,
+    kept_operations,
     kept_whole,
     live_operations,
     obstacle,
@@ -65,6 +66,7 @@ __all__ = [
     "data_order",
     "evaluate",
     "find_device",
+    "kept_operations",
     "kept_whole",
     "live_operations",
     "obstacle",

@@ -63,6 +63,8 @@ class Stack:
         self.masking = masking
         self.compactions = compactions
         self.initial = initial if len(initial) == self.size else [*initial] * self.size
+        # Whole networks that begin alike need no look at each of them.
+        self._shared = len(initial) == 1 and all(own is compactions[0] for own in compactions)
         self.wiring = compactions[0].narrow
         spec = self.wiring.spec
         self.whole_mask, self.whole_masks = masks, spec.split(masks)
@@ -193,6 +195,9 @@ class Stack:
 
     def _kept(self, name: str) -> Tensor:
         """Return a tensor of all networks, ``(P, *kept shape)``, as training begins."""
+        first = self.initial[0][name]
+        if self._shared and name not in self.compactions[0].places:
+            return first.to(self.device, self.dtype).expand(self.size, *first.shape).contiguous()
         each = zip(self.compactions, self.initial, strict=True)
         own = [compaction.shrunk(name, tensors[name]) for compaction, tensors in each]
         return torch.stack(own).to(self.device, self.dtype)
@@ -200,6 +205,8 @@ class Stack:
     def _kept_mask(self, name: str) -> Tensor:
         """Return the masks of a layer, ``(P, *kept shape)``, as zeros and ones."""
         own = torch.from_numpy(self.whole_masks[name].copy())
+        if self._shared and name not in self.compactions[0].places:
+            return own.to(self.device, self.dtype)
         kept = [c.shrunk(name, mask) for c, mask in zip(self.compactions, own, strict=True)]
         return torch.stack(kept).to(self.device).to(self.dtype)
 

@@ -24,6 +24,7 @@ from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_
 __all__ = [
     "Layout",
     "compacts",
+    "kept_operations",
     "kept_whole",
     "layouts",
     "live_operations",
@@ -173,6 +174,15 @@ def live_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
     each = np.array([positions.get(layer, 1) for layer in range(len(wiring.spec.layers))])
     counts = [layer_counts(live(mask, wiring.spec), wiring.spec) for mask in masks]
     found: NDArray[np.int64] = np.array(counts, dtype=np.int64).reshape(len(masks), len(each)) @ each
+    return found
+
+
+def kept_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
+    """Return the multiplications of masked networks ``(P,)`` for one sample, forward, by all kept weights."""
+    positions = _positions(wiring)
+    found = np.zeros(len(masks), dtype=np.int64)
+    for number, layer in enumerate(wiring.spec.layers):
+        found += np.count_nonzero(masks[:, layer.slice], axis=1) * positions.get(number, 1)
     return found
 
 
