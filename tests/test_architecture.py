@@ -36,13 +36,14 @@ ALLOWED = {
     "overlap": "streams masks canonical workers",
     "identity": "masks models tickets canonical",
     "credit": "masks",
-    "breeding": "names masks tickets phases identity guidance credit front",
+    "polishing": "names masks tickets budget",
+    "breeding": "names masks tickets phases identity guidance credit front budget",
     "assessing": "names tickets guidance phases",
     "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
     "budget credit assessing",
     "runs": "masks models config tickets evolution ladder phases guidance budget",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
-    "evolution runs canonical identity front budget",
+    "evolution runs canonical identity front budget polishing",
     "summary": "config masks overlap runs tickets ladder phases credit",
     "databases": "runs",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from deap import base, tools
 
+from ticketsearch.budget import Spent
 from ticketsearch.credit import Credit
 from ticketsearch.errors import BadInput
 from ticketsearch.front import drawn_count, grown
@@ -19,7 +21,7 @@ from ticketsearch.guidance import Guidance, cut
 from ticketsearch.identity import Seen
 from ticketsearch.masks import Mask, MaskSpec, check_mask
 from ticketsearch.names import parameters_of
-from ticketsearch.phases import KEYS, OPERATORS, SELECTION, Phases
+from ticketsearch.phases import FITNESS, KEYS, OPERATORS, SELECTION, Phases
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
 __all__ = ["Breeding", "seeded_random", "survivors"]
@@ -107,6 +109,23 @@ class Breeding:
         """
         makers = [lambda _: self._child(population)] * self.size
         return self._admitted(makers, population, generation)
+
+    def polished(
+        self, population: Tickets, generation: int, polish: Callable[..., tuple[Mask, Spent]]
+    ) -> tuple[Tickets, int, Spent]:
+        """Return what polishing makes of a population of children, how many were refused, and what it took.
+
+        A child that has become a network seen before is left out, and no other one takes its place.
+        """
+        drafts = [self._child(population) for _ in range(self.size)]
+        with self.phases.measure(FITNESS):
+            masks, spent = polish(np.stack([draft.mask for draft in drafts]), self.rng)
+        children = Tickets()
+        for draft, mask in zip(drafts, masks, strict=True):
+            child = replace(draft, mask=mask, generation=generation)
+            if self._admit(child):
+                children.append(child)
+        return children, len(drafts) - len(children), spent
 
     def drafts(self, population: Tickets) -> Tickets:
         """Return what is to be trained for a population of children: each with all that its parents keep.
@@ -229,8 +248,18 @@ class Breeding:
         return Ticket(mask, member.initialization, member.pruned_from, "immigrant")
 
 
-def survivors(candidates: Tickets, size: int, elites: int, toolbox: base.Toolbox) -> Tickets:
-    """The elites, then tournaments without replacement: no ticket survives twice."""
+def survivors(candidates: Tickets, size: int, elites: int, toolbox: base.Toolbox, ties: int = 0) -> Tickets:
+    """The elites, then tournaments without replacement: no ticket survives twice.
+
+    Where ``ties`` is not 0, at most so many of equal fitness are candidates as long as others are enough.
+    """
+    if ties:
+        number: Counter[tuple[float, ...]] = Counter()
+        among, surplus = Tickets(), Tickets()
+        for ticket in candidates:
+            number[ticket.fitness.values] += 1
+            (among if number[ticket.fitness.values] <= ties else surplus).append(ticket)
+        candidates = Tickets([*among, *surplus[: max(0, size - len(among))]])
     kept = Tickets(tools.selBest(candidates, min(elites, size)))
     chosen = {id(ticket) for ticket in kept}
     rest = [ticket for ticket in candidates if id(ticket) not in chosen]

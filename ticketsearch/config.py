@@ -106,6 +106,8 @@ class Evolution(Section):
     candidates: float = Field(1.0, ge=0)  # worth growing, by which guidance names them, a kept weight
     trial: bool = True  # of a child with all its parents keep, before it is pruned to its size
     reassess: int = Field(3, ge=0)  # all members every so many generations; 0 is never
+    polish: int = Field(0, ge=0)  # changes tried of each child before it joins, by an untrained fitness
+    ties: int = Field(0, ge=0)  # survivors that may share a score; 0 is any number
     start_density: float = Field(0.0, ge=0, le=1)  # falls to seeding.density; 0 begins there
     annealed: float = Field(0.75, gt=0, le=1)  # share of the generations in which the density falls
 

@@ -109,6 +109,8 @@ def evolve(
     trial: bool = False,
     reassess: int = 0,
     front: tuple[int, int] | None = None,
+    polish: Callable[..., tuple[Mask, Spent]] | None = None,
+    ties: int = 0,
     after: Generation | None = None,
     seen: Iterable[str] = (),
     searched: Iterable[Ticket] = (),
@@ -164,6 +166,10 @@ def evolve(
         not name ``round``.
     front : the fewest and the most weights of a child, whose number is drawn about its first parent's: it is
         cut where that is less, and gets random weights where it is more. None for one objective, the score.
+    polish : ``polish(masks, rng)`` returns children ``(population, weights)`` improved, and what that took,
+        as :class:`ticketsearch.polishing.Polish` does; what comes of it may keep another number of weights.
+        None for children as operators make them.
+    ties : survivors that may have the same fitness, as long as there are others; 0 for any number.
     after, seen, searched : go on after this generation, with all duplicate keys of the run so far and the
         tickets whose canonical form had to be searched for; see :class:`ticketsearch.identity.Seen`.
 
@@ -175,7 +181,13 @@ def evolve(
         raise BadInput("an evolution begins with at least 1 ticket, but the first population is empty")
     before = len(tickets) if after is None else after.state["population"]
     size = before if population is None else population
-    _check_arguments(size, generations, elites, tournament, crossover_rate, mutation_rate, attempts, reassess)
+    _check_arguments(
+        size, generations, elites, tournament, crossover_rate, mutation_rate, attempts, reassess, ties
+    )
+    if polish is not None and (trial or counts is not None or front is not None):
+        raise BadInput("polishing gives children a size of its own, but got a trial, counts or a front too")
+    if ties and front is not None:
+        raise BadInput("ties are of one objective, the score, but got a front too; leave one out")
     _check_plan(counts, temperature, spec)
     if front is not None:
         check_range(front, spec.size)
@@ -192,7 +204,7 @@ def evolve(
     toolbox.register("immigrate", layer_shuffle, spec=spec, rng=rng)
     if front is None:
         toolbox.register("select", tools.selTournament, tournsize=tournament)
-        toolbox.register("survive", survivors, elites=elites, toolbox=toolbox)
+        toolbox.register("survive", survivors, elites=elites, toolbox=toolbox, ties=ties)
     else:
         selection = FrontSelection(tournament)
         toolbox.register("select", selection.parents)
@@ -207,7 +219,7 @@ def evolve(
         toolbox, operators, spec, rng, known, crossover_rate, attempts, size, temperature, front, trial
     )
     again = reassess if "round" in parameters_of(fitness) else 0
-    return _generations(tickets, breeding, statistics, generations, counts, again, after)
+    return _generations(tickets, breeding, statistics, generations, counts, again, polish, after)
 
 
 def _generations(
@@ -217,6 +229,7 @@ def _generations(
     generations: int,
     counts: Sequence[int] | None,
     reassess: int,
+    polish: Callable[..., tuple[Mask, Spent]] | None,
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
@@ -232,13 +245,15 @@ def _generations(
     for number in range(1 if after is None else after.number + 1, generations + 1):
         phases.start()
         breeding.keep = None if counts is None else counts[min(number, len(counts) - 1)]
-        round, spent = 2 * number if breeding.trial else number, Spent()
+        round, spent, immigrants = 2 * number if breeding.trial else number, Spent(), 0
         with seeded_random(breeding.rng):
             if breeding.trial and any(ticket.guidance is not None for ticket in tickets):
                 drafts = breeding.drafts(tickets)
                 tried = toolbox.evaluate(drafts, phases, generation=number, round=2 * number - 1)
                 spent = tried.spent
                 children, refused, immigrants = breeding.pruned(drafts, tickets, number)
+            elif polish is not None:
+                children, refused, spent = breeding.polished(tickets, number, polish)
             else:
                 children, refused, immigrants = breeding.children(tickets, number)
         if reassess and number % reassess == 0:
@@ -306,6 +321,7 @@ def _check_arguments(
     mutation_rate: float,
     attempts: int,
     reassess: int,
+    ties: int,
 ) -> None:
     rules = (
         ("population", size, size >= 1, ">= 1"),
@@ -316,6 +332,7 @@ def _check_arguments(
         ("mutation_rate", mutation_rate, 0 < mutation_rate <= 1, "in (0, 1]"),
         ("attempts", attempts, attempts >= 0, ">= 0"),
         ("reassess", reassess, reassess >= 0, ">= 0"),
+        ("ties", ties, ties >= 0, ">= 0"),
     )
     for name, value, holds, rule in rules:
         if not holds:

@@ -30,6 +30,7 @@ from ticketsearch.identity import Seen, initial_weights
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
+from ticketsearch.polishing import Polish
 from ticketsearch.pruners import check_density
 from ticketsearch.runs import (
     BEST,
@@ -94,7 +95,9 @@ class Search:
         named = any("guidance" in parameters_of(operator) for operator in (*crossover, *mutation))
         guided = named or settings.evolution.trial or settings.evolution.start_density > 0
         fitness = _fitness(settings, network, dataset, settings.evolution.candidates if guided else None)
-        return cls(settings, dataset, network, fitness, crossover, mutation)
+        prepared = cls(settings, dataset, network, fitness, crossover, mutation)
+        _check_polish(settings, prepared.polish)
+        return prepared
 
     @cached_property
     def seeds(self) -> Tickets:
@@ -189,6 +192,15 @@ class Search:
         return round(evolution.least_density * size), round(evolution.largest_density * size)
 
     @property
+    def polish(self) -> Polish | None:
+        """What improves children before they join; None where they join as they are made."""
+        spec, steps = self.network.spec, self.settings.evolution.polish
+        if not steps:
+            return None
+        most = round(self.settings.seeding.density * spec.size)
+        return Polish(self.fitness, spec, steps=steps, most=most)
+
+    @property
     def remarks(self) -> list[str]:
         """Sentences on how tickets are trained that a user would want to know."""
         if not isinstance(self.fitness, ShortTraining):
@@ -217,9 +229,11 @@ class Search:
             weights=self.weights,
             counts=self.counts,
             temperature=evolution.temperature,
-            trial=evolution.trial,
+            trial=evolution.trial and self.polish is None,  # which has no guidance to go by
             reassess=evolution.reassess,
             front=self.front,
+            polish=self.polish,
+            ties=evolution.ties,
             seen=run.keys(),
             searched=run.searched(),
         ):
@@ -491,6 +505,20 @@ def _check_front(settings: Settings, network: Network) -> None:
         raise BadInput(
             "a front compares scores of one training, but got a ladder as training.steps; give one number"
         )
+
+
+def _check_polish(settings: Settings, polish: Polish | None) -> None:
+    evolution = settings.evolution
+    if polish is not None and evolution.start_density:
+        raise BadInput(
+            "polishing gives children a size of its own, but got evolution.start_density beside "
+            "evolution.polish; leave one out"
+        )
+    for name, own in (("polish", evolution.polish), ("ties", evolution.ties)):
+        if own and evolution.objective == "front":
+            raise BadInput(
+                f"evolution.{name} is for objective 'score', but got objective 'front'; leave one out"
+            )
 
 
 def _workers(settings: Settings, network: Network) -> int:
