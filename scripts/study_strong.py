@@ -20,16 +20,32 @@ import numpy as np
 import ticketsearch as ts
 from ticketsearch.masks import Mask, MaskSpec, digest, live
 from ticketsearch.operators import swap_mutation
+from ticketsearch.polishing import Polish
 from ticketsearch.strong import Untrained
 
 DENSITY = 0.3
 CANDIDATES = 32
-# Data, hidden units, how many first masks are edge-popup's (the others are random), training samples an
-# evaluation goes by (0: all), tickets, generations, mutation rate.
+
+
+class Task(NamedTuple):
+    """Settings of a search: ``popups`` of the first masks are edge-popup's, the others are random."""
+
+    data: str
+    hidden: int
+    size: int  # of the population
+    generations: int
+    elites: int
+    rate: float  # of mutation
+    samples: int = 0  # of the training part, by which an evaluation goes; 0 is all
+    popups: int = 0
+    polish: int = 0  # changes tried of each child
+    ties: int = 0
+
+
 TASKS = {
-    "moons-20": ("moons", 20, 0, 2000, 500, 200, 0.08),
-    "moons-100": ("moons", 100, 0, 2000, 200, 150, 0.03),
-    "digits-20": ("digits", 20, 8, 0, 32, 30, 0.005),
+    "moons-20": Task("moons", 20, 100, 99, 100, 0.08, samples=300, polish=400, ties=3),
+    "moons-100": Task("moons", 100, 200, 150, 40, 0.03, samples=2000),
+    "digits-20": Task("digits", 20, 32, 30, 6, 0.005, popups=8),
 }
 
 
@@ -50,10 +66,11 @@ class Row(NamedTuple):
 
 def study(task: str, seed: int) -> dict[str, Row]:
     """Return the row of the search, and of edge-popup where it gave the first masks."""
-    data, hidden, popups, samples, size, generations, rate = TASKS[task]
-    dataset = ts.load_dataset(data, standardize="range")
-    network = ts.initialize(f"mlp:{hidden}", dataset, scheme="uniform", seed=seed)
-    training = Untrained(network, dataset, samples=samples, device="cpu")
+    own = TASKS[task]
+    size, popups = own.size, own.popups
+    dataset = ts.load_dataset(own.data, standardize="range")
+    network = ts.initialize(f"mlp:{own.hidden}", dataset, scheme="uniform", seed=seed)
+    training = Untrained(network, dataset, samples=own.samples, device="cpu")
     parts = {
         part: Untrained(network, dataset, part=part, device="cpu") for part in ("train", "validation", "test")
     }
@@ -74,23 +91,26 @@ def study(task: str, seed: int) -> dict[str, Row]:
     if first:
         rows["popup"] = chosen(np.stack(first), popups)
         first += [
-            swap_mutation(first[number % popups], spec=network.spec, rng=rng, rate=rate)
+            swap_mutation(first[number % popups], spec=network.spec, rng=rng, rate=own.rate)
             for number in range(size - popups)
         ]
     else:
         first = [rng.permutation(network.spec.size) < kept for _ in range(size)]
+    polish = Polish(training, network.spec, steps=own.polish, most=kept) if own.polish else None
     evaluations = 0
     for generation in ts.evolve(
         np.stack(first),
         training,
         network.spec,
-        generations=generations,
+        generations=own.generations,
         seed=seed,
-        elites=size // 5,
-        mutation_rate=rate,
+        elites=own.elites,
+        mutation_rate=own.rate,
+        polish=polish,
+        ties=own.ties,
         duplicate_key=function_key,
     ):
-        evaluations += len(generation.offspring)
+        evaluations += generation.spent.evaluations
     best = sorted(generation.population, key=lambda ticket: ticket.fitness, reverse=True)[:CANDIDATES]
     rows["search"] = chosen(np.stack([ticket.mask for ticket in best]), evaluations)
     return rows
