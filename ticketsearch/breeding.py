@@ -127,25 +127,27 @@ class Breeding:
                 children.append(child)
         return children, len(drafts) - len(children), spent
 
-    def drafts(self, population: Tickets) -> Tickets:
-        """Return what is to be trained for a population of children: each with all that its parents keep.
+    def drafts(self, population: Tickets) -> tuple[Tickets, list[int]]:
+        """Return what is to be trained for a population of children, and how many weights each child keeps.
 
-        A draft's ``number`` is that of the weights which its child keeps.
+        A draft is a child with all that its parents keep.
         """
-        drafts = Tickets()
+        drafts, counts = Tickets(), []
         for _ in range(self.size):
             child, parents = self._bred(population)
-            draft = replace(child, mask=check_mask(np.logical_or.reduce([child.mask, *parents]), self.spec))
-            draft.number = int(np.count_nonzero(child.mask))
-            drafts.append(draft)
-        return drafts
+            mask = check_mask(np.logical_or.reduce([child.mask, *parents]), self.spec)
+            drafts.append(replace(child, mask=mask))
+            counts.append(int(np.count_nonzero(child.mask)))
+        return drafts, counts
 
-    def pruned(self, drafts: Tickets, population: Tickets, generation: int) -> tuple[Tickets, int, int]:
+    def pruned(
+        self, drafts: Tickets, counts: Sequence[int], population: Tickets, generation: int
+    ) -> tuple[Tickets, int, int]:
         """Return the children of drafts that have been trained; otherwise as :meth:`children`.
 
         What is a network seen before is pruned again, ever more by chance.
         """
-        makers = [partial(self._pruned, draft) for draft in drafts]
+        makers = [partial(self._pruned, *each) for each in zip(drafts, counts, strict=True)]
         return self._admitted(makers, population, generation)
 
     def sparse(self, tickets: Sequence[Ticket]) -> Tickets:
@@ -199,13 +201,11 @@ class Breeding:
         self.count += 1
         return True
 
-    def _pruned(self, draft: Ticket, attempt: int) -> Ticket:
+    def _pruned(self, draft: Ticket, count: int, attempt: int) -> Ticket:
         with self.phases.measure(OPERATORS):
             noise = max(self.temperature, AGAIN * attempt)
-            mask, _ = cut(draft.mask, draft.guidance, draft.number, rng=self.rng, temperature=noise)
-        return replace(
-            draft, mask=mask, number=-1, fitness=TicketFitness(), measures={}, guidance=None, assessments=[]
-        )
+            mask, _ = cut(draft.mask, draft.guidance, count, rng=self.rng, temperature=noise)
+        return replace(draft, mask=mask, fitness=TicketFitness(), measures={}, guidance=None, assessments=[])
 
     def _child(self, population: Tickets) -> Ticket:
         return self._bred(population)[0]

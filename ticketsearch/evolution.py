@@ -248,10 +248,10 @@ def _generations(
         round, spent, immigrants = 2 * number if breeding.trial else number, Spent(), 0
         with seeded_random(breeding.rng):
             if breeding.trial and any(ticket.guidance is not None for ticket in tickets):
-                drafts = breeding.drafts(tickets)
+                drafts, sizes = breeding.drafts(tickets)
                 tried = toolbox.evaluate(drafts, phases, generation=number, round=2 * number - 1)
                 spent = tried.spent
-                children, refused, immigrants = breeding.pruned(drafts, tickets, number)
+                children, refused, immigrants = breeding.pruned(drafts, sizes, tickets, number)
             elif polish is not None:
                 children, refused, spent = breeding.polished(tickets, number, polish)
             else:

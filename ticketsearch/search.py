@@ -191,7 +191,7 @@ class Search:
             return None
         return round(evolution.least_density * size), round(evolution.largest_density * size)
 
-    @property
+    @cached_property
     def polish(self) -> Polish | None:
         """What improves children before they join; None where they join as they are made."""
         spec, steps = self.network.spec, self.settings.evolution.polish
