@@ -33,7 +33,7 @@ from ticketsearch.training import (
     reproducible,
     train,
 )
-from ticketsearch.training.layout import layouts, networks_at_once
+from ticketsearch.training.layout import Layout, layouts, networks_at_once
 from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, whole
 
 CPU = torch.device("cpu")
@@ -702,15 +702,16 @@ def test_programs_hold_every_mask_once_and_share_the_work_among_all_workers(numb
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "WEIGHTS", most * net.spec.size)
         found = programs(*arguments, masking="parameter", device=CPU, workers=workers)
-        each = layouts(*arguments, masking="parameter", stacked=True)
-        limits = {mask: networks_at_once(own.compactions[0], CPU) for own in each for mask in own.masks}
-        own = widths(each)
+        each = layouts(*arguments, masking="parameter", stacked=True, sparse=True)
+        limits = {mask: networks_at_once(own, CPU) for own in each for mask in own.masks}
     weights = {name: net.parameters()[name] for name in net.spec.split(masks[0])}
-    costs = {
-        mask: sum(compaction.shrunk(*weight).numel() for weight in weights.items())
-        for one in each
-        for mask, compaction in zip(*one, strict=True)
-    }
+    costs, own = {}, {}
+    for place, one in enumerate(each):
+        for mask, compaction in zip(one.masks, one.compactions, strict=True):
+            costs[mask] = sum(compaction.shrunk(*weight).numel() for weight in weights.items())
+            own[mask] = place
+            if one.sparse:
+                costs[mask] = layout.SPARSE_WEIGHT * max(one.live)
     work = [sum(costs[mask] for mask in program) for program in found]
     assert work == sorted(work, reverse=True)
     share = sum(work) / workers
@@ -728,8 +729,8 @@ def test_a_program_takes_as_many_networks_as_there_is_room_for_their_weights(mon
     full, empty = whole(net.wiring), narrowed(net, np.zeros(net.spec.size, dtype=bool))
     for room, many, more in ((1, 1, 1), (90, 1, 12), (179, 1, 25), (180, 2, 25), (900, 10, 128)):
         monkeypatch.setattr(layout, "WEIGHTS", room)
-        assert networks_at_once(full, CPU) == many  # of 3 x 8 + 8 x 6 + 6 x 3 weights
-        assert networks_at_once(empty, CPU) == more  # of 3 + 1 + 3
+        assert networks_at_once(Layout([0], [full]), CPU) == many  # of 3 x 8 + 8 x 6 + 6 x 3 weights
+        assert networks_at_once(Layout([0], [empty]), CPU) == more  # of 3 + 1 + 3
 
 
 def test_convolutional_networks_are_a_program_each():
@@ -766,11 +767,16 @@ def identical(found, wanted, numbers):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize(("batch", "shared"), [(128, True), (45, False), (77, True)])
+@pytest.mark.parametrize(
+    ("batch", "shared", "sparse"),
+    [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)],
+)
 def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
-    batch, shared, optimizer, dtype, monkeypatch
+    batch, shared, sparse, optimizer, dtype, monkeypatch
 ):
     """Masks of several layouts; not shared are the initialization and the data order."""
+    if not sparse:
+        monkeypatch.setattr("ticketsearch.training.cohort.runs_sparse", lambda *_: False)
     net, data = lenet(), wide()
     recipe = Recipe(4, batch, optimizer, lr=0.02, weight_decay=1e-3)
     masks = mixed(net)
@@ -786,7 +792,7 @@ def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
 
     everyone = np.arange(len(masks))
     together = company(everyone)
-    assert len(together.sizes) > 3
+    assert len(together.sizes) > (1 if sparse else 3)
     assert max(together.sizes) > 2
     assert len(set(together.loss)) == len(masks)
     for number in everyone:
@@ -794,12 +800,12 @@ def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
     order = np.random.default_rng(1).permutation(everyone)
     for numbers in (order, order[:5], np.repeat(order[:3], 4)):
         identical(company(numbers), together, numbers)
-    for weights in (1, 40_000):
+    for weights, networks in ((1, 1), (40_000, 3)):
         monkeypatch.setattr(layout, "WEIGHTS", weights)
+        monkeypatch.setattr(layout, "SPARSE_AT_ONCE", networks)
         found = company(everyone)
         assert found.sizes != together.sizes
         identical(found, together, everyone)
-    monkeypatch.undo()
     monkeypatch.setattr(products, "_same_alone", lambda *_: False)
     identical(company(everyone), together, everyone)
 

@@ -229,6 +229,7 @@ class Workshop:
             device=self.device,
             dtype=self.dtype,
             masking=job.recipe.masking,
+            precision=job.recipe.precision,
         )
         orders = [
             order if isinstance(order, np.ndarray) else data_order(len(y), job.recipe, order)
@@ -374,6 +375,7 @@ class Trainer:
             self.workshop.initial(initializations),
             masking=recipe.masking,
             device=self.device,
+            precision=recipe.precision,
             workers=self._spread.workers,
         )
         if self.in_process:

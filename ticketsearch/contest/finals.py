@@ -60,6 +60,7 @@ def tested(search: Search, mask: Mask, control: str, orders: Sequence[int]) -> E
             device=find_device(settings.training.device),
             dtype=getattr(torch, settings.training.dtype),
             masking=recipe.masking,
+            precision=recipe.precision,
         )
         train(cohort, dataset, recipe, numbers)
         return evaluate(cohort, dataset.x_test, dataset.y_test)

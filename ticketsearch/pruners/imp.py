@@ -156,7 +156,8 @@ def _trained(
     orders: list[NDArray[np.int64]],
 ) -> Training:
     """Return the training of each copy on its data order, done."""
-    cohort = Cohort(network.wiring, masks, initial, device=device, dtype=dtype)
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "precision": recipe.precision}
+    cohort = Cohort(network.wiring, masks, initial, **options)
     training = Training(cohort, dataset, replace(recipe, steps=len(orders[0])), orders)
     training.advance(training.recipe.steps)
     return training

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.training.dense import Stack, filled
+from ticketsearch.masks import Mask, MaskSpec, live
+from ticketsearch.training.dense import Stack
+from ticketsearch.training.forward import filled
 from ticketsearch.training.general import Single
-from ticketsearch.training.layout import compacts, layouts, networks_at_once
+from ticketsearch.training.layout import compacts, layouts, networks_at_once, runs_sparse
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.training.noise import Noise, check_noise
 from ticketsearch.training.revealing import Slopes
+from ticketsearch.training.sparse import Sparse
 from ticketsearch.wiring import Compaction, Wiring, spec_for
 
 __all__ = ["Cohort", "Part", "resident"]
@@ -66,7 +68,8 @@ class Cohort:
     """P networks of one architecture, each with its own mask.
 
     Networks are trained without their dead units; those that have the same widths then are one tensor
-    program if they are dense. :func:`~ticketsearch.training.obstacle` says why some are trained whole.
+    program if they are dense, and so are those of few live weights, of which nothing else is computed.
+    :func:`~ticketsearch.training.obstacle` says why some are trained whole.
 
     Parameters
     ----------
@@ -77,6 +80,7 @@ class Cohort:
     device, dtype : where and in what precision the networks are trained.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
     stacked : whether several are one tensor program; by default where the wiring is dense, which it must be.
+    precision : of products in training: see :class:`~ticketsearch.training.Recipe`.
 
     Raises :class:`BadInput` for another number of initial tensors, an unknown masking, or dropout in a
     network whose groups are declared by hand.
@@ -92,6 +96,7 @@ class Cohort:
         dtype: torch.dtype = torch.float32,
         masking: str = "parameter",
         stacked: bool | None = None,
+        precision: str = "float32",
     ) -> None:
         if len(initial) not in (1, len(masks)):
             raise BadInput(f"initial parameters are 1 or one a mask ({len(masks)}), but got {len(initial)}")
@@ -108,14 +113,17 @@ class Cohort:
         self._initial = initial
         rules = MASKINGS[masking]
         stacked = self._stacked = wiring.dense if stacked is None else stacked
-        for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked):
-            at_once = networks_at_once(layout.compactions[0], device) if stacked else 1
+        sparse = stacked and runs_sparse(wiring, masking, device, precision)
+        for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked, sparse=sparse):
+            at_once = networks_at_once(layout, device) if stacked else 1
             for start in range(0, len(layout.masks), at_once):
                 numbers = np.array(layout.masks[start : start + at_once])
                 kept = layout.compactions[start : start + at_once]
                 own = initial if len(initial) == 1 else [initial[number] for number in numbers]
                 part: Part
-                if stacked:
+                if layout.sparse:
+                    part = Sparse(kept, masks[numbers], self._live(numbers, masks[numbers]), own, dtype=dtype)
+                elif stacked:
                     part = Stack(kept, masks[numbers], own, rules, device=device, dtype=dtype)
                 else:
                     part = Single(kept[0], masks[numbers[0]], own[0], rules, device=device, dtype=dtype)
@@ -129,6 +137,10 @@ class Cohort:
         if len(self._initial) == 1:
             return [spec_for(self.wiring, self._initial[0])] * len(numbers)
         return [spec_for(self.wiring, self._initial[number]) for number in numbers]
+
+    def _live(self, numbers: NDArray[np.intp], masks: Mask) -> Mask:
+        specs = self.specs(numbers) or []
+        return np.stack([live(mask, spec) for mask, spec in zip(masks, specs, strict=True)])
 
     def placed(self) -> list[tuple[NDArray[np.intp], Part]]:
         """Return the parts, each with the numbers of its networks in the cohort."""

@@ -11,26 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ticketsearch.masks import Mask
-from ticketsearch.training.layout import BLOCK
+from ticketsearch.training.forward import ALIGNMENT, Stacked, filled
 from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
 from ticketsearch.training.products import products
 from ticketsearch.training.revealing import Slopes, gradients
-from ticketsearch.wiring import Compaction, Step
+from ticketsearch.wiring import Compaction
 
-__all__ = ["Stack", "filled"]
-
-# Kernels round by alignment and at the tail, i.e. by position: what they work on comes in multiples of this.
-ALIGNMENT = 32
-# Numbers in a cache line, which no vector is longer than: rows of samples and of the weights that read them.
-LINE = 16
+__all__ = ["Stack"]
 
 
-class Stack:
+class Stack(Stacked):
     """P networks of one architecture of Linear layers, each with its own mask, trained as one tensor program.
 
     Parameters
@@ -42,10 +36,6 @@ class Stack:
     device, dtype : where and in what precision the networks are trained.
     """
 
-    # Samples an evaluation takes at once: bounds its memory. Fixed, as a sum's last bits follow its blocks.
-    block = BLOCK
-    stacked = True
-
     def __init__(
         self,
         compactions: Sequence[Compaction],
@@ -56,34 +46,31 @@ class Stack:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.size = len(masks)
-        self.moved: dict[str, Tensor] = {}
-        self.device = device
-        self.dtype = dtype
+        super().__init__(compactions, initial, device=device, dtype=dtype)
         self.masking = masking
-        self.compactions = compactions
-        self.initial = initial if len(initial) == self.size else [*initial] * self.size
         # Whole networks that begin alike need no look at each of them.
         self._shared = len(initial) == 1 and all(own is compactions[0] for own in compactions)
-        self.wiring = compactions[0].narrow
         spec = self.wiring.spec
         self.whole_mask, self.whole_masks = masks, spec.split(masks)
         weights = {layer.name: self._kept(layer.name) for layer in spec.layers}
         kept = {layer.name: self._kept_mask(layer.name) for layer in spec.layers}
         biases = {name: self._kept(name) for name in self.wiring.biases if name is not None}
-        # Layers that read the samples themselves, filled up as these are.
-        first = [str(step.names[0]) for step in self.wiring.steps if step.layer >= 0 and step.inputs == (0,)]
+        # Filled up as samples are.
+        first = [name for name in weights if name in self.first]
         for name in first:
             weights[name], kept[name] = filled(weights[name]), filled(kept[name])
         begun = {name: masking.begin(own, kept[name], own) for name, own in weights.items()}
         kept |= {name: torch.ones_like(bias) for name, bias in biases.items()}
         rest = {**{name: own for name, own in begun.items() if name not in first}, **biases}
         self.blocks = [_Block(own, kept) for own in (*({name: begun[name]} for name in first), rest) if own]
-        self.first = frozenset(first)
         self.leaves = {name: leaf for block in self.blocks for name, leaf in block.leaves.items()}
         self.masks = {name: own for block in self.blocks for name, own in block.masks.items()}
         # What only other maskings than the parameter's ask for.
         self.start = {} if masking.only_kept else {name: own.clone() for name, own in weights.items()}
+
+    def bias(self, name: str) -> Tensor:
+        """Return the biases ``(P, units)`` of a layer."""
+        return self.leaves[name]
 
     @property
     def trainable(self) -> list[Tensor]:
@@ -112,34 +99,14 @@ class Stack:
         made: dict[str, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """Return logits; ``made`` gets what each layer reads ``(…, inputs, samples)`` and what it makes."""
-        samples = x.shape[-2]
-        missing = -samples % ALIGNMENT
-        if missing:
-            # By a sample, as zeros may have infinite slopes; it gets no gradient.
-            x = torch.cat([x, x[..., :1, :].expand(*x.shape[:-2], missing, -1)], dim=-2)
-        wiring = self.wiring
 
-        def evaluate(step: Step, values: list[Tensor]) -> Tensor:
-            if step.operation == "input":
-                return values[0]
-            if step.operation == "linear":
-                name, other = str(step.names[0]), step.names[1]
-                bias = None if other is None else self.leaves[other]
-                found = products(weights[name], bias, values[0], samples=name in self.first)
-                if made is not None:
-                    made[name] = values[0].transpose(-1, -2) if name in self.first else values[0], found
-                return found
-            values = [
-                self._units(value) if place == 0 else value
-                for place, value in zip(step.inputs, values, strict=True)
-            ]
-            if step.operation == "concatenate":
-                return torch.cat(values, dim=1)
-            if step.operation == "dropout":
-                return values[0] if noise is None else self._dropped(step, values[0], noise)
-            return step.function(*values)
+        def product(name: str, bias: Tensor | None, value: Tensor) -> Tensor:
+            found = products(weights[name], bias, value, samples=name in self.first)
+            if made is not None:
+                made[name] = value.transpose(-1, -2) if name in self.first else value, found
+            return found
 
-        return wiring.run(x, evaluate)[-1][:, :, :samples]
+        return self.run(x, product, noise)
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
         """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
@@ -178,20 +145,13 @@ class Stack:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained, kept weights and others."""
         named: dict[str, Tensor] = {}
         for layer, bias in zip(self.wiring.spec.layers, self.wiring.biases, strict=True):
-            whole = self._whole(layer.name)
+            whole = self.whole(layer.name)
             if self.masking.only_kept:
                 whole = whole * torch.from_numpy(self.whole_masks[layer.name].copy()).to(whole)
             named[layer.name] = self._scattered(layer.name, self._weight(layer.name, masked=False), whole)
             if bias is not None:
-                named[bias] = self._scattered(bias, self.leaves[bias], self._whole(bias))
+                named[bias] = self._scattered(bias, self.leaves[bias], self.whole(bias))
         return named
-
-    def buffers(self) -> dict[str, Tensor]:
-        """Return no buffers: these networks have none that training moves."""
-        return {}
-
-    def _whole(self, name: str) -> Tensor:
-        return torch.stack([tensors[name] for tensors in self.initial]).to(self.device, self.dtype)
 
     def _kept(self, name: str) -> Tensor:
         """Return a tensor of all networks, ``(P, *kept shape)``, as training begins."""
@@ -223,18 +183,6 @@ class Stack:
     def _weight(self, name: str, masked: bool | None) -> Tensor:
         weight = self.leaves[name]
         return self.masking.rule(masked)(weight, self.masks[name], self.start.get(name, weight))
-
-    def _units(self, x: Tensor) -> Tensor:
-        """Return samples as a value ``(P, units, samples)``."""
-        value = x[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2)
-        # As a tensor of its own: kernels go through a view in another order.
-        return value.expand(self.size, *value.shape[-2:]).contiguous()
-
-    def _dropped(self, step: Step, value: Tensor, noise: Noise) -> Tensor:
-        """Return the value with features dropped; samples that fill the batch up have all theirs."""
-        factors = noise.kept_factors(step, self.compactions, noise.batches.shape[1], value)
-        factors = F.pad(factors.transpose(1, 2), (0, value.shape[2] - factors.shape[1]), value=1.0)
-        return value * factors
 
 
 class _Block:
@@ -285,9 +233,3 @@ class _Block:
                 torch.mul(own, self.masks[name], out=into)
             else:
                 into.copy_(own)
-
-
-def filled(tensor: Tensor) -> Tensor:
-    """Fill the last axis with zeros to a multiple of LINE."""
-    missing = -tensor.shape[-1] % LINE
-    return F.pad(tensor, (0, missing)) if missing else tensor

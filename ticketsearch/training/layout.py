@@ -32,6 +32,7 @@ __all__ = [
     "obstacle",
     "operations_a_sample",
     "programs",
+    "runs_sparse",
 ]
 
 # Floating-point operations of one step that take as long as the overhead of a program's step does (0.2 ms on
@@ -46,15 +47,25 @@ NARROWEST = 8
 # Weights of one program, and of each of its gradients and momenta: more no longer saves overhead, and what
 # leaves the caches costs. Changes no result.
 WEIGHTS = 2**20
+# What a step of a sparse network takes for each live weight, and beside them for each unit, in weights of a
+# dense product (measured on one core). Fixed, as is OVERHEAD.
+SPARSE_WEIGHT, SPARSE_UNIT = 3.5, 30
+# Sparse networks of one program: more save no more overhead.
+SPARSE_AT_ONCE = 16
 # Samples of the largest batch that a program sees, in an evaluation.
 BLOCK = 1024
 
 
 class Layout(NamedTuple):
-    """Masks whose networks have the same widths: their numbers, and what is kept of each."""
+    """Masks whose networks have the same widths: their numbers, and what is kept of each.
+
+    ``sparse`` networks are whole, and trained by their live weights alone, which are how many ``live`` says.
+    """
 
     masks: list[int]
     compactions: list[Compaction]
+    sparse: bool = False
+    live: Sequence[int] = ()
 
 
 def obstacle(wiring: Wiring, masking: str) -> str | None:
@@ -88,13 +99,27 @@ def compacts(wiring: Wiring, masking: str) -> bool:
     return obstacle(wiring, masking) is None
 
 
+def runs_sparse(wiring: Wiring, masking: str, device: torch.device, precision: str = "float32") -> bool:
+    """Return whether networks may be trained by their live weights alone: on a CPU, with MKL's products."""
+    able: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    able = able and device.type == "cpu" and precision == "float32"
+    return able and wiring.dense and compacts(wiring, masking)
+
+
 def layouts(
-    wiring: Wiring, masks: Mask, initial: Sequence[Mapping[str, Tensor]], *, masking: str, stacked: bool
+    wiring: Wiring,
+    masks: Mask,
+    initial: Sequence[Mapping[str, Tensor]],
+    *,
+    masking: str,
+    stacked: bool,
+    sparse: bool = False,
 ) -> list[Layout]:
     """Return the layouts of masks ``(P, weights)``, each mask in one of them, widest first.
 
     ``initial`` are the parameters and buffers that training begins from, one for all or one for each mask.
-    ``stacked`` rounds widths up so that masks meet; otherwise they are exactly what lives.
+    ``stacked`` rounds widths up so that masks meet; otherwise they are exactly what lives. ``sparse`` takes
+    networks whole where that is quicker by their live weights alone; they are the last layout.
     """
     if not compacts(wiring, masking):
         return [Layout(list(range(len(masks))), [whole(wiring)] * len(masks))] if len(masks) else []
@@ -108,13 +133,19 @@ def layouts(
         return _rounded(wiring.spec, costs, sizes, live) if stacked else live
 
     found: dict[tuple[int, ...], Layout] = {}
+    thin, lives = list[int](), list[int]()
     for number, mask in enumerate(masks):
         spec = specs[number] if len(specs) > 1 else specs[0]
         kept = live_groups(mask, spec, fixed, widths)
+        if sparse and (few := _few(mask, spec, [len(own) for own in kept])) is not None:
+            thin.append(number)
+            lives.append(few)
+            continue
         own = found.setdefault(tuple(map(len, kept)), Layout([], []))
         own.masks.append(number)
         own.compactions.append(compact(wiring, kept))
-    return [found[key] for key in sorted(found, reverse=True)]
+    wide = [found[key] for key in sorted(found, reverse=True)]
+    return wide + ([Layout(thin, [whole(wiring)] * len(thin), True, lives)] if thin else [])
 
 
 def programs(
@@ -124,6 +155,7 @@ def programs(
     *,
     masking: str,
     device: torch.device,
+    precision: str = "float32",
     workers: int = 1,
 ) -> list[list[int]]:
     """Return the numbers of the masks that are trained as one program each, the longest programs first.
@@ -131,13 +163,17 @@ def programs(
     Masks of one layout are divided evenly. For several workers there are as many programs if there are so
     many masks, and none takes much more than half of a worker's share of the work.
     """
-    found = layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense)
-    costs = [_operations(layout.compactions[0]) for layout in found]
+    sparse = runs_sparse(wiring, masking, device, precision)
+    found = layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense, sparse=sparse)
+    costs = [
+        SPARSE_WEIGHT * max(layout.live) if layout.sparse else _operations(layout.compactions[0])
+        for layout in found
+    ]
     total = sum(cost * len(layout.masks) for cost, layout in zip(costs, found, strict=True))
     cuts: list[tuple[float, list[int]]] = []
     for cost, layout in zip(costs, found, strict=True):
         size = len(layout.masks)
-        parts = size if not wiring.dense else -(-size // networks_at_once(layout.compactions[0], device))
+        parts = size if not wiring.dense else -(-size // networks_at_once(layout, device))
         if workers > 1:
             parts = max(parts, -(-size * workers // len(masks)), math.ceil(2 * workers * cost * size / total))
         parts = min(parts, size)
@@ -146,8 +182,11 @@ def programs(
     return [numbers for _, numbers in sorted(cuts, key=lambda cut: -cut[0])]
 
 
-def networks_at_once(compaction: Compaction, device: torch.device) -> int:
+def networks_at_once(layout: Layout, device: torch.device) -> int:
     """Return how many networks of this layout one program takes; on CUDA as many as half its memory holds."""
+    if layout.sparse:
+        return SPARSE_AT_ONCE
+    compaction = layout.compactions[0]
     weights = sum(_sizes(compaction))
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -184,6 +223,16 @@ def kept_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
     for number, layer in enumerate(wiring.spec.layers):
         found += np.count_nonzero(masks[:, layer.slice], axis=1) * positions.get(number, 1)
     return found
+
+
+def _few(mask: Mask, spec: MaskSpec, units: Sequence[int]) -> int | None:
+    """Return how many live weights there are where so few are quicker than products of so many units."""
+    weights = sum(_joining(piece, units) for piece in spec.pieces)
+    beside = SPARSE_UNIT * sum(group.size for group in spec.groups if group.kind != "input")
+    if weights <= beside:
+        return None
+    number = int(np.count_nonzero(live(mask, spec)))
+    return number if SPARSE_WEIGHT * number + beside < weights else None
 
 
 def _operations(compaction: Compaction) -> float:

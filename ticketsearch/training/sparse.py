@@ -1,0 +1,273 @@
+"""The engine of sparse networks: P networks of Linear layers, of which nothing but live weights is computed.
+
+A layer is one matrix in compressed rows (CSR) that holds the weights of all networks, one below the other
+where they share the samples, and else along a diagonal. Its sums run over a network's own weights in their
+own order, so that each network gets the bits that it would get alone. On CPUs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticketsearch.masks import Mask
+from ticketsearch.training.forward import ALIGNMENT, Stacked
+from ticketsearch.training.noise import Noise
+from ticketsearch.training.revealing import Slopes
+from ticketsearch.wiring import Compaction
+
+__all__ = ["Sparse"]
+
+
+class Sparse(Stacked):
+    """P networks of one architecture of Linear layers, each with its own mask, under masking ``parameter``.
+
+    Parameters
+    ----------
+    compactions : of the whole network, one for each.
+    masks : ``(P, weights)`` bool.
+    live : of these the weights that can matter; the others are left as they are.
+    initial : initial parameters ``{name: tensor}``; one for all or one for each mask.
+    dtype : the precision in which networks are trained.
+    """
+
+    def __init__(
+        self,
+        compactions: Sequence[Compaction],
+        masks: Mask,
+        live: Mask,
+        initial: Sequence[Mapping[str, Tensor]],
+        *,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(compactions, initial, device=torch.device("cpu"), dtype=dtype)
+        spec = self.wiring.spec
+        self.whole_mask, self._live = masks, spec.split(live)
+        biases = [name for name in self.wiring.biases if name is not None]
+        # A row a network: its weights layer by layer, then its biases, then zeros up to whole vectors.
+        counts = np.stack([own.reshape(len(live), -1).sum(1) for own in self._live.values()], axis=1)
+        widths = [len(self.initial[0][name]) for name in biases]
+        shift = int(counts.sum(1).max(initial=0))
+        length = -(-(shift + sum(widths)) // ALIGNMENT) * ALIGNMENT
+        self.values, kept = (torch.zeros(self.size, length, dtype=dtype) for _ in range(2))
+        starts = np.arange(self.size)[:, None] * length + np.cumsum(counts, axis=1) - counts
+        self._layers = {
+            name: _Layer(own, starts[:, number], self.values)
+            for number, (name, own) in enumerate(self._live.items())
+        }
+        for name, layer in self._layers.items():
+            begun = self.whole(name)[torch.from_numpy(self._live[name].copy())]
+            self.values.view(-1)[layer.numbers] = begun
+            kept.view(-1)[layer.numbers] = 1
+        self._biases: dict[str, slice] = {}
+        for name, width in zip(biases, widths, strict=True):
+            self._biases[name] = slice(shift, shift := shift + width)
+            self.values[:, self._biases[name]] = self.whole(name)
+            kept[:, self._biases[name]] = 1
+        self.values.grad = torch.zeros_like(self.values)
+        self._leaves = {name: self.values[:, own].requires_grad_() for name, own in self._biases.items()}
+        self._kept = kept
+
+    @property
+    def trainable(self) -> list[Tensor]:
+        """The tensors that an optimizer moves; :meth:`backward` gives them their gradients."""
+        return [self.values]
+
+    @property
+    def keeps(self) -> list[Tensor | None]:
+        """For each of :attr:`trainable` what of it a network has."""
+        return [self._kept]
+
+    def bias(self, name: str) -> Tensor:
+        """Return the biases ``(P, units)`` of a layer."""
+        return self._leaves[name]
+
+    def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
+        """Return logits ``(P, classes, samples)`` of resident samples, one batch for all or one for each.
+
+        ``noise`` says that this is training. Weights that masks do not keep are zero, whatever ``masked``.
+        """
+        return self._logits(x, noise)
+
+    def _logits(
+        self, x: Tensor, noise: Noise | None, made: dict[str, tuple[Tensor, Tensor]] | None = None
+    ) -> Tensor:
+        """Return logits; ``made`` gets what each layer reads ``(…, inputs, samples)`` and what it makes."""
+
+        def product(name: str, bias: Tensor | None, value: Tensor) -> Tensor:
+            layer = self._layers[name]
+            if name in self.first:
+                value = value[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2).contiguous()
+            shared = value.ndim == 2
+            flat = value.reshape(-1, value.shape[-1])
+            found: Tensor = _Product.apply(layer.leaf, flat, layer.matrices(shared))  # type: ignore[no-untyped-call]
+            found = found.view(self.size, -1, value.shape[-1])
+            if bias is not None:
+                found = found + bias[:, :, None]
+            if made is not None:
+                made[name] = value, found
+            return found
+
+        for layer in self._layers.values():
+            layer.read()
+        return self.run(x, product, noise)
+
+    def backward(self, logits: Tensor, gradient: Tensor) -> None:
+        """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
+        leaves = [*(layer.leaf for layer in self._layers.values()), *self._leaves.values()]
+        found: Sequence[Tensor | None] = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
+        into = self.values.grad
+        assert into is not None
+        for layer, own in zip(self._layers.values(), found, strict=False):
+            if own is not None:
+                into.view(-1)[layer.numbers] = own
+        for place, own in zip(self._biases.values(), found[len(self._layers) :], strict=True):
+            if own is not None:
+                into[:, place] = own
+
+    def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
+        """Return gradients by all weights, kept or not, ``{layer: (P, *shape)}``.
+
+        Of resident samples ``x``; ``gradient`` gives that of the mean loss by the logits it is given, those
+        of a range of samples. ``curved`` asks for the mean of the samples' squared gradients as well.
+        """
+        made: dict[str, tuple[Tensor, Tensor]] = {}
+        logits = self._logits(x, None, made)
+        samples = logits.shape[2]
+        changes: Sequence[Tensor | None] = torch.autograd.grad(
+            logits,
+            [found for _, found in made.values()],
+            gradient(logits.detach(), slice(0, samples)),
+            allow_unused=True,
+        )
+        # A weight's gradient by a sample is a product of what it reads and of what its output changes.
+        slopes, squares = {}, {}
+        for layer in self.wiring.spec.layers:
+            slopes[layer.name] = torch.zeros(self.size, *layer.shape, dtype=self.dtype)
+            squares[layer.name] = torch.zeros_like(slopes[layer.name])
+        for (name, (read, _)), change in zip(made.items(), changes, strict=True):
+            if change is None:
+                continue
+            taken = read.detach().expand(self.size, *read.shape[-2:])
+            for number, (d, a) in enumerate(zip(change, taken, strict=True)):
+                torch.mm(d, a.t(), out=slopes[name][number])
+                if curved:
+                    torch.mm(d.square(), a.square().t(), out=squares[name][number]).mul_(samples)
+        return Slopes(slopes, squares if curved else None)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return ``{name: (P, *shape) tensor}``: copies of what was trained; pruned weights are zero."""
+        named: dict[str, Tensor] = {}
+        masks = self.wiring.spec.split(self.whole_mask)
+        for layer, bias in zip(self.wiring.spec.layers, self.wiring.biases, strict=True):
+            own = self._layers[layer.name]
+            named[layer.name] = self.whole(layer.name) * torch.from_numpy(masks[layer.name].copy())
+            trained = self.values.view(-1)[own.numbers]
+            named[layer.name][torch.from_numpy(self._live[layer.name].copy())] = trained
+            if bias is not None:
+                named[bias] = self.values[:, self._biases[bias]].clone()
+        return named
+
+
+class _Matrices(NamedTuple):
+    """A layer of all networks, its transpose, and a place for its gradient; the first two hold values."""
+
+    forward: Tensor
+    backward: Tensor
+    gradient: Tensor
+
+
+class _Layer:
+    """The weights of one layer of P networks.
+
+    Parameters
+    ----------
+    live : ``(P, units, inputs)`` bool.
+    starts : for each network where its weights begin in ``values``, flat.
+    values : ``(P, length)``, what an optimizer moves.
+
+    ``numbers`` are those of the weights in flat values, network by network; ``leaf`` is a copy of these
+    weights, which :meth:`read` makes, and what gradients are taken by.
+    """
+
+    def __init__(self, live: Mask, starts: NDArray[np.int64], values: Tensor) -> None:
+        self._shape = live.shape
+        self._place = np.nonzero(live)
+        counts = live.reshape(len(live), -1).sum(1)
+        inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        self.numbers = torch.from_numpy(np.repeat(starts, counts) + inside)
+        self._flat = values.view(-1)
+        self._values = torch.zeros(len(self.numbers), dtype=values.dtype)
+        self.leaf = self._values.detach().requires_grad_()
+        self._made: dict[bool, tuple[_Matrices, Tensor]] = {}
+
+    def read(self) -> None:
+        """Take the values of the weights as they are now."""
+        torch.index_select(self._flat, 0, self.numbers, out=self._values)
+        for made, order in self._made.values():
+            torch.index_select(self._values, 0, order, out=made.backward.values())
+
+    def matrices(self, shared: bool) -> _Matrices:
+        """Return the layer ``(P units, inputs)`` of samples that are shared, or ``(P units, P inputs)``."""
+        if shared not in self._made:
+            size, units, inputs = self._shape
+            network, unit, column = self._place
+            row = network * units + unit
+            column = column if shared else network * inputs + column
+            width = inputs if shared else size * inputs
+            order = np.lexsort((row, column))
+            transposed = torch.from_numpy(order)
+            self._made[shared] = (
+                _Matrices(
+                    _rows(row, column, self._values, (size * units, width)),
+                    _rows(column[order], row[order], self._values[transposed], (width, size * units)),
+                    _rows(row, column, torch.zeros_like(self._values), (size * units, width)),
+                ),
+                transposed,
+            )
+        return self._made[shared][0]
+
+
+def _rows(
+    row: NDArray[np.int64], column: NDArray[np.int64], values: Tensor, shape: tuple[int, int]
+) -> Tensor:
+    """Return a matrix in compressed rows of entries that are in order; it holds ``values`` themselves."""
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=shape[0]))])
+    # MKL's kind of numbers.
+    begins, columns = (torch.from_numpy(part.astype(np.int32)) for part in (ends, column))
+    return torch.sparse_csr_tensor(begins, columns, values, shape, check_invariants=False)
+
+
+class _Product(torch.autograd.Function):
+    """The product of a sparse matrix and ``(inputs, samples)``, and its gradient by the entries there are."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, x: Tensor, matrices: _Matrices) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.matrices = matrices
+        return _times(matrices.forward, x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (x,) = ctx.saved_tensors
+        matrices: _Matrices = ctx.matrices
+        gradient = gradient.contiguous()
+        own = torch.sparse.sampled_addmm(matrices.gradient, gradient, x.t(), beta=0.0).values()
+        return own, _times(matrices.backward, gradient) if ctx.needs_input_grad[1] else None, None
+
+
+# The first of these tensors in a process has torch warn of their being new; here it speaks to nobody.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    _rows(np.zeros(1, np.int64), np.zeros(1, np.int64), torch.zeros(1), (1, 1))
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    found = x.new_empty(matrix.shape[0], x.shape[1])
+    return torch.addmm(found, matrix, x, beta=0.0, out=found)
