@@ -710,8 +710,9 @@ def test_programs_hold_every_mask_once_and_share_the_work_among_all_workers(numb
         for mask, compaction in zip(one.masks, one.compactions, strict=True):
             costs[mask] = sum(compaction.shrunk(*weight).numel() for weight in weights.items())
             own[mask] = place
-            if one.sparse:
-                costs[mask] = layout.SPARSE_WEIGHT * max(one.live)
+            if one.live:
+                most = max(own.sum() for own in one.live)
+                costs[mask] = layout.SPARSE_WEIGHT * most + layout.SPARSE_UNIT * (120 + 60 + 10)
     work = [sum(costs[mask] for mask in program) for program in found]
     assert work == sorted(work, reverse=True)
     share = sum(work) / workers

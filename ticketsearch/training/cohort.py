@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.masks import Mask, MaskSpec, live
+from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.training.dense import Stack
 from ticketsearch.training.forward import filled
 from ticketsearch.training.general import Single
@@ -121,8 +121,9 @@ class Cohort:
                 kept = layout.compactions[start : start + at_once]
                 own = initial if len(initial) == 1 else [initial[number] for number in numbers]
                 part: Part
-                if layout.sparse:
-                    part = Sparse(kept, masks[numbers], self._live(numbers, masks[numbers]), own, dtype=dtype)
+                if layout.live:
+                    alive = np.stack(layout.live[start : start + at_once])
+                    part = Sparse(kept, masks[numbers], alive, own, dtype=dtype)
                 elif stacked:
                     part = Stack(kept, masks[numbers], own, rules, device=device, dtype=dtype)
                 else:
@@ -137,10 +138,6 @@ class Cohort:
         if len(self._initial) == 1:
             return [spec_for(self.wiring, self._initial[0])] * len(numbers)
         return [spec_for(self.wiring, self._initial[number]) for number in numbers]
-
-    def _live(self, numbers: NDArray[np.intp], masks: Mask) -> Mask:
-        specs = self.specs(numbers) or []
-        return np.stack([live(mask, spec) for mask, spec in zip(masks, specs, strict=True)])
 
     def placed(self) -> list[tuple[NDArray[np.intp], Part]]:
         """Return the parts, each with the numbers of its networks in the cohort."""

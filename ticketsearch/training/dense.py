@@ -18,7 +18,7 @@ from ticketsearch.training.forward import ALIGNMENT, Stacked, filled
 from ticketsearch.training.maskings import Masking
 from ticketsearch.training.noise import Noise
 from ticketsearch.training.products import products
-from ticketsearch.training.revealing import Slopes, gradients
+from ticketsearch.training.revealing import Slopes, gradients, outer
 from ticketsearch.wiring import Compaction
 
 __all__ = ["Stack"]
@@ -103,7 +103,8 @@ class Stack(Stacked):
         def product(name: str, bias: Tensor | None, value: Tensor) -> Tensor:
             found = products(weights[name], bias, value, samples=name in self.first)
             if made is not None:
-                made[name] = value.transpose(-1, -2) if name in self.first else value, found
+                read = value.transpose(-1, -2) if name in self.first else value
+                made[name] = read.detach(), found
             return found
 
         return self.run(x, product, noise)
@@ -136,9 +137,7 @@ class Stack(Stacked):
         # A weight's gradient by a sample is a product of what it reads and of what its output changes.
         squares = {}
         for (name, (read, _)), change in zip(products.items(), found[len(names) :], strict=True):
-            taken = read.detach().expand(self.size, *read.shape[-2:])
-            each = [d.square() @ a.square().t() for d, a in zip(change, taken, strict=True)]
-            squares[name] = self._inside(name, torch.stack(each).mul_(samples))
+            squares[name] = self._inside(name, outer(change.square(), read.square()).mul_(samples))
         return Slopes(slopes, {name: squares.get(name, torch.zeros_like(slopes[name])) for name in names})
 
     def parameters(self) -> dict[str, Tensor]:

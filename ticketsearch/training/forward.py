@@ -92,9 +92,13 @@ class Stacked(ABC):
 
         return self.wiring.run(x, evaluate)[-1][:, :, :samples]
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return a view of samples ``(…, features, samples)``, without what fills them up."""
+        return x[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2)
+
     def units(self, x: Tensor) -> Tensor:
         """Return samples as a value ``(P, units, samples)``."""
-        value = x[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2)
+        value = self.features(x)
         # As a tensor of its own: kernels go through a view in another order.
         return value.expand(self.size, *value.shape[-2:]).contiguous()
 

@@ -59,13 +59,12 @@ BLOCK = 1024
 class Layout(NamedTuple):
     """Masks whose networks have the same widths: their numbers, and what is kept of each.
 
-    ``sparse`` networks are whole, and trained by their live weights alone, which are how many ``live`` says.
+    Sparse ones are whole, and trained by their live weights alone: ``live``, ``(weights,)`` bool for each.
     """
 
     masks: list[int]
     compactions: list[Compaction]
-    sparse: bool = False
-    live: Sequence[int] = ()
+    live: Sequence[Mask] = ()
 
 
 def obstacle(wiring: Wiring, masking: str) -> str | None:
@@ -133,19 +132,18 @@ def layouts(
         return _rounded(wiring.spec, costs, sizes, live) if stacked else live
 
     found: dict[tuple[int, ...], Layout] = {}
-    thin, lives = list[int](), list[int]()
+    thin: dict[int, Mask] = {}
     for number, mask in enumerate(masks):
         spec = specs[number] if len(specs) > 1 else specs[0]
         kept = live_groups(mask, spec, fixed, widths)
         if sparse and (few := _few(mask, spec, [len(own) for own in kept])) is not None:
-            thin.append(number)
-            lives.append(few)
+            thin[number] = few
             continue
         own = found.setdefault(tuple(map(len, kept)), Layout([], []))
         own.masks.append(number)
         own.compactions.append(compact(wiring, kept))
     wide = [found[key] for key in sorted(found, reverse=True)]
-    return wide + ([Layout(thin, [whole(wiring)] * len(thin), True, lives)] if thin else [])
+    return wide + ([Layout([*thin], [whole(wiring)] * len(thin), [*thin.values()])] if thin else [])
 
 
 def programs(
@@ -166,7 +164,9 @@ def programs(
     sparse = runs_sparse(wiring, masking, device, precision)
     found = layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense, sparse=sparse)
     costs = [
-        SPARSE_WEIGHT * max(layout.live) if layout.sparse else _operations(layout.compactions[0])
+        _sparse_operations(wiring.spec, max(int(np.count_nonzero(own)) for own in layout.live))
+        if layout.live
+        else _operations(layout.compactions[0])
         for layout in found
     ]
     total = sum(cost * len(layout.masks) for cost, layout in zip(costs, found, strict=True))
@@ -184,7 +184,7 @@ def programs(
 
 def networks_at_once(layout: Layout, device: torch.device) -> int:
     """Return how many networks of this layout one program takes; on CUDA as many as half its memory holds."""
-    if layout.sparse:
+    if layout.live:
         return SPARSE_AT_ONCE
     compaction = layout.compactions[0]
     weights = sum(_sizes(compaction))
@@ -225,14 +225,19 @@ def kept_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
     return found
 
 
-def _few(mask: Mask, spec: MaskSpec, units: Sequence[int]) -> int | None:
-    """Return how many live weights there are where so few are quicker than products of so many units."""
+def _few(mask: Mask, spec: MaskSpec, units: Sequence[int]) -> Mask | None:
+    """Return the live weights where they are so few that they are quicker than products of so many units."""
     weights = sum(_joining(piece, units) for piece in spec.pieces)
-    beside = SPARSE_UNIT * sum(group.size for group in spec.groups if group.kind != "input")
-    if weights <= beside:
+    if weights <= _sparse_operations(spec, 0):
         return None
-    number = int(np.count_nonzero(live(mask, spec)))
-    return number if SPARSE_WEIGHT * number + beside < weights else None
+    found = live(mask, spec)
+    return found if _sparse_operations(spec, int(np.count_nonzero(found))) < weights else None
+
+
+def _sparse_operations(spec: MaskSpec, weights: int) -> float:
+    """Return what so many live weights take for one sample, forward, in weights of a dense product."""
+    units = sum(group.size for group in spec.groups if group.kind != "input")
+    return SPARSE_WEIGHT * weights + SPARSE_UNIT * units
 
 
 def _operations(compaction: Compaction) -> float:

@@ -14,7 +14,7 @@ from ticketsearch.guidance import Guidance
 from ticketsearch.masks import Mask, MaskSpec, largest, live_units
 from ticketsearch.wiring import Compaction
 
-__all__ = ["SALIENCIES", "Slopes", "gradients", "revealed"]
+__all__ = ["SALIENCIES", "Slopes", "gradients", "outer", "revealed"]
 
 # What guidance goes by: magnitudes of weights and gradients, or the loss that curvature lets expect.
 SALIENCIES = ("magnitude", "curvature")
@@ -96,6 +96,15 @@ def gradients(logits: Tensor, leaves: Sequence[Tensor], gradient: Tensor) -> lis
     """Return gradients of the loss by what logits were computed with, from that by the logits."""
     found = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
     return [torch.zeros_like(leaf) if own is None else own for leaf, own in zip(leaves, found, strict=True)]
+
+
+def outer(changes: Tensor, read: Tensor) -> Tensor:
+    """Return sums over samples of products ``(P, units, inputs)``, each network's by itself.
+
+    ``changes`` are ``(P, units, samples)``; ``read`` is ``(inputs, samples)``, shared, or one for each.
+    """
+    each = zip(changes, read.expand(len(changes), *read.shape[-2:]), strict=True)
+    return torch.stack([change @ own.t() for change, own in each])
 
 
 def _between_live(mask: Mask, spec: MaskSpec) -> Mask:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ticketsearch.masks import Mask
 from ticketsearch.training.forward import ALIGNMENT, Stacked
 from ticketsearch.training.noise import Noise
-from ticketsearch.training.revealing import Slopes
+from ticketsearch.training.revealing import Slopes, gradients, outer
 from ticketsearch.wiring import Compaction
 
 __all__ = ["Sparse"]
@@ -47,32 +47,30 @@ class Sparse(Stacked):
         dtype: torch.dtype,
     ) -> None:
         super().__init__(compactions, initial, device=torch.device("cpu"), dtype=dtype)
-        spec = self.wiring.spec
-        self.whole_mask, self._live = masks, spec.split(live)
-        biases = [name for name in self.wiring.biases if name is not None]
-        # A row a network: its weights layer by layer, then its biases, then zeros up to whole vectors.
-        counts = np.stack([own.reshape(len(live), -1).sum(1) for own in self._live.values()], axis=1)
-        widths = [len(self.initial[0][name]) for name in biases]
-        shift = int(counts.sum(1).max(initial=0))
-        length = -(-(shift + sum(widths)) // ALIGNMENT) * ALIGNMENT
-        self.values, kept = (torch.zeros(self.size, length, dtype=dtype) for _ in range(2))
-        starts = np.arange(self.size)[:, None] * length + np.cumsum(counts, axis=1) - counts
+        self.whole_mask = masks
+        parts = self.wiring.spec.split(live)
+        biases = {name: self.whole(name) for name in self.wiring.biases if name is not None}
+        # A row a network: its biases, its weights layer by layer, zeros up to whole vectors.
+        self._biases: dict[str, slice] = {}
+        begin = 0
+        for name, own in biases.items():
+            self._biases[name] = slice(begin, begin := begin + own.shape[1])
+        counts = np.stack([np.count_nonzero(own, axis=(1, 2)) for own in parts.values()], axis=1)
+        ends = begin + np.cumsum(counts, axis=1)
+        length = -(-ends.max() // ALIGNMENT) * ALIGNMENT
+        self._kept = torch.from_numpy(np.arange(length) < ends[:, -1:]).to(dtype)
+        self.values = torch.zeros_like(self._kept)
+        self.values.grad = torch.zeros_like(self._kept)
+        starts = np.arange(self.size)[:, None] * length + ends - counts
         self._layers = {
             name: _Layer(own, starts[:, number], self.values)
-            for number, (name, own) in enumerate(self._live.items())
+            for number, (name, own) in enumerate(parts.items())
         }
         for name, layer in self._layers.items():
-            begun = self.whole(name)[torch.from_numpy(self._live[name].copy())]
-            self.values.view(-1)[layer.numbers] = begun
-            kept.view(-1)[layer.numbers] = 1
-        self._biases: dict[str, slice] = {}
-        for name, width in zip(biases, widths, strict=True):
-            self._biases[name] = slice(shift, shift := shift + width)
-            self.values[:, self._biases[name]] = self.whole(name)
-            kept[:, self._biases[name]] = 1
-        self.values.grad = torch.zeros_like(self.values)
+            self.values.view(-1)[layer.numbers] = self.whole(name)[layer.place]
+        for name, own in biases.items():
+            self.values[:, self._biases[name]] = own
         self._leaves = {name: self.values[:, own].requires_grad_() for name, own in self._biases.items()}
-        self._kept = kept
 
     @property
     def trainable(self) -> list[Tensor]:
@@ -101,17 +99,13 @@ class Sparse(Stacked):
         """Return logits; ``made`` gets what each layer reads ``(…, inputs, samples)`` and what it makes."""
 
         def product(name: str, bias: Tensor | None, value: Tensor) -> Tensor:
-            layer = self._layers[name]
             if name in self.first:
-                value = value[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2).contiguous()
-            shared = value.ndim == 2
-            flat = value.reshape(-1, value.shape[-1])
-            found: Tensor = _Product.apply(layer.leaf, flat, layer.matrices(shared))  # type: ignore[no-untyped-call]
-            found = found.view(self.size, -1, value.shape[-1])
+                value = self.features(value).contiguous()
+            found = self._layers[name].product(value)
             if bias is not None:
                 found = found + bias[:, :, None]
             if made is not None:
-                made[name] = value, found
+                made[name] = value.detach(), found
             return found
 
         for layer in self._layers.values():
@@ -121,15 +115,13 @@ class Sparse(Stacked):
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
         """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
         leaves = [*(layer.leaf for layer in self._layers.values()), *self._leaves.values()]
-        found: Sequence[Tensor | None] = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
+        found = gradients(logits, leaves, gradient)
         into = self.values.grad
         assert into is not None
         for layer, own in zip(self._layers.values(), found, strict=False):
-            if own is not None:
-                into.view(-1)[layer.numbers] = own
+            into.view(-1)[layer.numbers] = own
         for place, own in zip(self._biases.values(), found[len(self._layers) :], strict=True):
-            if own is not None:
-                into[:, place] = own
+            into[:, place] = own
 
     def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
         """Return gradients by all weights, kept or not, ``{layer: (P, *shape)}``.
@@ -140,46 +132,36 @@ class Sparse(Stacked):
         made: dict[str, tuple[Tensor, Tensor]] = {}
         logits = self._logits(x, None, made)
         samples = logits.shape[2]
-        changes: Sequence[Tensor | None] = torch.autograd.grad(
-            logits,
-            [found for _, found in made.values()],
-            gradient(logits.detach(), slice(0, samples)),
-            allow_unused=True,
-        )
+        found = [made[layer.name][1] for layer in self.wiring.spec.layers]
+        changes = gradients(logits, found, gradient(logits.detach(), slice(0, samples)))
         # A weight's gradient by a sample is a product of what it reads and of what its output changes.
         slopes, squares = {}, {}
-        for layer in self.wiring.spec.layers:
-            slopes[layer.name] = torch.zeros(self.size, *layer.shape, dtype=self.dtype)
-            squares[layer.name] = torch.zeros_like(slopes[layer.name])
-        for (name, (read, _)), change in zip(made.items(), changes, strict=True):
-            if change is None:
-                continue
-            taken = read.detach().expand(self.size, *read.shape[-2:])
-            for number, (d, a) in enumerate(zip(change, taken, strict=True)):
-                torch.mm(d, a.t(), out=slopes[name][number])
-                if curved:
-                    torch.mm(d.square(), a.square().t(), out=squares[name][number]).mul_(samples)
+        for layer, change in zip(self.wiring.spec.layers, changes, strict=True):
+            read, _ = made[layer.name]
+            slopes[layer.name] = outer(change, read)
+            if curved:
+                squares[layer.name] = outer(change.square(), read.square()).mul_(samples)
         return Slopes(slopes, squares if curved else None)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of what was trained; pruned weights are zero."""
         named: dict[str, Tensor] = {}
         masks = self.wiring.spec.split(self.whole_mask)
-        for layer, bias in zip(self.wiring.spec.layers, self.wiring.biases, strict=True):
-            own = self._layers[layer.name]
-            named[layer.name] = self.whole(layer.name) * torch.from_numpy(masks[layer.name].copy())
-            trained = self.values.view(-1)[own.numbers]
-            named[layer.name][torch.from_numpy(self._live[layer.name].copy())] = trained
-            if bias is not None:
-                named[bias] = self.values[:, self._biases[bias]].clone()
-        return named
+        for name, layer in self._layers.items():
+            named[name] = self.whole(name) * torch.from_numpy(masks[name].copy())
+            named[name][layer.place] = self.values.view(-1)[layer.numbers]
+        return named | {name: self.values[:, own].clone() for name, own in self._biases.items()}
 
 
 class _Matrices(NamedTuple):
-    """A layer of all networks, its transpose, and a place for its gradient; the first two hold values."""
+    """A layer of all networks; its transpose, and which weights that holds; a place for its gradient.
+
+    The first holds the weights themselves.
+    """
 
     forward: Tensor
     backward: Tensor
+    order: Tensor
     gradient: Tensor
 
 
@@ -189,59 +171,58 @@ class _Layer:
     Parameters
     ----------
     live : ``(P, units, inputs)`` bool.
-    starts : for each network where its weights begin in ``values``, flat.
+    starts : for each network where its weights begin in flat ``values``.
     values : ``(P, length)``, what an optimizer moves.
 
-    ``numbers`` are those of the weights in flat values, network by network; ``leaf`` is a copy of these
-    weights, which :meth:`read` makes, and what gradients are taken by.
+    Network by network, ``numbers`` are those of the weights in flat ``values``, and ``place`` in tensors
+    ``(P, units, inputs)``; ``leaf`` is a copy of them, which :meth:`read` makes, and what gradients are
+    taken by.
     """
 
     def __init__(self, live: Mask, starts: NDArray[np.int64], values: Tensor) -> None:
         self._shape = live.shape
         self._place = np.nonzero(live)
-        counts = live.reshape(len(live), -1).sum(1)
+        self.place = tuple(map(torch.from_numpy, self._place))
+        counts = np.count_nonzero(live, axis=(1, 2))
         inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         self.numbers = torch.from_numpy(np.repeat(starts, counts) + inside)
         self._flat = values.view(-1)
         self._values = torch.zeros(len(self.numbers), dtype=values.dtype)
         self.leaf = self._values.detach().requires_grad_()
-        self._made: dict[bool, tuple[_Matrices, Tensor]] = {}
+        self._made: dict[bool, _Matrices] = {}
 
     def read(self) -> None:
         """Take the values of the weights as they are now."""
         torch.index_select(self._flat, 0, self.numbers, out=self._values)
-        for made, order in self._made.values():
-            torch.index_select(self._values, 0, order, out=made.backward.values())
+        for made in self._made.values():
+            torch.index_select(self._values, 0, made.order, out=made.backward.values())
 
-    def matrices(self, shared: bool) -> _Matrices:
-        """Return the layer ``(P units, inputs)`` of samples that are shared, or ``(P units, P inputs)``."""
+    def product(self, x: Tensor) -> Tensor:
+        """Return ``(P, units, samples)`` of values ``(inputs, samples)``, shared, or one for each network."""
+        size, units, _ = self._shape
+        shared, samples = x.ndim == 2, x.shape[-1]
         if shared not in self._made:
-            size, units, inputs = self._shape
-            network, unit, column = self._place
-            row = network * units + unit
-            column = column if shared else network * inputs + column
-            width = inputs if shared else size * inputs
-            order = np.lexsort((row, column))
-            transposed = torch.from_numpy(order)
-            self._made[shared] = (
-                _Matrices(
-                    _rows(row, column, self._values, (size * units, width)),
-                    _rows(column[order], row[order], self._values[transposed], (width, size * units)),
-                    _rows(row, column, torch.zeros_like(self._values), (size * units, width)),
-                ),
-                transposed,
-            )
-        return self._made[shared][0]
+            self._made[shared] = self._matrices(shared)
+        found: Tensor = _Product.apply(self.leaf, x.reshape(-1, samples), self._made[shared])  # type: ignore[no-untyped-call]
+        return found.view(size, units, samples)
 
-
-def _rows(
-    row: NDArray[np.int64], column: NDArray[np.int64], values: Tensor, shape: tuple[int, int]
-) -> Tensor:
-    """Return a matrix in compressed rows of entries that are in order; it holds ``values`` themselves."""
-    ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=shape[0]))])
-    # MKL's kind of numbers.
-    begins, columns = (torch.from_numpy(part.astype(np.int32)) for part in (ends, column))
-    return torch.sparse_csr_tensor(begins, columns, values, shape, check_invariants=False)
+    def _matrices(self, shared: bool) -> _Matrices:
+        """Return the layer ``(P units, inputs)`` of values that are shared, or ``(P units, P inputs)``."""
+        size, units, inputs = self._shape
+        network, unit, column = self._place
+        row = network * units + unit
+        shape = size * units, inputs
+        if not shared:
+            column = network * inputs + column
+            shape = size * units, size * inputs
+        order = np.lexsort((row, column))
+        transposed = torch.from_numpy(order)
+        return _Matrices(
+            _rows(row, column, self._values, shape),
+            _rows(column[order], row[order], self._values[transposed], shape[::-1]),
+            transposed,
+            _rows(row, column, torch.zeros_like(self._values), shape),
+        )
 
 
 class _Product(torch.autograd.Function):
@@ -262,12 +243,22 @@ class _Product(torch.autograd.Function):
         return own, _times(matrices.backward, gradient) if ctx.needs_input_grad[1] else None, None
 
 
-# The first of these tensors in a process has torch warn of their being new; here it speaks to nobody.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    _rows(np.zeros(1, np.int64), np.zeros(1, np.int64), torch.zeros(1), (1, 1))
+def _rows(
+    row: NDArray[np.int64], column: NDArray[np.int64], values: Tensor, shape: tuple[int, int]
+) -> Tensor:
+    """Return a matrix in compressed rows of entries that are in order; it holds ``values`` themselves."""
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=shape[0]))])
+    # MKL's kind of numbers.
+    begins, columns = (torch.from_numpy(part.astype(np.int32)) for part in (ends, column))
+    return torch.sparse_csr_tensor(begins, columns, values, shape, check_invariants=False)
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
     found = x.new_empty(matrix.shape[0], x.shape[1])
     return torch.addmm(found, matrix, x, beta=0.0, out=found)
+
+
+# The first of these tensors in a process has torch warn of their being new; here it speaks to nobody.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    _rows(np.zeros(1, np.int64), np.zeros(1, np.int64), torch.zeros(1), (1, 1))
