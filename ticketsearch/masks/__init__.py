@@ -18,6 +18,7 @@ from ticketsearch.masks.bits import (
 from ticketsearch.masks.liveness import (
     Edges,
     Ends,
+    between_live,
     edges,
     effective_density,
     live,
@@ -43,6 +44,7 @@ __all__ = [
     "Node",
     "Piece",
     "Segment",
+    "between_live",
     "check_mask",
     "check_masks",
     "density",

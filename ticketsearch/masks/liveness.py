@@ -14,6 +14,7 @@ from ticketsearch.masks.spec import Mask, MaskSpec, Node, Piece
 __all__ = [
     "Edges",
     "Ends",
+    "between_live",
     "edges",
     "effective_density",
     "live",
@@ -263,6 +264,20 @@ def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[st
     """Return ``{group name: (units,) bool}``: which units are on a path that can matter."""
     _, units = liveness(check_mask(mask, spec), spec, constants=constants)
     return {group.name: alive for group, alive in zip(spec.groups, units, strict=True)}
+
+
+def between_live(mask: Mask, spec: MaskSpec) -> Mask:
+    """Return which weights, kept or not, join units that are live, or inputs or outputs, ``(weights,)``."""
+    units = live_units(mask, spec)
+    alive = [units[group.name] | (group.kind != "hidden") for group in spec.groups]
+    found = np.zeros(spec.size, dtype=np.bool_)
+    for piece in spec.pieces:
+        window = spec.window(piece, found)
+        joined = alive[piece.target][:, None]
+        if not piece.diagonal:
+            joined = joined & np.repeat(alive[piece.source], piece.block)
+        window[...] = joined.reshape(joined.shape + (1,) * (window.ndim - 2))
+    return found
 
 
 def effective_density(mask: Mask, spec: MaskSpec) -> float:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ticketsearch.masks import Mask, MaskSpec, Piece, layer_counts, live
+from ticketsearch.masks import Mask, MaskSpec, Piece, between_live, layer_counts, live
 from ticketsearch.training.maskings import MASKINGS
 from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
 
@@ -59,7 +59,8 @@ BLOCK = 1024
 class Layout(NamedTuple):
     """Masks whose networks have the same widths: their numbers, and what is kept of each.
 
-    Sparse ones are whole, and trained by their live weights alone: ``live``, ``(weights,)`` bool for each.
+    Sparse ones are whole, and trained by the kept weights between live units alone: ``live``, ``(weights,)``
+    bool for each.
     """
 
     masks: list[int]
@@ -226,11 +227,14 @@ def kept_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
 
 
 def _few(mask: Mask, spec: MaskSpec, units: Sequence[int]) -> Mask | None:
-    """Return the live weights where they are so few that they are quicker than products of so many units."""
+    """Return the kept weights between live units where they are quicker than products of so many units.
+
+    One of them is dead where it adds to a sum after what reads that; guidance sees it nevertheless.
+    """
     weights = sum(_joining(piece, units) for piece in spec.pieces)
     if weights <= _sparse_operations(spec, 0):
         return None
-    found = live(mask, spec)
+    found = mask & between_live(mask, spec)
     return found if _sparse_operations(spec, int(np.count_nonzero(found))) < weights else None
 
 

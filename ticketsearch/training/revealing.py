@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.guidance import Guidance
-from ticketsearch.masks import Mask, MaskSpec, largest, live_units
+from ticketsearch.masks import Mask, MaskSpec, between_live, largest
 from ticketsearch.wiring import Compaction
 
 __all__ = ["SALIENCIES", "Slopes", "gradients", "outer", "revealed"]
 
 # What guidance goes by: magnitudes of weights and gradients, or the loss that curvature lets expect.
 SALIENCIES = ("magnitude", "curvature")
-# Curvatures below this share of a network's largest one count as so much: where nothing is read, any step
-# would seem safe.
+# Curvatures below this share of the largest one, of weights that are kept or may be, count as so much: where
+# nothing is read, any step would seem safe.
 DAMPING = 1e-4
 # Of float32; a network whose curvatures are all 0 has no pulls either.
 TINY = float(np.finfo(np.float32).tiny)
@@ -68,7 +68,7 @@ def revealed(
     found: list[Guidance | None] = []
     for number, (compaction, mask) in enumerate(zip(compactions, masks, strict=True)):
         parts = spec.split(mask)
-        open_to = ~mask if specs is None else ~mask & _between_live(mask, specs[number])
+        open_to = ~mask if specs is None else ~mask & between_live(mask, specs[number])
         weight = np.concatenate([weights[name][number][kept] for name, kept in parts.items()])
         # A layer lies in memory as in the mask, so that numbers ascend.
         inside = np.concatenate(
@@ -79,7 +79,9 @@ def revealed(
             curve = np.concatenate([own[number].ravel() for own in squares.values()])
             with np.errstate(over="ignore", invalid="ignore"):  # of what has diverged
                 saliency = weight**2 * _placed(curve, inside, spec.size)[mask] / 2
-                growth = pull**2 / (2 * np.maximum(curve, DAMPING * curve.max(initial=TINY)))
+                # Not of what is in memory beside these, which layouts decide.
+                most = curve[(mask | open_to)[inside]].max(initial=TINY)
+                growth = pull**2 / (2 * np.maximum(curve, DAMPING * most))
         else:
             saliency, growth = weight, pull
         if not all(np.isfinite(values).all() for values in (saliency, pull, growth)):
@@ -105,20 +107,6 @@ def outer(changes: Tensor, read: Tensor) -> Tensor:
     """
     each = zip(changes, read.expand(len(changes), *read.shape[-2:]), strict=True)
     return torch.stack([change @ own.t() for change, own in each])
-
-
-def _between_live(mask: Mask, spec: MaskSpec) -> Mask:
-    """Return which weights join units that are live, or inputs or outputs: ``(weights,)`` bool."""
-    units = live_units(mask, spec)
-    alive = [units[group.name] | (group.kind != "hidden") for group in spec.groups]
-    found = np.zeros(spec.size, dtype=np.bool_)
-    for piece in spec.pieces:
-        window = spec.window(piece, found)
-        joined = alive[piece.target][:, None]
-        if not piece.diagonal:
-            joined = joined & np.repeat(alive[piece.source], piece.block)
-        window[...] = joined.reshape(joined.shape + (1,) * (window.ndim - 2))
-    return found
 
 
 def _numbers(compaction: Compaction, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:

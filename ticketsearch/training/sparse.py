@@ -32,7 +32,7 @@ class Sparse(Stacked):
     ----------
     compactions : of the whole network, one for each.
     masks : ``(P, weights)`` bool.
-    live : of these the weights that can matter; the others are left as they are.
+    live : of these the weights between live units; the others are left as they are.
     initial : initial parameters ``{name: tensor}``; one for all or one for each mask.
     dtype : the precision in which networks are trained.
     """
