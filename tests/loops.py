@@ -43,6 +43,36 @@ class Parts(nn.Module):
         return self.head(self.drop(torch.sigmoid(self.body(self.drop(x)))))
 
 
+class Stream(nn.Module):
+    """Layers that all add to one residual stream, read as it is, or normalised by the batch."""
+
+    def __init__(self, features, classes, normalised=False):
+        super().__init__()
+        self.stem, self.head = nn.Linear(features, 9), nn.Linear(9, classes)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(9) if normalised else nn.Identity() for _ in range(2))
+        self.up = nn.ModuleList(nn.Linear(9, 7) for _ in range(2))
+        self.down = nn.ModuleList(nn.Linear(7, 9) for _ in range(2))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for norm, up, down in zip(self.norms, self.up, self.down, strict=True):
+            x = x + down(torch.relu(up(norm(x))))
+        # Not relu: of a unit that is constant, rounding in the normalisation would decide what it does at 0.
+        return self.head(torch.tanh(x))
+
+
+class Summed(nn.Module):
+    """Two layers read the samples; the bias of one gets its gradient through their sum alone."""
+
+    def __init__(self, features, classes):
+        super().__init__()
+        self.left, self.right = nn.Linear(features, 8, bias=False), nn.Linear(features, 8)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.left(x)) + self.right(x))
+
+
 class Images(nn.Module):
     """A narrow network of convolutions and batch normalisation, with dropout of channels."""
 

@@ -11,7 +11,7 @@ import torch
 from conftest import refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loops import Images, Parts, masks_for, matters, recipes, tensors_of, torch_loop
+from loops import Images, Parts, Stream, Summed, masks_for, matters, recipes, tensors_of, torch_loop
 from torch import nn
 
 from ticketsearch import models
@@ -40,36 +40,6 @@ CPU = torch.device("cpu")
 IMAGE = (3, 8, 8)
 RECIPES = recipes(6, 9)
 optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-
-
-class Stream(nn.Module):
-    """Layers that all add to one residual stream, read as it is, or normalised by the batch."""
-
-    def __init__(self, features, classes, normalised=False):
-        super().__init__()
-        self.stem, self.head = nn.Linear(features, 9), nn.Linear(9, classes)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(9) if normalised else nn.Identity() for _ in range(2))
-        self.up = nn.ModuleList(nn.Linear(9, 7) for _ in range(2))
-        self.down = nn.ModuleList(nn.Linear(7, 9) for _ in range(2))
-
-    def forward(self, x):
-        x = self.stem(x)
-        for norm, up, down in zip(self.norms, self.up, self.down, strict=True):
-            x = x + down(torch.relu(up(norm(x))))
-        # Not relu: of a unit that is constant, rounding in the normalisation would decide what it does at 0.
-        return self.head(torch.tanh(x))
-
-
-class Summed(nn.Module):
-    """Two layers read the samples; the bias of one gets its gradient through their sum alone."""
-
-    def __init__(self, features, classes):
-        super().__init__()
-        self.left, self.right = nn.Linear(features, 8, bias=False), nn.Linear(features, 8)
-        self.head = nn.Linear(8, classes)
-
-    def forward(self, x):
-        return self.head(torch.relu(self.left(x)) + self.right(x))
 
 
 class Channels(nn.Module):
@@ -801,9 +771,9 @@ def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
     order = np.random.default_rng(1).permutation(everyone)
     for numbers in (order, order[:5], np.repeat(order[:3], 4)):
         identical(company(numbers), together, numbers)
-    for weights, networks in ((1, 1), (40_000, 3)):
+    for weights, at_once in ((1, 1), (40_000, 3)):
         monkeypatch.setattr(layout, "WEIGHTS", weights)
-        monkeypatch.setattr(layout, "SPARSE_AT_ONCE", networks)
+        monkeypatch.setattr(layout, "SPARSE_AT_ONCE", at_once)
         found = company(everyone)
         assert found.sizes != together.sizes
         identical(found, together, everyone)
