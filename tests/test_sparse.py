@@ -62,7 +62,7 @@ cases = pytest.mark.parametrize("case", CASES)
 
 @pytest.fixture
 def chosen(monkeypatch):
-    """Have the sparse engine train every mask, however small the network; the dense one, exactly what lives."""
+    """Have the sparse engine train even small networks, and the dense one exactly what lives of them."""
     monkeypatch.setattr(layout, "OVERHEAD", 1.0)
     monkeypatch.setattr(layout, "NARROWEST", 1)
     monkeypatch.setattr(layout, "SPARSE_WEIGHT", 0.0)
@@ -236,7 +236,7 @@ def kinds(net, masks, **options):
 
 
 def test_the_choice_follows_from_the_mask_alone():
-    """However its units are numbered, and whatever is beside it: few live weights of many units are sparse."""
+    """However its units are numbered, whatever is beside it: few live weights of many units are sparse."""
     net, rng = lenet(), np.random.default_rng(0)
     masks = mixed(net, [1, 0.5, 0.1, 0.05, 0.02, 0.01, 0.005])
     together = kinds(net, masks)
