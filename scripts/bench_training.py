@@ -16,8 +16,13 @@ The floor is 6 x batch x kept weights FLOPs a mask-step, those of a convolution 
 the rate of a large dense product; "of floor" is the floor over this package's time. Inputs need no gradient,
 so that a dense network may get below the floor.
 
-    scripts/bench_training.py                   all, about 10 minutes
+SynFlow's masks are narrow: few of their units live. Magnitudes of trained weights leave wide ones, and where
+their live weights are few, nothing else is computed; "dense engine" is this package with that switched off,
+and the ratio of its time to that of this package as it is.
+
+    scripts/bench_training.py                   all, about 12 minutes
     scripts/bench_training.py --only lenet      LeNet-300-100: six densities, cohorts of 1, 16 and 64
+    scripts/bench_training.py --only wide       the same, wide masks: five densities, cohorts of 1, 8 and 16
     scripts/bench_training.py --only conv2      Conv-2, few steps: three densities, cohorts of 1 and 4
     scripts/bench_training.py --only evolved    masks after 20 generations beside fresh ones
     scripts/bench_training.py --only processes  two workers against one
@@ -31,6 +36,7 @@ import argparse
 import dataclasses
 import inspect
 import json
+import math
 import os
 import platform
 import re
@@ -38,7 +44,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -57,7 +64,7 @@ from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import Mask, MaskSpec, digest, live_units
 from ticketsearch.models import Network, initialize
 from ticketsearch.pruners import prune_all
-from ticketsearch.training import Evaluation, data_order
+from ticketsearch.training import Evaluation, data_order, layout
 
 Row = dict[str, Any]
 
@@ -66,6 +73,8 @@ SCHEME = "kaiming_uniform"
 BATCH, LR, MOMENTUM = 128, 0.05, 0.9
 VALIDATION = 32
 GENERATIONS = 20
+# Of the kept weights of a wide mask, so that masks of a cohort differ.
+MOVED = 0.05
 # A cohort of one is over soon, and held to a ratio that noise alone could miss: so many times the pairs.
 PAIRS_OF_ONE = 3
 # Steps after which losses must agree, and how closely: both sides round in different orders, where one relu
@@ -92,7 +101,7 @@ RIVALS = [Rival(masking, sgd) for masking in ("in the forward pass", "after each
 
 
 class Cohort(NamedTuple):
-    """Masks to be trained, and what they are: ``fresh`` from pruning or ``evolved``."""
+    """Masks to be trained, and what they are: ``fresh`` from pruning, ``evolved`` or ``wide``."""
 
     kind: str
     density: float
@@ -296,6 +305,20 @@ def masks_of(network: Network, density: float, count: int) -> Mask:
     return np.stack(prune_all(copies, "synflow", density=density))
 
 
+def wide_masks(problem: Problem, density: float, count: int) -> Mask:
+    """Return copies of what iterative magnitude pruning leaves, with some of the kept weights moved."""
+    (first,) = prune_all(
+        [problem.network], "imp", density=density, dataset=problem.dataset, steps=5, training_steps=100
+    )
+    masks, rng = np.stack([first] * count), np.random.default_rng(0)
+    for mask in masks:
+        kept, pruned = np.flatnonzero(mask), np.flatnonzero(~mask)
+        moved = round(MOVED * len(kept))
+        mask[rng.choice(kept, moved, replace=False)] = False
+        mask[rng.choice(pruned, moved, replace=False)] = True
+    return masks
+
+
 def evolved_masks(network: Network, first: Mask) -> Mask:
     """Return the masks of the last generation under a fitness that is chance, drawn from a mask's digest.
 
@@ -321,10 +344,24 @@ def widths(masks: Mask, spec: MaskSpec) -> dict[str, list[int]]:
     return found
 
 
-def compare(problem: Problem, masks: Mask, pairs: int) -> Row:
-    """Time both sides in turn; return ms a mask-step, their ratio, and by how much the losses differ."""
+@contextmanager
+def dense_engine() -> Iterator[None]:
+    """Let all networks be trained densely inside."""
+    before = layout.SPARSE_UNIT
+    layout.SPARSE_UNIT = math.inf
+    try:
+        yield
+    finally:
+        layout.SPARSE_UNIT = before
+
+
+def compare(problem: Problem, masks: Mask, pairs: int, beside_dense: bool) -> Row:
+    """Time both sides in turn; return ms a mask-step, their ratio, and by how much the losses differ.
+
+    ``beside_dense`` times the dense engine too.
+    """
     size, rival = len(masks), rival_of(problem)
-    plain_ms, our_ms, cores = [], [], []
+    plain_ms, our_ms, dense_ms, cores = [], [], [], []
     theirs, ours = losses(
         problem, masks, rival, min(CHECKED[problem.network.name], problem.steps)
     )  # warms up both sides
@@ -334,10 +371,17 @@ def compare(problem: Problem, masks: Mask, pairs: int) -> Row:
         busy = time.process_time()
         seconds, _ = timed(problem, problem.trained, masks)
         cores.append((time.process_time() - busy) / seconds)
+        if beside_dense:
+            with dense_engine():
+                dense_ms.append(1e3 * timed(problem, problem.trained, masks)[0] / size / problem.steps)
         after, _ = timed(problem, plain_loop, problem, chosen[1], rival)
         plain_ms.append(1e3 * (before + after) / 2 / problem.steps)
         our_ms.append(1e3 * seconds / size / problem.steps)
     floor, median = problem.floor(masks), statistics.median(our_ms)
+    beside: Row = {}
+    if beside_dense:
+        found = spread([a / b for a, b in zip(dense_ms, our_ms, strict=True)])
+        beside = {"dense_engine": {"ms": statistics.median(dense_ms), **found}}
     return {
         "kept": int(masks.sum(1).mean()),
         "cohort": size,
@@ -349,6 +393,7 @@ def compare(problem: Problem, masks: Mask, pairs: int) -> Row:
         "loss_difference": float(np.abs(theirs - ours).max()),
         "cores": statistics.median(cores),
         "pairs": pairs,
+        **beside,
     }
 
 
@@ -374,6 +419,8 @@ def table(
     target: Callable[[Cohort], float | None],
     pairs: int,
     of_one: int = 1,
+    *,
+    beside_dense: bool = False,
 ) -> list[Row]:
     """Time cohorts and print a line for each; a cohort of one in ``of_one`` times as many pairs."""
     rival_of(problem)
@@ -383,13 +430,14 @@ def table(
     )
     print(
         f"{'masks':<8}{'density':>7}{'cohort':>8}{'plain loop':>12}{'this package':>14}"
-        f"{'ratio':>8}  {'least-largest':<14}{'to reach':>9}{'':8}{'of floor':>9}{'losses':>9}",
+        f"{'ratio':>8}  {'least-largest':<14}{'to reach':>9}{'':8}{'of floor':>9}{'losses':>9}"
+        f"{'  dense engine   ratio  least-largest' if beside_dense else ''}",
         flush=True,
     )
     rows = []
     for cohort in cohorts:
         size = len(cohort.masks)
-        measured = compare(problem, cohort.masks, pairs * of_one if size == 1 else pairs)
+        measured = compare(problem, cohort.masks, pairs * of_one if size == 1 else pairs, beside_dense)
         row = {
             **{"model": problem.network.name, "device": problem.device, "steps": problem.steps},
             **{"masks": cohort.kind, "density": cohort.density, **measured},
@@ -403,10 +451,19 @@ def table(
         print(
             f"{cohort.kind:<8}{cohort.density:>7g}{size:>8}{row['plain_ms']:>12.3f}{row['our_ms']:>14.3f}"
             f"{row['ratio']:>8.2f}  {limits:<14}{reach:>9} {verdict(row):<7}{row['floor_share']:>9.3f}"
-            f"{row['loss_difference']:>9.0e}{remark(row)}",
+            f"{row['loss_difference']:>9.0e}{beside(row)}{remark(row)}",
             flush=True,
         )
     return rows
+
+
+def beside(row: Row) -> str:
+    """Say how long the dense engine takes, where it was timed."""
+    if "dense_engine" not in row:
+        return ""
+    own = row["dense_engine"]
+    limits = f"{own['least']:.2f}-{own['largest']:.2f}"
+    return f"{own['ms']:>14.3f}{own['ratio']:>8.2f}  {limits:<13}"
 
 
 def remark(row: Row) -> str:
@@ -429,6 +486,14 @@ def lenet(given: argparse.Namespace) -> list[Row]:
         return {1: 1.0, 64: LENET_64.get(cohort.density)}.get(len(cohort.masks))
 
     return table(problem, fresh, target, given.pairs, PAIRS_OF_ONE)
+
+
+def wide(given: argparse.Namespace) -> list[Row]:
+    """LeNet-300-100 on one thread, wide masks."""
+    problem = problem_of("lenet_300_100", given.data, given.steps or 100)
+    sizes, densities = given.cohorts or [1, 8, 16], given.densities or [0.2, 0.1, 0.05, 0.02, 0.01]
+    masks = {density: wide_masks(problem, density, max(sizes)) for density in densities}
+    return table(problem, cut("wide", masks, sizes), lambda _: None, given.pairs, beside_dense=True)
 
 
 def conv2(given: argparse.Namespace) -> list[Row]:
@@ -462,9 +527,13 @@ def evolved(given: argparse.Namespace) -> list[Row]:
 
 
 def fresh_cohorts(problem: Problem, sizes: Sequence[int], densities: Sequence[float]) -> list[Cohort]:
-    """Return cohorts of all sizes and densities; a smaller one is the beginning of the largest."""
-    whole = {density: masks_of(problem.network, density, max(sizes)) for density in densities}
-    return [Cohort("fresh", density, whole[density][:size]) for size in sizes for density in densities]
+    """Return cohorts of SynFlow's masks of all sizes and densities."""
+    return cut("fresh", {each: masks_of(problem.network, each, max(sizes)) for each in densities}, sizes)
+
+
+def cut(kind: str, masks: dict[float, Mask], sizes: Sequence[int]) -> list[Cohort]:
+    """Return cohorts of all sizes, by density; a smaller one is the beginning of the largest."""
+    return [Cohort(kind, density, own[:size]) for size in sizes for density, own in masks.items()]
 
 
 def processes(given: argparse.Namespace) -> list[Row]:
@@ -575,7 +644,7 @@ def cuda(given: argparse.Namespace) -> list[Row]:
     return table(problem, fresh, target, given.pairs)
 
 
-PARTS = {part.__name__: part for part in (lenet, conv2, evolved, processes, memory, cuda)}
+PARTS = {part.__name__: part for part in (lenet, wide, conv2, evolved, processes, memory, cuda)}
 
 
 def machine() -> dict[str, Any]:
@@ -624,7 +693,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="of both sides in turn")
     parser.add_argument("--steps", type=int, help="by default 100, for lenet 200; of Conv-2 8, for memory 20")
     parser.add_argument("--densities", type=float, nargs="+", help="instead of a part's own")
-    parser.add_argument("--cohorts", type=int, nargs="+", help="instead of those of lenet, conv2 and cuda")
+    parser.add_argument(
+        "--cohorts", type=int, nargs="+", help="instead of those of lenet, wide, conv2 and cuda"
+    )
     parser.add_argument(
         "--data", default="synthetic", help="idx:FOLDER; by default of MNIST's shape, made here"
     )
@@ -645,7 +716,10 @@ def main() -> None:
     made = ", made by a fixed generator" if data == "synthetic" else ""
     shape = " x ".join(map(str, dataset.input_shape))
     print(f"data: {data}, {dataset.sizes[0]:,} samples of {shape}{made}")
-    print(f"masks: SynFlow's of different initializations ({SCHEME}); all are trained from one of them\n")
+    print(
+        f"masks: SynFlow's of different initializations ({SCHEME}), wide ones of magnitudes; all are trained"
+    )
+    print("from one of them\n")
     results: dict[str, Any] = {}
     for name in [given.only] if given.only else PARTS:
         start = time.perf_counter()

@@ -49,7 +49,7 @@ NARROWEST = 8
 WEIGHTS = 2**20
 # What a step of a sparse network takes for each live weight, and beside them for each unit, in weights of a
 # dense product (measured on one core). Fixed, as is OVERHEAD.
-SPARSE_WEIGHT, SPARSE_UNIT = 3.5, 30
+SPARSE_WEIGHT, SPARSE_UNIT = 3.5, 30.0
 # Sparse networks of one program: more save no more overhead.
 SPARSE_AT_ONCE = 16
 # Samples of the largest batch that a program sees, in an evaluation.
