@@ -245,6 +245,30 @@ def test_a_score_is_minus_the_validation_loss_and_accuracy_is_beside_it(tiny, dt
     assert np.array_equal(fitness(masks, round=2), found)
 
 
+@pytest.mark.parametrize("masking", ["parameter", "gradient"])
+def test_a_pooled_score_is_of_the_samples_of_training_and_validation(tiny, masking):
+    """Of all samples one mean; accuracies are those of validation, and what is spent counts all samples."""
+    network = initialize("mlp:9,7", tiny)
+    masks = masks_for(network, 3)
+    alone = short(network, tiny, masking=masking)(masks)
+    pooled = short(network, tiny, masking=masking, scored="pooled", workers=2)(masks)
+    parts = [tiny.x_train, tiny.x_validation], [tiny.y_train, tiny.y_validation]
+    everything = dataclasses.replace(tiny, x_validation=torch.cat(parts[0]), y_validation=torch.cat(parts[1]))
+    expected = short(network, everything, masking=masking)(masks)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+    assert not np.allclose(pooled, alone, rtol=1e-3)
+    for name, accuracies in alone.measures.items():
+        assert np.array_equal(pooled.measures[name], accuracies)
+    assert pooled.spent == expected.spent != alone.spent
+
+
+def test_what_scores_are_of_is_one_of_two(tiny):
+    network = initialize("mlp:9,7", tiny)
+    refused(
+        lambda: short(network, tiny, scored="test"), "unknown scored 'test': known are pooled, validation"
+    )
+
+
 @pytest.mark.parametrize("masking", ["gradient", "forward"])
 def test_the_score_is_of_the_forward_pass_of_training_and_both_accuracies_are_beside_it(tiny, masking):
     network = initialize("mlp:9", tiny, seed=3)

@@ -166,6 +166,39 @@ def test_obd_cuts_by_the_loss_that_pruning_is_expected_to_cost(case):
     refused(lambda: prune(network, "obd", **{**options, "dataset": None}), "obd needs data")
 
 
+def test_balanced_rounds_are_the_longer_the_fewer_weights_they_train(case):
+    """As rounds of imp of these lengths are, the last of them no longer than the longest."""
+    network, dataset = case
+    size = network.spec.size
+    cuts, lengths = [], []
+    options = {"dataset": dataset, "training_batch": 9}
+    mask = prune(
+        network, "balanced_imp", density=0.2, watch=cuts.append, first_steps=3, longest=11, **options
+    )
+    assert np.count_nonzero(mask) == round(0.2 * size)
+    for cut in cuts:
+        kept = np.zeros(size, dtype=bool)
+        kept[cut.numbers] = True
+        lengths.append(min(11, 3 * size // len(cut.numbers)))
+        parts = {name: torch.from_numpy(own.copy()) for name, own in network.spec.split(kept).items()}
+        rng = np.random.default_rng(seed_sequence(0, Stream.PRUNING))
+        scores = imp(network, parts, None, rng=rng, training_steps=lengths[-1], **options)
+        flat = np.concatenate([scores[layer.name].numpy().ravel() for layer in network.spec.layers])
+        assert np.array_equal(flat[cut.numbers], cut.scores)
+    assert lengths[0] == 3
+    assert lengths == sorted(lengths)
+    assert lengths[-1] == 11 > lengths[-4]
+
+
+@pytest.mark.parametrize("option", ["first_steps", "longest"])
+def test_steps_of_balanced_rounds_are_whole_numbers(case, option):
+    network, dataset = case
+    refused(
+        lambda: prune(network, "balanced_imp", density=0.5, dataset=dataset, **{option: 1.5}),
+        f"{option} must be a whole number of optimizer steps >= 0, but got 1.5",
+    )
+
+
 @pytest.mark.parametrize("rewind", [0, 2])
 def test_rounds_cut_a_fifth_each_and_what_they_cut_never_comes_back(case, rewind):
     network, dataset = case

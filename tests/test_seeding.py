@@ -329,6 +329,10 @@ def test_what_a_pruner_trains_for_the_first_population_is_counted(tiny):
     dense = network.spec.size * 6 * 16 * 3
     assert 2 * dense < once.flops < 2 * 5 * dense
     assert more.flops > once.flops * (1 + 8 * 61 / (6 * 16 * 3)) * 0.9  # curvature, on all 61 samples
+    longer = {"first_steps": 3, "longest": 7, "training_batch": 16}
+    balanced = prune_copies(network, tiny, 0.4, 1, method="balanced_imp", **longer).spent
+    assert balanced.steps == 3 + 3 + 4 + 5 + 6  # of 1, 0.83, 0.69, 0.58, 0.48 of the weights
+    assert dense / 2 < balanced.flops < 5 * dense
     both = prune_copies(network, tiny, method=["synflow", "imp"], **options)
     assert both.spent == once
     first = seed_population(network, tiny, size=4, method="imp", **options)

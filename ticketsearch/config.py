@@ -131,6 +131,7 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     initialization: Literal["shared", "own"] = "shared"
     masking: str = "parameter"
+    scored: Literal["validation", "pooled"] = "validation"  # on what samples; pooled with those of training
     device: str = "auto"
     workers: int = Field(
         0, ge=0

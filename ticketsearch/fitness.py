@@ -48,6 +48,8 @@ __all__ = ["short_training", "untrained"]
 
 # Evaluations of single masks that are remembered, and fewer where each has guidance.
 REMEMBERED, GUIDED = 2**14, 2**9
+# The samples that scores are of.
+SCORED = ("validation", "pooled")
 
 
 class Known(NamedTuple):
@@ -65,7 +67,7 @@ class Fitness(Protocol):
 
 
 class ShortTraining:
-    """Fitness by a short training: minus the mean validation loss (cross-entropy, nats).
+    """Fitness by a short training: minus the mean loss on validation samples (cross-entropy, nats).
 
     A mask's score depends on its initialization, the data order and the recipe alone, not on what it is
     trained with, nor on where. What has been evaluated once is not trained again.
@@ -85,6 +87,8 @@ class ShortTraining:
     initialization : ``shared`` trains every mask from the network's θ₀, ``own`` from its ticket's.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`. The score
         is that of the forward pass that training uses: under ``gradient`` of all weights.
+    scored : the samples of the score: those of ``validation``, or these ``pooled`` with the training part.
+        A search of many evaluations fits itself to the validation samples, which is harder with all.
     backend, address : where workers are: ``loky`` (processes of this machine), ``threads``, or the ``dask``
         or ``ray`` cluster at an address; see :class:`~ticketsearch.workers.Spread`.
     candidates : weights worth growing that the guidance of a mask names, as a share of its kept weights; None
@@ -110,6 +114,7 @@ class ShortTraining:
         precision: str = "float32",
         initialization: Literal["shared", "own"] = "shared",
         masking: str = "parameter",
+        scored: str = "validation",
         backend: str = "loky",
         address: str | None = None,
         candidates: float | None = None,
@@ -117,6 +122,8 @@ class ShortTraining:
     ) -> None:
         if candidates is not None and (not is_number(candidates) or not 0 <= candidates < math.inf):
             raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates!r}")
+        if scored not in SCORED:
+            raise unknown("scored", scored, SCORED)
         if saliency not in SALIENCIES:
             raise unknown("saliency", saliency, SALIENCIES)
         if initialization not in ("shared", "own"):
@@ -146,6 +153,7 @@ class ShortTraining:
         self.initialization: Final = initialization
         self.candidates: Final = candidates
         self.saliency: Final = saliency
+        self.scored: Final = scored
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
@@ -164,7 +172,7 @@ class ShortTraining:
     def __call__(
         self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0
     ) -> Scores:
-        """Return scores ``(population,)`` of masks ``(population, weights)``: minus the validation loss.
+        """Return scores ``(population,)`` of masks ``(population, weights)``: minus the mean loss.
 
         Their ``measures`` hold the validation ``accuracy`` of each masked network, in [0, 1], and where
         other weights than the kept ones are not zero also the ``dense_accuracy`` of all weights. On a ladder
@@ -313,6 +321,7 @@ class _Ascent:
             keeps_states=rung + 1 < len(rungs),
             candidates=fitness.candidates,
             saliency=fitness.saliency,
+            pooled=fitness.scored == "pooled",
         )
         for place, number in enumerate(numbers):
             self._states[self._key(number, 0)] = trained.states[place]

@@ -78,6 +78,7 @@ class Job:
     largest_state : bytes from which on a state is not kept after all; None if any is.
     candidates : for growth, as a share of the kept weights; None if no guidance is asked for.
     saliency : what guidance goes by, ``magnitude`` or ``curvature``.
+    pooled : whether losses, not accuracies, are also of the training part: means over all these samples.
     """
 
     masks: tuple[bytes, ...]
@@ -93,6 +94,7 @@ class Job:
     largest_state: int | None = None
     candidates: float | None = None
     saliency: str = "magnitude"
+    pooled: bool = False
 
     def halves(self) -> list[Job]:
         """Return two jobs of half the masks each."""
@@ -248,6 +250,13 @@ class Workshop:
             guidance = training.guidance(job.candidates, job.saliency)
         middle = time.perf_counter()
         found = [evaluate(cohort, *self.resident(job.part), masked=masked) for masked in job.passes]
+        if job.pooled:
+            learned = [evaluate(cohort, x, y, masked=masked) for masked in job.passes]
+            share = len(y) / (len(y) + len(self.resident(job.part)[1]))
+            found = [
+                own._replace(loss=share * own_learned.loss + (1 - share) * own.loss)
+                for own, own_learned in zip(found, learned, strict=True)
+            ]
         seconds = {"training": middle - start, "validation": time.perf_counter() - middle}
         return Outcome(found, states, seconds, guidance)
 
@@ -312,6 +321,7 @@ class Trainer:
         keeps_states: bool = False,
         candidates: float | None = None,
         saliency: str = "magnitude",
+        pooled: bool = False,
     ) -> Trained:
         """Train masks ``(P, weights)`` and evaluate them: see :class:`Job` for what is given.
 
@@ -338,6 +348,7 @@ class Trainer:
                     None if self.in_process else JOB_BYTES - -(-masks.shape[1] // 8),
                     candidates,
                     saliency,
+                    pooled,
                 )
                 cuts.append(cut)
                 jobs.append(job)
@@ -348,12 +359,14 @@ class Trainer:
         side_by_side = min(self._spread.workers, len(jobs))
         seconds = {name: spent / side_by_side for name, spent in found.seconds.items()}
         waited = max(0.0, passed - sum(seconds.values()))
+        dataset = self.workshop.dataset
+        samples = len(getattr(dataset, f"y_{part}")) + (len(dataset.y_train) if pooled else 0)
         spent = spending(
             live_operations(self.workshop.network.wiring, masks),
             steps=jobs[0].until - done,
             batch=recipe.batch,
-            samples=len(passes) * len(getattr(self.workshop.dataset, f"y_{part}")),
-            guiding=0 if candidates is None else min(BLOCK, len(self.workshop.dataset.y_train)),
+            samples=len(passes) * samples,
+            guiding=0 if candidates is None else min(BLOCK, len(dataset.y_train)),
         )
         return found._replace(seconds={**seconds, "workers": waited}, spent=spent)
 

@@ -58,9 +58,9 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, obd, "
-        "edge_popup, flow_preserving or file.py:function, evolve also several as a,b; their own options are "
-        "--set seeding.options.NAME=VALUE.",
+        help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, "
+        "balanced_imp, obd, edge_popup, flow_preserving or file.py:function, evolve also several as a,b; "
+        "their own options are --set seeding.options.NAME=VALUE.",
     ),
 ]
 Density = Annotated[

@@ -24,7 +24,6 @@ __all__ = [
     "DENSE",
     "EVOLUTION",
     "IMP_BEST",
-    "OBD_BEST",
     "ONE_PLUS_LAMBDA",
     "RANDOM_SEARCH",
     "Cell",
@@ -32,12 +31,12 @@ __all__ = [
     "contest_plan",
 ]
 
-DENSE, EVOLUTION, IMP_BEST, OBD_BEST = "dense", "evolution", "imp_best", "obd_best"
+DENSE, EVOLUTION, IMP_BEST = "dense", "evolution", "imp_best"
 RANDOM_SEARCH, ONE_PLUS_LAMBDA = "random_search", "one_plus_lambda"
+# Methods that are the best of several prunings by a pruner that trains.
+BEST_OF = {f"{name}_best": name for name in pruners.TRAINING}
 # Methods that may spend what the evolution spent.
-BUDGETED = (IMP_BEST, OBD_BEST, RANDOM_SEARCH, ONE_PLUS_LAMBDA)
-# The pruners that those are the best of.
-BEST_OF = {IMP_BEST: "imp", OBD_BEST: "obd"}
+BUDGETED = (*BEST_OF, RANDOM_SEARCH, ONE_PLUS_LAMBDA)
 DEFAULT_METHODS = (DENSE, "random", "synflow", "snip", "imp", IMP_BEST, EVOLUTION)
 DEFAULT_DENSITIES = (0.05, 0.02, 0.01)
 # What is done to a mask to see what it owes to its places, and to its initial weights.

@@ -24,7 +24,7 @@ from ticketsearch.pruners.copies import Copies as Copies
 from ticketsearch.pruners.copies import Parts as Parts
 from ticketsearch.pruners.copies import ScoreFunction as ScoreFunction
 from ticketsearch.pruners.copies import batched as batched
-from ticketsearch.pruners.imp import imp, obd
+from ticketsearch.pruners.imp import balanced_imp, imp, obd
 from ticketsearch.pruners.loop import SUPPLIED as SUPPLIED
 from ticketsearch.pruners.loop import TRAINING as TRAINING
 from ticketsearch.pruners.loop import Cut as Cut
@@ -44,6 +44,7 @@ from ticketsearch.pruners.unscored import magnitude, random
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
 __all__ = [
+    "balanced_imp",
     "balanced_synflow",
     "edge_popup",
     "flow_preserving",
@@ -91,7 +92,8 @@ def prune(
     scope : ``"global"`` compares all weights, ``"layer"`` keeps the density in each layer.
     schedule : ``"exponential"``, ``"linear"`` (in the density) or ``"one_shot"``.
     steps : number of cuts; ignored for ``one_shot``. None is the method's own: 100 for ``synflow``,
-        ``balanced_synflow`` and functions of your own, a fifth of the weights a round for ``imp``, 1 else.
+        ``balanced_synflow`` and functions of your own, a fifth of the weights a round for those that train,
+        1 else.
     batch : samples in the batch.
     watch : called with each :class:`~ticketsearch.pruners.loop.Cut`.
     options : of the score function.
@@ -133,7 +135,7 @@ def prune_all(
     """Return what a pruner leaves of several initializations of one architecture, ``(copies, weights)`` bool.
 
     Each mask is the one that :func:`prune` returns for that network and its seed (of ``seeds``, by default
-    0, 1, …). ``synflow``, ``balanced_synflow``, ``imp``, ``obd`` and functions marked :func:`batched` score
+    0, 1, …). ``synflow``, ``balanced_synflow``, those that train and functions marked :func:`batched` score
     the copies as one program, as many at a time as pay; the others score them one after another.
     """
     return _masks(

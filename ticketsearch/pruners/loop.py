@@ -49,7 +49,7 @@ class LayerCollapseWarning(UserWarning):
 
 
 # Pruners that train the network in each of their rounds.
-TRAINING = ("imp", "obd")
+TRAINING = ("imp", "balanced_imp", "obd")
 
 
 class Cut(NamedTuple):

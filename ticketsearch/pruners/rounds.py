@@ -13,7 +13,7 @@ import numpy as np
 from ticketsearch.budget import Spent, spending
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask
-from ticketsearch.pruners.imp import imp
+from ticketsearch.pruners.imp import balanced_imp, imp, steps_of_round
 from ticketsearch.pruners.loop import TRAINING, Cut
 from ticketsearch.training import BLOCK, live_operations
 from ticketsearch.wiring import Wiring
@@ -35,7 +35,8 @@ class Rounds:
         self, method: object, options: Mapping[str, Any], wiring: Wiring, dataset: Dataset | None
     ) -> None:
         self.method, self.wiring, self.dataset = method, wiring, dataset
-        defaults = {name: parameter.default for name, parameter in signature(imp).parameters.items()}
+        parameters = {**signature(balanced_imp).parameters, **signature(imp).parameters}
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
         self.options = {**defaults, **options}
         self.masks: defaultdict[int, list[Mask]] = defaultdict(list)
 
@@ -53,12 +54,19 @@ class Rounds:
         samples = len(self.dataset.y_train)
         operations = live_operations(self.wiring, np.stack(self.masks[copy]))
         batch = min(self.options["training_batch"], samples)
-        spent = spending(
-            operations,
-            steps=self.options["training_steps"],
-            batch=batch,
-            samples=0,
-            guiding=min(BLOCK, samples) if self.method == "obd" else 0,
-        )
-        spent += spending(operations[:1], steps=self.options["rewind"], batch=batch, samples=0)
+        guiding = min(BLOCK, samples) if self.method == "obd" else 0
+        spent = spending(operations[:1], steps=self._rewind(), batch=batch, samples=0)
+        for mask, each in zip(self.masks[copy], operations, strict=True):
+            spent += spending([each], steps=self._steps(mask), batch=batch, samples=0, guiding=guiding)
         return replace(spent, evaluations=0)
+
+    def _steps(self, mask: Mask) -> int:
+        options = self.options
+        if self.method != "balanced_imp":
+            return int(options["training_steps"])
+        return steps_of_round(
+            options["first_steps"], options["longest"], int(np.count_nonzero(mask)), mask.size
+        )
+
+    def _rewind(self) -> int:
+        return 0 if self.method == "balanced_imp" else int(self.options["rewind"])
