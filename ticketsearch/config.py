@@ -101,7 +101,7 @@ class Evolution(Section):
     least_density: float = Field(0.01, gt=0, le=1)  # of a front
     largest_density: float = Field(0.5, gt=0, le=1)  # of a front
     identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
-    saliency: Literal["magnitude", "curvature"] = "curvature"  # that guidance goes by
+    saliency: Literal["magnitude", "curvature", "mixed"] = "curvature"  # that guidance goes by
     temperature: float = Field(0.3, ge=0)  # of the noise on guided choices
     candidates: float = Field(1.0, ge=0)  # worth growing, by which guidance names them, a kept weight
     trial: bool = True  # of a child with all its parents keep, before it is pruned to its size

@@ -93,7 +93,8 @@ class ShortTraining:
         or ``ray`` cluster at an address; see :class:`~ticketsearch.workers.Spread`.
     candidates : weights worth growing that the guidance of a mask names, as a share of its kept weights; None
         gives no guidance. See :mod:`ticketsearch.guidance`.
-    saliency : what guidance goes by: ``magnitude`` of trained weights, or ``curvature`` of the loss.
+    saliency : what guidance goes by: ``magnitude`` of trained weights and of gradients, ``curvature`` of the
+        loss, or ``mixed``: it prunes by the one and grows by the other.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ class Job:
     keeps_states : whether more training is to come.
     largest_state : bytes from which on a state is not kept after all; None if any is.
     candidates : for growth, as a share of the kept weights; None if no guidance is asked for.
-    saliency : what guidance goes by, ``magnitude`` or ``curvature``.
+    saliency : what guidance goes by, ``magnitude``, ``curvature`` or ``mixed``.
     pooled : whether losses, not accuracies, are also of the training part: means over all these samples.
     """
 

@@ -115,7 +115,8 @@ class Training:
 
         ``share`` x kept weights are candidates for growth. Gradients are those of the loss on the first
         samples of the data order (of the training part where there are no steps), at most ``BLOCK``. For
-        ``saliency``, ``magnitude`` or ``curvature``, see :func:`ticketsearch.training.revealing.revealed`.
+        ``saliency``, ``magnitude``, ``curvature`` or ``mixed``, see
+        :func:`ticketsearch.training.revealing.revealed`.
         """
         found: list[Guidance | None] = [None] * self.cohort.size
         for (numbers, part), (_, _, order, _) in zip(self.cohort.placed(), self._work, strict=True):
@@ -127,10 +128,11 @@ class Training:
             slopes = part.slopes(
                 _taken(self._x, chosen),
                 partial(_gradient_of, targets),
-                curved=saliency == "curvature",
+                curved=saliency != "magnitude",
             )
             specs = self.cohort.specs(numbers)
-            own = revealed(part.compactions, part.whole_mask, part.parameters(), slopes, specs, share)
+            trained = part.parameters()
+            own = revealed(part.compactions, part.whole_mask, trained, slopes, specs, share, saliency)
             for number, guidance in zip(numbers, own, strict=True):
                 found[number] = guidance
         return found

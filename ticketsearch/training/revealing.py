@@ -16,8 +16,9 @@ from ticketsearch.wiring import Compaction
 
 __all__ = ["SALIENCIES", "Slopes", "gradients", "outer", "revealed"]
 
-# What guidance goes by: magnitudes of weights and gradients, or the loss that curvature lets expect.
-SALIENCIES = ("magnitude", "curvature")
+# What guidance goes by: magnitudes of weights and gradients, the loss that curvature lets expect, or
+# magnitudes of weights, and what growing others lets expect.
+SALIENCIES = ("magnitude", "curvature", "mixed")
 # Curvatures below this share of the largest one, of weights that are kept or may be, count as so much: where
 # nothing is read, any step would seem safe.
 DAMPING = 1e-4
@@ -42,23 +43,26 @@ def revealed(
     slopes: Slopes,
     specs: Sequence[MaskSpec] | None,
     share: float,
+    saliency: str,
 ) -> list[Guidance | None]:
     """Return the guidance of each of P networks; None for one that is not finite.
 
     By magnitude, saliency is that of a trained weight, and growth that of the gradient. By curvature both are
     changes of the loss, in nats, to second order with a diagonal Hessian matrix: pruning a weight w costs
     ½ w² h (LeCun, Denker & Solla 1990, eq. 5; their term of first order, too, is left out), and growing one
-    gains at most ½ g² / h by a step of Newton's. For h stands the empirical Fisher matrix's diagonal.
+    gains at most ½ g² / h by a step of Newton's. For h stands the empirical Fisher matrix's diagonal. Mixed
+    guidance prunes by magnitude and grows by curvature.
 
     Parameters
     ----------
     compactions : what is kept in memory of each network.
     masks : ``(P, weights)`` bool.
     trained : ``{layer: (P, *shape)}`` trained weights of the whole networks.
-    slopes : of all weights that are in memory; guidance is by curvature where they have squares.
+    slopes : of all weights that are in memory; with squares unless guidance is by magnitude alone.
     specs : whose rule of dead units holds for each network: candidates then join live units, inputs and
         outputs. None where networks are trained whole, and any pruned weight may be a candidate.
     share : candidates, as a share of the kept weights.
+    saliency : one of ``SALIENCIES``.
     """
     spec = compactions[0].wiring.spec
     # On a device, one transfer a layer.
@@ -75,21 +79,21 @@ def revealed(
             [layer.offset + _numbers(compaction, layer.name, layer.shape) for layer in spec.layers]
         )
         pull = np.concatenate([own[number].ravel() for own in pulls.values()])
+        salient, growth = weight, pull
         if squares:
             curve = np.concatenate([own[number].ravel() for own in squares.values()])
             with np.errstate(over="ignore", invalid="ignore"):  # of what has diverged
-                saliency = weight**2 * _placed(curve, inside, spec.size)[mask] / 2
+                if saliency == "curvature":
+                    salient = weight**2 * _placed(curve, inside, spec.size)[mask] / 2
                 # Not of what is in memory beside these, which layouts decide.
                 most = curve[(mask | open_to)[inside]].max(initial=TINY)
                 growth = pull**2 / (2 * np.maximum(curve, DAMPING * most))
-        else:
-            saliency, growth = weight, pull
-        if not all(np.isfinite(values).all() for values in (saliency, pull, growth)):
+        if not all(np.isfinite(values).all() for values in (salient, pull, growth)):
             found.append(None)
             continue
         worth = np.flatnonzero(open_to[inside] & (growth > 0))
-        strong = worth[largest(growth[worth], round(share * len(saliency)))]
-        each = saliency.astype(np.float32), inside[strong], growth[strong].astype(np.float32)
+        strong = worth[largest(growth[worth], round(share * len(salient)))]
+        each = salient.astype(np.float32), inside[strong], growth[strong].astype(np.float32)
         found.append(Guidance(*each))
     return found
 
