@@ -383,7 +383,8 @@ def made_up(accuracies, name="made up"):
 
 def test_families_of_tests_are_corrected_apart_and_over_all_comparisons():
     rng = np.random.default_rng(0)
-    keys = [("dense", 1.0), *itertools.product(("imp", "imp_best", "evolution"), (0.2, 0.1))]
+    masks = ("imp", "imp_best", "evolution", "evolution/shuffled")
+    keys = [("dense", 1.0), *itertools.product(masks, (0.2, 0.1))]
     contests = [
         made_up({key: rng.normal(number / 4, 1, 8) for number, key in enumerate(keys)}, name)
         for name in ("a", "b")
@@ -392,16 +393,20 @@ def test_families_of_tests_are_corrected_apart_and_over_all_comparisons():
     assert {one.reference for one in found} == {"evolution"}
     first = [one for one in found if one.other == "imp_best"]
     assert [(one.contest, one.density, one.family) for one in first] == [
-        (name, density, "first") for name in ("a", "b") for density in (0.2, 0.1)
+        (name, density, "imp_best") for name in ("a", "b") for density in (0.2, 0.1)
     ]
-    others = [one for one in found if one.other != "imp_best"]
-    assert len(others) == 8
-    for family in (first, others):
+    others = [
+        [one for one in found if (one.contest, one.family) == own]
+        for own in itertools.product(("a", "b"), ("methods", "controls"))
+    ]
+    assert [len(own) for own in others] == [4, 2, 4, 2]
+    assert {one.other for one in others[1]} == {"evolution/shuffled"}
+    for family in (first, *others):
         assert [one.holm for one in family] == holm([one.test.permutation for one in family])
     alone = [one for one in differences(contests[:1]) if one.other == "imp_best"]
     assert [one.holm for one in alone] == holm([one.test.permutation for one in first[:2]])
-    pairs = contests[1].at(0.1)
-    expected = np.mean(list(pairs[-1].accuracies.values())) - np.mean(list(pairs[0].accuracies.values()))
+    pairs = {one.method: np.mean(list(one.accuracies.values())) for one in contests[1].at(0.1)}
+    expected = pairs["evolution"] - pairs["dense"]
     (dense,) = (one for one in found if (one.contest, one.density, one.other) == ("b", 0.1, "dense"))
     assert dense.test.difference.mean == pytest.approx(expected)
 
@@ -466,7 +471,7 @@ def test_words_and_tables_say_what_was_found(whole):
     assert len(cells) == sum(len(standing.accuracies) for standing in contest.standings)
     table = list(csv.DictReader(io.StringIO(differences_csv(differences([contest])))))
     assert len(table) == 2 * 10
-    assert {row["family"] for row in table if row["other"] == "imp_best"} == {"first"}
+    assert {row["family"] for row in table if row["other"] == "imp_best"} == {"imp_best"}
 
 
 def test_enough_initializations_may_still_be_too_few_for_a_family():

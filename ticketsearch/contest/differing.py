@@ -15,17 +15,18 @@ from ticketsearch.overlap.inference import holm
 if TYPE_CHECKING:
     from ticketsearch.contest.reading import Contest, Standing
 
-__all__ = ["FAMILIES", "Difference", "differences"]
+__all__ = ["BUDGET", "FAMILIES", "METHODS", "TAKEN", "Difference", "differences", "families"]
 
-# Tests that are corrected together: the reference against imp_best, and against all others.
-FAMILIES = ("first", "second")
+# Tests that are corrected together: the reference against imp_best, over all contests; and of each contest
+# those against other methods, and those against masks with something taken from them.
+BUDGET, METHODS, TAKEN = FAMILIES = ("imp_best", "methods", "controls")
 
 
 class Difference(NamedTuple):
     """A method subtracted from the reference, at one density of one contest.
 
-    ``holm`` is the p of ``test.permutation`` corrected within the family: ``first`` is the reference against
-    imp_best, ``second`` against all others.
+    ``holm`` is the p of ``test.permutation`` corrected within the family: that of the reference against
+    ``imp_best`` in all contests, of one contest against other ``methods``, or against its ``controls``.
     """
 
     contest: str
@@ -63,8 +64,18 @@ def differences(contests: Sequence[Contest], reference: str | None = None) -> li
                     found += _difference(contest.name, density, standings[own], standing)
     return [
         difference._replace(holm=corrected)
-        for family in FAMILIES
-        for difference, corrected in _corrected([one for one in found if one.family == family])
+        for own in families(found)
+        for difference, corrected in zip(own, holm([one.test.permutation for one in own]), strict=True)
+    ]
+
+
+def families(found: Sequence[Difference]) -> list[list[Difference]]:
+    """Return the differences of which the tests are corrected together."""
+    keys = {(one.family, None if one.family == BUDGET else one.contest): None for one in found}
+    ordered = sorted(keys, key=lambda key: FAMILIES.index(key[0]))  # stable: contests as they come
+    return [
+        [one for one in found if one.family == family and contest in (None, one.contest)]
+        for family, contest in ordered
     ]
 
 
@@ -74,9 +85,5 @@ def _difference(name: str, density: float, first: Standing, other: Standing) -> 
     if not both:
         return []
     pairs = np.array([first.accuracies[number] - other.accuracies[number] for number in both])
-    family = FAMILIES[other.method != IMP_BEST]
+    family = BUDGET if other.method == IMP_BEST else TAKEN if "/" in other.method else METHODS
     return [Difference(name, density, first.method, other.method, paired(pairs), family)]
-
-
-def _corrected(family: Sequence[Difference]) -> list[tuple[Difference, float]]:
-    return list(zip(family, holm([one.test.permutation for one in family]), strict=True))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ticketsearch.contest.differing import FAMILIES, Difference, differences
+from ticketsearch.contest.differing import BUDGET, METHODS, TAKEN, Difference, differences, families
 from ticketsearch.contest.inference import Interval, smallest_p
 from ticketsearch.contest.plan import IMP_BEST
 from ticketsearch.tables import aligned
@@ -69,7 +69,7 @@ def protocol(contest: Contest) -> str:
 
 def headline(found: Sequence[Difference]) -> str:
     """Return in a sentence what the first family of tests found; nothing without one."""
-    own = [one for one in found if one.family == FAMILIES[0]]
+    own = [one for one in found if one.family == BUDGET]
     if not own:
         return ""
     better = sum(one.holm < SIGNIFICANT and one.test.difference.mean > 0 for one in own)
@@ -83,15 +83,15 @@ def headline(found: Sequence[Difference]) -> str:
 def tested(found: Sequence[Difference]) -> list[str]:
     """Return in sentences what was tested, and where no test could have come out."""
     text = []
-    for family, against in zip(FAMILIES, (IMP_BEST, "each other method"), strict=True):
-        own = [one for one in found if one.family == family]
-        if not own:
-            continue
+    against = {BUDGET: IMP_BEST, METHODS: "each other method", TAKEN: "masks with something taken from them"}
+    several = len({one.contest for one in found}) > 1
+    for own in families(found):
+        where = f" ({own[0].contest})" if several and own[0].family != BUDGET else ""
         fewest = min(one.test.pairs for one in own)
         least = smallest_p(fewest)
         sentence = (
-            f"{own[0].reference} against {against}: two-sided permutation tests of the mean paired "
-            f"difference over {fewest} initializations, {len(own)} in all, corrected together by Holm's "
+            f"{own[0].reference} against {against[own[0].family]}{where}: two-sided permutation tests of the "
+            f"mean paired difference over {fewest} initializations, {len(own)} in all, corrected together by Holm's "
             "method."
         )
         if least >= SIGNIFICANT:
