@@ -91,8 +91,8 @@ def tested(found: Sequence[Difference]) -> list[str]:
         least = smallest_p(fewest)
         sentence = (
             f"{own[0].reference} against {against[own[0].family]}{where}: two-sided permutation tests of the "
-            f"mean paired difference over {fewest} initializations, {len(own)} in all, corrected together by Holm's "
-            "method."
+            f"mean paired difference over {fewest} initializations, {len(own)} in all, corrected together by "
+            "Holm's method."
         )
         if least >= SIGNIFICANT:
             sentence += (
