@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["follow"]
 
-# Seconds between two lines of progress where there is no terminal.
-EVERY = 30.0
+# Seconds between two lines of progress where there is no terminal, unless all in all there are few.
+EVERY, FEW = 30.0, 50
 
 
 def follow(steps: Iterable[Step]) -> None:
@@ -48,7 +48,7 @@ class _Lines:
         now = time.monotonic()
         if step.what != self.what:
             self.what, self.began, self.first = step.what, now, step.done
-        elif step.done < step.total and now - self.said < EVERY:
+        elif FEW < step.total > step.done and now - self.said < EVERY:
             return
         self.said = now
         left = ""
