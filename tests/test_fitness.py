@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import threading
 import time
 import warnings
@@ -17,7 +18,7 @@ from ticketsearch.budget import Spent
 from ticketsearch.datasets import from_arrays
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.guidance import check_guidance
-from ticketsearch.masks import live
+from ticketsearch.masks import live, live_units
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets
@@ -659,6 +660,24 @@ def test_what_an_evaluation_takes_is_counted_by_live_weights_and_once(tiny):
     assert fitness(masks).spent == Spent(3, 9, operations)
     assert fitness(masks).spent == Spent()  # all known
     assert fitness(masks, round=1).spent == Spent(3, 9, operations)
+
+
+def test_what_guidance_takes_is_counted_by_kept_weights_and_by_those_that_may_grow(tiny):
+    network = initialize("mlp:9,7", tiny)
+    masks = masks_for(network, 3, density=0.15)
+    plain = short(network, tiny, steps=3)(masks).spent
+    kept = sum(int(live(mask, network.spec).sum()) for mask in masks)
+    growable = 0
+    for mask in masks:
+        units = live_units(mask, network.spec)
+        alive = [units[group.name] | (group.kind != "hidden") for group in network.spec.groups]
+        joined = sum(int(a.sum()) * int(b.sum()) for a, b in itertools.pairwise(alive))
+        growable += joined - int(live(mask, network.spec).sum())
+    assert 0 < growable < (~masks).sum()
+    samples = len(tiny.y_train)
+    for candidates, expected in ((1.0, 8 * kept + 4 * growable), (0.0, 8 * kept)):
+        spent = short(network, tiny, steps=3, candidates=candidates)(masks).spent
+        assert spent.flops - plain.flops == samples * expected
 
 
 def test_rungs_of_a_ladder_count_the_steps_between_them(tiny):

@@ -23,8 +23,8 @@ class Spent:
     evaluations : networks evaluated.
     steps : optimizer steps, summed over networks.
     flops : floating-point operations by live kept weights: 2 a weight and sample in a forward pass, 6 with
-        the backward pass. What a program does beside these, as dead weights that fill up a product, is not
-        counted.
+        the backward pass; and those of the gradients that tell which pruned weights to grow. What a program
+        does beside these, as dead weights that fill up a product, is not counted.
     """
 
     evaluations: int = 0
@@ -35,14 +35,24 @@ class Spent:
         return Spent(self.evaluations + other.evaluations, self.steps + other.steps, self.flops + other.flops)
 
 
-def spending(operations: ArrayLike, *, steps: int, batch: int, samples: int, guiding: int = 0) -> Spent:
+def spending(
+    operations: ArrayLike,
+    *,
+    steps: int,
+    batch: int,
+    samples: int,
+    guiding: int = 0,
+    growable: ArrayLike = 0,
+) -> Spent:
     """Return what it takes to train networks for ``steps`` and evaluate each on ``samples``.
 
-    ``guiding`` are the samples whose gradients guidance goes by, 8 operations a weight with their squares.
+    ``guiding`` are the samples whose gradients guidance goes by: 8 operations a weight with their squares,
+    and 4 for each of the ``growable`` pruned weights, ``(networks,)`` or one number.
 
     ``operations``, ``(networks,)`` int: live kept weights of each, times the positions they are applied at;
     see :func:`ticketsearch.training.live_operations`.
     """
     live = np.asarray(operations, dtype=np.int64)
     each = 6 * batch * steps + 2 * samples + 8 * guiding
-    return Spent(len(live), len(live) * steps, int(live.sum()) * each)
+    flops = int(live.sum()) * each + 4 * guiding * int(np.sum(growable))
+    return Spent(len(live), len(live) * steps, flops)

@@ -35,6 +35,7 @@ from ticketsearch.training import (
     data_order,
     evaluate,
     find_device,
+    growable_operations,
     live_operations,
     programs,
     reproducible,
@@ -367,6 +368,7 @@ class Trainer:
             batch=recipe.batch,
             samples=len(passes) * samples,
             guiding=0 if candidates is None else min(BLOCK, len(dataset.y_train)),
+            growable=growable_operations(self.workshop.network.wiring, masks) if candidates else 0,
         )
         return found._replace(seconds={**seconds, "workers": waited}, spent=spent)
 

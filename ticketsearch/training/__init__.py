@@ -18,6 +18,7 @@ What training goes on from (``states``)
 from ticketsearch.training.cohort import Cohort, resident
 from ticketsearch.training.layout import (
     BLOCK,
+    growable_operations,
     kept_operations,
     kept_whole,
     live_operations,
@@ -66,6 +67,7 @@ __all__ = [
     "data_order",
     "evaluate",
     "find_device",
+    "growable_operations",
     "kept_operations",
     "kept_whole",
     "live_operations",

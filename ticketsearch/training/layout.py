@@ -24,6 +24,7 @@ from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_
 __all__ = [
     "Layout",
     "compacts",
+    "growable_operations",
     "kept_operations",
     "kept_whole",
     "layouts",
@@ -224,6 +225,12 @@ def kept_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
     for number, layer in enumerate(wiring.spec.layers):
         found += np.count_nonzero(masks[:, layer.slice], axis=1) * positions.get(number, 1)
     return found
+
+
+def growable_operations(wiring: Wiring, masks: Mask) -> NDArray[np.int64]:
+    """Return those ``(P,)`` of the pruned weights that guidance chooses from: between units that are live."""
+    growable = [between_live(mask, wiring.spec) & ~mask for mask in masks]
+    return kept_operations(wiring, np.stack(growable) if growable else masks)
 
 
 def _few(mask: Mask, spec: MaskSpec, units: Sequence[int]) -> Mask | None:
