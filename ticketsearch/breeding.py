@@ -203,8 +203,7 @@ class Breeding:
 
     def _pruned(self, draft: Ticket, count: int, attempt: int) -> Ticket:
         with self.phases.measure(OPERATORS):
-            # What training says of the draft is not to be blurred, unless it leads to what is there already.
-            noise = AGAIN * attempt
+            noise = max(self.temperature, AGAIN * attempt)
             mask, _ = cut(draft.mask, draft.guidance, count, rng=self.rng, temperature=noise)
         return replace(draft, mask=mask, fitness=TicketFitness(), measures={}, guidance=None, assessments=[])
 
