@@ -42,6 +42,7 @@ from ticketsearch.models import initialize
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.overlap.inference import holm
 from ticketsearch.pruners import prune
+from ticketsearch.report.contest import budget_points
 from ticketsearch.runs import Run
 from ticketsearch.search import Search
 from ticketsearch.streams import Stream, seed_sequence
@@ -409,6 +410,14 @@ def test_families_of_tests_are_corrected_apart_and_over_all_comparisons():
     expected = pairs["evolution"] - pairs["dense"]
     (dense,) = (one for one in found if (one.contest, one.density, one.other) == ("b", 0.1, "dense"))
     assert dense.test.difference.mean == pytest.approx(expected)
+
+
+def test_a_pruner_in_a_folder_is_a_method_and_no_control():
+    names = ("own/file.py:scores", "evolution", "evolution/shuffled")
+    contest = made_up({(name, 0.1): [0.5, 0.6] for name in names})
+    found = {one.other: one.family for one in differences([contest])}
+    assert found == {"own/file.py:scores": "methods", "evolution/shuffled": "controls"}
+    assert [point.method for point in budget_points(contest, 0.1)] == list(names[:2])
 
 
 def test_differences_are_paired_over_the_initializations_that_both_have():

@@ -85,5 +85,5 @@ def _difference(name: str, density: float, first: Standing, other: Standing) -> 
     if not both:
         return []
     pairs = np.array([first.accuracies[number] - other.accuracies[number] for number in both])
-    family = BUDGET if other.method == IMP_BEST else TAKEN if "/" in other.method else METHODS
+    family = BUDGET if other.method == IMP_BEST else TAKEN if other.is_control else METHODS
     return [Difference(name, density, first.method, other.method, paired(pairs), family)]

@@ -41,6 +41,11 @@ class Standing(NamedTuple):
     made: Mapping[int, Made]
 
     @property
+    def is_control(self) -> bool:
+        """Whether these are masks of another method with something taken from them."""
+        return self.method.endswith(tuple(f"/{control}" for control in CONTROLS))
+
+    @property
     def accuracy(self) -> Interval:
         """The mean accuracy over initializations, with its interval."""
         return interval(np.array(list(self.accuracies.values())))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ticketsearch.config import leaves
 from ticketsearch.contest import Contest, Trail, differences
-from ticketsearch.contest.plan import CONTROLS
 from ticketsearch.contest.words import (
     DIFFERENCES,
     STANDINGS,
@@ -94,7 +93,7 @@ def budget_points(contest: Contest, density: float) -> list[BudgetPoint]:
     return [
         BudgetPoint(s.method, float(s.spent.flops), *s.accuracy)
         for s in contest.at(density)
-        if not s.method.endswith(tuple(f"/{control}" for control in CONTROLS))
+        if not s.is_control
     ]
 
 
