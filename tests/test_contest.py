@@ -42,7 +42,7 @@ from ticketsearch.models import initialize
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.overlap.inference import holm
 from ticketsearch.pruners import prune
-from ticketsearch.report.contest import budget_points
+from ticketsearch.report.contest import budget_points, write_contests
 from ticketsearch.runs import Run
 from ticketsearch.search import Search
 from ticketsearch.streams import Stream, seed_sequence
@@ -410,6 +410,13 @@ def test_families_of_tests_are_corrected_apart_and_over_all_comparisons():
     expected = pairs["evolution"] - pairs["dense"]
     (dense,) = (one for one in found if (one.contest, one.density, one.other) == ("b", 0.1, "dense"))
     assert dense.test.difference.mean == pytest.approx(expected)
+
+
+def test_the_dense_network_alone_has_a_table_and_a_page(tmp_path):
+    contest = made_up({("dense", 1.0): [0.5, 0.6]})
+    assert contest.densities == [1.0]
+    assert any(line.split()[:2] == ["dense", "0.5500"] for line in contest.lines())
+    assert "0.5500" in write_contests([contest], tmp_path / "page.html").read_text()
 
 
 def test_a_pruner_in_a_folder_is_a_method_and_no_control():

@@ -97,9 +97,9 @@ class Contest:
 
     @property
     def densities(self) -> list[float]:
-        """The densities that there are results of, densest first, without the dense network's."""
+        """The densities that there are results of, densest first; the dense network's where it is alone."""
         found = {standing.density for standing in self.standings if standing.method != DENSE}
-        return sorted(found, reverse=True)
+        return sorted(found or {standing.density for standing in self.standings}, reverse=True)
 
     def at(self, density: float) -> list[Standing]:
         """Return the standings at a density, the dense network's among them."""
