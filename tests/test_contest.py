@@ -539,6 +539,8 @@ def test_a_comparison_in_python_is_made_once(settings, tmp_path):
         ({"orders": 0}, "orders is an integer from 1 up, but got 0"),
         ({"seeding.density": 0.3}, "but seeding.density is 0.3"),
         ({"training.initialization": "own"}, "training.initialization is 'own'"),
+        ({"training.masking": "gradient"}, "others are at work too"),
+        ({"seeding.tickets": ["best.safetensors"]}, "counts all that made a mask"),
         ({"fitness.name": "nowhere.py:build"}, "only fitness 'short_training' says"),
         ({"seeding.options": {"rho": 1}}, "no option 'rho'"),
     ],

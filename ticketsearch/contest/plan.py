@@ -195,6 +195,16 @@ def _check_settings(settings: Settings) -> None:
             "all methods of a comparison begin with the same initial weights, but training.initialization is "
             f"{settings.training.initialization!r}; leave it out"
         )
+    if settings.training.masking != "parameter":
+        raise BadInput(
+            "a comparison trains live kept weights, and counts these, but under training.masking "
+            f"{settings.training.masking!r} others are at work too; leave it out"
+        )
+    if settings.seeding.tickets:
+        raise BadInput(
+            "a comparison counts all that made a mask, which nothing says of saved ones, but got "
+            f"seeding.tickets {settings.seeding.tickets}; leave it out"
+        )
     if settings.seeding.density != type(settings.seeding)().density:
         raise BadInput(
             f"a comparison takes several densities, but seeding.density is {settings.seeding.density}; "
