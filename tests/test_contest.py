@@ -260,6 +260,9 @@ def test_an_evolution_that_was_interrupted_goes_on(settings, whole, tmp_path):
     with Run.open(tmp_path / "one") as opened:
         assert opened.progress() == 1
     made = evolved(search_of(plan_of(settings), Cell("evolution", 0.4, 0)), tmp_path, "one")
+    other = config.apply(settings, [("training.lr", 0.1)])
+    search = search_of(plan_of(other), Cell("evolution", 0.4, 0))
+    refused(lambda: evolved(search, tmp_path, "one"), "training.lr is 0.05 in 'one' and 0.1 here")
     expected = cells_of(whole)[Cell("evolution", 0.4, 0)]
     assert np.array_equal(made.mask, expected.mask)
     assert made[1:] == expected[1:]

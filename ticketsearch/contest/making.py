@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from ticketsearch.budget import Spent, spending
+from ticketsearch.config import leaves
 from ticketsearch.errors import BadInput
 from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import Mask
 from ticketsearch.operators import layer_shuffle, swap_mutation
 from ticketsearch.pruners import LayerCollapseWarning, Rounds, prune_all
-from ticketsearch.runs import Result, Run
-from ticketsearch.search import Search, create_run
+from ticketsearch.runs import Result
+from ticketsearch.search import Search, create_run, resume
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.training import live_operations
@@ -109,9 +110,12 @@ def best_of(
 
 
 def evolved(search: Search, root: Path, name: str) -> Made:
-    """Return the winner of a search, which is a run in ``root``; one that is there goes on."""
-    there = (root / name / "run.sqlite").is_file()
-    with Run.open(root / name, write=True) if there else create_run(search, root, name) as run:
+    """Return the winner of a search, which is a run in ``root``; one that is there goes on.
+
+    Raises :class:`BadInput` for one that is there of other settings.
+    """
+    there, given = (root / name / "run.sqlite").is_file(), leaves(search.settings.model_dump())
+    with resume(root / name, dict(given))[1] if there else create_run(search, root, name) as run:
         for _ in search.generations(run):
             pass
         last = run.last()
