@@ -604,6 +604,8 @@ def test_the_command_goes_on_and_prints_what_is_there(data, tmp_path, monkeypatc
     assert "no comparison in" in capsys.readouterr().err
     assert command(str(folder), "--methods", "snip") == 2
     assert "but got --methods" in capsys.readouterr().err
+    assert command(str(folder), "--initializations", "20") == 2
+    assert "but got --initializations" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         cli.main(["report", str(folder / "searches" / "density-0.4-0")])
     assert ended.value.code == 0

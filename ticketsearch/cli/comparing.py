@@ -58,7 +58,8 @@ Densities = Annotated[
     str | None, typer.Option(metavar="FLOAT,FLOAT,…", help="Kept / total, in (0, 1]; default 0.05,0.02,0.01.")
 ]
 Initializations = Annotated[
-    str, typer.Option(metavar="INTEGER", help="That each method begins with; tests need 6 or more.")
+    str | None,
+    typer.Option(metavar="INTEGER", help="That each method begins with; tests need 6 or more; default 10."),
 ]
 Orders = Annotated[
     str | None,
@@ -89,7 +90,7 @@ def compare(
     methods: Methods = None,
     controls: Controls = None,
     densities: Densities = None,
-    initializations: Initializations = "10",
+    initializations: Initializations = None,
     orders: Orders = None,
     budget: Budget = None,
     reference: Reference = None,
@@ -112,6 +113,7 @@ def compare(
         if subjects and all(path.is_dir() for path in subjects):
             flags = {"--data": data, "--model": model, "--methods": methods, "--densities": densities}
             flags |= {"--controls": controls, "--orders": orders, "--budget": budget, "--seed": seed}
+            flags |= {"--initializations": initializations, "--workers": workers}
             given = [flag for flag, value in {**flags, "--set": assign or None}.items() if value is not None]
             _read(subjects, reference, out, given)
             return
@@ -122,7 +124,9 @@ def compare(
             load(None, assigned(subjects[0] if subjects else None, assign, flags).items()),
             DEFAULT_METHODS if methods is None else names(methods),
             DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
-            initializations=whole_number("--initializations", initializations, 1),
+            initializations=whole_number(
+                "--initializations", "10" if initializations is None else initializations, 1
+            ),
             controls=None if controls is None else names(controls),
             orders=None if orders is None else whole_number("--orders", orders, 1),
             budget=None if budget is None else _flops(budget),
