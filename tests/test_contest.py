@@ -621,6 +621,7 @@ def test_the_command_goes_on_and_prints_what_is_there(data, tmp_path, monkeypatc
         (("--workers", "0"), "--workers takes an integer from 1 up"),
         (("--budget", "much"), "--budget takes a number of FLOPs"),
         (("--methods", "imp_best"), "add 'evolution' to the methods"),
+        (("--methods", "snip", "--reference", "snap"), "did you mean 'snip'"),
         (("nowhere.toml",), "no settings file 'nowhere.toml'"),
         (("a.toml", "b.toml"), "settings are one file, but got 2"),
         (("--set", "seeding.density=0.1"), "give --densities"),

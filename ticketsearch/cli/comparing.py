@@ -22,7 +22,7 @@ from ticketsearch.cli.flags import (
 )
 from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from ticketsearch.config import Settings
@@ -164,12 +164,27 @@ def _see_through(plan: Plan, out: Path | None, workers: str | None, reference: s
 
     count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
     path = out or RUNS / f"compare-{_word(plan.settings)}"
+    if reference is not None:
+        _check_reference(reference, plan, path)
     store = Store.create(path, plan)
     with resumable("comparison", path):
         with store:
             print(f"Comparison in {path}", file=sys.stderr, flush=True)
             follow(Work(plan, store, count).steps())
         _print_outcome([read_comparison(path)], reference, path)
+
+
+def _check_reference(reference: str, plan: Plan, path: Path) -> None:
+    """Raise :class:`BadInput` for what will be no method of the comparison, before the work is done."""
+    from ticketsearch.contest import read_comparison
+    from ticketsearch.contest.plan import CONTROLS
+    from ticketsearch.contest.schema import CONTEST
+
+    known = [*plan.methods, *(f"{name}/{control}" for name in plan.controls for control in CONTROLS)]
+    if (path / CONTEST.file).is_file():
+        known += read_comparison(path).methods
+    if reference not in known:
+        raise unknown("method of the comparison", reference, list(dict.fromkeys(known)))
 
 
 def _word(settings: Settings) -> str:
