@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from joblib import cpu_count
 
+from ticketsearch import config
 from ticketsearch.config import Data, Settings
 from ticketsearch.contest.finals import tested
 from ticketsearch.contest.making import Made, best_of, evolved, one_plus_lambda, pruned, random_search
@@ -40,6 +41,13 @@ __all__ = ["Work", "compare", "default_workers"]
 
 # Initializations that one task prunes together.
 TOGETHER = 4
+# Searches that do not look at what training reveals do not pay for it.
+BLIND = {
+    "evolution.mutation": "swap_mutation",
+    "evolution.crossover": "uniform_crossover",
+    "evolution.trial": False,
+    "evolution.start_density": 0.0,
+}
 # Networks that a process keeps.
 SEARCHES = 32
 
@@ -224,11 +232,12 @@ def _prune(task: _Pruning) -> list[Made]:
 
 
 def _spend(task: _Searching) -> Made:
-    search = _new_search(task.settings)
     if task.method in BEST_OF:
+        search = _new_search(task.settings)
         return best_of(search, BEST_OF[task.method], task.options, task.budget, task.first)
+    blind = config.apply(Settings.model_validate_json(task.settings), BLIND.items())
     function = one_plus_lambda if task.method == ONE_PLUS_LAMBDA else random_search
-    return function(search, task.options, task.budget)
+    return function(_new_search(blind.model_dump_json()), task.options, task.budget)
 
 
 def _test(task: _Testing) -> list[Outcome]:
