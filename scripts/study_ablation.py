@@ -1,6 +1,6 @@
 """What does each part of the search contribute? The search of the studies, whole and with one part changed.
 
-    .venv/bin/python scripts/study_ablation.py OUT --initializations 6
+    .venv/bin/python scripts/study_ablation.py OUT --initializations 10
 
 MNIST-1D by default, other samples than those of the study (another seed of the generator) and other
 initializations. Prints for each variant the mean accuracy of the winners after the final training on samples
@@ -62,7 +62,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--initializations", type=int, default=6)
+    parser.add_argument("--initializations", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1000, help="of the first initialization")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="some of them, the whole first")
     parser.add_argument("--workers", type=int, default=2)
