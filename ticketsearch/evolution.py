@@ -129,9 +129,9 @@ def evolve(
     round 2 g; otherwise in round g.
 
     Where the fitness gives guidance (:mod:`ticketsearch.guidance`), operators that name it choose by it. With
-    ``counts`` the population grows sparser on its way: parents are cut by the magnitude of their trained
-    weights before an operator sees them, and tickets that keep more than their generation may do not survive
-    it. From the mask of all weights, alone and without mutation, that is iterative magnitude pruning.
+    ``counts`` the population grows sparser on its way: parents are cut by the saliency of their weights
+    before an operator sees them, and tickets that keep more than their generation may do not survive it. By
+    magnitude, from the mask of all weights, alone and without mutation, that is iterative magnitude pruning.
 
     With ``front`` there are two objectives, a high score and few kept weights, and selection is NSGA-II's:
     see :mod:`ticketsearch.front`, and ``Generation.front`` for the result.

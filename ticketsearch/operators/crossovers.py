@@ -37,7 +37,7 @@ def union_crossover(
     guidance: tuple[Guidance | None, Guidance | None] = (None, None),
     temperature: float = 0.0,
 ) -> Mask:
-    """Keep of what either parent keeps the weights that training made largest, as many as the first parent.
+    """Keep of what either parent keeps the most salient weights, as many as the first parent.
 
     A weight that both keep counts with the mean of its two saliencies. ``guidance`` is that of the parents;
     where one has none, this is :func:`uniform_crossover`. ``temperature`` is of the noise on the choice, see
@@ -64,8 +64,8 @@ def neuron_crossover(
 ) -> Mask:
     """Take the whole fan-in of each neuron, hidden or output, from one parent or the other by a fair coin.
 
-    Where that is more than the first parent keeps, the weights that training left smallest go; where it is
-    less, the largest of what either parent keeps come too. A weight that both keep counts with the mean of
+    Where that is more than the first parent keeps, the least salient weights go; where it is less, the most
+    salient of what either parent keeps come too. A weight that both keep counts with the mean of
     its two saliencies. Without the ``guidance`` of both parents the choice is uniform. ``temperature`` is of
     the noise on it, see :func:`ticketsearch.guidance.strongest`.
     """

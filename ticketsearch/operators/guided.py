@@ -21,9 +21,10 @@ def guided_mutation(
     guidance: Guidance | None = None,
     temperature: float = 0.0,
 ) -> Mask:
-    """Prune kept weights that training left small, and keep those that the loss pulls at instead.
+    """Prune the least salient of the kept weights, and keep instead those whose growth promises most.
 
-    Mocanu et al. 2018 prune by the magnitude of trained weights, Evci et al. 2020 grow by that of gradients.
+    Mocanu et al. 2018 prune by the magnitude of trained weights, Evci et al. 2020 grow by that of gradients;
+    for other saliencies see :class:`ticketsearch.guidance.Guidance`.
 
     Parameters
     ----------

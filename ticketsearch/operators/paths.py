@@ -26,8 +26,8 @@ def path_mutation(
 ) -> Mask:
     """Grow paths from inputs to outputs, through units live or dead, and prune as many weights elsewhere.
 
-    Weights on no path go first. Then, of the others, those that training left smallest, but not the last way
-    into a live unit or out of it: in a network without shortcuts no unit dies. Those go only where nothing
+    Weights on no path go first. Then, of the others, the least salient, but not the last way into a live
+    unit or out of it: in a network without shortcuts no unit dies. Those go only where nothing
     else is left. Paths that are grown together take the same way through shortcuts.
 
     Parameters
