@@ -39,12 +39,17 @@ class Paired(NamedTuple):
 
 
 def interval(values: Floats) -> Interval:
-    """Return the mean of ``(n,)`` values with a 95 % percentile bootstrap interval, seeded."""
+    """Return the mean of ``(n,)`` values with a 95 % bootstrap interval, seeded.
+
+    Expanded percentiles: of ten values the 95 % between plain ones would hold the mean nine times in ten
+    (Hesterberg 2014, "What Teachers Should Know about the Bootstrap", arXiv 1411.5279).
+    """
     mean = float(values.mean())
-    if len(values) < 2:
+    if (count := len(values)) < 2:
         return Interval(mean, math.nan, math.nan)
-    chosen = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[chosen].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    chosen = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    reach = math.sqrt(count / (count - 1)) * float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
+    low, high = np.quantile(values[chosen].mean(axis=1), stats.norm.cdf([-reach, reach]))
     return Interval(mean, float(low), float(high))
 
 
