@@ -48,7 +48,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
     "calmer": ({"evolution.temperature": 0.1}, 1.0),
     "by magnitude": ({"evolution.saliency": "magnitude"}, 1.0),
     "mixed": ({"evolution.saliency": "mixed"}, 1.0),
-    "validation scores": ({"training.scored": "validation"}, 1.1),
+    "pooled scores": ({"training.scored": "pooled"}, 0.95),
     "from balanced_imp": ({"seeding.method": "balanced_imp", "seeding.options": {}}, 1.0),
     "blind, no trials": ({**BLIND, "evolution.trial": False}, 2.0),
     "from imp": ({"seeding.method": "imp"}, 1.0),
