@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.live import Live
 
 from ticketsearch import cli
+from ticketsearch.cli.following import follow
 from ticketsearch.errors import BadInput
 from ticketsearch.ladder import Tau
 from ticketsearch.phases import OWN
 from ticketsearch.progress import Line, LiveTable, PlainLines
 from ticketsearch.runs import Run
+from ticketsearch.workers import Step
 
 
 @pytest.fixture
@@ -253,6 +255,15 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(shell, tmp_path, argume
     refused(shell("evolve", *arguments), *words)
     assert not [path for path in (tmp_path / "runs").glob("*") if not path.name.startswith(".")]
     assert not list(tmp_path.glob("runs/.*"))
+
+
+@pytest.mark.parametrize(("total", "lines"), [(50, 50), (51, 2)])
+def test_of_few_steps_each_has_its_line_and_of_many_one_now_and_then(total, lines, capsys):
+    follow(Step("masks", done, total) for done in range(1, total + 1))
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == lines
+    assert shown[0] == f"masks: 1 of {total}"
+    assert shown[-1] == f"masks: {total} of {total}"
 
 
 def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(tmp_path):

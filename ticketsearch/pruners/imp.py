@@ -97,8 +97,7 @@ def balanced_imp(
     """Return the absolute values of the trained weights, in rounds that cost alike.
 
     As :func:`imp`, which explains the other parameters, but for how long rounds are: a step of a sparse
-    network costs less, and what the last rounds cut matters most. By our own measurements, as far as we know
-    in no paper.
+    network costs less, so that its rounds may be longer. This package's own, as far as we know in no paper.
 
     Parameters
     ----------
@@ -210,8 +209,7 @@ def _trained(
     orders: list[NDArray[np.int64]],
 ) -> Training:
     """Return the training of each copy on its data order, done."""
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "precision": recipe.precision}
-    cohort = Cohort(network.wiring, masks, initial, **options)
+    cohort = Cohort(network.wiring, masks, initial, device=device, dtype=dtype, precision=recipe.precision)
     training = Training(cohort, dataset, replace(recipe, steps=len(orders[0])), orders)
     training.advance(training.recipe.steps)
     return training

@@ -13,12 +13,15 @@ import numpy as np
 from ticketsearch.budget import Spent, spending
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask
-from ticketsearch.pruners.imp import balanced_imp, imp, steps_of_round
-from ticketsearch.pruners.loop import TRAINING, Cut
+from ticketsearch.pruners.copies import ScoreFunction
+from ticketsearch.pruners.imp import balanced_imp, imp, obd, steps_of_round
+from ticketsearch.pruners.loop import Cut
 from ticketsearch.training import BLOCK, live_operations
 from ticketsearch.wiring import Wiring
 
 __all__ = ["Rounds"]
+
+FUNCTIONS: dict[object, ScoreFunction] = {"imp": imp, "balanced_imp": balanced_imp, "obd": obd}
 
 
 class Rounds:
@@ -35,14 +38,13 @@ class Rounds:
         self, method: object, options: Mapping[str, Any], wiring: Wiring, dataset: Dataset | None
     ) -> None:
         self.method, self.wiring, self.dataset = method, wiring, dataset
-        parameters = {**signature(balanced_imp).parameters, **signature(imp).parameters}
-        defaults = {name: parameter.default for name, parameter in parameters.items()}
-        self.options = {**defaults, **options}
+        parameters = signature(FUNCTIONS[method]).parameters if method in FUNCTIONS else {}
+        self.options = {name: parameter.default for name, parameter in parameters.items()} | dict(options)
         self.masks: defaultdict[int, list[Mask]] = defaultdict(list)
 
     def watch(self, cut: Cut) -> None:
         """See one cut, as :func:`ticketsearch.pruners.prune_all` tells of them."""
-        if self.method in TRAINING:
+        if self.method in FUNCTIONS:
             mask = np.zeros(self.wiring.spec.size, dtype=np.bool_)
             mask[cut.numbers] = True
             self.masks[cut.copy].append(mask)
@@ -55,18 +57,14 @@ class Rounds:
         operations = live_operations(self.wiring, np.stack(self.masks[copy]))
         batch = min(self.options["training_batch"], samples)
         guiding = min(BLOCK, samples) if self.method == "obd" else 0
-        spent = spending(operations[:1], steps=self._rewind(), batch=batch, samples=0)
+        spent = spending(operations[:1], steps=self.options.get("rewind", 0), batch=batch, samples=0)
         for mask, each in zip(self.masks[copy], operations, strict=True):
             spent += spending([each], steps=self._steps(mask), batch=batch, samples=0, guiding=guiding)
         return replace(spent, evaluations=0)
 
     def _steps(self, mask: Mask) -> int:
         options = self.options
-        if self.method != "balanced_imp":
+        if "training_steps" in options:
             return int(options["training_steps"])
-        return steps_of_round(
-            options["first_steps"], options["longest"], int(np.count_nonzero(mask)), mask.size
-        )
-
-    def _rewind(self) -> int:
-        return 0 if self.method == "balanced_imp" else int(self.options["rewind"])
+        kept = int(np.count_nonzero(mask))
+        return steps_of_round(options["first_steps"], options["longest"], kept, mask.size)

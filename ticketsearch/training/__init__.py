@@ -4,7 +4,8 @@ The recipe (``recipe``)
     Recipe, OPTIMIZERS, PRECISIONS, data_order, check_batch, find_device, one_thread, reproducible
 What a mask does in training (``maskings``)
     MASKINGS
-The networks (``cohort``; ``dense`` stacks those of Linear layers, ``general`` trains all others one by one)
+The networks (``cohort``; ``dense`` stacks those of Linear layers, ``sparse`` those of them with few weights,
+``general`` trains all others one by one; ``forward`` is what the first two share)
     Cohort
     resident
 Which networks go together, without their dead units (``layout``)
