@@ -39,9 +39,10 @@ ALLOWED = {
     "polishing": "names masks tickets budget",
     "breeding": "names masks tickets phases identity guidance credit front budget",
     "assessing": "names tickets guidance phases",
+    "levelling": "tickets",
     "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
-    "budget credit assessing",
-    "runs": "masks models config tickets evolution ladder phases guidance budget",
+    "budget credit assessing levelling",
+    "runs": "masks models config tickets evolution ladder levelling phases guidance budget",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs canonical identity front budget polishing",
     "summary": "config masks overlap runs tickets ladder phases credit",

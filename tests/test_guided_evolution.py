@@ -245,7 +245,10 @@ def test_a_guided_run_that_was_interrupted_goes_on_to_the_same_content(tmp_path,
         with run:
             for _ in again.generations(run):
                 pass
-            content.append([(t.digest, t.assessments, t.parents, t.operator) for t in run.tickets()])
+            fitness = [t.fitness.values for t in run.last().population]
+            content.append(
+                [(t.digest, t.assessments, t.parents, t.operator) for t in run.tickets()] + fitness
+            )
             assert {int(t.mask.sum()) for t in run.last().population} == {search.counts[-1]}
     assert content[0] == content[1]
 

@@ -1,11 +1,15 @@
 """Trials of children before they are pruned to their size, and members that are assessed again."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from conftest import refused
 
 from ticketsearch.evolution import evolve
 from ticketsearch.guidance import Guidance
+from ticketsearch.levelling import Levels
+from ticketsearch.masks import digest
 from ticketsearch.models import initialize
 from ticketsearch.operators import guided_mutation, union_crossover
 from ticketsearch.tickets import Assessment, Scores, Ticket
@@ -27,7 +31,7 @@ def first_masks(network, size, kept=40):
 class Recorded:
     """A fitness that remembers what it was asked for; weights of high numbers are the salient ones."""
 
-    def __init__(self, luck=0.0):
+    def __init__(self, luck=()):
         self.asked, self.luck = [], luck
 
     def __call__(self, masks, *, round):
@@ -37,7 +41,8 @@ class Recorded:
             Guidance(1.0 + np.flatnonzero(mask).astype("f4"), p, 1.0 + p.astype("f4"))
             for mask, p in zip(masks, places, strict=True)
         ]
-        values = [float(np.flatnonzero(mask)[:40].sum()) + self.luck * round for mask in masks]
+        luck = self.luck[round] if self.luck else 0.0
+        values = [float(np.flatnonzero(mask)[:40].sum()) + luck for mask in masks]
         return Scores(values, {"round": [round] * len(masks)}, guidance=guidance)
 
 
@@ -79,19 +84,76 @@ def test_a_draft_that_leaves_a_network_seen_before_is_pruned_otherwise(network):
     assert any(t.operator == "useless_mutation" for t in last.offspring)
 
 
-def test_members_that_are_assessed_again_have_the_mean_of_their_scores(network):
-    fitness = Recorded(luck=-50)  # later rounds are worse for all
+def test_members_take_turns_at_being_assessed_again(network):
+    fitness = Recorded()
     found = list(evolve(first_masks(network, 6), fitness, network.spec, generations=4, elites=6, reassess=2))
-    assert [len(masks) for _, masks in fitness.asked] == [6, 6, 12, 6, 12]
-    for generation in found:
-        for ticket in generation.population:
-            seen = range(ticket.generation + 1, generation.number + 1)
-            rounds = [ticket.generation, *(number for number in seen if number % 2 == 0)]
-            assert [each.generation for each in ticket.assessments] == rounds
-            plain = np.flatnonzero(ticket.mask)[:40].sum()
-            assert ticket.score == pytest.approx(plain - 50 * np.mean(rounds))
-            assert ticket.measures["round"] == pytest.approx(np.mean(rounds))
+    assert [len(masks) for _, masks in fitness.asked] == [6, 9, 9, 9, 9]
+    for before, after in pairwise(found):
+        asked = fitness.asked[after.number][1][6:]
+        last = {t.digest: t.assessments[-1].generation for t in before.population}
+        chosen = [last.pop(digest(mask)) for mask in asked]
+        assert max(chosen) <= min(last.values())
     assert any(len(t.assessments) > 1 for t in found[-1].population)
+
+
+def test_members_that_are_assessed_again_have_the_mean_of_what_was_said(network):
+    *_, last = evolve(first_masks(network, 6), Recorded(), network.spec, generations=4, elites=6, reassess=1)
+    for ticket in last.population:
+        rounds = range(ticket.generation, 5)
+        assert [each.generation for each in ticket.assessments] == [*rounds]
+        assert ticket.measures["round"] == pytest.approx(np.mean(rounds))
+
+
+@pytest.mark.parametrize("reassess", [1, 3])
+def test_lucky_rounds_change_nothing_where_members_are_assessed_again(network, reassess):
+    """Rounds that add the same to all scores: with members to compare with, the search is the same."""
+
+    def search(luck):
+        options = {"mutation": guided_mutation, "elites": 6, "seed": 1, "reassess": reassess}
+        return list(evolve(first_masks(network, 6), luck, network.spec, generations=5, **options))
+
+    plain, lucky = search(Recorded()), search(Recorded(luck=[0, -5e4, 3e4, 8, -70, 9e4]))
+    for one, other in zip(plain, lucky, strict=True):
+        assert [t.digest for t in one.population] == [t.digest for t in other.population]
+        assert [t.score for t in one.population] == pytest.approx([t.score for t in other.population])
+        assert one.statistics == pytest.approx(other.statistics)
+    assert any(t.assessments[-1].score != pytest.approx(t.score) for t in lucky[-1].population)
+    unaided = evolve(first_masks(network, 6), Recorded(luck=[0, -5e4]), network.spec, generations=1, elites=6)
+    assert {t.generation for t in list(unaided)[-1].population} == {0}  # all children seem worse
+
+
+def assessed(*scores, rung=0, **more):
+    """Return a ticket with a score in each of the first generations, None for none."""
+    ticket = Ticket(np.ones(3, dtype=bool), **more)
+    for generation, score in enumerate(scores):
+        if score is not None:
+            ticket.add(Assessment(generation, rung, score, {}))
+    return ticket
+
+
+def test_a_rounds_worth_is_learned_from_members_that_were_not_chosen_for_a_single_score():
+    old, new = assessed(1.0, 3.0, 6.0), assessed(None, 9.0, 7.0)
+    before = [(0.0, 2.0), (0.0, 9.0)]
+    levels = Levels({})
+    levels.learn([old, new], before)
+    assert levels.worth == {(2, 0): 4.0}
+    levels.learn([new], before[1:])
+    assert levels.worth == {(2, 0): -2.0}  # where there are no others
+    levels.apply([old, new])
+    assert (old.score, new.score) == (pytest.approx((1 + 3 + 8) / 3), pytest.approx((9 + 9) / 2))
+    assert Levels(levels.state([new])).worth == levels.worth
+    assert levels.state([assessed(1.0, 2.0)]) == {}
+
+
+def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
+    levels, infinite = Levels({}), float("-inf")
+    climbed, diverged = assessed(1.0, 5.0, rung=200), assessed(1.0, infinite)
+    levels.learn([climbed, diverged], [(50.0, 1.0), (0.0, 1.0)])
+    assert levels.worth == {}
+    levels.worth = {(1, 0): 3.0, (1, 50): 7.0, (0, 200): 1.0}
+    levels.apply([climbed, diverged])
+    assert climbed.score == 2.5
+    assert diverged.diverged
 
 
 def test_only_assessments_of_the_highest_rung_count():
@@ -119,7 +181,7 @@ def test_what_trials_take_is_counted(tiny, network):
     assert second.spent.steps == 24
 
 
-def test_a_negative_number_of_generations_between_assessments_is_refused(network):
+def test_a_negative_share_of_members_to_assess_again_is_refused(network):
     refused(lambda: evolve(first_masks(network, 2), Recorded(), network.spec, reassess=-1), "reassess", "-1")
 
 

@@ -25,6 +25,7 @@ from ticketsearch.front import FrontSelection, check_range
 from ticketsearch.front import front as front_of
 from ticketsearch.identity import Key, Seen
 from ticketsearch.ladder import Agreement
+from ticketsearch.levelling import Levels, longest_unseen
 from ticketsearch.masks import Mask, MaskSpec, layer_shuffle
 from ticketsearch.names import parameters_of
 from ticketsearch.operators import swap_mutation, uniform_crossover
@@ -48,8 +49,8 @@ class Generation:
     immigrants : children given up after all attempts and replaced by random masks.
     statistics : ``best``, ``mean`` and ``worst`` score of the population (finite ones), from DEAP; on a
         ladder of those on the highest rung that is there, as scores of different rungs do not compare.
-    state : JSON-able state of the random generator and the ticket counter, and the credit of operators
-        where there are several of a kind.
+    state : JSON-able state of the random generator and the ticket counter, the credit of operators
+        where there are several of a kind, and what rounds are worth where that is known.
     agreements : how far the rungs of a ladder agree on this generation's controls.
     phases : wall-clock seconds by phase, see :mod:`ticketsearch.phases`; a run adds that of its store.
     spent : what its evaluations took, as the fitness says.
@@ -161,9 +162,10 @@ def evolve(
     temperature : of the noise on guided choices, >= 0; see :func:`ticketsearch.guidance.strongest`.
     trial : whether a child is first trained together with all that its parents keep, and what is least
         salient then is pruned; where the fitness gives no guidance, none is.
-    reassess : every so many generations all members are evaluated again beside the children, on the data
-        order of that round, and have the mean of their scores; 0 for never, and never where the fitness does
-        not name ``round``.
+    reassess : of so many members one is evaluated again beside the children of each generation, on the data
+        order of that round: those that were not for the longest time. They have the mean of their scores,
+        and tell what the round's data order is worth, which is taken off; see
+        :mod:`ticketsearch.levelling`. 0 for none, and none where the fitness does not name ``round``.
     front : the fewest and the most weights of a child, whose number is drawn about its first parent's: it is
         cut where that is less, and gets random weights where it is more. None for one objective, the score.
     polish : ``polish(masks, rng)`` returns children ``(population, weights)`` improved, and what that took,
@@ -233,13 +235,14 @@ def _generations(
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
+    levels = Levels(after.state if after else {})
     if after is None:
         phases.start()
         spent = tickets.spent
         tickets, refused = breeding.first(tickets)
         scores = toolbox.evaluate(tickets, phases, generation=0, round=0)
         scores.spent += spent
-        yield _generation(0, tickets, tickets, refused, 0, scores, statistics, breeding)
+        yield _generation(0, tickets, tickets, refused, 0, scores, statistics, breeding, levels)
     else:
         breeding.restore(after.state)
     for number in range(1 if after is None else after.number + 1, generations + 1):
@@ -256,16 +259,18 @@ def _generations(
                 children, refused, spent = breeding.polished(tickets, number, polish)
             else:
                 children, refused, immigrants = breeding.children(tickets, number)
-        if reassess and number % reassess == 0:
-            tickets = Tickets(ticket.afresh() for ticket in tickets)
-            scores = toolbox.evaluate(Tickets([*children, *tickets]), phases, generation=number, round=round)
-        else:
-            scores = toolbox.evaluate(children, phases, generation=number, round=round)
+        tickets = Tickets(ticket.afresh() for ticket in tickets)
+        again = longest_unseen(tickets, math.ceil(len(tickets) / reassess) if reassess else 0)
+        before = [ticket.fitness.values for ticket in again]
+        scores = toolbox.evaluate(Tickets([*children, *again]), phases, generation=number, round=round)
         scores.spent += spent
         breeding.reward(children)
         with seeded_random(breeding.rng), phases.measure(SELECTION):
+            levels.learn(again, before)
+            levels.apply([*tickets, *children])
             tickets = toolbox.survive(breeding.sparse([*tickets, *children]), size)
-        yield _generation(number, tickets, children, refused, immigrants, scores, statistics, breeding)
+        found = tickets, children, refused, immigrants
+        yield _generation(number, *found, scores, statistics, breeding, levels)
 
 
 def _generation(
@@ -277,6 +282,7 @@ def _generation(
     scores: Scores,
     statistics: tools.Statistics,
     breeding: Breeding,
+    levels: Levels,
 ) -> Generation:
     finite = [ticket for ticket in population if not ticket.diverged]
     top = max((ticket.rung for ticket in finite), default=0)
@@ -289,7 +295,7 @@ def _generation(
         refused,
         immigrants,
         compiled,
-        breeding.state(),
+        breeding.state() | levels.state(population),
         scores.agreements,
         breeding.phases.stop(),
         scores.spent,

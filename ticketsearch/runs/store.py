@@ -19,6 +19,7 @@ from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation
 from ticketsearch.ladder import Agreement
+from ticketsearch.levelling import Levels
 from ticketsearch.masks import MaskSpec
 from ticketsearch.phases import STORE
 from ticketsearch.runs import schema
@@ -216,13 +217,16 @@ class Run:
         return found[0]
 
     def population(self, generation: int) -> Tickets:
-        """Return the members of a generation in their places."""
-        return self._tickets(
+        """Return the members of a generation in their places, their scores levelled."""
+        members = self._tickets(
             "SELECT tickets.* FROM members JOIN tickets ON tickets.number = members.ticket "
             "WHERE members.generation = ? ORDER BY members.position",
             (generation,),
             until=generation,
         )
+        for (state,) in self._rows("SELECT state FROM generations WHERE number = ?", (generation,)):
+            Levels(json.loads(state)).apply(members)
+        return members
 
     def offspring(self, generation: int) -> Tickets:
         """Return the tickets that were evaluated in a generation, by number."""
