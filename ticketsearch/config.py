@@ -105,7 +105,7 @@ class Evolution(Section):
     temperature: float = Field(0.3, ge=0)  # of the noise on guided choices
     candidates: float = Field(1.0, ge=0)  # worth growing, by which guidance names them, a kept weight
     trial: bool = True  # of a child with all its parents keep, before it is pruned to its size
-    reassess: int = Field(3, ge=0)  # all members every so many generations; 0 is never
+    reassess: int = Field(3, ge=0)  # one of so many members each generation, in turns; 0 is none
     polish: int = Field(0, ge=0)  # changes tried of each child before it joins, by an untrained fitness
     ties: int = Field(0, ge=0)  # survivors that may share a score; 0 is any number
     start_density: float = Field(0.0, ge=0, le=1)  # falls to seeding.density; 0 begins there

@@ -235,7 +235,7 @@ def _generations(
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
-    levels = Levels(after.state if after else {})
+    levels = Levels(*([] if after is None else [after.state]))
     if after is None:
         phases.start()
         spent = tickets.spent

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
@@ -27,7 +28,7 @@ def longest_unseen(members: Sequence[Ticket], count: int) -> Tickets:
 class Levels:
     """What rounds are worth: how much more masks score on their data orders.
 
-    Made of a generation's state, from which it goes on.
+    Made of the states of generations: of the last one to go on from there, of all for what all are worth.
 
     A round is a generation and a rung. Its worth is learned from members that it assesses again: the mean of
     what they score in it less their fitness before. Those that had joined by a single assessment do not
@@ -35,8 +36,9 @@ class Levels:
     lower whatever the data order. What is not known, as that of the first round, is 0.
     """
 
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        self.worth = {(generation, rung): value for generation, rung, value in state.get(WORTH, ())}
+    def __init__(self, *states: Mapping[str, Any]) -> None:
+        known = chain.from_iterable(state.get(WORTH, ()) for state in states)
+        self.worth = {(generation, rung): value for generation, rung, value in known}
 
     def learn(self, again: Sequence[Ticket], before: Sequence[tuple[float, ...]]) -> None:
         """Learn from members that have been assessed again, and the values of their fitness before."""

@@ -137,7 +137,8 @@ class Ticket:
     exact : whether the key alone says so; if not, tickets were compared pair by pair.
     fitness : DEAP's fitness, by which tickets compare; ``rung`` and ``score`` read it.
     measures : further figures of its evaluation, e.g. ``accuracy``.
-    assessments : what fitness and measures are the means of, those of the highest rung.
+    assessments : what fitness and measures are the means of, those of the highest rung; fitness is less what
+        their rounds are worth, where that is known (:mod:`ticketsearch.levelling`).
     guidance : what its training revealed, for operators; None where nothing did.
     """
 

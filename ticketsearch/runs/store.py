@@ -217,16 +217,13 @@ class Run:
         return found[0]
 
     def population(self, generation: int) -> Tickets:
-        """Return the members of a generation in their places, their scores levelled."""
-        members = self._tickets(
+        """Return the members of a generation in their places."""
+        return self._tickets(
             "SELECT tickets.* FROM members JOIN tickets ON tickets.number = members.ticket "
             "WHERE members.generation = ? ORDER BY members.position",
             (generation,),
             until=generation,
         )
-        for (state,) in self._rows("SELECT state FROM generations WHERE number = ?", (generation,)):
-            Levels(json.loads(state)).apply(members)
-        return members
 
     def offspring(self, generation: int) -> Tickets:
         """Return the tickets that were evaluated in a generation, by number."""
@@ -333,6 +330,8 @@ class Run:
         ):
             if number in by_number:
                 by_number[number].add(schema.assessment_of(row))
+        states = self._rows("SELECT state FROM generations WHERE number <= ? ORDER BY number", (last,))
+        Levels(*(json.loads(state) for (state,) in states)).apply(tickets)
         return tickets
 
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
