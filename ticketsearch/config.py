@@ -131,7 +131,8 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     initialization: Literal["shared", "own"] = "shared"
     masking: str = "parameter"
-    scored: Literal["validation", "pooled"] = "validation"  # on what samples; pooled with those of training
+    # On what samples; pooled with those of training, or with a fifth of these that each round leaves out.
+    scored: Literal["validation", "pooled", "crossed"] = "validation"
     device: str = "auto"
     workers: int = Field(
         0, ge=0
