@@ -326,7 +326,7 @@ QUICK = {
     "edge_popup": {"training_steps": 2, "training_batch": 8},
     "imp": {"training_steps": 2, "training_batch": 8},
     "obd": {"training_steps": 2, "training_batch": 8},
-    "balanced_imp": {"first_steps": 2, "training_batch": 8},
+    "averaged_imp": {"training_steps": 2, "training_batch": 8, "orders": 2},
 }
 # Of each model that users may name the first variant, and all of the others.
 PRUNED = [*(f"{name} 0" for name in models.__all__), *OWN]

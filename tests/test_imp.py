@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -166,37 +167,39 @@ def test_obd_cuts_by_the_loss_that_pruning_is_expected_to_cost(case):
     refused(lambda: prune(network, "obd", **{**options, "dataset": None}), "obd needs data")
 
 
-def test_balanced_rounds_are_the_longer_the_fewer_weights_they_train(case):
-    """As rounds of imp of these lengths are, the last of them no longer than the longest."""
+def test_magnitudes_are_averaged_over_data_orders_that_each_round_draws_anew(case):
+    """Of one order it is imp of that order; the mean of several is that of imp on each."""
     network, dataset = case
-    size = network.spec.size
-    cuts, lengths = [], []
-    options = {"dataset": dataset, "training_batch": 9}
-    mask = prune(
-        network, "balanced_imp", density=0.2, watch=cuts.append, first_steps=3, longest=11, **options
-    )
-    assert np.count_nonzero(mask) == round(0.2 * size)
-    for cut in cuts:
-        kept = np.zeros(size, dtype=bool)
+    cuts, drawn = [], []
+    options = {"dataset": dataset, "training_steps": 7, "training_batch": 9}
+
+    def seen(samples, recipe, seed):
+        drawn.append(tuple(seed.spawn_key))
+        return data_order(samples, recipe, seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["ticketsearch.pruners.imp"], "data_order", seen)
+        prune(network, "averaged_imp", density=0.5, orders=3, watch=cuts.append, **options)
+    assert len(drawn) == len(set(drawn)) == 3 * len(cuts) > 6
+    for number, cut in enumerate(cuts):
+        kept = np.zeros(network.spec.size, dtype=bool)
         kept[cut.numbers] = True
-        lengths.append(min(11, 3 * size // len(cut.numbers)))
         parts = {name: torch.from_numpy(own.copy()) for name, own in network.spec.split(kept).items()}
-        rng = np.random.default_rng(seed_sequence(0, Stream.PRUNING))
-        scores = imp(network, parts, None, rng=rng, training_steps=lengths[-1], **options)
-        flat = np.concatenate([scores[layer.name].numpy().ravel() for layer in network.spec.layers])
-        assert np.array_equal(flat[cut.numbers], cut.scores)
-    assert lengths[0] == 3
-    assert lengths == sorted(lengths)
-    assert lengths[-1] == 11 > lengths[-4]
+        found = []
+        for key in drawn[3 * number : 3 * number + 3]:
+            seed = np.random.SeedSequence(seed_sequence(0, Stream.PRUNING).entropy, spawn_key=key[:-1])
+            scores = imp(network, parts, None, rng=np.random.default_rng(seed), **options)
+            found.append(
+                np.concatenate([scores[layer.name].numpy().ravel() for layer in network.spec.layers])
+            )
+        np.testing.assert_allclose(np.mean(found, axis=0)[cut.numbers], cut.scores, rtol=1e-6)
+        assert not np.allclose(found[0], found[1])
 
 
-@pytest.mark.parametrize("option", ["first_steps", "longest"])
-def test_steps_of_balanced_rounds_are_whole_numbers(case, option):
+@pytest.mark.parametrize("orders", [0, 1.5])
+def test_trainings_of_a_round_are_a_whole_number(case, orders):
     network, dataset = case
-    refused(
-        lambda: prune(network, "balanced_imp", density=0.5, dataset=dataset, **{option: 1.5}),
-        f"{option} must be a whole number of optimizer steps >= 0, but got 1.5",
-    )
+    refused(lambda: prune(network, "averaged_imp", density=0.5, dataset=dataset, orders=orders), "orders")
 
 
 @pytest.mark.parametrize("rewind", [0, 2])

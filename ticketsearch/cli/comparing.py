@@ -42,7 +42,7 @@ Methods = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,NAME,…",
-        help="dense, pruners as prune --method names them, evolution, and imp_best, balanced_imp_best, "
+        help="dense, pruners as prune --method names them, evolution, and imp_best, averaged_imp_best, "
         "obd_best, random_search and one_plus_lambda, which spend what the evolution does; default "
         "dense,random,synflow,snip,imp,imp_best,evolution.",
     ),

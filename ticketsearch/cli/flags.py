@@ -59,7 +59,7 @@ Method = Annotated[
     typer.Option(
         "--method",
         help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, "
-        "balanced_imp, obd, edge_popup, flow_preserving or file.py:function, evolve also several as a,b; "
+        "averaged_imp, obd, edge_popup, flow_preserving or file.py:function, evolve also several as a,b; "
         "their own options are --set seeding.options.NAME=VALUE.",
     ),
 ]

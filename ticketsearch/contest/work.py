@@ -269,7 +269,7 @@ def compare(
     settings : of the search, of all training and of the data; initialization i is that of a search with
         ``seed + i``. ``final.orders`` is of the choosing on validation data.
     methods : ``dense``, pruners, ``evolution``, and searches that spend as many FLOPs: ``imp_best``,
-        ``balanced_imp_best`` and ``obd_best`` (the best of several prunings by ``imp`` or another that
+        ``averaged_imp_best`` and ``obd_best`` (the best of several prunings by ``imp`` or another that
         trains), ``random_search``, ``one_plus_lambda``.
     densities : kept / total, in (0, 1].
     folder : where the comparison is stored. Called again with the same arguments and folder it goes on where

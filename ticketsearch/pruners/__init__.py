@@ -24,7 +24,7 @@ from ticketsearch.pruners.copies import Copies as Copies
 from ticketsearch.pruners.copies import Parts as Parts
 from ticketsearch.pruners.copies import ScoreFunction as ScoreFunction
 from ticketsearch.pruners.copies import batched as batched
-from ticketsearch.pruners.imp import balanced_imp, imp, obd
+from ticketsearch.pruners.imp import averaged_imp, imp, obd
 from ticketsearch.pruners.loop import SUPPLIED as SUPPLIED
 from ticketsearch.pruners.loop import TRAINING as TRAINING
 from ticketsearch.pruners.loop import Cut as Cut
@@ -44,7 +44,7 @@ from ticketsearch.pruners.unscored import magnitude, random
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
 __all__ = [
-    "balanced_imp",
+    "averaged_imp",
     "balanced_synflow",
     "edge_popup",
     "flow_preserving",

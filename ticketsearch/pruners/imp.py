@@ -26,10 +26,10 @@ from ticketsearch.training import (
     reproducible,
 )
 
-__all__ = ["balanced_imp", "imp", "obd", "steps_of_round"]
+__all__ = ["averaged_imp", "imp", "obd"]
 
-# Of the child of a pruning's seed that orders the data; beyond the numbers that spawn() gives.
-DATA_ORDER = 2**32 - 1
+# Children of a pruning's seed that order the data; beyond the numbers that spawn() gives.
+DATA_ORDER, AVERAGED = 2**32 - 1, 2**32 - 2
 
 
 @batched
@@ -73,19 +73,20 @@ def imp(
     recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay
     masks = _flat(mask, network.spec)
     training = _rounds("imp", network, masks, rng, dataset, rewind, recipe, precision, device)
-    return _magnitudes(training, mask)
+    final = training.cohort.parameters()
+    return {name: final[name].abs().cpu() * kept for name, kept in mask.items()}
 
 
 @batched
-def balanced_imp(
+def averaged_imp(
     network: Copies,
     mask: Parts,
     batch: Batch | None,
     *,
     rng: Sequence[np.random.Generator],
     dataset: Dataset | None = None,
-    first_steps: int = 250,
-    longest: int = 3000,
+    orders: int = 3,
+    training_steps: int = 1000,
     training_batch: int = 128,
     optimizer: str = "sgd",
     lr: float = 0.05,
@@ -94,26 +95,35 @@ def balanced_imp(
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
-    """Return the absolute values of the trained weights, in rounds that cost alike.
+    """Return the mean absolute values of the weights of several trainings.
 
-    As :func:`imp`, which explains the other parameters, but for how long rounds are: a step of a sparse
-    network costs less, so that its rounds may be longer. This package's own, as far as we know in no paper.
+    As :func:`imp`, which explains the other parameters, but that each round trains the masked network on
+    several data orders, other ones each round: which weights are small depends on the order, the less the
+    more of them are averaged. This package's own, as far as we know in no paper.
 
     Parameters
     ----------
-    first_steps : optimizer steps of the first round, that of all weights; later rounds have as many more as
-        they keep fewer weights.
-    longest : steps that no round has more of.
+    orders : trainings a round.
 
     Raises :class:`BadInput` without data, or for a bad option.
     """
+    if not is_integer(orders) or orders < 1:
+        raise BadInput(f"orders are trainings a round, an integer >= 1, but got {orders!r}")
     masks = _flat(mask, network.spec)
-    for option, value in (("first_steps", first_steps), ("longest", longest)):
-        _check_steps(option, value)
-    steps = steps_of_round(first_steps, longest, int(np.count_nonzero(masks[0])), masks.shape[1])
-    recipe = steps, training_batch, optimizer, lr, momentum, weight_decay
-    training = _rounds("balanced_imp", network, masks, rng, dataset, 0, recipe, precision, device)
-    return _magnitudes(training, mask)
+    networks = Copies([each for each in network.networks for _ in range(orders)])
+    rngs = [
+        np.random.default_rng(_child(own, AVERAGED, int(np.count_nonzero(kept)), number))
+        for own, kept in zip(rng, masks, strict=True)
+        for number in range(orders)
+    ]
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay
+    masks = np.repeat(masks, orders, axis=0)
+    training = _rounds("averaged_imp", networks, masks, rngs, dataset, 0, recipe, precision, device)
+    final = training.cohort.parameters()
+    return {
+        name: final[name].abs().cpu().view(len(network), orders, *kept.shape[1:]).mean(1) * kept
+        for name, kept in mask.items()
+    }
 
 
 @batched
@@ -150,16 +160,6 @@ def obd(
         layer.name: torch.from_numpy(scores[:, layer.slice].copy()).view(-1, *layer.shape)
         for layer in network.spec.layers
     }
-
-
-def steps_of_round(first_steps: int, longest: int, kept: int, size: int) -> int:
-    """Return the optimizer steps of a round of :func:`balanced_imp` that trains ``kept`` of ``size``."""
-    return min(longest, first_steps * size // max(1, kept))
-
-
-def _magnitudes(training: Training, mask: Parts) -> Parts:
-    final = training.cohort.parameters()
-    return {name: final[name].abs().cpu() * kept for name, kept in mask.items()}
 
 
 def _check_steps(option: str, value: Any) -> None:
@@ -228,12 +228,16 @@ def _orders(samples: int, recipe: Recipe, rngs: Sequence[np.random.Generator]) -
     """Return a data order a copy, the same however often its generator has been drawn from."""
     orders = []
     for rng in rngs:
-        seed = rng.bit_generator.seed_seq
-        if not isinstance(seed, np.random.SeedSequence):
-            raise BadInput("imp needs an rng with a seed; make it by numpy.random.default_rng(seed)")
-        own = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, DATA_ORDER))
-        orders.append(data_order(samples, recipe, own))
+        orders.append(data_order(samples, recipe, _child(rng, DATA_ORDER)))
     return orders
+
+
+def _child(rng: np.random.Generator, *numbers: int) -> np.random.SeedSequence:
+    """Return a seed that follows from the generator's own, however often it has been drawn from."""
+    seed = rng.bit_generator.seed_seq
+    if not isinstance(seed, np.random.SeedSequence):
+        raise BadInput("imp needs an rng with a seed; make it by numpy.random.default_rng(seed)")
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *numbers))
 
 
 def _flat(mask: Parts, spec: MaskSpec) -> Mask:

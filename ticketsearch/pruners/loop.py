@@ -49,7 +49,7 @@ class LayerCollapseWarning(UserWarning):
 
 
 # Pruners that train the network in each of their rounds.
-TRAINING = ("imp", "balanced_imp", "obd")
+TRAINING = ("imp", "averaged_imp", "obd")
 
 
 class Cut(NamedTuple):

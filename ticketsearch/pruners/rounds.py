@@ -14,14 +14,14 @@ from ticketsearch.budget import Spent, spending
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask
 from ticketsearch.pruners.copies import ScoreFunction
-from ticketsearch.pruners.imp import balanced_imp, imp, obd, steps_of_round
+from ticketsearch.pruners.imp import averaged_imp, imp, obd
 from ticketsearch.pruners.loop import Cut
 from ticketsearch.training import BLOCK, live_operations
 from ticketsearch.wiring import Wiring
 
 __all__ = ["Rounds"]
 
-FUNCTIONS: dict[object, ScoreFunction] = {"imp": imp, "balanced_imp": balanced_imp, "obd": obd}
+FUNCTIONS: dict[object, ScoreFunction] = {"imp": imp, "averaged_imp": averaged_imp, "obd": obd}
 
 
 class Rounds:
@@ -58,13 +58,7 @@ class Rounds:
         batch = min(self.options["training_batch"], samples)
         guiding = min(BLOCK, samples) if self.method == "obd" else 0
         spent = spending(operations[:1], steps=self.options.get("rewind", 0), batch=batch, samples=0)
-        for mask, each in zip(self.masks[copy], operations, strict=True):
-            spent += spending([each], steps=self._steps(mask), batch=batch, samples=0, guiding=guiding)
+        trainings = np.repeat(operations, self.options.get("orders", 1))
+        steps = self.options["training_steps"]
+        spent += spending(trainings, steps=steps, batch=batch, samples=0, guiding=guiding)
         return replace(spent, evaluations=0)
-
-    def _steps(self, mask: Mask) -> int:
-        options = self.options
-        if "training_steps" in options:
-            return int(options["training_steps"])
-        kept = int(np.count_nonzero(mask))
-        return steps_of_round(options["first_steps"], options["longest"], kept, mask.size)
