@@ -235,7 +235,7 @@ def _generations(
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
-    levels = Levels(*([] if after is None else [after.state]))
+    levels = Levels({} if after is None else after.state)
     if after is None:
         phases.start()
         spent = tickets.spent
@@ -295,7 +295,7 @@ def _generation(
         refused,
         immigrants,
         compiled,
-        breeding.state() | levels.state(population),
+        breeding.state() | levels.state(),
         scores.agreements,
         breeding.phases.stop(),
         scores.spent,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
@@ -26,47 +27,46 @@ def longest_unseen(members: Sequence[Ticket], count: int) -> Tickets:
 
 
 class Levels:
-    """What rounds are worth: how much more masks score on their data orders.
+    """What rounds are worth: how much more masks score on their data orders than on those of the first round.
 
-    Made of the states of generations: of the last one to go on from there, of all for what all are worth.
+    A round is a generation, on a ladder at each rung by itself. Its worth is learned from members that it
+    assesses again: the mean of what they score in it less their fitness before. Members survived by scores,
+    luck included, and so score a little less the next time, whatever the data order: rounds seem to be worth
+    less and less. That is the same for all tickets of a round, and adding the mean over all rounds again keeps
+    it out of what fitness is said to be.
 
-    A round is a generation and a rung. Its worth is learned from members that it assesses again: the mean of
-    what they score in it less their fitness before. Those that had joined by a single assessment do not
-    count where there are others: they were chosen for it, luck included, so that the next one is likely to be
-    lower whatever the data order. What is not known, as that of the first round, is 0.
+    Made of a generation's state, from which it goes on; a state without any is that of a first generation.
     """
 
-    def __init__(self, *states: Mapping[str, Any]) -> None:
-        known = chain.from_iterable(state.get(WORTH, ()) for state in states)
-        self.worth = {(generation, rung): value for generation, rung, value in known}
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.worth: dict[int, dict[int, float]] = {}  # by rung, then generation
+        for rung, generation, value in state.get(WORTH, ()):
+            self.worth.setdefault(rung, {})[generation] = value
 
     def learn(self, again: Sequence[Ticket], before: Sequence[tuple[float, ...]]) -> None:
         """Learn from members that have been assessed again, and the values of their fitness before."""
-        found: dict[tuple[int, int], list[tuple[bool, float]]] = {}
-        for ticket, old in zip(again, before, strict=True):
+        found: dict[tuple[int, int], list[float]] = {}
+        for ticket, (rung, score) in zip(again, before, strict=True):
             last = ticket.assessments[-1]
-            change = last.score - old[1]
-            if math.isfinite(change) and last.rung == old[0]:
-                tried = sum(each.rung == last.rung for each in ticket.assessments) > 2
-                found.setdefault((last.generation, last.rung), []).append((tried, change))
-        for round, changes in found.items():
-            own = [change for tried, change in changes if tried] or [change for _, change in changes]
-            self.worth[round] = sum(own) / len(own)
+            if last.rung == rung and math.isfinite(change := last.score - score):
+                found.setdefault((last.rung, last.generation), []).append(change)
+        for (rung, generation), changes in found.items():
+            known = self.worth.setdefault(rung, {0: 0.0})
+            known[generation] = float(np.mean(changes) + np.mean([*known.values()]))
 
     def apply(self, tickets: Iterable[Ticket]) -> None:
-        """Set the fitness of tickets to the mean of their scores less what their rounds are worth.
+        """Set the fitness of tickets to the mean of their scores as they would be in a mean round.
 
-        As ever, only the scores of a ticket's highest rung count.
+        As ever, only the scores of a ticket's highest rung count, and what diverged stays so.
         """
+        means = {rung: np.mean([*known.values()]) for rung, known in self.worth.items()}
         for ticket in tickets:
-            counted = [each for each in ticket.assessments if each.rung == ticket.rung]
-            worth = sum(self.worth.get((each.generation, each.rung), 0.0) for each in counted)
-            if worth and not ticket.diverged:
-                mean = sum(each.score for each in counted) / len(counted)
-                ticket.fitness = TicketFitness((float(ticket.rung), mean - worth / len(counted)))
+            if (known := self.worth.get(ticket.rung)) and not ticket.diverged:
+                counted = [each for each in ticket.assessments if each.rung == ticket.rung]
+                level = [each.score - known.get(each.generation, 0.0) for each in counted]
+                ticket.fitness = TicketFitness((float(ticket.rung), np.mean(level) + means[ticket.rung]))
 
-    def state(self, tickets: Iterable[Ticket]) -> dict[str, list[tuple[int, int, float]]]:
-        """Return what is known of the rounds of some tickets, as a part of a generation's state."""
-        rounds = {(each.generation, each.rung) for ticket in tickets for each in ticket.assessments}
-        known = [(*round, value) for round, value in self.worth.items() if round in rounds]
+    def state(self) -> dict[str, list[tuple[int, int, float]]]:
+        """Return what is known, as a part of a generation's state."""
+        known = [(rung, *item) for rung, rounds in self.worth.items() for item in rounds.items()]
         return {WORTH: known} if known else {}

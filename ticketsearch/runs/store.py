@@ -330,8 +330,8 @@ class Run:
         ):
             if number in by_number:
                 by_number[number].add(schema.assessment_of(row))
-        states = self._rows("SELECT state FROM generations WHERE number <= ? ORDER BY number", (last,))
-        Levels(*(json.loads(state) for (state,) in states)).apply(tickets)
+        for (state,) in self._rows("SELECT state FROM generations WHERE number = ?", (last,)):
+            Levels(json.loads(state)).apply(tickets)
         return tickets
 
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
