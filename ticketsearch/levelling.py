@@ -32,8 +32,8 @@ class Levels:
     A round is a generation, on a ladder at each rung by itself. Its worth is learned from members that it
     assesses again: the mean of what they score in it less their fitness before. Members survived by scores,
     luck included, and so score a little less the next time, whatever the data order: rounds seem to be worth
-    less and less. That is the same for all tickets of a round, and adding the mean over all rounds again keeps
-    it out of what fitness is said to be.
+    less and less. That is the same for all tickets of a round, and adding the mean over all rounds again
+    keeps it out of what fitness is said to be.
 
     Made of a generation's state, from which it goes on; a state without any is that of a first generation.
     """
