@@ -782,6 +782,19 @@ def test_an_npz_of_x_and_y_is_split_into_three_parts(tmp_path):
     assert dataset.fingerprint == from_arrays("mine", x, y).fingerprint
 
 
+def test_parts_may_be_the_last_samples(tmp_path):
+    x, y = arrays(60)
+    options = {"split": "last", "standardize": "none", "validation": 10}
+    dataset = load_dataset(npz_file(tmp_path / "mine.npz", x=x, y=y), **options)
+    for part, samples in (("train", slice(0, 38)), ("validation", slice(38, 48)), ("test", slice(48, 60))):
+        assert torch.equal(getattr(dataset, f"x_{part}"), torch.from_numpy(x[samples]))
+        assert torch.equal(getattr(dataset, f"y_{part}"), torch.from_numpy(y[samples]))
+    assert dataset.fingerprint == from_arrays("other", x, y, seed=7, **options).fingerprint
+    assert dataset.fingerprint != from_arrays("mine", x, y, **{**options, "split": "random"}).fingerprint
+    message = refusal(lambda: from_arrays("mine", x, y, split="first"))
+    assert message == "unknown split 'first': known are last, random"
+
+
 def test_an_npz_with_all_parts_is_used_as_it_is(tmp_path):
     held = {}
     for seed, part in enumerate(datasets.PARTS):

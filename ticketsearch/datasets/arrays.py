@@ -14,6 +14,8 @@ from ticketsearch.errors import BadInput, unknown
 __all__ = ["check_seed", "first_line", "from_arrays", "split_off"]
 
 STANDARDIZATIONS = ("channel", "feature", "global", "none", "range")
+# How missing parts are split off.
+SPLITS = ("last", "random")
 # The interval of "range" is ± this, as searches for strong tickets scale their data.
 RANGE = 0.7
 
@@ -34,13 +36,17 @@ def from_arrays(
     seed: int = 0,
     classes: int | None = None,
     standardize: str = "global",
+    split: str = "random",
 ) -> Dataset:
     """Return a dataset of arrays, its missing parts split off ``x`` and ``y``, stratified by label.
 
     ``x``: (samples, *input_shape) numbers; ``y``: (samples,) integers in [0, classes). Parts that are
     given are used as they are. Of n samples a missing test part takes n // 5 and a missing validation
     part ``validation`` samples, by default n // 5 too, or n // 6 where the test part is given.
-    ``seed`` draws the split. ``classes`` is by default one more than the largest label.
+    ``seed`` draws the split; with ``split="last"`` parts are the last samples instead, unstratified, for data
+    whose order says what belongs together: MNIST's test images are by other writers than those of training,
+    and so are, by and large, its last training images beside the first. ``classes`` is by default one more
+    than the largest label.
     ``standardize``: ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's
     first axis; ``"feature"``, one for each feature; ``"range"``, each feature from its smallest and largest
     value to [−0.7, 0.7]; ``"none"``. What is constant is only centred. All figures are the training part's,
@@ -52,6 +58,9 @@ def from_arrays(
     check_seed(seed)
     if standardize not in STANDARDIZATIONS:
         raise unknown("standardization", str(standardize), STANDARDIZATIONS)
+    if split not in SPLITS:
+        raise unknown("split", str(split), SPLITS)
+    drawn = None if split == "last" else seed
     train = _take(f"{where}, train part", x, y)
     test, held = None, None
     if x_test is not None or y_test is not None:
@@ -67,9 +76,9 @@ def from_arrays(
     if validation is None:
         validation = sixth if test else fifth
     if not test:
-        train, test = split_off(where, train, fifth, seed)
+        train, test = split_off(where, train, fifth, drawn)
     if not held:
-        train, held = split_off(where, train, validation, seed)
+        train, held = split_off(where, train, validation, drawn)
     pairs = dict(zip(PARTS, (train, held, test), strict=True))
     for part, pair in pairs.items():  # before broadcasting could hide a wrong shape
         check_shape(f"{where}, {part} part", pair[0].shape[1:], train[0].shape[1:])
@@ -79,8 +88,13 @@ def from_arrays(
     return Dataset(name=name, classes=classes, **tensors)
 
 
-def split_off(where: str, pair: Pair, size: int, seed: int, keep: int | None = None) -> tuple[Pair, Pair]:
-    """Return ``keep`` samples (by default all others) and ``size`` samples, disjoint and stratified."""
+def split_off(
+    where: str, pair: Pair, size: int, seed: int | None, keep: int | None = None
+) -> tuple[Pair, Pair]:
+    """Return ``keep`` samples (by default all others) and ``size`` samples, disjoint and stratified.
+
+    Without a seed they are the first ones and the last ones.
+    """
     x, y = pair
     if not is_integer(size):
         raise BadInput(f"{where}: validation must be an integer number of samples, but got {size!r}")
@@ -93,6 +107,8 @@ def split_off(where: str, pair: Pair, size: int, seed: int, keep: int | None = N
     if min(size, kept) < len(labels):
         rule = f"every part must have at least as many samples as there are classes ({len(labels)})"
         raise BadInput(f"{where}: {rule}, but a split is {kept} + {size}: add samples, or give other sizes")
+    if seed is None:
+        return (x[:kept], y[:kept]), (x[len(y) - size :], y[len(y) - size :])
 
     from sklearn.model_selection import train_test_split
 

@@ -27,11 +27,13 @@ def idx(
     standardize: str = "global",
     validation: int | None = None,
     classes: int | None = None,
+    split: str = "random",
 ) -> Dataset:
     """Return the images of a folder of MNIST-like IDX files: samples (1, rows, columns), bytes / 255.
 
     The folder holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same for ``t10k``,
-    gzipped or not. ``validation`` training images, by default a sixth, are split off by ``seed``.
+    gzipped or not. ``validation`` training images, by default a sixth, are split off by ``seed``, or,
+    with ``split="last"``, are the last ones: see :func:`from_arrays`.
 
     Raises :class:`BadInput` for a missing, torn or foreign file.
     """
@@ -48,6 +50,7 @@ def idx(
         seed=seed,
         classes=classes,
         standardize=standardize,
+        split=split,
     )
 
 
@@ -58,6 +61,7 @@ def npz(
     standardize: str = "global",
     validation: int | None = None,
     classes: int | None = None,
+    split: str = "random",
 ) -> Dataset:
     """Return the dataset in a NumPy ``.npz`` file; :func:`from_arrays` says how missing parts are split off.
 
@@ -70,15 +74,14 @@ def npz(
     if not path.is_file():
         raise BadInput(f"dataset npz: no file {str(path)!r}")
     arrays = _read_npz(path)
-    split = {"x_train", "y_train", "x_test", "y_test"}
-    if set(arrays) not in ({"x", "y"}, split, split | {"x_validation", "y_validation"}):
+    parts = {"x_train", "y_train", "x_test", "y_test"}
+    if set(arrays) not in ({"x", "y"}, parts, parts | {"x_validation", "y_validation"}):
         rule = "arrays must be x, y or x_train, y_train, x_test, y_test (and x_validation, y_validation)"
         held = ", ".join(sorted(arrays)) or "nothing"
         raise BadInput(f"dataset npz: the {rule}, but {str(path)!r} holds {held}: save it with these names")
     arrays = {key.removesuffix("_train"): array for key, array in arrays.items()}
-    return from_arrays(
-        path.stem, **arrays, validation=validation, seed=seed, classes=classes, standardize=standardize
-    )
+    more: dict[str, Any] = {"classes": classes, "standardize": standardize, "split": split}
+    return from_arrays(path.stem, **arrays, validation=validation, seed=seed, **more)
 
 
 def _find_idx(folder: Path, stem: str, dimensions: int) -> Path:
