@@ -29,7 +29,6 @@ from ticketsearch.training import (
     Training,
     data_order,
     evaluate,
-    fold,
     layout,
     live_operations,
     operations_a_sample,
@@ -264,48 +263,11 @@ def test_a_pooled_score_is_of_the_samples_of_training_and_validation(tiny, maski
     assert pooled.spent == expected.spent != alone.spent
 
 
-@pytest.mark.parametrize("masking", ["parameter", "gradient"])
-def test_a_crossed_score_is_of_what_the_round_leaves_out_too(tiny, masking):
-    """As of a dataset whose training part lacks a fifth, another one each round, which is validated on."""
-    network = initialize("mlp:9,7", tiny)
-    masks, folds = masks_for(network, 3), []
-    fitness = short(network, tiny, masking=masking, scored="crossed", workers=2)
-    for round in (0, 1):
-        seed = seed_sequence(fitness.seed, Stream.ROUND, round)
-        learned, left_out = fold(len(tiny.y_train), seed)
-        folds.append(set(left_out))
-        assert len(left_out) == len(tiny.y_train) // 5
-        assert sorted([*learned, *left_out]) == [*range(len(tiny.y_train))]
-        crossed = dataclasses.replace(
-            tiny,
-            x_train=tiny.x_train[learned],
-            y_train=tiny.y_train[learned],
-            x_validation=torch.cat([tiny.x_train[left_out], tiny.x_validation]),
-            y_validation=torch.cat([tiny.y_train[left_out], tiny.y_validation]),
-        )
-        expected = short(network, crossed, masking=masking)(masks, round=round)
-        found = fitness(masks, round=round)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-        for name, accuracies in expected.measures.items():
-            np.testing.assert_allclose(found.measures[name], accuracies, rtol=1e-12)
-        assert found.spent == expected.spent
-    assert folds[0] != folds[1]
-
-
-def test_what_scores_are_of_is_one_of_three(tiny):
+def test_what_scores_are_of_is_one_of_two(tiny):
     network = initialize("mlp:9,7", tiny)
     refused(
-        lambda: short(network, tiny, scored="test"),
-        "unknown scored 'test': known are crossed, pooled, validation",
+        lambda: short(network, tiny, scored="test"), "unknown scored 'test': known are pooled, validation"
     )
-
-
-def test_a_batch_is_at_most_what_a_fold_leaves(tiny):
-    network, samples = initialize("mlp:9", tiny), len(tiny.y_train)
-    assert np.isfinite(
-        short(network, tiny, scored="crossed", batch=samples - samples // 5)(masks_for(network, 1))
-    )
-    refused(lambda: short(network, tiny, scored="crossed", batch=samples - samples // 5 + 1), "batch")
 
 
 @pytest.mark.parametrize("masking", ["gradient", "forward"])

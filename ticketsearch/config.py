@@ -132,8 +132,7 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     initialization: Literal["shared", "own"] = "shared"
     masking: str = "parameter"
-    # On what samples; pooled with those of training, or with a fifth of these that each round leaves out.
-    scored: Literal["validation", "pooled", "crossed"] = "validation"
+    scored: Literal["validation", "pooled"] = "validation"  # on what samples; pooled with those of training
     device: str = "auto"
     workers: int = Field(
         0, ge=0

@@ -40,7 +40,6 @@ from ticketsearch.training import (
     check_noise,
     check_normalisation,
     find_device,
-    fold_size,
 )
 from ticketsearch.training.recipe import is_number
 
@@ -50,7 +49,7 @@ __all__ = ["short_training", "untrained"]
 # Evaluations of single masks that are remembered, and fewer where each has guidance.
 REMEMBERED, GUIDED = 2**14, 2**9
 # The samples that scores are of.
-SCORED = ("validation", "pooled", "crossed")
+SCORED = ("validation", "pooled")
 
 
 class Known(NamedTuple):
@@ -88,10 +87,8 @@ class ShortTraining:
     initialization : ``shared`` trains every mask from the network's θ₀, ``own`` from its ticket's.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`. The score
         is that of the forward pass that training uses: under ``gradient`` of all weights.
-    scored : the samples of the score: those of ``validation``; these ``pooled`` with the training part; or,
-        ``crossed``, these and a random fifth of the training part, another one each round, that the round's
-        trainings leave out. A search of many evaluations fits itself to the validation samples, which is
-        harder with more; pooled scores also say how well what is learned fits.
+    scored : the samples of the score: those of ``validation``, or these ``pooled`` with the training part.
+        A search of many evaluations fits itself to the validation samples, which is harder with all.
     backend, address : where workers are: ``loky`` (processes of this machine), ``threads``, or the ``dask``
         or ``ray`` cluster at an address; see :class:`~ticketsearch.workers.Spread`.
     candidates : weights worth growing that the guidance of a mask names, as a share of its kept weights; None
@@ -158,8 +155,7 @@ class ShortTraining:
         self.candidates: Final = candidates
         self.saliency: Final = saliency
         self.scored: Final = scored
-        samples = len(dataset.y_train)
-        check_batch(samples - (fold_size(samples) if scored == "crossed" else 0), self.recipe)
+        check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
         seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
@@ -326,7 +322,7 @@ class _Ascent:
             keeps_states=rung + 1 < len(rungs),
             candidates=fitness.candidates,
             saliency=fitness.saliency,
-            scored=fitness.scored,
+            pooled=fitness.scored == "pooled",
         )
         for place, number in enumerate(numbers):
             self._states[self._key(number, 0)] = trained.states[place]

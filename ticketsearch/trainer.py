@@ -35,8 +35,6 @@ from ticketsearch.training import (
     data_order,
     evaluate,
     find_device,
-    fold,
-    fold_size,
     growable_operations,
     live_operations,
     programs,
@@ -81,9 +79,7 @@ class Job:
     largest_state : bytes from which on a state is not kept after all; None if any is.
     candidates : for growth, as a share of the kept weights; None if no guidance is asked for.
     saliency : what guidance goes by, ``magnitude``, ``curvature`` or ``mixed``.
-    scored : what else is evaluated on: nothing more (``validation``); for losses, not accuracies, the
-        training part (``pooled``); or the fold of it that the data order leaves out (``crossed``). Means are
-        over all samples. Crossed jobs have one order, the seed of one.
+    pooled : whether losses, not accuracies, are also of the training part: means over all these samples.
     """
 
     masks: tuple[bytes, ...]
@@ -99,7 +95,7 @@ class Job:
     largest_state: int | None = None
     candidates: float | None = None
     saliency: str = "magnitude"
-    scored: str = "validation"
+    pooled: bool = False
 
     def halves(self) -> list[Job]:
         """Return two jobs of half the masks each."""
@@ -238,15 +234,10 @@ class Workshop:
             masking=job.recipe.masking,
             precision=job.recipe.precision,
         )
-        left_out: NDArray[np.int64] | None = None
-        if job.scored == "crossed":
-            learned, left_out = fold(len(y), _seed(job.orders))
-            orders = [learned[data_order(len(learned), job.recipe, _seed(job.orders))]]
-        else:
-            orders = [
-                order if isinstance(order, np.ndarray) else data_order(len(y), job.recipe, order)
-                for order in job.orders
-            ]
+        orders = [
+            order if isinstance(order, np.ndarray) else data_order(len(y), job.recipe, order)
+            for order in job.orders
+        ]
         training = Training(cohort, TrainingPart(x, y), job.recipe, orders)
         if job.states is not None:
             training.restore(job.states, job.done)
@@ -260,14 +251,13 @@ class Workshop:
             guidance = training.guidance(job.candidates, job.saliency)
         middle = time.perf_counter()
         found = [evaluate(cohort, *self.resident(job.part), masked=masked) for masked in job.passes]
-        if job.scored == "pooled":
-            seen = [evaluate(cohort, x, y, masked=masked) for masked in job.passes]
-            seen = [own._replace(accuracy=unseen.accuracy) for own, unseen in zip(seen, found, strict=True)]
-            found = _pooled(found, seen, len(y), len(self.resident(job.part)[1]))
-        elif left_out is not None:
-            numbers = torch.from_numpy(left_out).to(self.device)
-            others = [evaluate(cohort, x[numbers], y[numbers], masked=masked) for masked in job.passes]
-            found = _pooled(found, others, len(numbers), len(self.resident(job.part)[1]))
+        if job.pooled:
+            learned = [evaluate(cohort, x, y, masked=masked) for masked in job.passes]
+            share = len(y) / (len(y) + len(self.resident(job.part)[1]))
+            found = [
+                own._replace(loss=share * own_learned.loss + (1 - share) * own.loss)
+                for own, own_learned in zip(found, learned, strict=True)
+            ]
         seconds = {"training": middle - start, "validation": time.perf_counter() - middle}
         return Outcome(found, states, seconds, guidance)
 
@@ -332,7 +322,7 @@ class Trainer:
         keeps_states: bool = False,
         candidates: float | None = None,
         saliency: str = "magnitude",
-        scored: str = "validation",
+        pooled: bool = False,
     ) -> Trained:
         """Train masks ``(P, weights)`` and evaluate them: see :class:`Job` for what is given.
 
@@ -359,7 +349,7 @@ class Trainer:
                     None if self.in_process else JOB_BYTES - -(-masks.shape[1] // 8),
                     candidates,
                     saliency,
-                    scored,
+                    pooled,
                 )
                 cuts.append(cut)
                 jobs.append(job)
@@ -371,8 +361,7 @@ class Trainer:
         seconds = {name: spent / side_by_side for name, spent in found.seconds.items()}
         waited = max(0.0, passed - sum(seconds.values()))
         dataset = self.workshop.dataset
-        more = {"pooled": len(dataset.y_train), "crossed": fold_size(len(dataset.y_train))}
-        samples = len(getattr(dataset, f"y_{part}")) + more.get(scored, 0)
+        samples = len(getattr(dataset, f"y_{part}")) + (len(dataset.y_train) if pooled else 0)
         spent = spending(
             live_operations(self.workshop.network.wiring, masks),
             steps=jobs[0].until - done,
@@ -448,24 +437,6 @@ def _distant(task: tuple[Source, str, str, Job]) -> Outcome:
         _workshops[key] = Workshop(*source.load(), find_device(device), getattr(torch, dtype))
     with reproducible():
         return _workshops[key].do(job)
-
-
-def _seed(orders: Sequence[Order]) -> np.random.SeedSequence:
-    """Return the one seed of orders that leave out a fold."""
-    if len(orders) != 1 or isinstance(orders[0], np.ndarray):
-        raise BadInput(f"a crossed job has one data order, as its seed, but got {len(orders)} orders")
-    return orders[0]
-
-
-def _pooled(
-    found: Sequence[Evaluation], others: Sequence[Evaluation], more: int, samples: int
-) -> list[Evaluation]:
-    """Return the means of evaluations on ``samples`` and, of the others, on ``more``."""
-    share = more / (more + samples)
-    return [
-        Evaluation(*(share * other + (1 - share) * own for own, other in zip(*each, strict=True)))
-        for each in zip(found, others, strict=True)
-    ]
 
 
 def _of(values: Sequence[Any], cut: list[int], size: int) -> tuple[Any, ...]:

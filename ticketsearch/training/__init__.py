@@ -1,8 +1,7 @@
 """The engine: trains a whole cohort of masked networks, on the CPU or a CUDA device.
 
 The recipe (``recipe``)
-    Recipe, OPTIMIZERS, PRECISIONS, data_order, fold, fold_size, check_batch, find_device, one_thread,
-    reproducible
+    Recipe, OPTIMIZERS, PRECISIONS, data_order, check_batch, find_device, one_thread, reproducible
 What a mask does in training (``maskings``)
     MASKINGS
 The networks (``cohort``; ``dense`` stacks those of Linear layers, ``sparse`` those of them with few weights,
@@ -45,8 +44,6 @@ from ticketsearch.training.recipe import (
     check_batch,
     data_order,
     find_device,
-    fold,
-    fold_size,
     one_thread,
     reproducible,
 )
@@ -71,8 +68,6 @@ __all__ = [
     "data_order",
     "evaluate",
     "find_device",
-    "fold",
-    "fold_size",
     "growable_operations",
     "kept_operations",
     "kept_whole",

@@ -24,8 +24,6 @@ __all__ = [
     "check_batch",
     "data_order",
     "find_device",
-    "fold",
-    "fold_size",
     "in_precision",
     "is_number",
     "one_thread",
@@ -50,10 +48,6 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] =
 }
 # Sample numbers in one data order: 2 GiB of them.
 MAX_ORDER = 2**28
-# A fold leaves out one of so many samples.
-FOLDS = 5
-# Of the child of a data order's seed that draws the fold; beyond the numbers that spawn() gives.
-FOLD = 2**32 - 2
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
@@ -132,22 +126,6 @@ def data_order(
     epochs = -(-recipe.steps * recipe.batch // samples)
     order = np.concatenate([rng.permutation(samples) for _ in range(max(epochs, 1))])
     return order[: recipe.steps * recipe.batch].reshape(recipe.steps, recipe.batch).astype(np.int64)
-
-
-def fold_size(samples: int) -> int:
-    """Return how many of so many samples a fold leaves out: a fifth."""
-    return samples // FOLDS
-
-
-def fold(samples: int, seed: np.random.SeedSequence) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of the samples that are learned and of those that a fold leaves out, ascending.
-
-    Another random fold for each ``seed``, that of a data order of the first.
-    """
-    own = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, FOLD))
-    out = np.zeros(samples, dtype=np.bool_)
-    out[np.random.default_rng(own).permutation(samples)[: fold_size(samples)]] = True
-    return np.flatnonzero(~out), np.flatnonzero(out)
 
 
 def check_batch(samples: int, recipe: Recipe) -> None:
