@@ -262,8 +262,31 @@ def test_of_few_steps_each_has_its_line_and_of_many_one_now_and_then(total, line
     follow(Step("masks", done, total) for done in range(1, total + 1))
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == lines
-    assert shown[0] == f"masks: 1 of {total}"
+    assert shown[0] == f"masks: 1 of {total}, 0:00:00 left"
     assert shown[-1] == f"masks: {total} of {total}"
+
+
+def test_the_time_left_is_told_from_when_the_work_began(capsys, monkeypatch):
+    """Two that end together after a minute say as much as one that ended after half of it."""
+    clock = [100.0]
+    monkeypatch.setattr("ticketsearch.cli.following.time.monotonic", lambda: clock[0])
+
+    def steps():
+        for seconds, step in (
+            *((60, Step("masks", 5, 10)), (0, Step("masks", 6, 10)), (60, Step("masks", 7, 10))),
+            *((40, Step("tests", 1, 3)), (0, Step("tests", 2, 3))),
+        ):
+            clock[0] += seconds
+            yield step
+
+    follow(steps())
+    assert capsys.readouterr().err.splitlines() == [
+        "masks: 5 of 10, 0:05:00 left",
+        "masks: 6 of 10, 0:02:00 left",
+        "masks: 7 of 10, 0:02:00 left",
+        "tests: 1 of 3, 0:01:20 left",
+        "tests: 2 of 3, 0:00:20 left",
+    ]
 
 
 def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(tmp_path):
