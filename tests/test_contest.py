@@ -31,6 +31,7 @@ from ticketsearch.contest import (
     differences_csv,
     finals,
     lines,
+    markdown,
     matched,
     read_comparison,
 )
@@ -500,6 +501,14 @@ def test_words_and_tables_say_what_was_found(whole):
     table = list(csv.DictReader(io.StringIO(differences_csv(differences([contest])))))
     assert len(table) == 2 * 10
     assert {row["family"] for row in table if row["other"] == "imp_best"} == {"imp_best"}
+    marked = markdown([contest]).splitlines()
+    rows = [line.strip("|").split(" | ") for line in marked if line.startswith("| ")]
+    assert {len(row) for row in rows} == {8}
+    assert marked.index("### Density 0.4") < marked.index("### Density 0.2")
+    (found,) = (one for one in differences([contest]) if (one.density, one.other) == (0.2, "imp"))
+    (row,) = (row for row in rows[len(rows) // 2 :] if row[0].strip() == "imp")
+    assert row[5].startswith(f"{found.test.difference.mean:+.4f}".replace("-", "−"))
+    assert row[6] == f"{found.holm:.2g}"
 
 
 def test_enough_initializations_may_still_be_too_few_for_a_family():

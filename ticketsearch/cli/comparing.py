@@ -197,13 +197,14 @@ def _word(settings: Settings) -> str:
 
 
 def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:
-    from ticketsearch.contest import cells_csv, differences, differences_csv, lines
+    from ticketsearch.contest import cells_csv, differences, differences_csv, lines, markdown
     from ticketsearch.report.contest import write_contests
     from ticketsearch.runs.folders import write_atomically
 
     if path is not None:  # before anything is printed, which a reader may cut short
         write_atomically(path / "cells.csv", cells_csv(contests))
         write_atomically(path / "differences.csv", differences_csv(differences(contests, reference)))
+        write_atomically(path / "compare.md", markdown(contests, reference))
         write_contests(contests, path / "compare.html", reference)
     for line in lines(contests, reference):
         print(line)
@@ -211,4 +212,4 @@ def _print_outcome(contests: list[Contest], reference: str | None, path: Path | 
         print("--out FOLDER writes tables and a page of these comparisons together.")
     else:
         print(f"Page:   {path / 'compare.html'}")
-        print(f"Tables: {path / 'cells.csv'}, {path / 'differences.csv'}")
+        print(f"Tables: {path / 'compare.md'}, {path / 'cells.csv'}, {path / 'differences.csv'}")

@@ -16,7 +16,7 @@ from ticketsearch.contest.making import Made
 from ticketsearch.contest.plan import DEFAULT_DENSITIES, DEFAULT_METHODS, Cell, Plan, contest_plan
 from ticketsearch.contest.reading import Contest, Standing, Trail, read_comparison
 from ticketsearch.contest.store import Outcome, Row, Store
-from ticketsearch.contest.words import cells_csv, differences_csv, lines
+from ticketsearch.contest.words import cells_csv, differences_csv, lines, markdown
 from ticketsearch.contest.work import Work, compare, default_workers
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "differences",
     "differences_csv",
     "lines",
+    "markdown",
     "matched",
     "read_comparison",
 ]

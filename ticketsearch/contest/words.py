@@ -24,6 +24,7 @@ __all__ = [
     "differences_csv",
     "headline",
     "lines",
+    "markdown",
     "protocol",
     "standing_row",
     "tested",
@@ -52,6 +53,28 @@ def lines(contests: Sequence[Contest], reference: str | None = None) -> list[str
                 headings = (f"{own[0].reference} minus", *DIFFERENCES[1:])
                 text += aligned(headings, map(difference_row, own))
     return [*filter(None, [headline(found)]), *text, *tested(found)]
+
+
+def markdown(contests: Sequence[Contest], reference: str | None = None) -> str:
+    """Return contests as Markdown: a table for each density, with the differences beside the methods."""
+    found = differences(contests, reference)
+    text = [*filter(None, [headline(found)])]
+    for contest in contests:
+        text += [f"## {contest.name}", *([protocol(contest)] if contest.standings else ["No results yet."])]
+        for density in contest.densities:
+            own = [one for one in found if (one.contest, one.density) == (contest.name, density)]
+            beside = {one.other: difference_row(one)[1:4] for one in own}
+            headings = [
+                *STANDINGS,
+                *([f"{own[0].reference} minus it (95 %)", "p (Holm)", "p"] if own else []),
+            ]
+            rows = [
+                (*standing_row(standing), *(beside.get(standing.method, ("", "", "")) if own else ()))
+                for standing in contest.at(density)
+            ]
+            table = [headings, ["---"] * len(headings), *rows]
+            text += [f"### Density {density:g}", "\n".join(f"| {' | '.join(row)} |" for row in table)]
+    return "\n\n".join([*text, *tested(found)]) + "\n"
 
 
 def protocol(contest: Contest) -> str:
