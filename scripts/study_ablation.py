@@ -50,8 +50,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
     "by magnitude": ({"evolution.saliency": "magnitude"}, 1.0),
     "mixed": ({"evolution.saliency": "mixed"}, 1.0),
     "pooled scores": ({"training.scored": "pooled"}, 0.95),
-    "three prunings": ({"seeding.repeats": 3}, 0.8),
-    "from averaged_imp": ({"seeding.method": "averaged_imp"}, 1.0),
     "blind, no trials": ({**BLIND, "evolution.trial": False}, 2.0),
     "from imp": ({"seeding.method": "imp"}, 1.0),
     "from synflow": ({"seeding.method": "synflow", "seeding.options": {}}, 1.5),

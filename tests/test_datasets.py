@@ -791,6 +791,9 @@ def test_parts_may_be_the_last_samples(tmp_path):
         assert torch.equal(getattr(dataset, f"y_{part}"), torch.from_numpy(y[samples]))
     assert dataset.fingerprint == from_arrays("other", x, y, seed=7, **options).fingerprint
     assert dataset.fingerprint != from_arrays("mine", x, y, **{**options, "split": "random"}).fingerprint
+    message = refusal(lambda: from_arrays("mine", x, np.sort(y), split="last"))
+    assert "the first 48 and the last 12 samples" in message
+    assert "none of class" in message
     message = refusal(lambda: from_arrays("mine", x, y, split="first"))
     assert message == "unknown split 'first': known are last, random"
 

@@ -168,7 +168,7 @@ def test_obd_cuts_by_the_loss_that_pruning_is_expected_to_cost(case):
 
 
 def test_magnitudes_are_averaged_over_data_orders_that_each_round_draws_anew(case):
-    """Of one order it is imp of that order; the mean of several is that of imp on each."""
+    """The mean of several is that of imp on each."""
     network, dataset = case
     cuts, drawn = [], []
     options = {"dataset": dataset, "training_steps": 7, "training_batch": 9}

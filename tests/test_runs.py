@@ -19,6 +19,7 @@ from ticketsearch import config, search
 from ticketsearch.canonical import canonical_identity, canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import evolve
+from ticketsearch.guidance import Guidance
 from ticketsearch.models import Initialization
 from ticketsearch.phases import STORE
 from ticketsearch.runs import Result, Run, check_name, counting_name, list_runs
@@ -92,6 +93,30 @@ def test_a_new_run_has_everything_that_is_needed_to_resume_it(run):
         assert opened.last() is None
         assert not opened.finished
     assert config.load(run.path / "settings.toml") == run.settings
+
+
+def test_levelled_generations_come_back_exactly(run):
+    """Scores of lucky rounds, guidance that a second look takes away, and a member that then diverges."""
+
+    def fitness(masks, *, round):
+        values = likeness(masks) / 7 + [0.0, 40.0, -3.0, 11.0, 5.0][round]
+        if round == 3:
+            values[-1] = np.nan
+        guidance = [
+            Guidance(np.ones(mask.sum(), "f4"), np.empty(0, "i8"), np.empty(0, "f4")) for mask in masks
+        ]
+        if round:
+            guidance[-4:] = [None] * 4
+        return Scores(values, {"accuracy": masks[:, :40].mean(axis=1) / 3}, guidance=guidance)
+
+    written = list(evolve(first_masks(), fitness, SPEC, generations=4, reassess=2))
+    for generation in written:
+        run.append(generation)
+        guided = [ticket.guidance is None for ticket in generation.population]
+        assert [ticket.guidance is None for ticket in run.last().population] == guided
+    assert all(same(a, b) for a, b in zip(written, run.generations(), strict=True))
+    assert [len(values) for values in written[-1].state["worth"]] == [3] * 5
+    assert {ticket.guidance is None for ticket in written[-1].population} == {True, False}
 
 
 @pytest.mark.parametrize("diverging", [False, True])

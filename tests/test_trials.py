@@ -8,7 +8,7 @@ from conftest import refused
 
 from ticketsearch.evolution import evolve
 from ticketsearch.guidance import Guidance
-from ticketsearch.levelling import Levels
+from ticketsearch.levelling import Levels, longest_unseen
 from ticketsearch.masks import digest
 from ticketsearch.models import initialize
 from ticketsearch.operators import guided_mutation, union_crossover
@@ -116,8 +116,7 @@ def test_lucky_rounds_change_nothing_where_members_are_assessed_again(network, r
     plain, lucky = search(Recorded()), search(Recorded(luck))
     for one, other in zip(plain, lucky, strict=True):
         assert [t.digest for t in one.population] == [t.digest for t in other.population]
-        mean = np.mean(luck[: one.number + 1])  # fitness is that of a mean round
-        assert [t.score + mean for t in one.population] == pytest.approx([t.score for t in other.population])
+        assert [t.score for t in one.population] == pytest.approx([t.score for t in other.population])
     unaided = evolve(first_masks(network, 6), Recorded(luck), network.spec, generations=1, elites=6)
     assert {t.generation for t in list(unaided)[-1].population} == {0}  # all children seem worse
 
@@ -137,16 +136,22 @@ def test_a_rounds_worth_is_what_members_score_in_it_more_than_before():
     levels.learn([one, other], [(0.0, 1.0), (0.0, 2.0)])
     assert levels.worth == {0: {0: 0.0, 1: 4.0}}
     levels.apply([one, other])
-    assert (one.score, other.score) == (0.5 + 2, 2.5 + 2)  # 2 is the mean round's worth
+    assert (one.score, other.score) == (0.5, 2.5)
     one.add(Assessment(2, 0, 11.5, {}))
-    levels.learn([one], [(0.0, 2.5)])
-    assert levels.worth[0][2] == 9 + 2
-    new = assessed(None, None, 8.0)
-    levels.apply([one, other, new])
-    mean = (0 + 4 + 11) / 3
-    found = [ticket.score - mean for ticket in (one, other, new)]
-    assert found == pytest.approx([(1 + 0 + 0.5) / 3, 2.5, -3])
+    levels.learn([one], [(0.0, 0.5)])
+    assert levels.worth[0] == {0: 0.0, 1: 4.0, 2: 11.0}
+    new, unknown = assessed(None, None, 8.0), assessed(None, None, None, 8.0)
+    levels.apply([one, other, new, unknown])
+    assert (one.score, other.score, new.score) == (0.5, 2.5, -3.0)
+    assert unknown.score == 3.0  # of a mean round
     assert Levels(levels.state()).worth == levels.worth
+
+
+def test_those_that_were_unseen_for_longest_come_first_whatever_their_fitness():
+    members = [assessed(*scores) for scores in ((1.0,), (9.0,), (5.0, 8.0), (None, 3.0), (2.0,))]
+    for number, member in enumerate(members):
+        member.number = 4 - number
+    assert longest_unseen(members, 4) == [members[4], members[1], members[0], members[3]]
 
 
 def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
@@ -156,7 +161,7 @@ def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
     assert levels.worth == levels.state() == {}
     levels.worth = {0: {0: 0.0, 1: 3.0}, 50: {0: 0.0, 1: 7.0}, 200: {0: 0.0, 1: 1.0}}
     levels.apply([climbed, diverged])
-    assert climbed.score == (1 + 4) / 2 + 0.5
+    assert climbed.score == (1 + 4) / 2
     assert diverged.diverged
 
 

@@ -150,11 +150,14 @@ class Breeding:
         makers = [partial(self._pruned, *each) for each in zip(drafts, counts, strict=True)]
         return self._admitted(makers, population, generation)
 
+    def lasting(self, tickets: Sequence[Ticket]) -> Tickets:
+        """Return the tickets that keep no more weights than a child may."""
+        most = self.spec.size if self.keep is None else self.keep
+        return Tickets(ticket for ticket in tickets if np.count_nonzero(ticket.mask) <= most)
+
     def sparse(self, tickets: Sequence[Ticket]) -> Tickets:
         """Return the tickets that keep no more weights than a child may; all, where there is none."""
-        most = self.spec.size if self.keep is None else self.keep
-        found = Tickets(ticket for ticket in tickets if np.count_nonzero(ticket.mask) <= most)
-        return found or Tickets(tickets)
+        return self.lasting(tickets) or Tickets(tickets)
 
     def reward(self, children: Sequence[Ticket]) -> None:
         """Credit the operators of a generation's children, which have been evaluated."""

@@ -260,7 +260,8 @@ def _generations(
             else:
                 children, refused, immigrants = breeding.children(tickets, number)
         tickets = Tickets(ticket.afresh() for ticket in tickets)
-        again = longest_unseen(tickets, math.ceil(len(tickets) / reassess) if reassess else 0)
+        lasting = breeding.lasting(tickets)
+        again = longest_unseen(lasting, math.ceil(len(lasting) / reassess) if reassess else 0)
         before = [ticket.fitness.values for ticket in again]
         scores = toolbox.evaluate(Tickets([*children, *again]), phases, generation=number, round=round)
         scores.spent += spent

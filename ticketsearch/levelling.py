@@ -18,14 +18,17 @@ from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
 __all__ = ["Levels", "longest_unseen"]
 
-# Its name in the state of a generation.
+# What the state of a generation calls them.
 WORTH = "worth"
 
 
 def longest_unseen(members: Sequence[Ticket], count: int) -> Tickets:
-    """Return the ``count`` members whose last assessment is longest ago, of equals the fittest."""
-    ranked = sorted(members, key=lambda ticket: ticket.fitness, reverse=True)
-    return Tickets(sorted(ranked, key=lambda ticket: ticket.assessments[-1].generation)[:count])
+    """Return the ``count`` members whose last assessment is longest ago, of equals those of lowest number.
+
+    Not the fittest: they were the luckiest too, and would make a round seem worth less than it is.
+    """
+    ranked = sorted(members, key=lambda ticket: (ticket.assessments[-1].generation, ticket.number))
+    return Tickets(ranked[:count])
 
 
 class Levels:
@@ -34,8 +37,8 @@ class Levels:
     A round is a generation, on a ladder at each rung by itself. Its worth is learned from members that it
     assesses again: the mean of what they score in it less their fitness before. Members survived by scores,
     luck included, and so score a little less the next time, whatever the data order: rounds seem to be worth
-    less and less. That is the same for all tickets of a round, and adding the mean over all rounds again
-    keeps it out of what fitness is said to be.
+    less and less, and fitness, of all tickets alike, rises a little by that alone. It is there to compare
+    tickets; what a search has come to is for its final training to tell.
 
     Made of a generation's state, from which it goes on; a state without any is that of a first generation.
     """
@@ -53,22 +56,22 @@ class Levels:
             if last.rung == rung and math.isfinite(change := last.score - score):
                 found.setdefault((last.rung, last.generation), []).append(change)
         for (rung, generation), changes in found.items():
-            known = self.worth.setdefault(rung, {0: 0.0})
-            known[generation] = float(np.mean(changes) + np.mean([*known.values()]))
+            self.worth.setdefault(rung, {0: 0.0})[generation] = float(np.mean(changes))
 
     def apply(self, tickets: Iterable[Ticket]) -> None:
-        """Set the fitness of tickets to the mean of their scores as they would be in a mean round.
+        """Set the fitness of tickets to the mean of their scores less what their rounds are worth.
 
-        As ever, only the scores of a ticket's highest rung count, and what diverged stays so.
+        As ever, only the scores of a ticket's highest rung count, and what diverged stays so. Rounds that
+        nothing is known of count as mean ones.
         """
-        means = {rung: np.mean([*known.values()]) for rung, known in self.worth.items()}
+        means = {rung: float(np.mean([*known.values()])) for rung, known in self.worth.items()}
         for ticket in tickets:
             if (known := self.worth.get(ticket.rung)) and not ticket.diverged:
                 counted = [each for each in ticket.assessments if each.rung == ticket.rung]
-                level = [each.score - known.get(each.generation, 0.0) for each in counted]
-                ticket.fitness = TicketFitness((float(ticket.rung), np.mean(level) + means[ticket.rung]))
+                level = [each.score - known.get(each.generation, means[ticket.rung]) for each in counted]
+                ticket.fitness = TicketFitness((float(ticket.rung), np.mean(level)))
 
-    def state(self) -> dict[str, list[tuple[int, int, float]]]:
+    def state(self) -> dict[str, list[list[float]]]:
         """Return what is known, as a part of a generation's state."""
-        known = [(rung, *item) for rung, rounds in self.worth.items() for item in rounds.items()]
+        known = [[rung, *item] for rung, rounds in self.worth.items() for item in rounds.items()]
         return {WORTH: known} if known else {}

@@ -322,8 +322,10 @@ class Search:
         orders = self.settings.final.orders
         spec = self.network.spec
         names = pruned_names(self.settings)
-        own = [seed for seed in seeds if seed.pruned_from == winner.initialization]
-        pruned = {names[seed.operator]: seed.mask for seed in reversed(own)}  # of repeats the first
+        pruned: dict[str, Mask] = {}
+        for seed in seeds:
+            if seed.pruned_from == winner.initialization:
+                pruned.setdefault(names[seed.operator], seed.mask)  # of repeats the first
         rng = np.random.default_rng(seed_sequence(self.settings.seed, Stream.CONTROL))
         shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in range(orders)]
         return {

@@ -38,15 +38,15 @@ def from_arrays(
     standardize: str = "global",
     split: str = "random",
 ) -> Dataset:
-    """Return a dataset of arrays, its missing parts split off ``x`` and ``y``, stratified by label.
+    """Return a dataset of arrays, its missing parts split off ``x`` and ``y``.
 
     ``x``: (samples, *input_shape) numbers; ``y``: (samples,) integers in [0, classes). Parts that are
     given are used as they are. Of n samples a missing test part takes n // 5 and a missing validation
     part ``validation`` samples, by default n // 5 too, or n // 6 where the test part is given.
-    ``seed`` draws the split; with ``split="last"`` parts are the last samples instead, unstratified, for data
-    whose order says what belongs together: MNIST's test images are by other writers than those of training,
-    and so are, by and large, its last training images beside the first. ``classes`` is by default one more
-    than the largest label.
+    ``seed`` draws the split, stratified by label; with ``split="last"`` parts are the last samples instead,
+    for data whose order says what belongs together, such as MNIST's: there losses on the last of the training
+    images are higher than on images drawn from among the others. ``classes`` is by default one more than the
+    largest label.
     ``standardize``: ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's
     first axis; ``"feature"``, one for each feature; ``"range"``, each feature from its smallest and largest
     value to [−0.7, 0.7]; ``"none"``. What is constant is only centred. All figures are the training part's,
@@ -91,9 +91,9 @@ def from_arrays(
 def split_off(
     where: str, pair: Pair, size: int, seed: int | None, keep: int | None = None
 ) -> tuple[Pair, Pair]:
-    """Return ``keep`` samples (by default all others) and ``size`` samples, disjoint and stratified.
+    """Return ``keep`` samples (by default all others) and ``size`` samples, disjoint.
 
-    Without a seed they are the first ones and the last ones.
+    They are drawn by a seed, stratified; without one they are the first ones and the last ones.
     """
     x, y = pair
     if not is_integer(size):
@@ -108,7 +108,15 @@ def split_off(
         rule = f"every part must have at least as many samples as there are classes ({len(labels)})"
         raise BadInput(f"{where}: {rule}, but a split is {kept} + {size}: add samples, or give other sizes")
     if seed is None:
-        return (x[:kept], y[:kept]), (x[len(y) - size :], y[len(y) - size :])
+        first, last = (x[:kept], y[:kept]), (x[len(y) - size :], y[len(y) - size :])
+        for _, own in (first, last):
+            if len(missing := np.setdiff1d(labels, own)):
+                raise BadInput(
+                    f"{where}: every part must have samples of every class, but of the first {kept} and the "
+                    f"last {size} samples one part has none of class {missing[0]}; leave split='last' out "
+                    "where samples are sorted by class"
+                )
+        return first, last
 
     from sklearn.model_selection import train_test_split
 

@@ -90,7 +90,7 @@ def lineage_picture(found: Lineage) -> Picture:
         4.6,
         WIDTH,
         caption="Above every ancestor at the generation it was made in, with a line to each child of the "
-        "lineage, below its fitness. The data order changes from generation to generation; what it is "
-        f"worth is taken off where members were trained again to tell.{rungs}",
+        "lineage, below its fitness: scores less what their generations' data orders are worth, as far as "
+        f"members that were trained again tell.{rungs}",
         wide=True,
     )

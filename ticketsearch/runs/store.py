@@ -170,15 +170,14 @@ class Run:
                 if ticket.generation < last.generation == generation.number:
                     row = (ticket.number, *schema.assessment_row(last))
                     execute("INSERT INTO assessments VALUES (?, ?, ?, ?, ?)", row)
-            # That of the living is enough to go on from.
-            execute(
-                "DELETE FROM guidance WHERE ticket NOT IN (SELECT ticket FROM members WHERE generation = ?)",
-                (generation.number,),
-            )
+            # That of the living is enough to go on from; of what has diverged since there is none.
+            execute("DELETE FROM guidance")
             for ticket in generation.population:
                 if ticket.guidance is not None:
-                    row = schema.guidance_row(ticket, ticket.guidance)
-                    execute("INSERT OR REPLACE INTO guidance VALUES (?, ?, ?, ?)", row)
+                    execute(
+                        "INSERT INTO guidance VALUES (?, ?, ?, ?)",
+                        schema.guidance_row(ticket, ticket.guidance),
+                    )
         seconds = time.perf_counter() - start
         self._stored = json.dumps({**generation.phases, STORE: seconds}), generation.number
 
