@@ -119,13 +119,13 @@ def test_the_words_on_the_seeds_say_how_much_they_share_beside_chance(run):
 
 def test_seeds_that_let_nothing_through_are_no_networks(run, monkeypatch):
     seeds = run.seeds()
-    dead = dataclasses.replace(seeds[0], mask=np.zeros(run.spec.size, dtype=bool))
+    dead = [dataclasses.replace(seed, mask=np.zeros(run.spec.size, dtype=bool)) for seed in seeds]
     for planted, words in (
         (
-            [dead, dead, *seeds[2:]],
+            [*dead[:2], *seeds[2:]],
             f"the {len(seeds) - 2} of {len(seeds)} masks that let something through are",
         ),
-        ([dead] * len(seeds), f"None of the {len(seeds)} masks lets anything through."),
+        (dead, f"None of the {len(seeds)} masks lets anything through."),
     ):
         monkeypatch.setattr(run, "seeds", lambda planted=planted: Tickets(planted))
         assert words in summary.study_lines(run, None)[-1]

@@ -59,40 +59,56 @@ def _same_alone(
 
     So for the result and, if it ``learns``, all gradients; with samples ``shared`` or values for each.
     Libraries choose the order of a sum by the shape of a product; on the CPU they are asked, for the first
-    networks, one in the middle and the last. Every sum they are given cancels out, so that what comes of it
-    is rounding alone: of other sums a type with few digits would show one order in a hundred. On other
+    networks, one in the middle and the last. First every sum they are given cancels out, so that what comes
+    of it is rounding alone: of other sums a type with few digits would show one order in a hundred. Then they
+    are given any sums, and biases, which may be added with a rounding of their own or without. On other
     devices no bits are promised.
     """
     if size == 1 or device.type != "cpu":
         return True
     generator = torch.Generator().manual_seed(0)
     shapes = [(size, units, inputs), (size, units), (samples, inputs) if shared else (size, inputs, samples)]
-    weight, bias, x = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
-    gradient = torch.randn(size, units, samples, generator=generator).to(dtype)
     over_inputs, over_samples = (1, 0) if shared else (1, 2)
-    for tensor, axis, sign in (
-        *((weight, 2, 1), (weight, 1, 1), (x, over_inputs, -1), (x, over_samples, 1)),
-        *((gradient, 1, -1), (gradient, 2, -1)),
-    ):
-        _mirror(tensor, axis, sign)
-    for tensor in (weight, bias.zero_(), x):
-        tensor.requires_grad_()
+    with torch.autocast("cpu", enabled=False), torch.enable_grad():
+        for cancels in (True, False):
+            weight, bias, x = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+            gradient = torch.randn(size, units, samples, generator=generator).to(dtype)
+            if cancels:
+                bias.zero_()
+                for tensor, axis, sign in (
+                    *((weight, 2, 1), (weight, 1, 1), (x, over_inputs, -1), (x, over_samples, 1)),
+                    *((gradient, 1, -1), (gradient, 2, -1)),
+                ):
+                    _mirror(tensor, axis, sign)
+            given = weight, bias if biased else None, x
+            if not _same(given, gradient, shared=shared, learns=learns):
+                return False
+    return True
+
+
+def _same(
+    given: tuple[Tensor, Tensor | None, Tensor], gradient: Tensor, *, shared: bool, learns: bool
+) -> bool:
+    """Return whether some networks get the same bits of these values together and alone."""
+    weight, bias, x = given
+    for tensor in given:
+        if tensor is not None:
+            tensor.requires_grad_()
 
     def results(cut: slice) -> list[Tensor]:
-        own = weight[cut], bias[cut] if biased else None, x if shared else x[cut]
+        own = weight[cut], None if bias is None else bias[cut], x if shared else x[cut]
         found = _together(*own)
         if not learns:
             return [found]
         wanted = [tensor for tensor in (own[0], own[1], None if shared else own[2]) if tensor is not None]
         return [found, *torch.autograd.grad(found, wanted, gradient[cut])]
 
-    with torch.autocast("cpu", enabled=False), torch.enable_grad():
-        together = results(slice(None))
-        return all(
-            torch.equal(whole[number : number + 1], alone)
-            for number in sorted({0, 1, size // 2, size - 1})
-            for whole, alone in zip(together, results(slice(number, number + 1)), strict=True)
-        )
+    size, together = len(weight), results(slice(None))
+    return all(
+        torch.equal(whole[number : number + 1], alone)
+        for number in sorted({0, 1, size // 2, size - 1})
+        for whole, alone in zip(together, results(slice(number, number + 1)), strict=True)
+    )
 
 
 def _mirror(tensor: Tensor, axis: int, sign: int) -> None:
