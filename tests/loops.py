@@ -18,12 +18,14 @@ from ticketsearch.training import Recipe
 
 
 def recipes(steps: int, batch: int) -> dict[str, Recipe]:
-    """Return a recipe of every optimizer, with and without momentum and decay."""
+    """Return a recipe of every optimizer and schedule, with and without momentum and decay."""
     return {
         "sgd": Recipe(steps, batch, "sgd", lr=0.05, momentum=0.0, weight_decay=1e-3),
         "momentum": Recipe(steps, batch, "sgd", lr=0.05, momentum=0.9),
-        "nesterov": Recipe(steps, batch, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3),
-        "adam": Recipe(steps, batch, "adam", lr=0.01, weight_decay=1e-2),
+        "nesterov": Recipe(
+            steps, batch, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3, schedule="linear"
+        ),
+        "adam": Recipe(steps, batch, "adam", lr=0.01, weight_decay=1e-2, schedule="cosine"),
         "adamw": Recipe(steps, batch, "adamw", lr=0.01, weight_decay=0.1),
     }
 
@@ -104,6 +106,25 @@ def tensors_of(network: Network) -> dict[str, Tensor]:
     return {**network.parameters(), **network.buffers()}
 
 
+def by_hand(
+    values: list[Tensor], recipe: Recipe
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return the optimizer of a recipe and its schedule, as torch has them."""
+    decay, lr, momentum = recipe.weight_decay, recipe.lr, recipe.momentum
+    nesterov = recipe.optimizer == "nesterov"
+    optimizer = {
+        "sgd": lambda: torch.optim.SGD(values, lr, momentum, weight_decay=decay, nesterov=nesterov),
+        "adam": lambda: torch.optim.Adam(values, lr, weight_decay=decay),
+        "adamw": lambda: torch.optim.AdamW(values, lr, weight_decay=decay),
+    }["sgd" if nesterov else recipe.optimizer]()
+    schedules = torch.optim.lr_scheduler
+    return optimizer, {
+        "constant": lambda: schedules.ConstantLR(optimizer, 1.0),
+        "linear": lambda: schedules.LinearLR(optimizer, 1.0, 0.0, recipe.steps),
+        "cosine": lambda: schedules.CosineAnnealingLR(optimizer, recipe.steps),
+    }[recipe.schedule]()
+
+
 def torch_loop(
     network: Network, mask: Mask, dataset: Dataset, recipe: Recipe, order: NDArray[np.int64]
 ) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
@@ -116,15 +137,7 @@ def torch_loop(
     keep = {name: torch.from_numpy(part).double() for name, part in network.spec.split(mask).items()}
     initial = {name: p.detach().clone() for name, p in module.named_parameters()}
     hidden = {name: nn.Parameter(p.clone()) for name, p in initial.items()}
-    decay, values = recipe.weight_decay, list(hidden.values())
-    optimizer = {
-        "sgd": lambda: torch.optim.SGD(values, recipe.lr, recipe.momentum, weight_decay=decay),
-        "nesterov": lambda: torch.optim.SGD(
-            values, recipe.lr, recipe.momentum, weight_decay=decay, nesterov=True
-        ),
-        "adam": lambda: torch.optim.Adam(values, recipe.lr, weight_decay=decay),
-        "adamw": lambda: torch.optim.AdamW(values, recipe.lr, weight_decay=decay),
-    }[recipe.optimizer]()
+    optimizer, schedule = by_hand(list(hidden.values()), recipe)
 
     def load():
         with torch.no_grad():
@@ -142,6 +155,7 @@ def torch_loop(
             m = keep[name] if name in keep and recipe.masking != "forward" else 1
             hidden[name].grad = parameter.grad * m
         optimizer.step()
+        schedule.step()
         load()
         yield module, hidden
 

@@ -56,7 +56,7 @@ OPTIMIZERS = {
 }
 
 
-def plain_training(module, dataset, order, optimizer, mask):
+def plain_training(module, dataset, order, optimizer, mask, rates):
     """Train a module in place; after each step the weights that a mask does not keep are put to 0."""
     weights = {name: module.get_parameter(name) for name in mask}
     steps = OPTIMIZERS[optimizer](module.parameters())
@@ -68,7 +68,8 @@ def plain_training(module, dataset, order, optimizer, mask):
 
     put_to_zero()
     module.train()
-    for chosen in torch.from_numpy(order):
+    for chosen, rate in zip(torch.from_numpy(order), rates, strict=True):
+        steps.param_groups[0]["lr"] = rate
         steps.zero_grad()
         F.cross_entropy(module(dataset.x_train[chosen].double()), dataset.y_train[chosen]).backward()
         for name, kept in mask.items():
@@ -86,7 +87,8 @@ def order_of(rng, dataset, steps, batch):
 
 @pytest.mark.parametrize("rewind", [0, 1, 5])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer):
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer, schedule):
     network, dataset = case
     mask = half(network)
     rng = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(1, 2)))
@@ -99,6 +101,7 @@ def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer
         dataset=dataset,
         rewind=rewind,
         weight_decay=0.01,
+        schedule=schedule,
         precision="float64",
         device="cpu",
         **options,
@@ -106,8 +109,10 @@ def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer
     order = order_of(rng, dataset, rewind + 7, 9)
     module = copy.deepcopy(network.module).double()
     dense = {name: torch.ones_like(kept) for name, kept in mask.items()}
-    plain_training(module, dataset, order[:rewind], optimizer, dense)
-    trained = plain_training(module, dataset, order[rewind:], optimizer, mask)
+    steps = rewind + 7
+    rates = [0.1 * (1 if schedule == "constant" else 1 - step / steps) for step in range(steps)]
+    plain_training(module, dataset, order[:rewind], optimizer, dense, rates[:rewind])
+    trained = plain_training(module, dataset, order[rewind:], optimizer, mask, rates[rewind:])
     assert list(found) == list(mask)
     for name, weight in trained.items():
         expected = weight.detach().abs()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loops import Parts, images, masks_for, matters, recipes, relative, tensors_of, torch_loop
+from loops import Parts, by_hand, images, masks_for, matters, recipes, relative, tensors_of, torch_loop
 from torch import nn
 
 from ticketsearch import training
@@ -77,16 +77,7 @@ def plain_training(network, mask, initial, dataset, recipe, order, dtype):
     module = copy.deepcopy(network.module).to(dtype)
     keep = {name: torch.from_numpy(part).to(dtype) for name, part in network.spec.split(mask).items()}
     parameters = {name: p.detach().to(dtype, copy=True).requires_grad_() for name, p in initial.items()}
-    values = list(parameters.values())
-    decay, lr, momentum = recipe.weight_decay, recipe.lr, recipe.momentum
-    optimizer = {
-        "sgd": lambda: torch.optim.SGD(values, lr=lr, momentum=momentum, weight_decay=decay),
-        "nesterov": lambda: torch.optim.SGD(
-            values, lr=lr, momentum=momentum, weight_decay=decay, nesterov=True
-        ),
-        "adam": lambda: torch.optim.Adam(values, lr=lr, weight_decay=decay),
-        "adamw": lambda: torch.optim.AdamW(values, lr=lr, weight_decay=decay),
-    }[recipe.optimizer]()
+    optimizer, schedule = by_hand(list(parameters.values()), recipe)
 
     def masked():
         return {name: p * keep[name] if name in keep else p for name, p in parameters.items()}
@@ -96,6 +87,7 @@ def plain_training(network, mask, initial, dataset, recipe, order, dtype):
         optimizer.zero_grad()
         F.cross_entropy(torch.func.functional_call(module, masked(), (x,)), y).backward()
         optimizer.step()
+        schedule.step()
     trained = {name: value.detach() for name, value in masked().items()}
     with torch.no_grad():
         logits = torch.func.functional_call(module, trained, (dataset.x_validation.to(dtype),))
@@ -853,11 +845,12 @@ def test_reproducible_convolutions_leave_torch_as_it_was():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @maskings
 @pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
 @pytest.mark.parametrize("model", ["mlp", "convolutional"])
-def test_cuda_and_cpu_find_the_same_loss(digits, model, optimizer, masking):
+def test_cuda_and_cpu_find_the_same_loss(digits, model, schedule, optimizer, masking):
     network = initialize("mlp:100,50", digits) if model == "mlp" else images(digits, p=0.2)
     masks = masks_for(network, 5, density=0.5)
-    recipe = Recipe(steps=20, batch=128, optimizer=optimizer, lr=0.01, masking=masking)
+    recipe = Recipe(20, 128, optimizer, lr=0.01, schedule=schedule, masking=masking)
     order = data_order(len(digits.y_train), recipe, [0])
     losses = []
     for device in (CPU, torch.device("cuda")):

@@ -48,6 +48,7 @@ RECIPE = {
     "lr": "lr",
     "momentum": "momentum",
     "weight_decay": "weight_decay",
+    "schedule": "schedule",
     "precision": "dtype",
     "device": "device",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -47,6 +46,7 @@ def imp(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    schedule: str = "constant",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
@@ -54,10 +54,11 @@ def imp(
 
     The network is trained as masked so far (Frankle & Carbin 2019): from its initialization, or from what it
     was after ``rewind`` steps of dense training (Frankle et al. 2020), with that step's running statistics
-    and an optimizer begun anew. A round is a step of the pruning loop, which by default cuts a fifth of the
-    weights, or a little less. All rounds of one pruning see the training part in one order, the dense steps
-    its beginning. Those are trained again in each round, so that nothing is kept between rounds. What comes
-    of it is the mask alone: a ticket holds the initialization, not the weights of step ``rewind``.
+    and learning rate, and an optimizer begun anew. A round is a step of the pruning loop, which by default
+    cuts a fifth of the weights, or a little less. All rounds of one pruning see the training part in one
+    order, the dense steps its beginning. Those are trained again in each round, so that nothing is kept
+    between rounds. What comes of it is the mask alone: a ticket holds the initialization, not the weights of
+    step ``rewind``.
 
     Parameters
     ----------
@@ -65,12 +66,12 @@ def imp(
     training_steps : optimizer steps a round. With 0 (and no rewinding) this is magnitude pruning.
     rewind : optimizer steps of the dense training before them.
     training_batch : samples an optimizer step, or the whole training part where that is smaller.
-    optimizer, lr, momentum, weight_decay : see :class:`ticketsearch.training.Recipe`.
+    optimizer, lr, momentum, weight_decay, schedule : see :class:`ticketsearch.training.Recipe`.
     precision, device : see :func:`ticketsearch.pruners.saliency`.
 
     Raises :class:`BadInput` without data, or for a bad option.
     """
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, schedule
     masks = _flat(mask, network.spec)
     training = _rounds("imp", network, masks, rng, dataset, rewind, recipe, precision, device)
     final = training.cohort.parameters()
@@ -92,6 +93,7 @@ def averaged_imp(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    schedule: str = "constant",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
@@ -116,7 +118,7 @@ def averaged_imp(
         for own, kept in zip(rng, masks, strict=True)
         for number in range(orders)
     ]
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, schedule
     masks = np.repeat(masks, orders, axis=0)
     training = _rounds("averaged_imp", networks, masks, rngs, dataset, 0, recipe, precision, device)
     final = training.cohort.parameters()
@@ -141,6 +143,7 @@ def obd(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    schedule: str = "constant",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
@@ -150,7 +153,7 @@ def obd(
     whose saliency is (LeCun, Denker & Solla 1990, "Optimal Brain Damage"), in nats to second order; see
     :class:`ticketsearch.guidance.Guidance`.
     """
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, schedule
     masks = _flat(mask, network.spec)
     training = _rounds("obd", network, masks, rng, dataset, rewind, recipe, precision, device)
     scores = np.zeros(masks.shape, dtype=np.float32)
@@ -194,8 +197,8 @@ def _rounds(
     with reproducible():
         if rewind:
             dense = np.ones_like(masks)
-            initial = _moved(run(dense, initial, [order[:rewind] for order in orders]).cohort, initial)
-        return run(masks, initial, [order[rewind:] for order in orders])
+            initial = _moved(run(orders, dense, initial, 0, rewind).cohort, initial)
+        return run(orders, masks, initial, rewind, whole.steps)
 
 
 def _trained(
@@ -204,14 +207,16 @@ def _trained(
     recipe: Recipe,
     device: torch.device,
     dtype: torch.dtype,
+    orders: list[NDArray[np.int64]],
     masks: Mask,
     initial: list[Parts],
-    orders: list[NDArray[np.int64]],
+    begin: int,
+    end: int,
 ) -> Training:
-    """Return the training of each copy on its data order, done."""
+    """Return the training of each copy, initial at step ``begin`` of its data order, to step ``end``."""
     cohort = Cohort(network.wiring, masks, initial, device=device, dtype=dtype, precision=recipe.precision)
-    training = Training(cohort, dataset, replace(recipe, steps=len(orders[0])), orders)
-    training.advance(training.recipe.steps)
+    training = Training(cohort, dataset, recipe, orders, begin=begin)
+    training.advance(end)
     return training
 
 

@@ -52,6 +52,7 @@ class Training:
     recipe : as the cohort's masking.
     orders : one data order ``(steps, batch)`` of sample numbers for all networks, or one for each; what
         dropout draws follows from them.
+    begin : the step of the recipe at which the cohort is as it is.
 
     Raises :class:`BadInput` for a recipe of another masking than the cohort's, or batches of one sample
     where batch normalisation needs two.
@@ -63,6 +64,8 @@ class Training:
         dataset: Dataset | TrainingPart,
         recipe: Recipe,
         orders: Sequence[NDArray[np.int64]],
+        *,
+        begin: int = 0,
     ) -> None:
         if recipe.masking != cohort.masking:
             raise BadInput(
@@ -72,7 +75,7 @@ class Training:
         check_normalisation(cohort.wiring, recipe)
         self.cohort = cohort
         self.recipe = recipe
-        self.done = 0
+        self.done = begin
         self._x, y = cohort.resident(dataset.x_train), dataset.y_train.to(cohort.device)
         self._targets = F.one_hot(y, cohort.classes).to(cohort.dtype)
         self._work = []
@@ -91,6 +94,8 @@ class Training:
         with with_tf32(self.recipe.precision):
             for step in range(self.done, until):
                 for part, optimizer, order, replayed in self._work:
+                    if self.recipe.schedule != "constant":
+                        _set_rate(optimizer, self.recipe.rate(step))
                     replayed.step(self._stepped(part, optimizer, order, step), step)
                 self.done = step + 1
                 if after_step is not None:
@@ -163,6 +168,14 @@ def train(
     :func:`ticketsearch.training.reproducible`.
     """
     Training(cohort, dataset, recipe, orders).advance(recipe.steps, after_step=after_step)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def _taken(rows: Tensor, numbers: Tensor) -> Tensor:

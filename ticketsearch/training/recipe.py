@@ -20,6 +20,7 @@ from ticketsearch.training.maskings import MASKINGS
 __all__ = [
     "OPTIMIZERS",
     "PRECISIONS",
+    "SCHEDULES",
     "Recipe",
     "check_batch",
     "data_order",
@@ -31,20 +32,27 @@ __all__ = [
     "with_tf32",
 ]
 
-# Fused: one pass over weights, gradients and momenta. On CUDA they are recorded in graphs.
+# Fused: one pass over weights, gradients and momenta. On CUDA they are recorded in graphs, where a rate that
+# changes is a tensor.
 OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] = {
     "sgd": lambda p, r: torch.optim.SGD(
-        p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay, fused=True
+        p, lr=_rate(p, r), momentum=r.momentum, weight_decay=r.weight_decay, fused=True
     ),
     "nesterov": lambda p, r: torch.optim.SGD(
-        p, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay, nesterov=True, fused=True
+        p, lr=_rate(p, r), momentum=r.momentum, weight_decay=r.weight_decay, nesterov=True, fused=True
     ),
     "adam": lambda p, r: torch.optim.Adam(
-        p, lr=r.lr, weight_decay=r.weight_decay, fused=True, capturable=p[0].is_cuda
+        p, lr=_rate(p, r), weight_decay=r.weight_decay, fused=True, capturable=p[0].is_cuda
     ),
     "adamw": lambda p, r: torch.optim.AdamW(
-        p, lr=r.lr, weight_decay=r.weight_decay, fused=True, capturable=p[0].is_cuda
+        p, lr=_rate(p, r), weight_decay=r.weight_decay, fused=True, capturable=p[0].is_cuda
     ),
+}
+# What the learning rate is multiplied by after a share in [0, 1) of the steps.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: (1.0 + math.cos(math.pi * done)) / 2,
 }
 # Sample numbers in one data order: 2 GiB of them.
 MAX_ORDER = 2**28
@@ -61,6 +69,9 @@ class Recipe:
     batch : samples a step.
     optimizer : ``sgd`` (with momentum), ``nesterov``, ``adam`` or ``adamw``.
     lr, momentum, weight_decay : as in torch.optim; momentum is for ``sgd`` and ``nesterov``.
+    schedule : of the learning rate: ``constant``, or over all steps to zero, ``linear`` or ``cosine``
+        (Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts). A training that ends with small
+        steps depends much less on its data order, so that masks are told apart by fewer trainings.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
     precision : of products and convolutions in training: ``float32`` (or float64 where tensors are),
         ``tf32``, which only CUDA devices have, or ``bfloat16``. Weights, losses and evaluations stay as they
@@ -73,12 +84,14 @@ class Recipe:
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
+    schedule: str = "constant"
     masking: str = "parameter"
     precision: str = "float32"
 
     def __post_init__(self) -> None:
         names: dict[str, Collection[str]] = {
             "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
             "masking": MASKINGS,
             "precision": PRECISIONS,
         }
@@ -106,6 +119,17 @@ class Recipe:
             )
         if self.optimizer == "nesterov" and self.momentum == 0:
             raise BadInput("nesterov needs momentum > 0, but got 0; use sgd for none")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of step 0, 1, …"""
+        return self.lr * SCHEDULES[self.schedule](step / self.steps)
+
+
+def _rate(parameters: Sequence[Tensor], recipe: Recipe) -> float | Tensor:
+    """Return the learning rate as an optimizer is to hold it."""
+    if recipe.schedule == "constant" or not parameters[0].is_cuda:
+        return recipe.lr
+    return torch.tensor(recipe.lr, device=parameters[0].device)
 
 
 def is_number(value: object) -> bool:
