@@ -23,9 +23,9 @@ def recipes(steps: int, batch: int) -> dict[str, Recipe]:
         "sgd": Recipe(steps, batch, "sgd", lr=0.05, momentum=0.0, weight_decay=1e-3),
         "momentum": Recipe(steps, batch, "sgd", lr=0.05, momentum=0.9),
         "nesterov": Recipe(
-            steps, batch, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3, schedule="linear"
+            steps, batch, "nesterov", lr=0.05, momentum=0.8, weight_decay=1e-3, lr_schedule="linear"
         ),
-        "adam": Recipe(steps, batch, "adam", lr=0.01, weight_decay=1e-2, schedule="cosine"),
+        "adam": Recipe(steps, batch, "adam", lr=0.01, weight_decay=1e-2, lr_schedule="cosine"),
         "adamw": Recipe(steps, batch, "adamw", lr=0.01, weight_decay=0.1),
     }
 
@@ -122,7 +122,7 @@ def by_hand(
         "constant": lambda: schedules.ConstantLR(optimizer, 1.0),
         "linear": lambda: schedules.LinearLR(optimizer, 1.0, 0.0, recipe.steps),
         "cosine": lambda: schedules.CosineAnnealingLR(optimizer, recipe.steps),
-    }[recipe.schedule]()
+    }[recipe.lr_schedule]()
 
 
 def torch_loop(

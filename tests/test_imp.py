@@ -101,7 +101,7 @@ def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer
         dataset=dataset,
         rewind=rewind,
         weight_decay=0.01,
-        schedule=schedule,
+        lr_schedule=schedule,
         precision="float64",
         device="cpu",
         **options,

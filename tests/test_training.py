@@ -850,7 +850,7 @@ def test_reproducible_convolutions_leave_torch_as_it_was():
 def test_cuda_and_cpu_find_the_same_loss(digits, model, schedule, optimizer, masking):
     network = initialize("mlp:100,50", digits) if model == "mlp" else images(digits, p=0.2)
     masks = masks_for(network, 5, density=0.5)
-    recipe = Recipe(20, 128, optimizer, lr=0.01, schedule=schedule, masking=masking)
+    recipe = Recipe(20, 128, optimizer, lr=0.01, lr_schedule=schedule, masking=masking)
     order = data_order(len(digits.y_train), recipe, [0])
     losses = []
     for device in (CPU, torch.device("cuda")):

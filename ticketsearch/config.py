@@ -128,7 +128,7 @@ class Training(Section):
     lr: float = Field(0.05, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
-    schedule: str = "constant"  # of the learning rate; or to zero, linear or cosine
+    lr_schedule: str = "constant"  # of the learning rate; or to zero, linear or cosine
     dtype: Literal["float32", "float64"] = "float32"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     initialization: Literal["shared", "own"] = "shared"

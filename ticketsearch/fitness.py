@@ -78,7 +78,7 @@ class ShortTraining:
     dataset : trained on its training part, scored on its validation part.
     steps : optimizer steps of an evaluation, or a ladder of them such as ``"50,200,800"`` or
         ``[50, 200, 800]``: see :func:`~ticketsearch.ladder.climb`.
-    batch, optimizer, lr, momentum, weight_decay, schedule : see :class:`~ticketsearch.training.Recipe`.
+    batch, optimizer, lr, momentum, weight_decay, lr_schedule : see :class:`~ticketsearch.training.Recipe`.
     workers : how many cohorts are trained side by side, one core each; changes no score.
     seed : with the evaluation round it gives the data order, common to all masks of a round.
     device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
@@ -111,7 +111,7 @@ class ShortTraining:
         device: str = "auto",
         *,
         weight_decay: float = 0.0,
-        schedule: str = "constant",
+        lr_schedule: str = "constant",
         dtype: Literal["float32", "float64"] = "float32",
         precision: str = "float32",
         initialization: Literal["shared", "own"] = "shared",
@@ -149,7 +149,7 @@ class ShortTraining:
             )
         self.rungs: Final = parse_steps(steps)
         self.recipe: Final = Recipe(
-            self.rungs[-1], batch, optimizer, lr, momentum, weight_decay, schedule, masking, precision
+            self.rungs[-1], batch, optimizer, lr, momentum, weight_decay, lr_schedule, masking, precision
         )
         self.seed: Final = seed
         self.initialization: Final = initialization

@@ -48,7 +48,7 @@ RECIPE = {
     "lr": "lr",
     "momentum": "momentum",
     "weight_decay": "weight_decay",
-    "schedule": "schedule",
+    "lr_schedule": "lr_schedule",
     "precision": "dtype",
     "device": "device",
 }

@@ -46,7 +46,7 @@ def imp(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    schedule: str = "constant",
+    lr_schedule: str = "constant",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
@@ -66,12 +66,12 @@ def imp(
     training_steps : optimizer steps a round. With 0 (and no rewinding) this is magnitude pruning.
     rewind : optimizer steps of the dense training before them.
     training_batch : samples an optimizer step, or the whole training part where that is smaller.
-    optimizer, lr, momentum, weight_decay, schedule : see :class:`ticketsearch.training.Recipe`.
+    optimizer, lr, momentum, weight_decay, lr_schedule : see :class:`ticketsearch.training.Recipe`.
     precision, device : see :func:`ticketsearch.pruners.saliency`.
 
     Raises :class:`BadInput` without data, or for a bad option.
     """
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, schedule
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, lr_schedule
     masks = _flat(mask, network.spec)
     training = _rounds("imp", network, masks, rng, dataset, rewind, recipe, precision, device)
     final = training.cohort.parameters()
@@ -93,7 +93,7 @@ def averaged_imp(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    schedule: str = "constant",
+    lr_schedule: str = "constant",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
@@ -118,7 +118,7 @@ def averaged_imp(
         for own, kept in zip(rng, masks, strict=True)
         for number in range(orders)
     ]
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, schedule
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, lr_schedule
     masks = np.repeat(masks, orders, axis=0)
     training = _rounds("averaged_imp", networks, masks, rngs, dataset, 0, recipe, precision, device)
     final = training.cohort.parameters()
@@ -143,7 +143,7 @@ def obd(
     lr: float = 0.05,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    schedule: str = "constant",
+    lr_schedule: str = "constant",
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
@@ -153,7 +153,7 @@ def obd(
     whose saliency is (LeCun, Denker & Solla 1990, "Optimal Brain Damage"), in nats to second order; see
     :class:`ticketsearch.guidance.Guidance`.
     """
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, schedule
+    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, lr_schedule
     masks = _flat(mask, network.spec)
     training = _rounds("obd", network, masks, rng, dataset, rewind, recipe, precision, device)
     scores = np.zeros(masks.shape, dtype=np.float32)

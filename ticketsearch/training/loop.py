@@ -94,7 +94,7 @@ class Training:
         with with_tf32(self.recipe.precision):
             for step in range(self.done, until):
                 for part, optimizer, order, replayed in self._work:
-                    if self.recipe.schedule != "constant":
+                    if self.recipe.lr_schedule != "constant":
                         _set_rate(optimizer, self.recipe.rate(step))
                     replayed.step(self._stepped(part, optimizer, order, step), step)
                 self.done = step + 1

@@ -69,7 +69,7 @@ class Recipe:
     batch : samples a step.
     optimizer : ``sgd`` (with momentum), ``nesterov``, ``adam`` or ``adamw``.
     lr, momentum, weight_decay : as in torch.optim; momentum is for ``sgd`` and ``nesterov``.
-    schedule : of the learning rate: ``constant``, or over all steps to zero, ``linear`` or ``cosine``
+    lr_schedule : of the learning rate: ``constant``, or over all steps to zero, ``linear`` or ``cosine``
         (Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts). A training that ends with small
         steps depends much less on its data order, so that masks are told apart by fewer trainings.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
@@ -84,14 +84,14 @@ class Recipe:
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
-    schedule: str = "constant"
+    lr_schedule: str = "constant"
     masking: str = "parameter"
     precision: str = "float32"
 
     def __post_init__(self) -> None:
         names: dict[str, Collection[str]] = {
             "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
+            "lr_schedule": SCHEDULES,
             "masking": MASKINGS,
             "precision": PRECISIONS,
         }
@@ -122,12 +122,12 @@ class Recipe:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step 0, 1, …"""
-        return self.lr * SCHEDULES[self.schedule](step / self.steps)
+        return self.lr * SCHEDULES[self.lr_schedule](step / self.steps)
 
 
 def _rate(parameters: Sequence[Tensor], recipe: Recipe) -> float | Tensor:
     """Return the learning rate as an optimizer is to hold it."""
-    if recipe.schedule == "constant" or not parameters[0].is_cuda:
+    if recipe.lr_schedule == "constant" or not parameters[0].is_cuda:
         return recipe.lr
     return torch.tensor(recipe.lr, device=parameters[0].device)
 
