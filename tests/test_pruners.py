@@ -755,3 +755,8 @@ class TestContract:
         assert [p.name for p in parameters[:4]] == ["network", "mask", "batch", "rng"]
         assert all(p.kind is p.KEYWORD_ONLY for p in parameters[3:])
         assert score.__doc__
+
+    def test_its_options_have_other_names_than_those_of_the_pruning_loop(self, name):
+        # Else prune(…, lr_schedule="cosine") would not come through.
+        own = list(inspect.signature(getattr(pruners, name)).parameters)[4:]
+        assert not (set(own) - set(pruners.SUPPLIED)) & set(inspect.signature(prune).parameters)
