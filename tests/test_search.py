@@ -16,8 +16,6 @@ from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.runs import BEST, DENSE, RANDOM, Run
 from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.study import run_plan
-from ticketsearch.study.plan import Sizes
 from ticketsearch.tickets import Ticket, load_ticket
 
 SMALL = (
@@ -330,20 +328,6 @@ def test_each_of_several_pruners_is_a_contender_with_its_own_options(tmp_path):
         assert np.array_equal(masks[names[2]][0], prepared.seeds[1].mask)
     with pytest.raises(BadInput, match="no option 'training_step'"):
         search.Search.prepare(config.load(None, [*SMALL, more[0], ("seeding.options.training_step", 5)]))
-
-
-def test_of_initializations_that_are_pruned_again_the_first_masks_are_compared(tmp_path):
-    more = [("seeding.method", "imp"), ("seeding.repeats", 2), ("seeding.options.training_steps", 5)]
-    prepared, path, _ = searched(tmp_path, "again", *more)
-    with Run.open(path) as run:
-        seeds = run.seeds()
-        assert [s.pruned_from for s in seeds[:3]] == [s.pruned_from for s in seeds[3:]]
-        assert len({seed.digest for seed in seeds}) == 6
-        assert [seed.digest for seed in summary.first_seeds(run)] == [seed.digest for seed in seeds[:3]]
-        masks = prepared._contenders(summary.winner(run), seeds)
-        assert np.array_equal(masks["imp, same initialization"][0], seeds[0].mask)
-        (outline,) = run_plan([run], sizes=Sizes(9, 0)).outlines
-    assert len(set(outline.names)) == len(outline.names) == 7
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -320,17 +320,6 @@ def test_saved_tickets_that_cannot_join_are_refused(network, tiny, tmp_path):
     )
 
 
-def test_initializations_may_be_pruned_again_on_other_data_orders(network, tiny):
-    options = {"method": "imp", "training_steps": 3, "training_batch": 16, "seed": 4}
-    once = prune_copies(network, tiny, 0.4, 2, **options)
-    twice = prune_copies(network, tiny, 0.4, 2, repeats=2, **options)
-    assert np.array_equal(twice.masks[:2], once.masks)
-    assert [t.pruned_from for t in twice] == [t.pruned_from for t in once] * 2
-    assert len({digest(mask) for mask in twice.masks}) == 4
-    assert twice.spent.steps == 2 * once.spent.steps
-    refused(lambda: prune_copies(network, tiny, 0.4, 2, repeats=0, **options), "repeats", "0")
-
-
 def test_what_a_pruner_trains_for_the_first_population_is_counted(tiny):
     network = initialize("mlp:9,7", tiny)
     options = {"density": 0.4, "initializations": 2, "training_steps": 3, "training_batch": 16}

@@ -76,7 +76,6 @@ class Seeding(Section):
     method: Names = "synflow"  # each of several prunes each initialization
     density: float = Field(0.05, gt=0, le=1)
     initializations: int = Field(8, ge=1)
-    repeats: int = Field(1, ge=1)  # prunings of each initialization, by other seeds
     schemes: list[str] = ["kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal"]
     steps: int = Field(0, ge=0)  # cuts; 0 is the pruner's own number
     schedule: Literal["exponential", "linear", "one_shot"] = "exponential"

@@ -125,7 +125,6 @@ class Search:
             method=seeding.method,
             schemes=seeding.schemes,
             own=self.settings.training.initialization == "own",
-            repeats=seeding.repeats,
             weights=self.weights,
             scope=seeding.scope,
             schedule=seeding.schedule,
@@ -322,10 +321,7 @@ class Search:
         orders = self.settings.final.orders
         spec = self.network.spec
         names = pruned_names(self.settings)
-        pruned: dict[str, Mask] = {}
-        for seed in seeds:
-            if seed.pruned_from == winner.initialization:
-                pruned.setdefault(names[seed.operator], seed.mask)  # of repeats the first
+        pruned = {names[s.operator]: s.mask for s in seeds if s.pruned_from == winner.initialization}
         rng = np.random.default_rng(seed_sequence(self.settings.seed, Stream.CONTROL))
         shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in range(orders)]
         return {

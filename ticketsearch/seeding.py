@@ -13,7 +13,6 @@ import torch
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.datasets import Dataset
-from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.identity import Key, Seen
 from ticketsearch.masks import MaskSpec
@@ -61,14 +60,11 @@ def prune_copies(
     method: str | ScoreFunction | Sequence[str] = "synflow",
     schemes: Sequence[str] = DEFAULT_SCHEMES,
     own: bool = False,
-    repeats: int = 1,
     duplicate_key: Key = canonical_identity,
     weights: Callable[[Ticket], Weights] | None = None,
     **options: Any,
 ) -> Tickets:
     """Return what each pruner leaves of each copy of the network, copy after copy, also where two are equal.
-
-    With ``repeats`` the copies are pruned so many times, by other seeds, all once before any again.
 
     Parameters are those of :func:`seed_population`.
     """
@@ -81,9 +77,7 @@ def prune_copies(
     names = [_name_of(each) for each, _ in chosen]
     if len(set(names)) < len(names) or not names:
         raise BadInput(f"pruners are told apart by their names, one or several, but got {method!r}")
-    if not is_integer(repeats) or repeats < 1:
-        raise BadInput(f"repeats are prunings of each copy, an integer >= 1, but got {repeats!r}")
-    copies = _copies(network, initializations, schemes, seed) * repeats
+    copies = _copies(network, initializations, schemes, seed)
     seeds = seed_sequence(seed, Stream.PRUNING).generate_state(len(copies))
     common |= {"density": density, "dataset": dataset, "seeds": [int(s) for s in seeds]}
     masks, spent = [], Spent()
@@ -218,8 +212,7 @@ def seed_population(
     duplicate_key, weights : what counts as the same network; see :class:`ticketsearch.identity.Seen`.
     pruning : ``method`` (``"synflow"``), or the names of several that each prune each copy, with options
         for those that take them; ``schemes`` of the copies, ``own`` (tickets are trained from the
-        initialization they were pruned from, rather than the network's), ``repeats`` (prunings of each
-        copy by other seeds, for pruners that draw data orders or at random), and options of
+        initialization they were pruned from, rather than the network's), and options of
         :func:`ticketsearch.pruners.prune`.
 
     Raises :class:`BadInput` for a bad argument, or if no ``size`` different networks are found.

@@ -125,16 +125,9 @@ def winner(run: Run) -> Ticket | None:
 
 
 def first_seeds(run: Run) -> Tickets:
-    """Return what the first pruner left of each initialization, in their order, equal masks too.
-
-    Of initializations that it pruned several times the first mask.
-    """
+    """Return what the first pruner left of each initialization, in their order, equal masks too."""
     seeds = run.seeds()
-    of_each: dict[object, Ticket] = {}
-    for seed in seeds:
-        if seed.operator == seeds[0].operator:
-            of_each.setdefault(seed.pruned_from, seed)
-    return Tickets(of_each.values())
+    return Tickets(seed for seed in seeds if seed.operator == seeds[0].operator)
 
 
 def seed_overlap(run: Run) -> RawOverlap | None:

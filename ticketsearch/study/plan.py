@@ -282,8 +282,6 @@ def run_plan(
         labels = [_label(seed.pruned_from) if seed.pruned_from else "?" for seed in seeds]
         if len({seed.operator for seed in seeds}) > 1:
             labels = [f"{seed.operator}, {label}" for seed, label in zip(seeds, labels, strict=True)]
-        if len(set(labels)) < len(labels):  # initializations that were pruned several times
-            labels = [f"{label}, {number}" for number, label in enumerate(labels)]
         masks = {f"winner of {name}": best.mask}
         masks |= {f"seed {number} of {name}": each.mask for number, each in enumerate(seeds)}
         given |= masks
