@@ -43,7 +43,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
     "whole": ({}, 1.0),
     "no trials": ({"evolution.trial": False}, 2.0),
     "no second looks": ({"evolution.reassess": 0}, 1.15),
-    "few members": ({"evolution.population": 4, "evolution.elites": 4}, 2.0),
+    "few members": ({"evolution.population": 4, "evolution.elites": 4}, 1.9),
     "no crossover": ({"evolution.crossover_rate": 0.0}, 1.0),
     "crossover alone": ({"evolution.crossover_rate": 1.0}, 1.0),
     "no noise": ({"evolution.temperature": 0.0}, 1.0),

@@ -110,22 +110,6 @@ def plan_of(settings, methods=ALL, densities=(0.4, 0.2), **options):
     return contest_plan(settings, methods, densities, **{"initializations": 2, **options})
 
 
-def test_pruners_train_by_the_recipe_of_the_search_unless_their_options_say_otherwise(settings):
-    given = {
-        "training.lr_schedule": "cosine",
-        "training.lr": 0.1,
-        "seeding.options": {"training_steps": 3, "lr": 1.0},
-    }
-    plan = plan_of(config.apply(settings, [*given.items(), ("seeding.method", "imp")]))
-    recipe = {"lr_schedule": "cosine", "lr": 1.0, "training_batch": 16, "training_steps": 3}
-    assert recipe.items() <= plan.options["imp"].items()
-    search = search_of(plan, Cell("evolution", 0.4, 0))
-    assert recipe.items() <= search.settings.seeding.options.items()
-    masks = [made.mask for made in pruned([search], "imp", plan.options["imp"])]
-    constant = pruned([search], "imp", plan.options["imp"] | {"lr_schedule": "constant"})
-    assert not np.array_equal(masks, [made.mask for made in constant])
-
-
 def run(folder, plan, workers=1, steps=None):
     """Work a plan off, or its first steps; return what they were of."""
     done = []
@@ -155,6 +139,22 @@ def cells_of(folder):
 
 def search_of(plan, cell):
     return Search.prepare(config.Settings.model_validate_json(plan.settings_of(cell)))
+
+
+def test_pruners_train_by_the_recipe_of_the_search_unless_their_options_say_otherwise(settings):
+    given = {
+        "training.lr_schedule": "cosine",
+        "training.lr": 0.1,
+        "seeding.options": {"training_steps": 3, "lr": 1.0},
+    }
+    plan = plan_of(config.apply(settings, [*given.items(), ("seeding.method", "imp")]))
+    recipe = {"lr_schedule": "cosine", "lr": 1.0, "training_batch": 16, "training_steps": 3}
+    assert recipe.items() <= plan.options["imp"].items()
+    search = search_of(plan, Cell("evolution", 0.4, 0))
+    assert recipe.items() <= search.settings.seeding.options.items()
+    masks = [made.mask for made in pruned([search], "imp", plan.options["imp"])]
+    constant = pruned([search], "imp", plan.options["imp"] | {"lr_schedule": "constant"})
+    assert not np.array_equal(masks, [made.mask for made in constant])
 
 
 def test_searches_spend_at_least_what_the_evolution_did(whole):
