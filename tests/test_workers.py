@@ -412,11 +412,14 @@ def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
             refused(lambda: next(results), "must have a worker")
             (tmp_path / "later").touch()
             cluster.scale(1)
+            cluster.wait_for_workers(1, timeout=60)  # one that comes later may begin with the second task
             results = spread.run(waited_for, [tmp_path, tmp_path / "too late"])
             assert next(results) == (0, None)
-            threading.Timer(0.5, (tmp_path / "too late").touch).start()
+            end = threading.Timer(0.5, (tmp_path / "too late").touch)
+            end.start()
             cluster.close()
             refused(lambda: next(results), f"dask scheduler at {address!r} was lost", "go on with the run")
+            end.join()
 
 
 # --- a network and its data
