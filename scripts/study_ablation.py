@@ -51,7 +51,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
     "by magnitude": ({"evolution.saliency": "magnitude"}, 1.0),
     "mixed": ({"evolution.saliency": "mixed"}, 1.0),
     "pooled scores": ({"training.scored": "pooled"}, 0.95),
-    "blind, no trials": ({**BLIND, "evolution.trial": False}, 2.0),
+    "blind without trials": ({**BLIND, "evolution.trial": False}, 2.0),
     "from imp": ({"seeding.method": "imp"}, 1.0),
     "from synflow": ({"seeding.method": "synflow", "seeding.options": {}}, 1.5),
 }
@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     names = arguments.variants.split(",")
+    if unknown := [name for name in names if name not in VARIANTS]:
+        parser.error(f"unknown variants: {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
     tasks = [
         (arguments.out, name, arguments.seed + number, tuple(arguments.set))
         for number in range(arguments.initializations)
@@ -107,7 +109,7 @@ def search(task: tuple[Path, str, int, tuple[str, ...]]) -> tuple[float, Spent]:
         settings, {"evolution.generations": generations, "training.workers": 1, **change}.items()
     )
     prepared = Search.prepare(settings)
-    made = evolved(prepared, out, f"{name.replace(', ', '-').replace(' ', '-')}-{seed}")
+    made = evolved(prepared, out, f"{name.replace(' ', '-')}-{seed}")
     evaluation = tested(prepared, made.mask, "", range(settings.final.orders))
     return float(evaluation.accuracy.mean()), made.spent
 
