@@ -13,7 +13,7 @@ from torch import nn
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.models import initialize
-from ticketsearch.pruners import imp, prune, prune_all
+from ticketsearch.pruners import imp, obd, prune, prune_all
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.training import Recipe, Training, data_order
 
@@ -56,6 +56,13 @@ OPTIMIZERS = {
 }
 
 
+RATES = {
+    "constant": lambda share: 1,
+    "linear": lambda share: 1 - share,
+    "cosine": lambda share: math.cos(math.pi * share / 2) ** 2,
+}
+
+
 def plain_training(module, dataset, order, optimizer, mask, rates):
     """Train a module in place; after each step the weights that a mask does not keep are put to 0."""
     weights = {name: module.get_parameter(name) for name in mask}
@@ -87,7 +94,7 @@ def order_of(rng, dataset, steps, batch):
 
 @pytest.mark.parametrize("rewind", [0, 1, 5])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("schedule", ["constant", "linear"])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer, schedule):
     network, dataset = case
     mask = half(network)
@@ -110,7 +117,7 @@ def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer
     module = copy.deepcopy(network.module).double()
     dense = {name: torch.ones_like(kept) for name, kept in mask.items()}
     steps = rewind + 7
-    rates = [0.1 * (1 if schedule == "constant" else 1 - step / steps) for step in range(steps)]
+    rates = [0.1 * RATES[schedule](step / steps) for step in range(steps)]
     plain_training(module, dataset, order[:rewind], optimizer, dense, rates[:rewind])
     trained = plain_training(module, dataset, order[rewind:], optimizer, mask, rates[rewind:])
     assert list(found) == list(mask)
@@ -176,7 +183,7 @@ def test_magnitudes_are_averaged_over_data_orders_that_each_round_draws_anew(cas
     """The mean of several is that of imp on each."""
     network, dataset = case
     cuts, drawn = [], []
-    options = {"dataset": dataset, "training_steps": 7, "training_batch": 9}
+    options = {"dataset": dataset, "training_steps": 7, "training_batch": 9, "lr_schedule": "cosine"}
 
     def seen(samples, recipe, seed):
         drawn.append(tuple(seed.spawn_key))
@@ -199,6 +206,32 @@ def test_magnitudes_are_averaged_over_data_orders_that_each_round_draws_anew(cas
             )
         np.testing.assert_allclose(np.mean(found, axis=0)[cut.numbers], cut.scores, rtol=1e-6)
         assert not np.allclose(found[0], found[1])
+
+
+@pytest.mark.parametrize("rewind", [0, 2])
+def test_obd_squares_weights_and_gradients_of_the_samples_that_a_round_meets_first(tiny, rewind):
+    network = initialize("mlp:8,6", tiny, "as_built", 1)
+    mask, rng = half(network), np.random.default_rng(np.random.SeedSequence(5, spawn_key=(1, 2)))
+    recipe = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01, "lr_schedule": "linear"}
+    options = {"dataset": tiny, "training_steps": 3, "training_batch": 9, "rewind": rewind, **recipe}
+    found = obd(network, mask, None, rng=rng, precision="float64", device="cpu", **options)
+    steps = rewind + 3
+    order = order_of(rng, tiny, steps, 9)
+    module = copy.deepcopy(network.module).double()
+    dense = {name: torch.ones_like(kept) for name, kept in mask.items()}
+    rates = [0.1 * RATES["linear"](step / steps) for step in range(steps)]
+    plain_training(module, tiny, order[:rewind], "sgd", dense, rates[:rewind])
+    weights = plain_training(module, tiny, order[rewind:], "sgd", mask, rates[rewind:])
+    met = order[rewind:].ravel()
+    squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for number in met:
+        module.zero_grad()
+        F.cross_entropy(module(tiny.x_train[[number]].double()), tiny.y_train[[number]]).backward()
+        for name, weight in weights.items():
+            squares[name] += weight.grad**2 / len(met)
+    for name, weight in weights.items():
+        expected = (weight**2 * squares[name] / 2).detach().float() * mask[name]
+        torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("orders", [0, 1.5])

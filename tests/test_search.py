@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import refused
 
 from ticketsearch import config, search, summary
 from ticketsearch.canonical import canonical_key
@@ -247,9 +248,21 @@ def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking)
         assert said is (masking == "gradient")
 
 
-def test_an_unknown_masking_is_refused_before_a_search_begins():
-    with pytest.raises(BadInput, match=r"unknown masking 'gradiant' \(did you mean 'gradient'\?\)"):
-        search.Search.prepare(config.load(None, [*SMALL, ("training.masking", "gradiant")]))
+@pytest.mark.parametrize("fitness", ["short_training", "untrained"])
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("training.masking", "gradiant", ["unknown masking 'gradiant' (did you mean 'gradient'?)"]),
+        ("training.lr_schedule", "cosin", ["unknown lr_schedule 'cosin' (did you mean 'cosine'?)"]),
+        ("training.optimizer", "nestrov", ["unknown optimizer 'nestrov' (did you mean 'nesterov'?)"]),
+        ("final.steps", 2**28, ["steps x batch must be <= 268,435,456", str(2**28)]),
+    ],
+)
+def test_what_the_final_training_could_not_take_is_refused_before_a_search_begins(
+    fitness, setting, value, words
+):
+    given = [*SMALL, ("fitness.name", fitness), (setting, value)]
+    refused(lambda: search.Search.prepare(config.load(None, given)), *words)
 
 
 def test_the_final_training_is_by_the_settings_whatever_the_fitness_returns(tmp_path):

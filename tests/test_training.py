@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import refusal
+from conftest import refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import Parts, by_hand, images, masks_for, matters, recipes, relative, tensors_of, torch_loop
@@ -21,6 +21,7 @@ from ticketsearch.training import (
     MASKINGS,
     Cohort,
     Recipe,
+    Training,
     data_order,
     evaluate,
     find_device,
@@ -779,6 +780,8 @@ def test_a_batch_larger_than_the_training_part_is_refused():
         ({"weight_decay": float("nan")}, "weight_decay must be >= 0 and finite, but got nan"),
         ({"weight_decay": float("inf")}, "weight_decay must be >= 0 and finite, but got inf"),
         ({"optimizer": "nesterov", "momentum": 0}, "nesterov needs momentum > 0, but got 0"),
+        ({"lr_schedule": "cosin"}, r"unknown lr_schedule 'cosin' \(did you mean 'cosine'\?\): known are "),
+        ({"lr_schedule": []}, r"unknown lr_schedule '\[\]': known are constant, cosine, linear"),
         ({"masking": []}, r"unknown masking '\[\]': known are forward, gradient, parameter"),
         ({"masking": "weight"}, "unknown masking 'weight': known are forward, gradient, parameter"),
         (
@@ -791,6 +794,27 @@ def test_a_bad_recipe_is_refused_in_one_line(values, message):
     with pytest.raises(BadInput, match=message) as caught:
         Recipe(**values)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("constant", 0.05), ("linear", 0.0), ("cosine", 0.0)])
+def test_the_rate_after_the_last_step_is_what_the_schedule_ends_with(schedule, end):
+    for step in (10, 11, 30):
+        assert Recipe(10, lr_schedule=schedule).rate(step) == end
+    assert Recipe(10, lr_schedule=schedule).rate(0) == 0.05
+    assert Recipe(0, lr_schedule=schedule).rate(0) == end
+
+
+@pytest.mark.parametrize("begin", [-1, 6, 1.5, None])
+def test_training_begins_at_a_step_of_its_recipe(tiny, begin):
+    network = initialize("mlp:9", tiny)
+    recipe = Recipe(5, 8)
+    orders = [data_order(len(tiny.y_train), recipe, [0])]
+    cohort = Cohort(network.wiring, masks_for(network, 1), [tensors_of(network)], device=CPU)
+    refused(
+        lambda: Training(cohort, tiny, recipe, orders, begin=begin),
+        "from 0 to those of its recipe, 5",
+        repr(begin),
+    )
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "mps", "meta", "cuda:x", "tpu:0", None, 1.5, 10**30])

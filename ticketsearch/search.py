@@ -46,7 +46,7 @@ from ticketsearch.runs import (
 from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
-from ticketsearch.training import find_device, kept_whole, operations_a_sample
+from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
 
 __all__ = ["Search", "create_run", "resume"]
 
@@ -97,6 +97,7 @@ class Search:
         fitness = _fitness(settings, network, dataset, settings.evolution.candidates if guided else None)
         prepared = cls(settings, dataset, network, fitness, crossover, mutation)
         _check_polish(settings, prepared.polish)
+        _ = prepared._final_recipe  # refuses what only the end of the search would meet
         return prepared
 
     @cached_property
@@ -339,8 +340,7 @@ class Search:
         stream: Stream,
         ticket: int | None,
     ) -> list[Result]:
-        final = self.settings.final
-        recipe = replace(self._trainer.recipe, steps=final.steps)
+        final, recipe = self.settings.final, self._final_recipe
         orders = [seed_sequence(self.settings.seed, stream, i) for i in range(final.orders)]
         part: Literal["validation", "test"] = "validation" if stream == Stream.CHOOSING else "test"
         same = Tickets(Ticket(mask, initialization or self.network.initialization) for mask in masks)
@@ -358,6 +358,10 @@ class Search:
             )
             for i, mask in enumerate(masks)
         ]
+
+    @cached_property
+    def _final_recipe(self) -> Recipe:
+        return replace(self._trainer.recipe, steps=self.settings.final.steps)
 
     @cached_property
     def _trainer(self) -> ShortTraining:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.datasets import Dataset
+from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.training.cohort import Cohort, Part
@@ -52,10 +53,10 @@ class Training:
     recipe : as the cohort's masking.
     orders : one data order ``(steps, batch)`` of sample numbers for all networks, or one for each; what
         dropout draws follows from them.
-    begin : the step of the recipe at which the cohort is as it is.
+    begin : the step of the recipe at which the cohort is as it is; the orders are those of all steps.
 
-    Raises :class:`BadInput` for a recipe of another masking than the cohort's, or batches of one sample
-    where batch normalisation needs two.
+    Raises :class:`BadInput` for a recipe of another masking than the cohort's, batches of one sample
+    where batch normalisation needs two, or a step to begin at that the recipe does not have.
     """
 
     def __init__(
@@ -73,9 +74,13 @@ class Training:
                 f"says {recipe.masking!r}; give both the same"
             )
         check_normalisation(cohort.wiring, recipe)
+        if not is_integer(begin) or not 0 <= begin <= recipe.steps:
+            raise BadInput(
+                f"training begins at a step from 0 to those of its recipe, {recipe.steps}, but got {begin!r}"
+            )
         self.cohort = cohort
         self.recipe = recipe
-        self.done = begin
+        self.done = self._begin = begin
         self._x, y = cohort.resident(dataset.x_train), dataset.y_train.to(cohort.device)
         self._targets = F.one_hot(y, cohort.classes).to(cohort.dtype)
         self._work = []
@@ -119,13 +124,13 @@ class Training:
         """Return what training has revealed of each network so far; None where it diverged.
 
         ``share`` x kept weights are candidates for growth. Gradients are those of the loss on the first
-        samples of the data order (of the training part where there are no steps), at most ``BLOCK``. For
+        samples that training met (of the training part where there are no steps), at most ``BLOCK``. For
         ``saliency``, ``magnitude``, ``curvature`` or ``mixed``, see
         :func:`ticketsearch.training.revealing.revealed`.
         """
         found: list[Guidance | None] = [None] * self.cohort.size
         for (numbers, part), (_, _, order, _) in zip(self.cohort.placed(), self._work, strict=True):
-            first = order.reshape(len(order), -1)[:, : min(BLOCK, len(self._x))]
+            first = order[:, self._begin :].reshape(len(order), -1)[:, : min(BLOCK, len(self._x))]
             if not first.size:
                 first = np.arange(min(BLOCK, len(self._x)))[None]
             chosen = torch.from_numpy(first[0] if len(first) == 1 else first).to(self.cohort.device)

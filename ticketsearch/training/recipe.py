@@ -48,7 +48,7 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], Recipe], torch.optim.Optimizer]] =
         p, lr=_rate(p, r), weight_decay=r.weight_decay, fused=True, capturable=p[0].is_cuda
     ),
 }
-# What the learning rate is multiplied by after a share in [0, 1) of the steps.
+# What the learning rate is multiplied by after a share in [0, 1] of the steps.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
@@ -71,7 +71,8 @@ class Recipe:
     lr, momentum, weight_decay : as in torch.optim; momentum is for ``sgd`` and ``nesterov``.
     lr_schedule : of the learning rate: ``constant``, or over all steps to zero, ``linear`` or ``cosine``
         (Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts). A training that ends with small
-        steps depends much less on its data order, so that masks are told apart by fewer trainings.
+        steps depends much less on its data order, so that masks are told apart by fewer trainings. Where
+        training is stopped before, as at the lower rungs of a ladder, so is the schedule.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
     precision : of products and convolutions in training: ``float32`` (or float64 where tensors are),
         ``tf32``, which only CUDA devices have, or ``bfloat16``. Weights, losses and evaluations stay as they
@@ -121,15 +122,16 @@ class Recipe:
             raise BadInput("nesterov needs momentum > 0, but got 0; use sgd for none")
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of step 0, 1, …"""
-        return self.lr * SCHEDULES[self.lr_schedule](step / self.steps)
+        """Return the learning rate of step 0, 1, …; after the last one, what the schedule ends with."""
+        return self.lr * SCHEDULES[self.lr_schedule](step / self.steps if step < self.steps else 1.0)
 
 
 def _rate(parameters: Sequence[Tensor], recipe: Recipe) -> float | Tensor:
     """Return the learning rate as an optimizer is to hold it."""
     if recipe.lr_schedule == "constant" or not parameters[0].is_cuda:
         return recipe.lr
-    return torch.tensor(recipe.lr, device=parameters[0].device)
+    # Fused kernels take it in float32 only, whatever the weights are.
+    return torch.tensor(recipe.lr, dtype=torch.float32, device=parameters[0].device)
 
 
 def is_number(value: object) -> bool:
