@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
-from conftest import refusal
+from conftest import refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ticketsearch.config import Settings, apply, changes, identity, leaves, load, parse_assignment, to_toml
+from ticketsearch.config import (
+    Settings,
+    apply,
+    changes,
+    identity,
+    leaves,
+    load,
+    parse_assignment,
+    stored,
+    to_toml,
+)
 from ticketsearch.errors import BadInput
 
 LEAVES = dict(leaves(Settings().model_dump()))
@@ -97,6 +107,16 @@ def test_assignments_come_after_the_file_and_the_last_one_counts(tmp_path):
 def test_leaves_rebuild_the_settings():
     changed = load(None, [(name, other_value(name)) for name in LEAVES])
     assert load(None, leaves(changed.model_dump())) == changed
+
+
+def test_a_stored_setting_that_is_gone_may_have_done_nothing():
+    tree = Settings(seed=3).model_dump()
+    assert stored(tree) == Settings(seed=3)
+    tree["seeding"]["repeats"] = 1
+    assert stored(tree) == Settings(seed=3)
+    tree["seeding"]["repeats"] = 2
+    refused(lambda: stored(tree), "unknown setting 'seeding.repeats'")
+    refused(lambda: load(None, [("seeding.repeats", 1)]), "unknown setting 'seeding.repeats'")
 
 
 def test_apply_changes_what_it_names_and_nothing_else():

@@ -24,11 +24,14 @@ __all__ = [
     "leaves",
     "load",
     "parse_assignment",
+    "stored",
     "to_toml",
 ]
 
 # Settings that change no content of a run, so that a resumed run may change them.
 FREE = ("training.workers", "training.backend", "training.address")
+# Settings that there were once, with the value by which they did nothing.
+GONE = {"seeding.repeats": 1}
 
 
 class Section(BaseModel):
@@ -185,6 +188,14 @@ def load(path: str | Path | None, assignments: Iterable[tuple[str, Any]] = ()) -
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"settings file {str(path)!r} is no TOML: {error}") from error
     return _validated(_assigned(tree, assignments))
+
+
+def stored(tree: Mapping[str, Any]) -> Settings:
+    """Return the settings that a run or a comparison holds; one that is gone since may be there idle.
+
+    Raises :class:`BadInput` as :func:`load` does.
+    """
+    return load(None, [(name, value) for name, value in leaves(tree) if GONE.get(name, ...) != value])
 
 
 def apply(settings: Settings, assignments: Iterable[tuple[str, Any]]) -> Settings:

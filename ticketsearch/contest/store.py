@@ -47,7 +47,7 @@ class Store(Database):
         self.content: dict[str, Any] = {
             k: json.loads(v) for k, v in self._rows("SELECT key, value FROM meta")
         }
-        self.settings = config.load(None, config.leaves(self.content["settings"]))
+        self.settings = config.stored(self.content["settings"])
         self.spec = MaskSpec.from_json(self.content["spec"])
 
     @classmethod

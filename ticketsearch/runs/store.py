@@ -43,7 +43,7 @@ class Run:
         # Phases (JSON) and number of the generation that was appended last, with the time of its own commit.
         self._stored: tuple[str, int] | None = None
         meta = dict(self._rows("SELECT key, value FROM meta"))
-        self.settings = config.load(None, config.leaves(json.loads(meta["settings"])))
+        self.settings = config.stored(json.loads(meta["settings"]))
         self.spec = MaskSpec.from_json(json.loads(meta["spec"]))
         self.data_fingerprint = meta["data_fingerprint"]
         self.environment: dict[str, str] = json.loads(meta["environment"])
