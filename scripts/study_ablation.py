@@ -42,7 +42,7 @@ BLIND = {"evolution.mutation": "swap_mutation", "evolution.crossover": "uniform_
 VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
     "whole": ({}, 1.0),
     "no trials": ({"evolution.trial": False}, 2.0),
-    "no second looks": ({"evolution.reassess": 0}, 1.15),
+    "second looks": ({"evolution.reassess": 3}, 0.87),
     "few members": ({"evolution.population": 4, "evolution.elites": 4}, 1.9),
     "no crossover": ({"evolution.crossover_rate": 0.0}, 1.0),
     "crossover alone": ({"evolution.crossover_rate": 1.0}, 1.0),
