@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import math
 import sqlite3
 import sys
@@ -306,6 +307,18 @@ def test_an_evolution_has_no_denser_masks_than_others(settings, tmp_path):
     short = config.apply(annealed, [("evolution.generations", 0)])
     search = search_of(plan_of(short, ["evolution"]), cell)
     refused(lambda: evolved(search, tmp_path, "dense"), "must end at density 0.2", "evolution.annealed")
+
+
+def test_a_comparison_of_when_there_was_a_setting_more_goes_on(settings, tmp_path):
+    plan = plan_of(settings, ["synflow"], [0.4])
+    assert run(tmp_path / "old", plan)
+    stored = settings.model_dump(mode="json")
+    stored["seeding"]["repeats"] = 1
+    with sqlite3.connect(tmp_path / "old" / "compare.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(stored),))
+    connection.close()
+    assert run(tmp_path / "old", plan) == []
+    assert run(tmp_path / "old", plan_of(settings, ["synflow"], [0.4, 0.2]))
 
 
 def test_more_of_everything_is_added_to_what_is_there(settings, whole, tmp_path):

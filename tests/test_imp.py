@@ -54,8 +54,6 @@ OPTIMIZERS = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.8, weight_decay=0.01),
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, weight_decay=0.01),
 }
-
-
 RATES = {
     "constant": lambda share: 1,
     "linear": lambda share: 1 - share,
@@ -84,6 +82,14 @@ def plain_training(module, dataset, order, optimizer, mask, rates):
         steps.step()
         put_to_zero()
     return weights
+
+
+def plain_round(module, dataset, order, rewind, optimizer, mask, schedule):
+    """Train a module in place, densely for the steps to rewind to, then as masked."""
+    rates = [0.1 * RATES[schedule](step / len(order)) for step in range(len(order))]
+    dense = {name: torch.ones_like(kept) for name, kept in mask.items()}
+    plain_training(module, dataset, order[:rewind], optimizer, dense, rates[:rewind])
+    return plain_training(module, dataset, order[rewind:], optimizer, mask, rates[rewind:])
 
 
 def order_of(rng, dataset, steps, batch):
@@ -115,11 +121,7 @@ def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer
     )
     order = order_of(rng, dataset, rewind + 7, 9)
     module = copy.deepcopy(network.module).double()
-    dense = {name: torch.ones_like(kept) for name, kept in mask.items()}
-    steps = rewind + 7
-    rates = [0.1 * RATES[schedule](step / steps) for step in range(steps)]
-    plain_training(module, dataset, order[:rewind], optimizer, dense, rates[:rewind])
-    trained = plain_training(module, dataset, order[rewind:], optimizer, mask, rates[rewind:])
+    trained = plain_round(module, dataset, order, rewind, optimizer, mask, schedule)
     assert list(found) == list(mask)
     for name, weight in trained.items():
         expected = weight.detach().abs()
@@ -215,13 +217,9 @@ def test_obd_squares_weights_and_gradients_of_the_samples_that_a_round_meets_fir
     recipe = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01, "lr_schedule": "linear"}
     options = {"dataset": tiny, "training_steps": 3, "training_batch": 9, "rewind": rewind, **recipe}
     found = obd(network, mask, None, rng=rng, precision="float64", device="cpu", **options)
-    steps = rewind + 3
-    order = order_of(rng, tiny, steps, 9)
+    order = order_of(rng, tiny, rewind + 3, 9)
     module = copy.deepcopy(network.module).double()
-    dense = {name: torch.ones_like(kept) for name, kept in mask.items()}
-    rates = [0.1 * RATES["linear"](step / steps) for step in range(steps)]
-    plain_training(module, tiny, order[:rewind], "sgd", dense, rates[:rewind])
-    weights = plain_training(module, tiny, order[rewind:], "sgd", mask, rates[rewind:])
+    weights = plain_round(module, tiny, order, rewind, "sgd", mask, "linear")
     met = order[rewind:].ravel()
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for number in met:

@@ -1,5 +1,6 @@
 """The run store: what goes in comes back, and damaged, foreign or locked runs are refused in one line."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -93,6 +94,16 @@ def test_a_new_run_has_everything_that_is_needed_to_resume_it(run):
         assert opened.last() is None
         assert not opened.finished
     assert config.load(run.path / "settings.toml") == run.settings
+
+
+def test_a_run_of_when_there_was_a_setting_more_can_be_opened(run):
+    stored = run.settings.model_dump(mode="json")
+    stored["seeding"]["repeats"] = 1
+    with sqlite3.connect(run.path / "run.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(stored),))
+    connection.close()
+    with Run.open(run.path) as opened:
+        assert opened.settings == run.settings
 
 
 def test_levelled_generations_come_back_exactly(run):
