@@ -196,6 +196,21 @@ class MaskSpec:
         """``(weights,)``: which weights can be live without constants, i.e. read what data reach."""
         return self._reading(2)
 
+    def reading(self, mask: Mask, *, constants: bool = True) -> Mask:
+        """Return a ``(..., weights)`` mask without the weights that read padding alone.
+
+        Without ``constants`` those go too that read only what is non-zero without data.
+        """
+        if not self.reads:
+            return mask
+        return mask & (self.readable if constants else self.data_readable)
+
+    def data_positions(self, index: int) -> NDArray[np.intp]:
+        """Return the positions of a piece that data reach; all of them where data reach none."""
+        codes = np.array(self.reads[index] if self.reads else ())
+        reached = np.flatnonzero(codes == 2)
+        return reached if len(reached) else np.arange(self.pieces[index].positions)
+
     def _reading(self, least: int) -> Mask:
         found = np.ones(self.size, dtype=np.bool_)
         for piece, codes in zip(self.pieces, self.reads, strict=False):

@@ -86,8 +86,7 @@ def _layer(wiring: Wiring, step: Step, source: Maps) -> Maps:
 def _backward(wiring: Wiring, values: Sequence[Maps]) -> tuple[tuple[int, ...], ...]:
     """Return for each piece what its positions read; nothing where data reach all of them."""
     wanted = [Maps(*map(torch.zeros_like, value)) for value in values]
-    for part in wanted[-1]:
-        part[:] = True
+    wanted[-1] = Maps(*map(torch.ones_like, wanted[-1]))
     codes: list[tuple[int, ...]] = [()] * len(wiring.spec.pieces)
     for index in range(len(values) - 1, 0, -1):
         step = wiring.steps[index]
@@ -97,8 +96,9 @@ def _backward(wiring: Wiring, values: Sequence[Maps]) -> tuple[tuple[int, ...], 
             for number in wiring.spec.layer_pieces[step.layer]:
                 codes[number] = _reads(units, wiring.spec.pieces[number], inputs[0], wanted[index], into)
         else:
-            for source, part in zip(step.inputs, _sources(wiring, step, inputs, wanted[index]), strict=True):
-                for whole, more in zip(wanted[source], part, strict=True):
+            parts = _sources(wiring, step, inputs, wanted[index])
+            for source, asked in zip(step.inputs, parts, strict=True):
+                for whole, more in zip(wanted[source], asked, strict=True):
                     whole |= more
     return tuple(codes)
 
@@ -124,8 +124,8 @@ def _sources(wiring: Wiring, step: Step, inputs: Sequence[Maps], wanted: Maps) -
     if _is_pointwise(step):
         return [wanted]
     if step.operation == "concatenate":
-        parts = [part.split([len(value.every) for value in inputs]) for part in wanted]
-        return [Maps(*part) for part in zip(*parts, strict=True)]
+        sizes = [len(value.every) for value in inputs]
+        return [Maps(*parts) for parts in zip(*(torch.split(part, sizes) for part in wanted), strict=True)]
     sample, found = _Sample(wiring, step, inputs, wanted), []
     same = all(torch.equal(*each) for each in (*inputs, wanted))
     for place in range(len(inputs)):
@@ -257,7 +257,7 @@ class _Units:
         return read, entries.repeat(len(source) // piece.block, *[1] * (entries.ndim - 1))
 
     def _unit(self, piece: Piece, source: Tensor) -> Tensor:
-        return source.unflatten(0, (-1, piece.block)).any(0)[None].double()
+        return source.reshape(-1, piece.block, *source.shape[1:]).any(0)[None].double()
 
     def _weight(self, piece: Piece) -> Tensor:
         return torch.ones((1, piece.block, *self.layer.shape[2:]), dtype=torch.float64)
