@@ -55,9 +55,10 @@ def _counts(masks: ArrayLike, spec: MaskSpec) -> NDArray[np.int64]:
     sizes = np.array(spec.readable_sizes)
     counts = array.astype(np.int64)
     if (counts < 0).any() or (counts > sizes).any() or (counts != array).any():
+        left_out = " (weights that read padding alone left out)" if spec.reads else ""
         raise BadInput(
-            f"layer counts lie between 0 and the layers' sizes {sizes.tolist()} (weights that read padding "
-            f"alone left out), but got {array.tolist()}"
+            f"layer counts lie between 0 and the layers' sizes {sizes.tolist()}{left_out}, but got "
+            f"{array.tolist()}"
         )
     return counts
 
