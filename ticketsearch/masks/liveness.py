@@ -115,6 +115,7 @@ def live_edges(
 
     See :func:`liveness` for what is live.
     """
+    mask = spec.reading(mask, constants=constants)
     ends, units = liveness(mask, spec, constants=constants)
     found = [
         _between(part, end, piece.positions)
@@ -128,11 +129,13 @@ def liveness(
 ) -> tuple[list[Ends], list[NDArray[np.bool_]]]:
     """Return for each piece between which units weights are live, and for each group which units are.
 
-    A weight is live if its source is active (some kept path leads to it from an input, or with
-    ``constants`` from a unit that is non-zero by itself) and its target is relevant (some kept path leads
-    on to an output). A unit is live if at some place in the network it is both. A normalisation over the
-    units makes all of them active and relevant with ``constants``, and passes each on to itself without.
+    A weight is live if it can read anything but padding, its source is active (some kept path leads to it
+    from an input, or with ``constants`` from a unit that is non-zero by itself) and its target is relevant
+    (some kept path leads on to an output). A unit is live if at some place in the network it is both. A
+    normalisation over the units makes all of them active and relevant with ``constants``, and passes each on
+    to itself without.
     """
+    mask = spec.reading(mask, constants=constants)
     parts = [spec.part(piece, mask) for piece in spec.pieces]
     if not spec.nodes:
         return _declared(parts, spec, constants)
@@ -267,7 +270,10 @@ def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[st
 
 
 def between_live(mask: Mask, spec: MaskSpec) -> Mask:
-    """Return which weights, kept or not, join units that are live, or inputs or outputs, ``(weights,)``."""
+    """Return which weights, kept or not, join units that are live, or inputs or outputs, ``(weights,)``.
+
+    Weights that read padding alone are none of them.
+    """
     units = live_units(mask, spec)
     alive = [units[group.name] | (group.kind != "hidden") for group in spec.groups]
     found = np.zeros(spec.size, dtype=np.bool_)
@@ -277,7 +283,7 @@ def between_live(mask: Mask, spec: MaskSpec) -> Mask:
         if not piece.diagonal:
             joined = joined & np.repeat(alive[piece.source], piece.block)
         window[...] = joined.reshape(joined.shape + (1,) * (window.ndim - 2))
-    return found
+    return spec.reading(found)
 
 
 def effective_density(mask: Mask, spec: MaskSpec) -> float:

@@ -79,7 +79,8 @@ def _paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask:
         piece = spec.pieces[index]
         sources = units if piece.diagonal else rng.integers(spec.groups[piece.source].size, size=paths)
         found = [none] * len(spec.pieces)
-        found[index] = Edges(units, sources, rng.integers(piece.positions, size=paths))
+        positions = spec.data_positions(index)
+        found[index] = Edges(units, sources, positions[rng.integers(len(positions), size=paths)])
         grown |= mask_of(found, spec)
         units = sources
     return grown

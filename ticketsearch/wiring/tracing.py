@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -13,6 +14,7 @@ from ticketsearch.wiring.calls import read_call
 from ticketsearch.wiring.checking import check_declared, check_trace
 from ticketsearch.wiring.declared import declared_wiring
 from ticketsearch.wiring.modules import read_module
+from ticketsearch.wiring.receptive import positions_read
 from ticketsearch.wiring.steps import Wiring
 from ticketsearch.wiring.tracer import Tracer
 from ticketsearch.wiring.views import read_input
@@ -57,7 +59,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
         ) from error
     wiring = _read(Tracer(own, shape), graph)
     check_trace(wiring, shape)
-    return wiring
+    return replace(wiring, spec=replace(wiring.spec, reads=positions_read(wiring)))
 
 
 def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
