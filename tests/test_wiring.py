@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from blocks import BLOCKS
 from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -350,6 +351,7 @@ def signal(view):
 MODULES = {
     **{name: (build, (5,)) for name, build in VECTORS.items()},
     **{name: (build, IMAGE) for name, build in IMAGES.items()},
+    **BLOCKS,
     **{f"signal by {name}": (lambda v=view: signal(v), shape) for name, (view, shape) in SIGNALS.items()},
     "volume": (
         lambda: nn.Sequential(

@@ -11,6 +11,7 @@ from torch import fx, nn
 from ticketsearch.errors import BadInput
 from ticketsearch.wiring.calls import read_call
 from ticketsearch.wiring.checking import check_declared, check_trace
+from ticketsearch.wiring.combining import read_tensor
 from ticketsearch.wiring.declared import declared_wiring
 from ticketsearch.wiring.modules import read_module
 from ticketsearch.wiring.steps import Wiring
@@ -48,7 +49,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
         check_declared(wiring, shape)
         return wiring
     try:
-        graph = fx.symbolic_trace(own.train()).graph
+        graph = _Reader().trace(own.train())
     except Exception as error:  # fx raises whatever the module's own code raises on a proxy
         line = str(error).splitlines()[0] if str(error) else ""
         raise BadInput(
@@ -58,6 +59,12 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
     wiring = _read(Tracer(own, shape), graph)
     check_trace(wiring, shape)
     return wiring
+
+
+class _Reader(fx.Tracer):
+    """Keeps buffers apart from constants, as parameters are."""
+
+    proxy_buffer_attributes = True
 
 
 def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
@@ -72,8 +79,8 @@ def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
             read_call(tracer, node)
         elif node.op == "output":
             output = node.args[0]
-        elif len(node.users):
-            raise tracer.refusal(node, f"the tensor {node.target!r} used directly")
+        else:
+            read_tensor(tracer, node)
     if not isinstance(output, fx.Node) or output not in tracer.place:
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     if not tracer.ends:
