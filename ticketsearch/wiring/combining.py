@@ -56,14 +56,14 @@ def read_tensor(tracer: Tracer, node: fx.Node) -> None:
 
 def read_tensor_call(tracer: Tracer, node: fx.Node) -> bool:
     """Read a call of a given tensor alone: a map of its entries, or axes of length 1 put in or left out."""
-    first = next(iter((*node.args, *node.kwargs.values())), None)
-    if not isinstance(first, fx.Node) or first not in tracer.given:
+    nodes = node.all_input_nodes
+    if not nodes or nodes[0] not in tracer.given:
         return False
+    first = nodes[0]
     given: GivenTensor = tracer.given[first]
-    if node.target in SAME:
+    if node.target in SAME and node.args[0] is first:
         tracer.given[node] = given
         return True
-    nodes = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node)]
     if nodes == [first] and known.is_elementwise(node):
         tracer.given[node] = given._replace(maps=(*given.maps, known.Replay(node, first)))
         return True
