@@ -102,6 +102,7 @@ VECTORS = {
         output=nn.Linear(4, 3),
     ),
     "swish by hand": lambda: Net(lambda m, x: let(m.a(x), lambda h: m.b(h * torch.sigmoid(h)))),
+    "softsign by hand": lambda: Net(lambda m, x: let(m.a(x), lambda h: m.b(h / (1 + h.abs())))),
     "square by hand": lambda: Net(lambda m, x: let(m.a(x), lambda h: m.b(h * h))),
     "product of maps": lambda: Net(
         lambda m, x: let(m.a(x).tanh(), lambda h: m.b(torch.mul(h.exp() * 2, h.sigmoid().square())))
