@@ -86,7 +86,7 @@ def mobilenet_v3():
 
 
 def mbconv():
-    """Tan & Le 2019: SiLU, the gate multiplied in from the left, and repeated over positions by name."""
+    """Tan & Le 2019: SiLU, a gate that is repeated over positions, and multiplied in from the left."""
 
     def compute(m, x):
         x = F.silu(m.norm0(m.stem(x)))

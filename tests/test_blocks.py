@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from blocks import BLOCKS, Block, learned
-from conftest import data
+from conftest import data, refusal
 from loops import matters, tensors_of, torch_loop
 from networks import shuffled
 from test_compaction import exactly, outputs, same, sparse  # noqa: F401 - a fixture
@@ -132,7 +132,8 @@ class Linearised(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, function.__name__.strip("_")
-        if args and all(map(self.is_given, args)):  # maps of a parameter are its own
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        if tensors and all(map(self.is_given, tensors)):  # maps of a parameter are its own
             self.given.append(function(*args, **kwargs))
             return self.given[-1]
         if name in ACTIVATIONS:
@@ -246,6 +247,39 @@ def test_synflow_prunes_to_an_exact_count(name):
     mask = prune(net, "synflow", density=0.3, steps=10)
     assert mask.sum() == round(0.3 * net.spec.size)
     assert live(mask, net.spec, constants=False).sum() > 0.9 * mask.sum()
+
+
+def stochastic_depth(input, p, mode, training=True):
+    """What torchvision.ops.stochastic_depth does with rows."""
+    kept = torch.empty(len(input), *[1] * (input.ndim - 1), dtype=input.dtype).bernoulli_(1 - p)
+    return input * kept.div_(1 - p) if training and p else input
+
+
+torch.fx.wrap("stochastic_depth")
+
+
+def dropping(p, mode="row"):
+    def compute(m, x):
+        x = torch.relu(m.stem(x))
+        x = x + stochastic_depth(m.conv(x), p, mode, m.training)
+        return m.head(x.mean((2, 3)))
+
+    return Block(compute, stem=nn.Conv2d(3, 5, 3), conv=nn.Conv2d(5, 5, 1), head=nn.Linear(5, 3))
+
+
+def test_stochastic_depth_drops_whole_samples_and_is_known():
+    wiring = trace(dropping(0.3), (3, 6, 6))
+    assert [step.operation for step in wiring.steps].count("dropout") == 1
+    net = initialize(lambda s, c: dropping(0.3), dataset((3, 6, 6)))
+    orders = [data_order(len(dataset((3, 6, 6)).y_train), RECIPE, [0])] * 2
+    masks = np.stack([sparse(net, 0)] * 2)
+    cohort = Cohort(
+        net.wiring, masks, [tensors_of(net)], device=torch.device("cpu"), dtype=torch.float64, stacked=False
+    )
+    train(cohort, dataset((3, 6, 6)), RECIPE, orders)
+    first, second = cohort.parameters()["conv.weight"]
+    assert torch.equal(first, second)
+    assert "stochastic_depth(), at 'stochastic_depth'" in refusal(trace, dropping(0.3, "batch"), (3, 6, 6))
 
 
 # What is numbered together

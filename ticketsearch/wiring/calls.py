@@ -73,10 +73,20 @@ def _map(tracer: Tracer, node: fx.Node, value: fx.Node, name: str) -> None:
     elif node.target in known.DROPOUT_FUNCTIONS:
         p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
         tracer.append(node, "dropout", (source,), known.Dropout(node.target, p), shape)  # type: ignore[arg-type]
+    elif name == "stochastic_depth" and (p := _of_rows(node)) is not None:
+        tracer.append(node, "dropout", (source,), known.Dropout(known.drop_path, p), shape)
     elif name in AXES and _keeps_neurons(node, len(shape) + AXES[name]):
         spatial(tracer, node, source, function)
     else:
         raise tracer.refusal(node, f"{name}()")
+
+
+def _of_rows(node: fx.Node) -> float | None:
+    """Return the chance with which torchvision's stochastic depth drops each sample; None if not each."""
+    given = {**dict(zip(("input", "p", "mode", "training"), node.args, strict=False)), **node.kwargs}
+    p = given.get("p")
+    row = given.get("mode") == "row" and given.get("training", True) is True
+    return float(p) if row and isinstance(p, int | float) else None
 
 
 def _divided(tracer: Tracer, node: fx.Node) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "Replay",
     "Reshape",
     "concatenate",
+    "drop_path",
     "factor",
     "is_elementwise",
     "module_function",
@@ -173,6 +174,14 @@ class Dropout:
     def __call__(self, x: Tensor, *, training: bool = False) -> Tensor:
         """Return ``x`` with some features dropped in training."""
         return self.function(x, self.p, training) if training else x
+
+
+def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
+    """Return ``x`` with whole samples dropped: stochastic depth (Huang et al. 2016) as in torchvision."""
+    if not training or p == 0:
+        return x
+    kept = torch.empty(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(1 - p)
+    return x * (kept / (1 - p) if p < 1 else kept)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
 
     Known are Linear and Conv1d/2d/3d layers (also grouped and depthwise), batch normalisation, layer
     normalisation of whole samples, pooling, flattening, means over positions, dropout, elementwise maps,
-    sums and concatenations along the neuron axis. The trace is checked against the module itself on a few
+    concatenations along the neuron axis, sums, differences, products, maxima and minima of values whose
+    neurons then are numbered together (single positions, as of a gate, are repeated), parameters and buffers
+    that values are multiplied by or shifted by, slices of neurons and positions, and zeros beside them. The
+    trace is checked against the module itself on a few
     random samples, in evaluation mode and, without dropout, in training mode.
 
     A module with an attribute ``neuron_groups`` is not traced: it declares what numbers its tensors, as
