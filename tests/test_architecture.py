@@ -22,7 +22,7 @@ ALLOWED = {
     "wiring": "masks",
     "models": "names masks wiring datasets",
     "pruners": "streams names masks wiring models datasets training budget",
-    "tickets": "masks models ladder guidance budget",
+    "tickets": "names masks models ladder guidance budget",
     "operators": "masks guidance overlap",
     "seeding": "streams names masks models pruners datasets operators tickets canonical identity budget",
     "guidance": "masks",
