@@ -10,7 +10,7 @@ import numpy as np
 
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
-from ticketsearch.names import parameters_of
+from ticketsearch.names import call, parameters_of
 from ticketsearch.phases import FITNESS, OWN, Phases
 from ticketsearch.tickets import Assessment, Scores, Tickets
 
@@ -30,7 +30,8 @@ def assess(
     named = parameters_of(fitness)
     extra = {"tickets": tickets, "round": round}
     with phases.measure(FITNESS):
-        result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
+        given = {name: value for name, value in extra.items() if name in named}
+        result = call(fitness, "fitness", _name_of(fitness), tickets.masks, **given)
     scores = _checked(result, tickets)
     # Once, here: NaN would win DEAP's selections.
     values = np.where(np.isfinite(scores), np.asarray(scores), -np.inf)
@@ -49,11 +50,15 @@ def assess(
     return scores
 
 
+def _name_of(fitness: Callable[..., Any]) -> str:
+    return getattr(fitness, "__name__", type(fitness).__name__)
+
+
 def _checked(result: Any, tickets: Tickets) -> Scores:
     """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
     try:
         values = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # torch's, of a tensor that requires grad
         values = np.empty(0)
     if values.shape != (len(tickets),):
         got = values.shape if values.size else type(result).__name__

@@ -29,7 +29,7 @@ from ticketsearch.front import front
 from ticketsearch.identity import Seen, initial_weights
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
-from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
+from ticketsearch.names import check_call, check_keywords, check_options, listed, parameters_of, resolve
 from ticketsearch.polishing import Polish
 from ticketsearch.pruners import check_density
 from ticketsearch.runs import (
@@ -449,6 +449,9 @@ def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., 
     keywords = ("spec", "rng", "rate") if kind == "mutation" else ("spec", "rng")
     check_keywords(operator, keywords, kind, name)
     check_options(operator, {}, kind, name, (*keywords, "guidance", "temperature"))
+    named = [*keywords, *(parameters_of(operator) & {"guidance", "temperature"})]
+    form = f"function({', '.join(supplied)}, *, {', '.join(keywords)})"
+    check_call(operator, kind, name, form, len(supplied), named)
     return operator
 
 

@@ -151,11 +151,10 @@ def prune(
 
 def _check_pruner(settings: Settings) -> None:
     """Raise :class:`BadInput` for an unknown pruner, or options that it does not take."""
-    from ticketsearch.names import check_options
-    from ticketsearch.pruners import SUPPLIED, named
+    from ticketsearch.pruners import check_scores, named
 
     method, options = _method(settings), settings.seeding.options
-    check_options(named(method), options, "pruner", method, SUPPLIED)
+    check_scores(named(method), method, options)
 
 
 def _method(settings: Settings) -> str:

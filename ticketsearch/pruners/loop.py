@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -17,7 +17,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec, largest, layer_counts
 from ticketsearch.models import Network
-from ticketsearch.names import check_options, parameters_of
+from ticketsearch.names import call, check_call, check_options, parameters_of
 from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction, check_copies
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.training import one_thread
@@ -28,6 +28,7 @@ __all__ = [
     "LayerCollapseWarning",
     "Scorer",
     "check_density",
+    "check_scores",
     "prune_each",
     "schedule_steps",
     "scheduled_count",
@@ -84,6 +85,16 @@ class _Plan(NamedTuple):
     target: int
 
 
+def check_scores(function: ScoreFunction, name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a score function that does not take these options, or the arguments of every score function.
+
+    Raises :class:`BadInput`.
+    """
+    check_options(function, options, "pruner", name, SUPPLIED)
+    given = {*options, "rng", *(parameters_of(function) & set(SUPPLIED))}
+    check_call(function, "pruner", name, "scores(network, mask, batch, *, rng, **options)", 3, given)
+
+
 def prune_each(
     networks: Sequence[Network],
     scores: ScoreFunction,
@@ -102,7 +113,7 @@ def prune_each(
     """Return the ``(copies, weights)`` masks of several networks; see :func:`ticketsearch.prune`."""
     spec = networks[0].spec
     check_copies(networks)
-    check_options(scores, options, "pruner", name, SUPPLIED)
+    check_scores(scores, name, options)
     target = check_density(density, spec)
     for word, number in (("steps", steps), ("batch", batch)):
         if not isinstance(number, int | np.integer) or isinstance(number, bool):
@@ -310,7 +321,8 @@ class _FunctionScorer:
     def _called(self, network: Network | Copies, masks: Mask, batch: Batch | None, rng: Any) -> Floats:
         # Of a copy: a score function may keep its mask or write to it.
         masked = {key: torch.from_numpy(part) for key, part in self.spec.split(masks.copy()).items()}
-        parts = self.function(network, masked, batch, rng=rng, **self.options)
+        own = {"rng": rng, **self.options}
+        parts = call(self.function, "pruner", self.name, network, masked, batch, **own)
         return _flat_scores(parts, self.spec, self.name, masks.shape[:-1])
 
     def cut(self, keep: list[NDArray[np.bool_]]) -> None:
