@@ -16,6 +16,9 @@ from ticketsearch.tickets import Assessment, Scores, Tickets
 
 __all__ = ["assess"]
 
+# Of a score: means, differences and axes of larger numbers overflow. A loss that is larger has diverged.
+LARGEST = 1e150
+
 
 def assess(
     fitness: Callable[..., Any], tickets: Tickets, phases: Phases, *, generation: int, round: int
@@ -34,7 +37,8 @@ def assess(
         result = call(fitness, "fitness", _name_of(fitness), tickets.masks, **given)
     scores = _checked(result, tickets)
     # Once, here: NaN would win DEAP's selections.
-    values = np.where(np.isfinite(scores), np.asarray(scores), -np.inf)
+    usable = np.isfinite(scores) & (np.asarray(scores) >= -LARGEST)
+    values = np.where(usable, np.asarray(scores), -np.inf)
     if not np.isfinite(values).any() and generation == 0:
         raise BadInput(
             f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
@@ -66,6 +70,8 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
             f"a fitness returns one float a mask, i.e. shape ({len(tickets)},), but got {got}; "
             "return an array with one score for each row of the masks"
         )
+    if (values[np.isfinite(values)] > LARGEST).any():
+        raise BadInput(f"a fitness returns at most {LARGEST:g}, but got {np.nanmax(values):g}; scale it down")
     scores = result if isinstance(result, Scores) else Scores(values)
     for name, column in scores.measures.items():
         if column.shape != values.shape:

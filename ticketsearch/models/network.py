@@ -145,15 +145,7 @@ def restore(
     """
     factory, name, source = _factory(model, options)
     _check_parameters(factory, name, input_shape, classes, options, parameters)
-    try:
-        module = _make(factory, name, input_shape, classes, options, initialization.seed)
-    except BadInput:
-        raise
-    except Exception as error:  # a factory may raise anything for arguments that it never had before
-        raise BadInput(
-            f"model {name!r} cannot be built for input_shape {input_shape}, {classes} classes and options "
-            f"{dict(options)} ({one_line(error)})"
-        ) from error
+    module = _make(factory, name, input_shape, classes, options, initialization.seed)
     # A ticket holds what is initialized and trained; buffers are made anew, as initialize makes them.
     if initialization.scheme != AS_BUILT:
         reset_normalisation(module)
@@ -232,10 +224,21 @@ def _make(
     options: Mapping[str, Any],
     seed: int,
 ) -> nn.Module:
-    """Build the module under its seed, leaving torch's global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = call(factory, "model", name, input_shape, classes, **options)
+    """Build the module under its seed, leaving torch's global generator as it was.
+
+    Raises :class:`BadInput`, from whatever the factory raises.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = call(factory, "model", name, input_shape, classes, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # a factory may raise anything
+        raise BadInput(
+            f"model {name!r} cannot be built for input_shape {tuple(input_shape)}, {classes} classes and "
+            f"options {dict(options)} ({one_line(error)})"
+        ) from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"model {name!r} must return a torch.nn.Module, but got {type(module).__name__}")
     _check_precision(name, module)
