@@ -27,7 +27,7 @@ __all__ = ["LoadedTicket", "StoredTicket", "load_ticket", "read_ticket", "save_t
 
 FORMAT = "ticketsearch-ticket-1"
 # Values of one sample that a ticket may be of: to trace a network takes several such arrays.
-MAX_INPUT = 2**24
+MAX_INPUT = 2**20
 MAX_CLASSES = 2**20
 
 
