@@ -17,12 +17,13 @@ ALLOWED = {
     "ladder": "",
     "budget": "",
     "phases": "",
-    "config": "ladder",
+    "config": "ladder names",
+    "trust": "config names",
     "datasets": "names",
     "wiring": "masks",
     "models": "names masks wiring datasets",
     "pruners": "streams names masks wiring models datasets training budget",
-    "tickets": "masks models ladder guidance budget",
+    "tickets": "names masks models ladder guidance budget",
     "operators": "masks guidance overlap",
     "seeding": "streams names masks models pruners datasets operators tickets canonical identity budget",
     "guidance": "masks",
@@ -42,9 +43,9 @@ ALLOWED = {
     "levelling": "tickets",
     "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
     "budget credit assessing levelling",
-    "runs": "masks models config tickets evolution ladder levelling phases guidance budget",
+    "runs": "trust masks models config tickets evolution ladder levelling phases guidance budget",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
-    "evolution runs canonical identity front budget polishing",
+    "evolution runs canonical identity front budget polishing trust",
     "summary": "config masks overlap runs tickets ladder phases credit",
     "databases": "runs",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
@@ -53,10 +54,10 @@ ALLOWED = {
     "overlap tables workers databases budget",
     "theory": "masks wiring models datasets pruners",
     "tables": "masks models pruners theory",
-    "report": "masks config models overlap runs study contest summary tables theory tickets",
+    "report": "names masks config models overlap runs study contest summary tables theory tickets",
     "progress": "ladder",
     "cli": "config streams names search runs summary tables report theory progress masks datasets models "
-    "pruners seeding tickets evolution ladder study workers contest",
+    "pruners seeding tickets evolution ladder study workers contest trust",
     "__main__": "cli",
 }
 

@@ -184,10 +184,10 @@ def test_other_data_or_another_network_of_the_same_name_are_refused(tmp_path):
     text = source.read_text()
     source.write_text(text.replace("seed=0", "seed=1"))
     with pytest.raises(BadInput, match=r"the data of .* are not those"):
-        search.resume(tmp_path / "one", {})
+        search.resume(tmp_path / "one", {}, trust=True)
     source.write_text(text.replace("'12'", "'13'"))
     with pytest.raises(BadInput, match="is not the network"):
-        search.resume(tmp_path / "one", {})
+        search.resume(tmp_path / "one", {}, trust=True)
     source.write_text(text)
     going_on, run = search.resume(tmp_path / "one", {"training.workers": 2})
     run.close()

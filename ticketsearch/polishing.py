@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ticketsearch.budget import Spent
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_masks
-from ticketsearch.names import parameters_of
+from ticketsearch.names import call, parameters_of
 from ticketsearch.tickets import Scores
 
 __all__ = ["Polish"]
@@ -67,7 +67,7 @@ class Polish:
         return check_masks(best, self.spec), spent
 
     def _scored(self, masks: Mask) -> tuple[NDArray[np.float64], Spent]:
-        found = self.fitness(masks)
+        found = call(self.fitness, "fitness", type(self.fitness).__name__, masks)
         spent = found.spent if isinstance(found, Scores) else Spent(evaluations=len(masks))
         return np.asarray(found, dtype=np.float64), spent
 

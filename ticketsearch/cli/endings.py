@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from ticketsearch.errors import BadInput
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "interrupted", "reason", "resumable"]
+__all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "interrupted", "own_fault", "reason", "resumable"]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -37,6 +38,25 @@ def reason(problem: Exception) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
     return str(problem)
+
+
+def own_fault(problem: BaseException) -> str | None:
+    """Return the one line for what a user's own code raised that is no fault of the search; None otherwise.
+
+    That is what would end the program, such as ``sys.exit``, and any error of a data loader.
+    """
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(problem.__traceback__)]
+    place = f"{frames[-1][0].co_filename!r}, line {frames[-1][1]}" if frames else "the program"
+    said = " ".join(f"{type(problem).__name__}: {problem}".split())
+    if not isinstance(problem, Exception):
+        return (
+            f"a file or function of your own would end the program ({said}, raised in {place}); "
+            "put sys.exit and the like under if __name__ == '__main__'"
+        )
+    from ticketsearch.datasets import load_dataset
+
+    loading = any(code is load_dataset.__code__ for code, _ in frames)
+    return f"the data could not be loaded ({said}, raised in {place}); mend the loader" if loading else None
 
 
 @contextmanager

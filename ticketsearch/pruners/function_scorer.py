@@ -13,6 +13,7 @@ from torch import Tensor
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
+from ticketsearch.names import call
 from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction
 
 __all__ = ["FunctionScorer"]
@@ -61,7 +62,8 @@ class FunctionScorer:
     def _called(self, network: Network | Copies, masks: Mask, batch: Batch | None, rng: Any) -> Floats:
         # Of a copy: a score function may keep its mask or write to it.
         masked = {key: torch.from_numpy(part) for key, part in self.spec.split(masks.copy()).items()}
-        parts = self.function(network, masked, batch, rng=rng, **self.options)
+        own = {"rng": rng, **self.options}
+        parts = call(self.function, "pruner", self.name, network, masked, batch, **own)
         return _flat_scores(parts, self.spec, self.name, masks.shape[:-1])
 
     def cut(self, keep: list[NDArray[np.bool_]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -16,7 +16,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec, drawn_among_equals, largest, layer_counts
 from ticketsearch.models import Network
-from ticketsearch.names import check_options, parameters_of
+from ticketsearch.names import check_call, check_options, parameters_of
 from ticketsearch.pruners.copies import Batch, Copies, ScoreFunction, check_copies
 from ticketsearch.pruners.function_scorer import FunctionScorer
 from ticketsearch.pruners.ties import PruningWarning, tie_generator, warn_of_equal_scores
@@ -29,6 +29,7 @@ __all__ = [
     "LayerCollapseWarning",
     "Scorer",
     "check_density",
+    "check_scores",
     "prune_each",
     "schedule_steps",
     "scheduled_count",
@@ -95,6 +96,16 @@ class _Left(NamedTuple):
     drawn: NDArray[np.bool_]
 
 
+def check_scores(function: ScoreFunction, name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a score function that does not take these options, or the arguments of every score function.
+
+    Raises :class:`BadInput`.
+    """
+    check_options(function, options, "pruner", name, SUPPLIED)
+    given = {*options, "rng", *(parameters_of(function) & set(SUPPLIED))}
+    check_call(function, "pruner", name, "scores(network, mask, batch, *, rng, **options)", 3, given)
+
+
 def prune_each(
     networks: Sequence[Network],
     scores: ScoreFunction,
@@ -113,7 +124,7 @@ def prune_each(
     """Return the ``(copies, weights)`` masks of several networks; see :func:`ticketsearch.prune`."""
     spec = networks[0].spec
     check_copies(networks)
-    check_options(scores, options, "pruner", name, SUPPLIED)
+    check_scores(scores, name, options)
     target = check_density(density, spec)
     for word, number in (("steps", steps), ("batch", batch)):
         if not isinstance(number, int | np.integer) or isinstance(number, bool):

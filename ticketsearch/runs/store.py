@@ -26,6 +26,7 @@ from ticketsearch.runs import schema
 from ticketsearch.runs.folders import NameTaken, check_free, lock_folder, write_atomically
 from ticketsearch.runs.results import Result
 from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.trust import Origin
 
 __all__ = ["Run"]
 
@@ -43,7 +44,8 @@ class Run:
         # Phases (JSON) and number of the generation that was appended last, with the time of its own commit.
         self._stored: tuple[str, int] | None = None
         meta = dict(self._rows("SELECT key, value FROM meta"))
-        self.settings = config.stored(json.loads(meta["settings"]))
+        self.origin = Origin.read(meta.get("origin"))
+        self.settings = config.stored(json.loads(meta["settings"]), self.folder)
         self.spec = MaskSpec.from_json(json.loads(meta["spec"]))
         self.data_fingerprint = meta["data_fingerprint"]
         self.environment: dict[str, str] = json.loads(meta["environment"])
@@ -52,6 +54,11 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
+
+    @property
+    def folder(self) -> Path:
+        """The folder that paths of own code in stored settings are relative to."""
+        return self.origin.base(self.path)
 
     @classmethod
     def create(
@@ -76,12 +83,14 @@ class Run:
         try:
             hidden.chmod(0o755)
             (hidden / "tickets").mkdir()
-            (hidden / "settings.toml").write_text(config.to_toml(settings), encoding="utf-8")
+            here = Path.cwd()
+            (hidden / "settings.toml").write_text(config.to_toml(settings, here), encoding="utf-8")
             (hidden / "environment.json").write_text(json.dumps(dict(environment), indent=2) + "\n")
             schema.create(
                 hidden / "run.sqlite",
                 {
-                    "settings": json.dumps(settings.model_dump()),
+                    "settings": json.dumps(config.portable(settings, here)),
+                    "origin": Origin.of(settings, root / name, here).model_dump_json(),
                     "spec": json.dumps(spec.to_json()),
                     "data_fingerprint": data_fingerprint,
                     "environment": json.dumps(dict(environment)),
@@ -123,7 +132,9 @@ class Run:
         except BaseException as error:
             if lock is not None:
                 lock.close()
-            if isinstance(error, sqlite3.DatabaseError | KeyError | json.JSONDecodeError):
+            if isinstance(error, BadInput):
+                raise
+            if isinstance(error, sqlite3.DatabaseError | KeyError | ValueError):
                 raise schema.unreadable(file, error) from error
             raise
 
@@ -185,9 +196,27 @@ class Run:
         """Set a larger number of generations; the final results no longer hold and are dropped."""
         settings = config.apply(self.settings, [("evolution.generations", generations)])
         with schema.transaction(self._connection) as execute:
-            execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(settings.model_dump()),))
+            self._store_settings(execute, settings)
             execute("DELETE FROM results")
-        write_atomically(self.path / "settings.toml", config.to_toml(settings))
+        self._settings_stored(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Store settings whose own code its user vouches for, where it is now and as it is now."""
+        origin = Origin.of(settings, self.path, self.folder)
+        if (origin, settings) == (self.origin, self.settings):
+            return
+        self.origin = origin
+        with schema.transaction(self._connection) as execute:
+            execute("INSERT OR REPLACE INTO meta VALUES ('origin', ?)", (self.origin.model_dump_json(),))
+            self._store_settings(execute, settings)
+        self._settings_stored(settings)
+
+    def _store_settings(self, execute: Callable[..., Any], settings: Settings) -> None:
+        tree = config.portable(settings, self.folder)
+        execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(tree),))
+
+    def _settings_stored(self, settings: Settings) -> None:
+        write_atomically(self.path / "settings.toml", config.to_toml(settings, self.folder))
         self.settings = settings
 
     def save_results(self, results: Sequence[Result]) -> None:
