@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.datasets.dataset import PARTS, Dataset, check_labels, check_part, check_shape, is_integer
 from ticketsearch.errors import BadInput, unknown
 
-__all__ = ["check_seed", "first_line", "from_arrays", "split_off"]
+__all__ = ["check_seed", "first_line", "from_arrays", "split_off", "whole"]
 
 STANDARDIZATIONS = ("channel", "feature", "global", "none", "range")
 # How missing parts are split off.
@@ -37,6 +37,7 @@ def from_arrays(
     classes: int | None = None,
     standardize: str = "global",
     split: str = "random",
+    renumber: bool = False,
 ) -> Dataset:
     """Return a dataset of arrays, its missing parts split off ``x`` and ``y``.
 
@@ -46,7 +47,8 @@ def from_arrays(
     ``seed`` draws the split, stratified by label; with ``split="last"`` parts are the last samples instead,
     for data whose order says what belongs together, such as MNIST's: there losses on the last of the training
     images are higher than on images drawn from among the others. ``classes`` is by default one more than the
-    largest label.
+    largest label; ``renumber`` numbers the labels that occur 0, 1 and so on in their order, such as EMNIST's
+    letters, which count from 1, or −1 and 1.
     ``standardize``: ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's
     first axis; ``"feature"``, one for each feature; ``"range"``, each feature from its smallest and largest
     value to [−0.7, 0.7]; ``"none"``. What is constant is only centred. All figures are the training part's,
@@ -70,6 +72,10 @@ def from_arrays(
         if validation is not None:
             raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
     labels = np.concatenate([part[1] for part in (train, held, test) if part])
+    if renumber:
+        given: tuple[Any, ...] = (train, held, test)
+        known, labels = np.unique(labels, return_inverse=True)
+        train, held, test = (part and (part[0], np.searchsorted(known, part[1])) for part in given)
     classes = _infer_classes(where, labels) if classes is None else classes
     check_labels(where, labels, classes)
     fifth, sixth = len(train[1]) // 5, len(train[1]) // 6
@@ -136,6 +142,14 @@ def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
 
 
+def whole(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels that are stored as floats but are whole as integers, any others as they are."""
+    with np.errstate(invalid="ignore"):
+        rounded = labels.astype(np.int64)
+    same = labels.dtype.kind == "f" and bool((rounded == labels).all())
+    return rounded if same else labels
+
+
 def _take(where: str, x: Values | None, y: Values | None) -> Pair:
     """Return a part as checked arrays, integers as the narrowest of float32 and float64 that holds them."""
     if x is None or y is None:
@@ -163,7 +177,7 @@ def _infer_classes(where: str, labels: NDArray[Any]) -> int:
     missing = next((label for label in range(classes) if label not in known), None)
     if missing is not None and min(known) >= 0:
         rule = "labels must be 0, 1, 2 and so on without a gap"
-        way_out = f"renumber them, or give classes={classes} if that is meant"
+        way_out = f"renumber them, or give classes={classes} if that is meant; renumber=True does it"
         raise BadInput(f"{where}: {rule}, but {missing} never occurs and {classes - 1} does: {way_out}")
     return classes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +16,21 @@ from numpy.typing import NDArray
 
 from ticketsearch.errors import BadInput
 
-__all__ = ["PARTS", "Dataset", "Origin", "check_labels", "check_part", "check_shape", "is_integer"]
+__all__ = [
+    "PARTS",
+    "Dataset",
+    "Origin",
+    "check_counts",
+    "check_labels",
+    "check_part",
+    "check_shape",
+    "check_values",
+    "is_integer",
+]
 
 PARTS = ("train", "validation", "test")
+# Numbers in one array of a file: 4 GiB as float32.
+MAX_VALUES = 2**30
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -93,13 +106,7 @@ class Dataset:
 
 def check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
     """Raise :class:`BadInput` unless ``x`` and ``y`` are finite samples and their integer labels."""
-    if x.ndim < 2 or 0 in x.shape:
-        raise BadInput(f"{where}: x must be (samples, *input_shape), none of them 0, but got shape {x.shape}")
-    if y.shape != x.shape[:1]:
-        rule = f"y must hold one label a sample, shape ({len(x)},)"
-        raise BadInput(
-            f"{where}: {rule}, but got {y.shape}: give y.argmax(1) if one-hot, y.ravel() if a column"
-        )
+    check_counts(where, x.shape, y.shape)
     if y.dtype.kind not in "biu":
         raise BadInput(f"{where}: labels must be integers, but got dtype {y.dtype}: convert them first")
     bad = x.size - np.count_nonzero(np.abs(x) <= FLOAT32_MAX)
@@ -109,6 +116,22 @@ def check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
         raise BadInput(f"{where}: {rule}, but {values}: mend them or leave their samples out")
 
 
+def check_counts(where: str, x: tuple[int, ...], y: tuple[int, ...]) -> None:
+    """Raise :class:`BadInput` unless these are the shapes of samples and of their labels."""
+    if len(x) < 2 or 0 in x:
+        raise BadInput(f"{where}: x must be (samples, *input_shape), none of them 0, but got shape {x}")
+    if y != x[:1]:
+        rule = f"y must hold one label a sample, shape ({x[0]},)"
+        raise BadInput(f"{where}: {rule}, but got {y}: give y.argmax(1) if one-hot, y.ravel() if a column")
+
+
+def check_values(what: str, shape: tuple[int, ...], way_out: str) -> None:
+    """Raise :class:`BadInput` for more values than the package holds in memory at once."""
+    if math.prod(shape) > MAX_VALUES:
+        rule = f"must hold at most {MAX_VALUES:,} numbers, as data are held whole"
+        raise BadInput(f"{what} {rule}, but got {math.prod(shape):,} for its shape {shape}: {way_out}")
+
+
 def check_labels(where: str, y: NDArray[Any], classes: int) -> None:
     """Raise :class:`BadInput` for fewer than 2 classes, or a label that is none of them."""
     if not is_integer(classes) or classes < 2:
@@ -116,7 +139,8 @@ def check_labels(where: str, y: NDArray[Any], classes: int) -> None:
     wrong = y[(y < 0) | (y >= classes)]
     if len(wrong):
         rule = f"labels must be 0 to {classes - 1} for {classes} classes"
-        raise BadInput(f"{where}: {rule}, but got {wrong[0]}: renumber them or change classes")
+        way_out = "renumber them or change classes; renumber=True of from_arrays and loaders does it"
+        raise BadInput(f"{where}: {rule}, but got {wrong[0]}: {way_out}")
 
 
 def check_shape(where: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
