@@ -37,6 +37,7 @@ from ticketsearch.training import (
     Recipe,
     State,
     check_batch,
+    check_independence,
     check_noise,
     check_normalisation,
     find_device,
@@ -159,6 +160,7 @@ class ShortTraining:
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
+        check_independence(network.wiring, network.input_shape)
         seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
         self.trainer: Final = Trainer(
             network,

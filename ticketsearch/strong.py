@@ -21,7 +21,14 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Network
 from ticketsearch.tickets import Scores
-from ticketsearch.training import Cohort, find_device, kept_operations, one_thread, resident
+from ticketsearch.training import (
+    Cohort,
+    check_independence,
+    find_device,
+    kept_operations,
+    one_thread,
+    resident,
+)
 
 __all__ = ["Untrained"]
 
@@ -67,6 +74,7 @@ class Untrained:
         x, y = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
         if not is_integer(samples) or not 0 <= samples <= len(y):
             raise BadInput(f"samples are 0 (all) to the {len(y)} of the {part} part, but got {samples!r}")
+        check_independence(network.wiring, network.input_shape)
         self.network: Final = network
         self.samples: Final = samples or len(y)
         self.device: Final = find_device(device)

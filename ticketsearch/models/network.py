@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
+from ticketsearch.models.images import check_first_layer
 from ticketsearch.models.schemes import AS_BUILT, SCHEMES, reset_normalisation, set_weights
 from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.wiring import Wiring, trace
@@ -229,6 +230,7 @@ def _build(
     module = _make(factory, name, input_shape, classes, options, seed)
     if scheme != AS_BUILT:
         set_weights(module, scheme, seed)
+    check_first_layer(name, module, input_shape)
     wiring = trace(module, input_shape)
     # Groups declared by hand come without steps. Groups alone do not tell: outputs that an input is added to
     # are numbered by the inputs.
