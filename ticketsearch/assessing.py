@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
 from ticketsearch.names import parameters_of
@@ -15,6 +17,9 @@ from ticketsearch.phases import FITNESS, OWN, Phases
 from ticketsearch.tickets import Assessment, Scores, Tickets
 
 __all__ = ["assess"]
+
+# A fitness may return no larger numbers: their squares are still numbers.
+LARGEST = 1e100
 
 
 def assess(
@@ -52,8 +57,10 @@ def assess(
 def _checked(result: Any, tickets: Tickets) -> Scores:
     """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
     try:
-        values = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError):
+        values = real_array("scores of a fitness", result).astype(np.float64)
+    except BadInput as error:
+        if "complex" in str(error):
+            raise
         values = np.empty(0)
     if values.shape != (len(tickets),):
         got = values.shape if values.size else type(result).__name__
@@ -62,7 +69,9 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
             "return an array with one score for each row of the masks"
         )
     scores = result if isinstance(result, Scores) else Scores(values)
+    _check_size("scores", values)
     for name, column in scores.measures.items():
+        _check_size(f"measures {name!r}", column)
         if column.shape != values.shape:
             raise BadInput(f"measures are one float a mask, {values.shape}, but {name!r} has {column.shape}")
     if scores.rungs is not None and scores.rungs.shape != values.shape:
@@ -79,3 +88,13 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
                 f"evolution's own, but got {name!r}: {seconds}"
             )
     return scores
+
+
+def _check_size(what: str, values: NDArray[np.float64]) -> None:
+    """Refuse numbers whose sums and squares could not be written, compared or drawn."""
+    finite = np.abs(values[np.isfinite(values)])
+    if finite.size and finite.max() > LARGEST:
+        raise BadInput(
+            f"{what} are numbers of at most {LARGEST:g} in size, but a fitness returned {finite.max():g}; "
+            "scale them, or return -inf for a mask that is worth nothing"
+        )

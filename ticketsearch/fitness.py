@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.budget import Spent
+from ticketsearch.checks import check
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
@@ -123,6 +124,8 @@ class ShortTraining:
         candidates: float | None = None,
         saliency: str = "magnitude",
     ) -> None:
+        check("network", network, Network)
+        check("dataset", dataset, Dataset)
         if candidates is not None and (not is_number(candidates) or not 0 <= candidates < math.inf):
             raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates!r}")
         if scored not in SCORED:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 
 __all__ = [
@@ -111,6 +112,7 @@ def parse_steps(value: int | str | Sequence[int]) -> tuple[int, ...]:
     return rungs
 
 
+@checked
 def climb(
     size: int,
     rungs: Sequence[int],

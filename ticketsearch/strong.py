@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ticketsearch.budget import spending
+from ticketsearch.checks import check
 from ticketsearch.datasets import PARTS, Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
@@ -64,6 +65,8 @@ class Untrained:
         part: str = "train",
         device: str = "auto",
     ) -> None:
+        check("network", network, Network)
+        check("dataset", dataset, Dataset)
         if part not in PARTS:
             raise unknown("part", part, PARTS)
         if dataset.input_shape != network.input_shape or dataset.classes != network.classes:

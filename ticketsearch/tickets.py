@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ticketsearch.budget import Spent
+from ticketsearch.checks import checked, real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Agreement
@@ -87,8 +88,9 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
 
         Raises :class:`BadInput` for rungs that are no integers >= 0.
         """
-        scores = np.asarray(values, dtype=np.float64).view(cls)
-        scores.measures = {k: np.asarray(v, dtype=np.float64) for k, v in (measures or {}).items()}
+        scores = real_array("scores", values).astype(np.float64).view(cls)
+        named = (measures or {}).items()
+        scores.measures = {k: real_array(f"measures {k!r}", v).astype(np.float64) for k, v in named}
         scores.rungs = None if rungs is None else _rungs(rungs)
         scores.agreements = [Agreement(*map(int, counts)) for counts in agreements]
         scores.phases = {name: float(seconds) for name, seconds in (phases or {}).items()}
@@ -216,6 +218,7 @@ class LoadedTicket(NamedTuple):
     mask: Mask
 
 
+@checked
 def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
     """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
 
@@ -261,6 +264,7 @@ def _options_json(network: Network) -> str:
         ) from error
 
 
+@checked
 def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTicket:
     """Return the network with its initial weights and the mask of a ticket file.
 

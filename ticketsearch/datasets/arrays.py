@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import check, checked, real_array
 from ticketsearch.datasets.dataset import PARTS, Dataset, check_labels, check_part, check_shape, is_integer
 from ticketsearch.errors import BadInput, unknown
 
@@ -23,6 +24,7 @@ Values = ArrayLike | torch.Tensor
 Pair = tuple[NDArray[Any], NDArray[Any]]  # samples (samples, *input_shape) and labels (samples,)
 
 
+@checked
 def from_arrays(
     name: str,
     x: Values,
@@ -57,6 +59,7 @@ def from_arrays(
     Raises :class:`BadInput` for data that is no dataset, or that cannot be split.
     """
     where = f"dataset {name!r}"
+    check("name", name, str)
     check_seed(seed)
     if standardize not in STANDARDIZATIONS:
         raise unknown("standardization", str(standardize), STANDARDIZATIONS)
@@ -154,20 +157,10 @@ def _take(where: str, x: Values | None, y: Values | None) -> Pair:
     """Return a part as checked arrays, integers as the narrowest of float32 and float64 that holds them."""
     if x is None or y is None:
         raise BadInput(f"{where}: x and y belong together, but {'x' if x is None else 'y'} is missing")
-    samples, labels = _array(f"{where}: x", x), _array(f"{where}: y", y)
+    samples, labels = real_array(f"{where}: x", x), real_array(f"{where}: y", y)
     samples = samples.astype(np.promote_types(samples.dtype, np.float32), copy=False)
     check_part(where, samples, labels)
     return samples, labels
-
-
-def _array(what: str, values: Values) -> NDArray[Any]:
-    try:
-        array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{what} must be an array of numbers, but {first_line(error)}") from error
-    if array.dtype.kind not in "biuf":
-        raise BadInput(f"{what} must be an array of real numbers, but got dtype {array.dtype}: convert it")
-    return array
 
 
 def _infer_classes(where: str, labels: NDArray[Any]) -> int:

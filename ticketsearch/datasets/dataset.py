@@ -8,18 +8,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.checks import is_integer as is_integer
 from ticketsearch.errors import BadInput
 
 __all__ = [
     "PARTS",
     "Dataset",
     "Origin",
+    "Shaped",
     "check_counts",
     "check_labels",
     "check_part",
@@ -40,6 +42,19 @@ class Origin(NamedTuple):
     name: str
     options: Mapping[str, Any]
     folder: str
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """Anything that has samples of one shape in classes, such as a dataset: enough to build a network."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -147,11 +162,6 @@ def check_shape(where: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> 
     """Raise :class:`BadInput` for samples of another shape than the training part's."""
     if shape != wanted:
         raise BadInput(f"{where}: samples must have shape {wanted}, as in the train part, but got {shape}")
-
-
-def is_integer(value: object) -> bool:
-    """Whether a value is an integer of Python or NumPy; a truth value is none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_tensor(what: str, value: object, dtype: torch.dtype) -> None:

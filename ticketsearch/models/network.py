@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ticketsearch.datasets import Dataset
+from ticketsearch.checks import checked
+from ticketsearch.datasets import Shaped
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models.images import check_first_layer
@@ -86,9 +87,10 @@ class Network:
         return _build(self.factory, self.name, self.input_shape, self.classes, self.options, scheme, seed)
 
 
+@checked
 def initialize(
     model: str | Factory,
-    dataset: Dataset,
+    dataset: Shaped,
     scheme: str = "kaiming_normal",
     seed: int = 0,
     **options: Any,
@@ -210,7 +212,7 @@ def _check_precision(name: str, module: nn.Module) -> None:
         warnings.warn(
             f"model {name!r} has {len(half)} parameters of half precision ({half[0]} is {dtype}); they are "
             "converted to float32, in which everything is computed",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import Steps, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 
+@checked
 def prune(
     network: Network,
     method: str | ScoreFunction,
@@ -68,7 +70,7 @@ def prune(
     seed: int = 0,
     scope: Scope = "global",
     schedule: Schedule = "exponential",
-    steps: int | None = None,
+    steps: Steps | None = None,
     batch: int = 256,
     watch: Callable[[Cut], None] | None = None,
     **options: Any,
@@ -118,6 +120,7 @@ def prune(
     return mask
 
 
+@checked
 def prune_all(
     networks: Sequence[Network],
     method: str | ScoreFunction,
@@ -127,7 +130,7 @@ def prune_all(
     seeds: Sequence[int] | None = None,
     scope: Scope = "global",
     schedule: Schedule = "exponential",
-    steps: int | None = None,
+    steps: Steps | None = None,
     batch: int = 256,
     watch: Callable[[Cut], None] | None = None,
     **options: Any,

@@ -136,7 +136,7 @@ def _warn_of_collapse(mask: Mask, spec: MaskSpec, name: str, density: float) -> 
         warnings.warn(
             f"{name} at density {density:g} left no weight in {', '.join(empty)}: layer collapse",
             LayerCollapseWarning,
-            stacklevel=5,  # the line that called prune or prune_all
+            stacklevel=6,  # the line that called prune or prune_all
         )
 
 
@@ -311,7 +311,8 @@ class _FunctionScorer:
         # Of a copy: a score function may keep its mask or write to it.
         masked = {key: torch.from_numpy(part) for key, part in self.spec.split(masks.copy()).items()}
         parts = self.function(network, masked, batch, rng=rng, **self.options)
-        return _flat_scores(parts, self.spec, self.name, masks.shape[:-1])
+        trains = "lr" in parameters_of(self.function)
+        return _flat_scores(parts, self.spec, self.name, masks.shape[:-1], trains)
 
     def cut(self, keep: list[NDArray[np.bool_]]) -> None:
         """Drop weights."""
@@ -319,7 +320,7 @@ class _FunctionScorer:
             mask[np.flatnonzero(mask)[~kept]] = False
 
 
-def _flat_scores(parts: Parts, spec: MaskSpec, name: str, lead: tuple[int, ...]) -> Floats:
+def _flat_scores(parts: Parts, spec: MaskSpec, name: str, lead: tuple[int, ...], trains: bool) -> Floats:
     if not isinstance(parts, dict):
         raise BadInput(f"pruner {name!r} must return {{layer name: scores}}, but gave {type(parts).__name__}")
     flat = np.empty((*lead, spec.size), dtype=np.float64)
@@ -335,6 +336,9 @@ def _flat_scores(parts: Parts, spec: MaskSpec, name: str, lead: tuple[int, ...])
         scores = part.detach().cpu().double().numpy()
         if not np.isfinite(scores).all():
             bad = int(np.count_nonzero(~np.isfinite(scores)))
-            raise BadInput(f"scores must be finite, but {name!r} gave {bad} that are not in {layer.name}")
+            cause = "; its training diverged, lower lr" if trains else ""
+            raise BadInput(
+                f"scores must be finite, but {name!r} gave {bad} that are not in {layer.name}{cause}"
+            )
         flat[..., layer.slice] = scores.reshape(*lead, layer.size)
     return flat
