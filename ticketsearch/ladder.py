@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.checks import checked
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, shown
 
 __all__ = [
     "ENOUGH_PAIRS",
@@ -107,7 +107,7 @@ def parse_steps(value: int | str | Sequence[int]) -> tuple[int, ...]:
     if not rungs or rungs[0] < 0 or any(b <= a for a, b in pairwise(rungs)):
         raise BadInput(
             "steps must be an integer >= 0, or a ladder of them in which each is larger than the one before, "
-            f"e.g. 200 or 50,200,800, but got {value!r}"
+            f"e.g. 200 or 50,200,800, but got {shown(value)}"
         )
     return rungs
 
