@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
 from ticketsearch.names import call, parameters_of
@@ -16,8 +18,8 @@ from ticketsearch.tickets import Assessment, Scores, Tickets
 
 __all__ = ["assess"]
 
-# Of a score: means, differences and axes of larger numbers overflow. A loss that is larger has diverged.
-LARGEST = 1e150
+# A fitness may return no larger numbers: their squares are still numbers.
+LARGEST = 1e100
 
 
 def assess(
@@ -61,8 +63,10 @@ def _name_of(fitness: Callable[..., Any]) -> str:
 def _checked(result: Any, tickets: Tickets) -> Scores:
     """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
     try:
-        values = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError):  # torch's, of a tensor that requires grad
+        values = real_array("scores of a fitness", result).astype(np.float64)
+    except BadInput as error:
+        if "complex" in str(error):
+            raise
         values = np.empty(0)
     if values.shape != (len(tickets),):
         got = values.shape if values.size else type(result).__name__
@@ -70,10 +74,10 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
             f"a fitness returns one float a mask, i.e. shape ({len(tickets)},), but got {got}; "
             "return an array with one score for each row of the masks"
         )
-    if (values[np.isfinite(values)] > LARGEST).any():
-        raise BadInput(f"a fitness returns at most {LARGEST:g}, but got {np.nanmax(values):g}; scale it down")
     scores = result if isinstance(result, Scores) else Scores(values)
+    _check_size("scores", values)
     for name, column in scores.measures.items():
+        _check_size(f"measures {name!r}", column)
         if column.shape != values.shape:
             raise BadInput(f"measures are one float a mask, {values.shape}, but {name!r} has {column.shape}")
     if scores.rungs is not None and scores.rungs.shape != values.shape:
@@ -90,3 +94,13 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
                 f"evolution's own, but got {name!r}: {seconds}"
             )
     return scores
+
+
+def _check_size(what: str, values: NDArray[np.float64]) -> None:
+    """Refuse numbers whose sums and squares could not be written, compared or drawn."""
+    finite = np.abs(values[np.isfinite(values)])
+    if finite.size and finite.max() > LARGEST:
+        raise BadInput(
+            f"{what} are numbers of at most {LARGEST:g} in size, but a fitness returned {finite.max():g}; "
+            "scale them, or return -inf for a mask that is worth nothing"
+        )

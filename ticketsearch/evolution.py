@@ -19,6 +19,7 @@ from ticketsearch.assessing import assess
 from ticketsearch.breeding import Breeding, seeded_random, survivors
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
+from ticketsearch.checks import Count, Generations, Members, checked
 from ticketsearch.credit import Credit, Operators, several
 from ticketsearch.errors import BadInput
 from ticketsearch.front import FrontSelection, check_range
@@ -88,30 +89,31 @@ class Generation:
         return sum(ticket.diverged for ticket in self.offspring)
 
 
+@checked
 def evolve(
     first: Iterable[Ticket] | NDArray[np.bool_],
     fitness: Callable[..., Any],
     spec: MaskSpec,
     *,
-    generations: int = 20,
+    generations: Generations = 20,
     seed: int = 0,
-    population: int | None = None,
-    elites: int = 4,
-    tournament: int = 3,
+    population: Members | None = None,
+    elites: Count = 4,
+    tournament: Members = 3,
     crossover_rate: float = 0.5,
     mutation_rate: float = 0.05,
     crossover: Operators = uniform_crossover,
     mutation: Operators = swap_mutation,
-    attempts: int = 10,
+    attempts: Count = 10,
     duplicate_key: Key = canonical_identity,
     weights: Callable[[Ticket], Weights] | None = None,
     counts: Sequence[int] | None = None,
     temperature: float = 0.0,
     trial: bool = False,
-    reassess: int = 0,
+    reassess: Count = 0,
     front: tuple[int, int] | None = None,
     polish: Callable[..., tuple[Mask, Spent]] | None = None,
-    ties: int = 0,
+    ties: Count = 0,
     after: Generation | None = None,
     seen: Iterable[str] = (),
     searched: Iterable[Ticket] = (),

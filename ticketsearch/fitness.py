@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.budget import Spent
+from ticketsearch.checks import check
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
@@ -37,6 +38,7 @@ from ticketsearch.training import (
     Recipe,
     State,
     check_batch,
+    check_independence,
     check_noise,
     check_normalisation,
     find_device,
@@ -122,6 +124,8 @@ class ShortTraining:
         candidates: float | None = None,
         saliency: str = "magnitude",
     ) -> None:
+        check("network", network, Network)
+        check("dataset", dataset, Dataset)
         if candidates is not None and (not is_number(candidates) or not 0 <= candidates < math.inf):
             raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates!r}")
         if scored not in SCORED:
@@ -159,6 +163,7 @@ class ShortTraining:
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
+        check_independence(network.wiring, network.input_shape)
         seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
         self.trainer: Final = Trainer(
             network,

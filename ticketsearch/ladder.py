@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.errors import BadInput
+from ticketsearch.checks import checked
+from ticketsearch.errors import BadInput, shown
 
 __all__ = [
     "ENOUGH_PAIRS",
@@ -106,11 +107,12 @@ def parse_steps(value: int | str | Sequence[int]) -> tuple[int, ...]:
     if not rungs or rungs[0] < 0 or any(b <= a for a, b in pairwise(rungs)):
         raise BadInput(
             "steps must be an integer >= 0, or a ladder of them in which each is larger than the one before, "
-            f"e.g. 200 or 50,200,800, but got {value!r}"
+            f"e.g. 200 or 50,200,800, but got {shown(value)}"
         )
     return rungs
 
 
+@checked
 def climb(
     size: int,
     rungs: Sequence[int],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from operator import index
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
+from ticketsearch.checks import Members, Orders, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.identity import Key, Seen
@@ -37,10 +39,13 @@ __all__ = [
 DEFAULT_SCHEMES = ("kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal")
 # How often a mutant that is a network already there is made again before the population is given up.
 ATTEMPTS = 100
+# Weights up to which masks are counted before a population is filled.
+ENOUGH = 10_000
 
 
+@checked
 def initializations(
-    count: int, *, schemes: Sequence[str] = DEFAULT_SCHEMES, seed: int = 0
+    count: Orders, *, schemes: Sequence[str] = DEFAULT_SCHEMES, seed: int = 0
 ) -> list[Initialization]:
     """Return ``count`` initializations, scheme after scheme, each with its own seed drawn from ``seed``."""
     if count < 1:
@@ -161,6 +166,7 @@ def fill_population(
     """
     if size < 1:
         raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
+    _check_room(size, pruned, spec)
     rng = np.random.default_rng(seed_sequence(seed, Stream.SEEDING))
     different = list({ticket.key: ticket for ticket in reversed(pruned)}.values())[::-1]
     tickets = Tickets(different[:size])
@@ -184,12 +190,25 @@ def fill_population(
     return tickets
 
 
+def _check_room(size: int, pruned: Tickets, spec: MaskSpec) -> None:
+    """Refuse more members than there are masks of as many weights as the pruned ones keep."""
+    if spec.size > ENOUGH:
+        return
+    masks = sum(math.comb(spec.size, kept) for kept in {int(np.count_nonzero(t.mask)) for t in pruned})
+    if masks < size:
+        raise BadInput(
+            f"found only {masks} different networks of density {pruned[0].mask.mean():g} for a population of "
+            f"{size}, as there are no more masks; ask for a smaller population or another density"
+        )
+
+
+@checked
 def seed_population(
     network: Network,
     dataset: Dataset | None = None,
-    size: int = 32,
+    size: Members = 32,
     density: float = 0.05,
-    initializations: int | Sequence[Initialization] = 8,
+    initializations: Orders | Sequence[Initialization] = 8,
     seed: int = 0,
     *,
     mutation_rate: float = 0.1,

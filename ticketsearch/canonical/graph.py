@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.canonical.columns import merger
 from ticketsearch.canonical.labels import Labels
+from ticketsearch.checks import checked
 from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, liveness
 
 __all__ = ["MaskGraph", "Part", "mask_graph", "row_bytes", "to_networkx"]
@@ -116,6 +117,7 @@ def row_bytes(matrix: Part) -> list[bytes]:
     return [row.tobytes() for row in rows]
 
 
+@checked
 def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     """Return the coloured graph of the live part of ``mask``: ``nx.vf2pp_is_isomorphic`` decides by it.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.masks.bits import check_mask
 from ticketsearch.masks.spec import Mask, MaskSpec, Node, Piece
 
@@ -292,12 +293,14 @@ def _between(found: Edges, ends: Ends, positions: int) -> Edges:
     return Edges(rows, found.columns[keep], places)
 
 
+@checked
 def live(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> Mask:
     """Return the mask without its dead weights; see :func:`live_edges`."""
     found, _ = live_edges(check_mask(mask, spec), spec, constants=constants)
     return mask_of(found, spec)
 
 
+@checked
 def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[str, NDArray[np.bool_]]:
     """Return ``{group name: (units,) bool}``: which units are on a path that can matter."""
     _, units = liveness(check_mask(mask, spec), spec, constants=constants)
@@ -321,6 +324,7 @@ def between_live(mask: Mask, spec: MaskSpec) -> Mask:
     return spec.reading(found)
 
 
+@checked
 def effective_density(mask: Mask, spec: MaskSpec) -> float:
     """Return the share of weights that are kept and lie on some input-to-output path, in [0, 1]."""
     found, _ = live_edges(check_mask(mask, spec), spec, constants=False)

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ticketsearch.datasets import Dataset
+from ticketsearch.checks import checked
+from ticketsearch.datasets import Shaped
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
+from ticketsearch.models.images import check_first_layer
 from ticketsearch.models.schemes import AS_BUILT, SCHEMES, reset_normalisation, set_weights
 from ticketsearch.names import (
     call,
@@ -97,9 +99,10 @@ class Network:
         return replace(network, source=self.source)
 
 
+@checked
 def initialize(
     model: str | Factory,
-    dataset: Dataset,
+    dataset: Shaped,
     scheme: str = "kaiming_normal",
     seed: int = 0,
     **options: Any,
@@ -268,7 +271,7 @@ def _check_precision(name: str, module: nn.Module) -> None:
         warnings.warn(
             f"model {name!r} has {len(half)} parameters of half precision ({half[0]} is {dtype}); they are "
             "converted to float32, in which everything is computed",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -288,6 +291,7 @@ def _build(
     module = _make(factory, name, input_shape, classes, options, seed)
     if scheme != AS_BUILT:
         set_weights(module, scheme, seed)
+    check_first_layer(name, module, input_shape)
     with own_code("model", name):  # tracing calls its forward
         wiring = trace(module, input_shape)
     # Groups declared by hand come without steps. Groups alone do not tell: outputs that an input is added to

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import Steps, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
@@ -63,6 +64,7 @@ __all__ = [
 ]
 
 
+@checked
 def prune(
     network: Network,
     method: str | ScoreFunction,
@@ -72,7 +74,7 @@ def prune(
     seed: int = 0,
     scope: Scope = "global",
     schedule: Schedule = "exponential",
-    steps: int | None = None,
+    steps: Steps | None = None,
     batch: int = 256,
     watch: Callable[[Cut], None] | None = None,
     **options: Any,
@@ -123,6 +125,7 @@ def prune(
     return mask
 
 
+@checked
 def prune_all(
     networks: Sequence[Network],
     method: str | ScoreFunction,
@@ -132,7 +135,7 @@ def prune_all(
     seeds: Sequence[int] | None = None,
     scope: Scope = "global",
     schedule: Schedule = "exponential",
-    steps: int | None = None,
+    steps: Steps | None = None,
     batch: int = 256,
     watch: Callable[[Cut], None] | None = None,
     **options: Any,

@@ -13,7 +13,7 @@ from torch import Tensor
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
-from ticketsearch.names import call
+from ticketsearch.names import call, parameters_of
 from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction
 
 __all__ = ["FunctionScorer"]
@@ -64,7 +64,8 @@ class FunctionScorer:
         masked = {key: torch.from_numpy(part) for key, part in self.spec.split(masks.copy()).items()}
         own = {"rng": rng, **self.options}
         parts = call(self.function, "pruner", self.name, network, masked, batch, **own)
-        return _flat_scores(parts, self.spec, self.name, masks.shape[:-1])
+        trains = "lr" in parameters_of(self.function)
+        return _flat_scores(parts, self.spec, self.name, masks.shape[:-1], trains)
 
     def cut(self, keep: list[NDArray[np.bool_]]) -> None:
         """Drop weights."""
@@ -72,7 +73,7 @@ class FunctionScorer:
             mask[np.flatnonzero(mask)[~kept]] = False
 
 
-def _flat_scores(parts: Parts, spec: MaskSpec, name: str, lead: tuple[int, ...]) -> Floats:
+def _flat_scores(parts: Parts, spec: MaskSpec, name: str, lead: tuple[int, ...], trains: bool) -> Floats:
     if not isinstance(parts, dict):
         raise BadInput(f"pruner {name!r} must return {{layer name: scores}}, but gave {type(parts).__name__}")
     flat = np.empty((*lead, spec.size), dtype=np.float64)
@@ -88,6 +89,9 @@ def _flat_scores(parts: Parts, spec: MaskSpec, name: str, lead: tuple[int, ...])
         scores = part.detach().cpu().double().numpy()
         if not np.isfinite(scores).all():
             bad = int(np.count_nonzero(~np.isfinite(scores)))
-            raise BadInput(f"scores must be finite, but {name!r} gave {bad} that are not in {layer.name}")
+            cause = "; its training diverged, lower lr" if trains else ""
+            raise BadInput(
+                f"scores must be finite, but {name!r} gave {bad} that are not in {layer.name}{cause}"
+            )
         flat[..., layer.slice] = scores.reshape(*lead, layer.size)
     return flat

@@ -163,7 +163,7 @@ def _warn_of_collapse(mask: Mask, spec: MaskSpec, name: str, density: float) -> 
         warnings.warn(
             f"{name} at density {density:g} left no weight in {', '.join(empty)}: layer collapse",
             LayerCollapseWarning,
-            stacklevel=5,  # the line that called prune or prune_all
+            stacklevel=6,  # the line that called prune or prune_all
         )
 
 

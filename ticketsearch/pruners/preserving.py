@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.checks import Count, check
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, Piece, largest, live_units
 from ticketsearch.models import Network
@@ -65,9 +66,14 @@ def flow_preserving(
     Raises :class:`BadInput` for a floor that needs more weights than are kept.
     """
     for word, number, least in (("floor", floor, 0), ("rounds", rounds, 1), ("tries", tries, 0)):
-        if not isinstance(number, int) or number < least:
+        check(word, number, Count)
+        if number < least:
             raise BadInput(f"{word} is an integer from {least} up, but got {number!r}")
     spec = network.spec
+    if floor > (widest := max((group.size for group in spec.groups if group.kind == "hidden"), default=0)):
+        raise BadInput(
+            f"floor is at most the widest hidden layer, of {widest} neurons, but got {floor}; lower it"
+        )
     allowed = np.concatenate([mask[layer.name].numpy().ravel() for layer in spec.layers])
     if np.count_nonzero(readable := spec.reading(allowed)) >= target:
         allowed = readable  # the others read padding alone

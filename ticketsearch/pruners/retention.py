@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.masks import check_mask
 from ticketsearch.models import Network
 from ticketsearch.pruners.copies import Copies
@@ -45,6 +46,7 @@ class Retention(NamedTuple):
     kind: Literal["exact", "bound", "search"]
 
 
+@checked
 def flow_retention(mask: ArrayLike, network: Network) -> Retention:
     """Return R(mask) / R*(count) of a ``(weights,)`` mask: the flow it keeps of the best at its count.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ticketsearch import config
 from ticketsearch.budget import Spent
+from ticketsearch.checks import checked
 from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation
@@ -109,6 +110,7 @@ class Run:
         return cls.open(root / name, write=True)
 
     @classmethod
+    @checked
     def open(cls, path: str | Path, *, write: bool = False) -> Run:
         """Open the run folder ``path``, e.g. ``"runs/digits-mlp-001"``.
 

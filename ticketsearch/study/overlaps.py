@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ticketsearch.checks import checked
 from ticketsearch.masks import MaskSpec, layer_counts
 from ticketsearch.overlap import OverlapStudy
 from ticketsearch.overlap.counts import Counts
@@ -81,6 +82,7 @@ def packed(store: Store, case: int) -> Masks:
     )
 
 
+@checked
 def read_overlaps(folder: str | Path) -> Overlaps:
     """Read the study in a folder, as far as it is: sets whose pairs were compared, with the draws there are.
 

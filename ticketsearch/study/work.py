@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ticketsearch.canonical import canonical_key
+from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network
@@ -138,6 +139,7 @@ def _observed(masks: Masks) -> Observed:
     return Observed(stacked(raw), stacked(aligned), exact, keys, *ious)
 
 
+@checked
 def study_pruners(
     network: Network,
     dataset: Dataset | None = None,

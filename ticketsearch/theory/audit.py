@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
@@ -94,6 +95,7 @@ class MethodAudit:
     disconnected: tuple[float, ...]
 
 
+@checked
 def audit(
     network: Network,
     methods: Sequence[str],

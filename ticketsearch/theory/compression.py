@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask, MaskSpec, layer_counts, live_units
 from ticketsearch.models import Network
@@ -33,16 +34,19 @@ __all__ = [
 ]
 
 
+@checked
 def rho_max(spec: MaskSpec) -> float:
     """Return the largest compression without layer collapse: N weights / one for each layer."""
     return spec.size / len(spec.layers)
 
 
+@checked
 def collapsed(mask: Mask, spec: MaskSpec) -> list[str]:
     """Return the names of the layers in which a mask keeps no weight: layer collapse."""
     return [layer.name for layer, n in zip(spec.layers, layer_counts(mask, spec), strict=True) if n == 0]
 
 
+@checked
 def disconnected(mask: Mask, spec: MaskSpec) -> bool:
     """Return whether no kept path leads from an input to an output.
 
@@ -77,6 +81,7 @@ class Critical(NamedTuple):
         return self.exact and self.rho >= self.rho_max
 
 
+@checked
 def critical_compression(
     network: Network,
     method: str | ScoreFunction,
@@ -153,6 +158,7 @@ class _Watch:
         self.ratios.append(size / min(cuts) if cuts else 0.0)
 
 
+@checked
 def prune_to_cut(
     network: Network,
     method: str | ScoreFunction,

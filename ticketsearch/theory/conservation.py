@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
@@ -52,6 +53,7 @@ class Conservation(NamedTuple):
     cuts: int
 
 
+@checked
 def conservation(scores: Mapping[str, Tensor] | Floats, network: Network) -> Conservation:
     """Return how far any scores of a network's weights are from being conserved.
 
@@ -73,6 +75,7 @@ def conservation(scores: Mapping[str, Tensor] | Floats, network: Network) -> Con
     return Conservation(worst, _violation(cuts, mean), neurons, len(cuts))
 
 
+@checked
 def saliency_conservation(
     network: Network,
     mask: Mask,

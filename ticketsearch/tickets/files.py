@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, check_mask, density, effective_density, pack, unpack
 from ticketsearch.models import AS_BUILT, SCHEMES, Factory, Initialization, Network, restore
@@ -87,6 +88,7 @@ class LoadedTicket(NamedTuple):
     mask: Mask
 
 
+@checked
 def save_ticket(path: str | Path, network: Network, ticket: Ticket | ArrayLike) -> None:
     """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
 
@@ -220,6 +222,7 @@ def _cut(value: object, repr: Any = repr) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
+@checked
 def load_ticket(path: str | Path, factory: str | Factory | None = None, trust: bool = False) -> LoadedTicket:
     """Return the network with its initial weights and the mask of a ticket file; no code of the file is run.
 

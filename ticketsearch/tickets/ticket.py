@@ -12,6 +12,7 @@ from deap import base
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.budget import Spent
+from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Agreement
@@ -71,8 +72,9 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
 
         Raises :class:`BadInput` for rungs that are no integers >= 0.
         """
-        scores = np.asarray(values, dtype=np.float64).view(cls)
-        scores.measures = {k: np.asarray(v, dtype=np.float64) for k, v in (measures or {}).items()}
+        scores = real_array("scores", values).astype(np.float64).view(cls)
+        named = (measures or {}).items()
+        scores.measures = {k: real_array(f"measures {k!r}", v).astype(np.float64) for k, v in named}
         scores.rungs = None if rungs is None else _rungs(rungs)
         scores.agreements = [Agreement(*map(int, counts)) for counts in agreements]
         scores.phases = {name: float(seconds) for name, seconds in (phases or {}).items()}
