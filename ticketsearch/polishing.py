@@ -77,11 +77,12 @@ class Polish:
         kind = rng.random(len(masks))
         only_prunes = (kind < PRUNING) & (kept > 1)
         only_keeps = (kind >= PRUNING) & (kind < PRUNING + KEEPING) & (kept < self.most)
-        prunes, keeps = ~only_keeps & (kept > 0), ~only_prunes & (kept < self.spec.size)
+        free = self.spec.reading(~masks)
+        prunes, keeps = ~only_keeps & (kept > 0), ~only_prunes & free.any(axis=1)
         # The largest of random numbers is anywhere with the same chance.
         numbers = rng.random(masks.shape)
         changed = masks.copy()
-        for among, moves in ((masks, prunes), (~masks, keeps)):
+        for among, moves in ((masks, prunes), (free, keeps)):
             rows = np.flatnonzero(moves)
             changed[rows, np.where(among, numbers, -1.0).argmax(axis=1)[rows]] ^= True
         return changed

@@ -30,7 +30,7 @@ from ticketsearch.masks.liveness import (
 )
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
 from ticketsearch.masks.ranking import drawn_among_equals, largest
-from ticketsearch.masks.shuffling import layer_shuffle
+from ticketsearch.masks.shuffling import layer_shuffle, random_choice, readable_first
 from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
 
 __all__ = [
@@ -62,7 +62,9 @@ __all__ = [
     "mask_of",
     "pack",
     "permute",
+    "random_choice",
     "random_order",
+    "readable_first",
     "segment_order",
     "unit_orders",
     "unpack",

@@ -69,6 +69,8 @@ def flow_preserving(
             raise BadInput(f"{word} is an integer from {least} up, but got {number!r}")
     spec = network.spec
     allowed = np.concatenate([mask[layer.name].numpy().ravel() for layer in spec.layers])
+    if np.count_nonzero(readable := spec.reading(allowed)) >= target:
+        allowed = readable  # the others read padding alone
     chosen = FlowSearch(network, allowed, target, 0, rng).best(rounds, tries)
     if not _has_floor(chosen, spec, floor):  # only then must some paths be kept that hold less
         chosen = FlowSearch(network, allowed, target, floor, rng).best(rounds, tries)

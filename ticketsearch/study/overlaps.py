@@ -98,7 +98,7 @@ def _case(store: Store, case: int) -> Case | None:
     if found is None:
         return None
     outline, masks = store.outlines[case], packed(store, case)
-    sizes = layer_counts(masks.masks, store.spec)
+    sizes = layer_counts(masks.compared, store.spec)
     raw, aligned = (
         Counts(sizes, counts[0], counts[1] if outline.signed else None)
         for counts in (found.raw, found.aligned)
