@@ -21,7 +21,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, check_mask, density, effective_density, pack, unpack
 from ticketsearch.models import AS_BUILT, SCHEMES, Factory, Initialization, Network, restore
 from ticketsearch.models import __all__ as MODELS
-from ticketsearch.names import Code, code_of, relative_name
+from ticketsearch.names import code_of, relative_name
 from ticketsearch.tickets.ticket import Ticket
 
 __all__ = ["LoadedTicket", "StoredTicket", "load_ticket", "read_ticket", "save_ticket"]
@@ -59,11 +59,6 @@ class Metadata(BaseModel):
     def initialization(self) -> Initialization:
         """The scheme and seed of the initial weights."""
         return Initialization(self.scheme, self.seed)
-
-    @property
-    def code(self) -> Code | None:
-        """The function outside the package that the model's name stands for, None for a listed model."""
-        return code_of(self.model, MODELS)
 
 
 class StoredTicket(NamedTuple):
@@ -156,15 +151,16 @@ def _options_json(network: Network) -> str:
         ) from error
 
 
-def read_ticket(path: str | Path) -> StoredTicket:
+def read_ticket(path: str | Path, *, code: bool = True) -> StoredTicket:
     """Return the checked content of a ticket file; no network is built.
 
-    Raises :class:`BadInput` for a file that is missing, torn, no ticket, or holds values that no ticket has.
+    ``code`` says whether its model may be a function outside the package. Raises :class:`BadInput` for one
+    that may not, and for a file that is missing, torn, no ticket, or holds values that no ticket has.
     """
     path = _path(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = _metadata(path, file)
+            metadata = _metadata(path, file, code)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
         raise BadInput(f"no ticket file {str(path)!r}") from error
@@ -193,11 +189,16 @@ def _path(path: object) -> Path:
     return Path(path)
 
 
-def _metadata(path: Path, file: Any) -> Metadata:
+def _metadata(path: Path, file: Any, code: bool) -> Metadata:
     content = file.metadata() or {}
     if content.get("format") != FORMAT or "mask" not in file.keys():  # noqa: SIM118 - not a dict
         got = _cut(content.get("format"))
         raise BadInput(f"{str(path)!r} is no ticket: its format is {got}, not {FORMAT!r}, or it has no mask")
+    if not code and code_of(model := content.get("model", ""), MODELS):  # before all else that is wrong
+        raise BadInput(
+            f"a ticket file runs no code, but {str(path)!r} names the model {_cut(model)}; give the function "
+            "that builds it, load_ticket(path, factory=…), or trust=True after reading that code"
+        )
     try:
         found = Metadata.model_validate(content)
     except ValidationError as error:
@@ -237,13 +238,8 @@ def load_ticket(path: str | Path, factory: str | Factory | None = None, trust: b
     Raises :class:`BadInput` for a file that is missing, torn or no ticket, one of another network than its
     model builds, and without ``factory`` and ``trust`` for a model that is none of the listed ones.
     """
-    stored = read_ticket(path)
+    stored = read_ticket(path, code=factory is not None or trust)
     metadata = stored.metadata
-    if factory is None and metadata.code is not None and not trust:
-        raise BadInput(
-            f"a ticket file runs no code, but {str(path)!r} names the model {_cut(metadata.model)}; give the "
-            "function that builds it, load_ticket(path, factory=…), or trust=True after reading that code"
-        )
     try:
         network = restore(
             factory or metadata.model,
