@@ -17,6 +17,7 @@ ALLOWED = {
     "ladder": "",
     "budget": "",
     "phases": "",
+    "storage": "",
     "config": "ladder",
     "datasets": "names",
     "wiring": "masks",
@@ -42,21 +43,21 @@ ALLOWED = {
     "levelling": "tickets",
     "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
     "budget credit assessing levelling",
-    "runs": "masks models config tickets evolution ladder levelling phases guidance budget",
+    "runs": "masks models config tickets evolution ladder levelling phases guidance budget storage",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
     "evolution runs canonical identity front budget polishing",
     "summary": "config masks overlap runs tickets ladder phases credit",
-    "databases": "runs",
+    "databases": "storage",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
-    "workers databases",
+    "workers databases storage",
     "contest": "streams names masks config datasets pruners tickets operators training fitness runs search "
-    "overlap tables workers databases budget",
+    "overlap tables workers databases budget storage",
     "theory": "masks wiring models datasets pruners",
     "tables": "masks models pruners theory",
-    "report": "masks config models overlap runs study contest summary tables theory tickets",
+    "report": "masks config models overlap runs study contest summary tables theory tickets storage",
     "progress": "ladder",
     "cli": "config streams names search runs summary tables report theory progress masks datasets models "
-    "pruners seeding tickets evolution ladder study workers contest",
+    "pruners seeding tickets evolution ladder study workers contest storage",
     "__main__": "cli",
 }
 

@@ -199,7 +199,7 @@ def _word(settings: Settings) -> str:
 def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:
     from ticketsearch.contest import cells_csv, differences, differences_csv, lines, markdown
     from ticketsearch.report.contest import write_contests
-    from ticketsearch.runs.folders import write_atomically
+    from ticketsearch.storage import write_atomically
 
     if path is not None:  # before anything is printed, which a reader may cut short
         write_atomically(path / "cells.csv", cells_csv(contests))

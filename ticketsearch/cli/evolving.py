@@ -26,6 +26,7 @@ from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from ticketsearch.evolution import Generation
+    from ticketsearch.ladder import Pool
     from ticketsearch.progress import Progress
     from ticketsearch.runs import Run
     from ticketsearch.search import Search
@@ -235,6 +236,7 @@ def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -
 
 def _evolve(search: Search, run: Run) -> None:
     """Run what is left of a search, showing progress on stderr."""
+    from ticketsearch.ladder import Pool
     from ticketsearch.progress import progress
 
     settings = search.settings
@@ -245,14 +247,15 @@ def _evolve(search: Search, run: Run) -> None:
             shown.say(line)
         if 0 <= run.progress() < total:
             shown.say(f"Going on after generation {run.progress()}")
+        agreed = Pool(run.agreements())
         for generation in search.generations(run):
-            _show(generation, run, shown)
+            agreed.add(generation.agreements)
+            _show(generation, run, agreed, shown)
         for contender in search.finish(run):
             shown.say(f"Final training, {settings.final.steps} steps: {contender} …")
 
 
-def _show(generation: Generation, run: Run, shown: Progress) -> None:
-    from ticketsearch.ladder import pool
+def _show(generation: Generation, run: Run, agreed: Pool, shown: Progress) -> None:
     from ticketsearch.masks import density, effective_density
     from ticketsearch.progress import Line
 
@@ -267,7 +270,7 @@ def _show(generation: Generation, run: Run, shown: Progress) -> None:
         diverged=generation.diverged,
         evaluations=len(generation.offspring),
         seconds=generation.seconds,
-        taus=tuple(pool(run.agreements())),
+        taus=tuple(agreed.taus()),
     )
     shown.generation(line)
 

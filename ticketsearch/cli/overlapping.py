@@ -219,7 +219,7 @@ def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
 
 def _print_outcome(path: Path) -> None:
     from ticketsearch.report.overlap import write_overlap
-    from ticketsearch.runs.folders import write_atomically
+    from ticketsearch.storage import write_atomically
     from ticketsearch.study import nulls_csv, pairs_csv, read_overlaps
 
     overlaps = read_overlaps(path)

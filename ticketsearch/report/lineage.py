@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,14 +39,7 @@ class Lineage(NamedTuple):
 
 def lineage(run: Run, number: int) -> Lineage:
     """Return the ancestors of a run's ticket. Raises :class:`BadInput` for a number that is not there."""
-    found: dict[int, Ticket] = {}
-    waiting = {number}
-    while waiting:
-        ticket = run.ticket(waiting.pop())
-        # One at a time and without its mask, as the masks of a long search do not fit into memory.
-        found[ticket.number] = replace(ticket, mask=ticket.mask[:0])
-        waiting |= set(ticket.parents) - set(found)
-    tickets = [found[key] for key in sorted(found)]
+    tickets = run.ancestors(number)
     position = {ticket.number: place for place, ticket in enumerate(tickets)}
     links = [(position[parent], position[t.number]) for t in tickets for parent in t.parents]
     line = [position[number]]

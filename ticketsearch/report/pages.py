@@ -18,6 +18,8 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 
+from ticketsearch.storage import write_atomically
+
 __all__ = [
     "BAND",
     "BLUE",
@@ -159,7 +161,5 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(theme=THEME, **values)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, page)
     return path

@@ -63,8 +63,7 @@ class LayerDensities(NamedTuple):
 
 def fitness_curve(run: Run) -> FitnessCurve:
     """Return the fitness of a run's populations, NaN where no member was finite."""
-    # The statistics alone: the masks of a long search do not fit into memory.
-    statistics = [generation.statistics for generation in run.generations()]
+    statistics = run.statistics()
     columns = [
         np.array([each.get(name, np.nan) for each in statistics]) for name in ("best", "mean", "worst")
     ]
