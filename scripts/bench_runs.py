@@ -55,9 +55,7 @@ def searched(root: Path, name: str, assignments: list[tuple[str, object]]) -> li
 def command(*arguments: str) -> float:
     """Return the processor seconds of a command, imports included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "ticketsearch", *arguments], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", "ticketsearch", *arguments], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

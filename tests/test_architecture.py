@@ -17,7 +17,8 @@ ALLOWED = {
     "ladder": "",
     "budget": "",
     "phases": "",
-    "storage": "",
+    "printing": "",
+    "storage": "printing",
     "config": "ladder",
     "datasets": "names",
     "wiring": "masks",
@@ -45,7 +46,7 @@ ALLOWED = {
     "budget credit assessing levelling",
     "runs": "masks models config tickets evolution ladder levelling phases guidance budget storage",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
-    "evolution runs canonical identity front budget polishing",
+    "evolution runs canonical identity front budget polishing storage",
     "summary": "config masks overlap runs tickets ladder phases credit",
     "databases": "storage",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
@@ -57,7 +58,7 @@ ALLOWED = {
     "report": "masks config models overlap runs study contest summary tables theory tickets storage",
     "progress": "ladder",
     "cli": "config streams names search runs summary tables report theory progress masks datasets models "
-    "pruners seeding tickets evolution ladder study workers contest storage",
+    "pruners seeding tickets evolution ladder study workers contest storage printing",
     "__main__": "cli",
 }
 

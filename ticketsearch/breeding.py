@@ -89,7 +89,8 @@ class Breeding:
         kept = Tickets()
         for given in tickets:
             # A copy: the caller's tickets may begin another evolution.
-            ticket = given.unassessed(mask=check_mask(given.mask, self.spec), generation=0)
+            ticket = given.unassessed(check_mask(given.mask, self.spec))
+            ticket.generation = 0
             if self._admit(ticket):
                 kept.append(ticket)
         return kept, len(tickets) - len(kept)
@@ -200,7 +201,7 @@ class Breeding:
         with self.phases.measure(OPERATORS):
             noise = max(self.temperature, AGAIN * attempt)
             mask, _ = cut(draft.mask, draft.guidance, count, rng=self.rng, temperature=noise)
-        return draft.unassessed(mask=mask)
+        return draft.unassessed(mask)
 
     def _child(self, population: Tickets) -> Ticket:
         return self._bred(population)[0]

@@ -187,7 +187,7 @@ class Pool:
 
     def taus(self) -> list[Tau]:
         """Return what there is of each two rungs, lowest rungs first."""
-        return [_tau(*steps, *self._sums[steps]) for steps in sorted(self._sums)]
+        return [_tau(steps, *sums) for steps, sums in sorted(self._sums.items())]
 
 
 def pool(agreements: Iterable[Agreement]) -> list[Tau]:
@@ -232,10 +232,10 @@ def _agreement(
     return Agreement(lower_steps, upper_steps, *counts)
 
 
-def _tau(lower_steps: int, upper_steps: int, pairs: int, surplus: int, shared: float) -> Tau:
+def _tau(steps: tuple[int, int], pairs: int, surplus: int, shared: float) -> Tau:
     """Return τ of sums: ``surplus`` is concordant less discordant pairs; see :class:`Pool`."""
     if pairs == 0:
-        return Tau(lower_steps, upper_steps, 0, math.nan, math.nan, math.nan)
+        return Tau(*steps, 0, math.nan, math.nan, math.nan)
     tau = surplus / pairs
     # Generations count by their pairs; with equal ones this is the sum of their independent pairs.
     independent = pairs**2 / shared
@@ -243,7 +243,7 @@ def _tau(lower_steps: int, upper_steps: int, pairs: int, surplus: int, shared: f
     middle = (share + spread / 2) / (1 + spread)
     width = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
     low, high = (2 * (middle + side * width) - 1 for side in (-1, 1))
-    return Tau(lower_steps, upper_steps, pairs, tau, max(low, -1.0), min(high, 1.0))
+    return Tau(*steps, pairs, tau, max(low, -1.0), min(high, 1.0))
 
 
 def _independent(pairs: int) -> int:

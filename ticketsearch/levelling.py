@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ticketsearch.tickets import Levelled, Ticket, TicketFitness, Tickets
+from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
 __all__ = ["Levels", "longest_unseen"]
 

@@ -44,6 +44,7 @@ from ticketsearch.runs import (
     pruned_names,
 )
 from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
+from ticketsearch.storage import refuse_links
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
 from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
@@ -275,6 +276,7 @@ class Search:
             ticket = tickets.get(name, winner)
             number = ticket.number if name in tickets else None
             compared += self._trained(name, masks, ticket.initialization, Stream.REPORTING, number)
+        run.check_place()
         self.save_tickets(run.path / "tickets", candidates, winner)
         run.save_results([*chosen, *compared])
 
@@ -303,15 +305,22 @@ class Search:
         return winner, results
 
     def save_tickets(self, folder: Path, ranked: list[Ticket], winner: Ticket) -> None:
-        """Write tickets into a folder in place of others there, the winner twice."""
+        """Write tickets into a folder in place of others there, the winner twice.
+
+        Only files named as tickets are replaced or removed. Raises :class:`BadInput` where the folder is a
+        link: what lies behind it is not the run's.
+        """
+        refuse_links(folder.parent, [folder.name])
         folder.mkdir(exist_ok=True)
-        for stale in folder.glob("*.safetensors"):  # of an interrupted or since extended run
-            stale.unlink()
-        for ticket in ranked:
-            network = self._network_of(ticket)
-            save_ticket(folder / f"ticket-{ticket.number:05d}.safetensors", network, ticket)
-            if ticket is winner:
-                save_ticket(folder / "best.safetensors", network, ticket)
+        names = {f"ticket-{ticket.number:05d}.safetensors": ticket for ticket in ranked}
+        for name, ticket in {**names, "best.safetensors": winner}.items():
+            whole = folder / f".{name}"
+            whole.unlink(missing_ok=True)  # of a process that was killed, or a link
+            save_ticket(whole, self._network_of(ticket), ticket)
+            whole.replace(folder / name)
+        for stale in folder.glob("ticket-*.safetensors"):  # of an interrupted or since extended run
+            if stale.name not in names:
+                stale.unlink()
 
     def _network_of(self, ticket: Ticket) -> Network:
         """Return the network with the initialization the ticket is trained from."""

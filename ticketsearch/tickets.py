@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -121,15 +121,15 @@ class Assessment(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over a ticket's assessments of the highest rung, so that a mean takes no longer the more there are.
+    """Sums over a ticket's assessments of the highest rung: a mean takes no longer the more there are.
 
     ``measures`` are sums and numbers of summands by name, of the names that the first assessment has.
     """
 
     rung: int = -1
-    count: int = 0
+    number: int = 0
     score: float = 0.0
-    measures: Mapping[str, tuple[float, int]] = {}  # noqa: RUF012 - never changes
+    measures: Mapping[str, tuple[float, int]] = {}
 
     def added(self, assessment: Assessment) -> Sums:
         """Return the sums with one more assessment; one of a higher rung is the first of its own."""
@@ -142,7 +142,7 @@ class Sums(NamedTuple):
             name: (total + measures[name], count + 1) if name in measures else (total, count)
             for name, (total, count) in self.measures.items()
         }
-        return Sums(rung, self.count + 1, self.score + score, totals)
+        return Sums(rung, self.number + 1, self.score + score, totals)
 
 
 class Levelled(NamedTuple):
@@ -153,7 +153,7 @@ class Levelled(NamedTuple):
 
     taken: int = 0
     rung: int = -1
-    count: int = 0
+    number: int = 0
     total: float = 0.0
     unknown: int = 0
 
@@ -166,14 +166,14 @@ class Levelled(NamedTuple):
         return Levelled(
             taken,
             rung,
-            before.count + 1,
+            before.number + 1,
             before.total + (score if worth is None else score - worth),
             before.unknown + (worth is None),
         )
 
     def mean(self, worth: float) -> float:
         """Return the mean, where rounds of which nothing was learned are worth so much."""
-        return (self.total - self.unknown * worth) / self.count
+        return (self.total - self.unknown * worth) / self.number
 
 
 @dataclass(eq=False)
@@ -219,14 +219,22 @@ class Ticket:
         """Take account of an assessment, in fitness and measures."""
         self.assessments.append(assessment)
         self.sums = self.sums.added(assessment)
-        rung, count, score, measures = self.sums
-        self.fitness.values = (float(rung), score / count)
-        self.measures = {name: total / number for name, (total, number) in measures.items()}
+        rung, number, score, measures = self.sums
+        self.fitness.values = (float(rung), score / number)
+        self.measures = {name: total / count for name, (total, count) in measures.items()}
 
-    def unassessed(self, **changes: Any) -> Ticket:
-        """Return a copy, some of it changed, that nothing has said anything of."""
-        nothing = {"fitness": TicketFitness(), "measures": {}, "guidance": None, "assessments": []}
-        return replace(self, **(nothing | {"sums": Sums(), "levelled": Levelled()} | changes))
+    def unassessed(self, mask: Mask) -> Ticket:
+        """Return a copy with another mask, of which nothing has been said yet."""
+        return replace(
+            self,
+            mask=mask,
+            fitness=TicketFitness(),
+            measures={},
+            guidance=None,
+            assessments=[],
+            sums=Sums(),
+            levelled=Levelled(),
+        )
 
     def afresh(self) -> Ticket:
         """Return a copy that can be assessed again while this one stays as it is."""

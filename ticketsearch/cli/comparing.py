@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, resumable
+from ticketsearch.cli.endings import interrupted, resumable, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
@@ -207,7 +207,7 @@ def _print_outcome(contests: list[Contest], reference: str | None, path: Path | 
         write_atomically(path / "compare.md", markdown(contests, reference))
         write_contests(contests, path / "compare.html", reference)
     for line in lines(contests, reference):
-        print(line)
+        show_lines([line])
     if path is None:
         print("--out FOLDER writes tables and a page of these comparisons together.")
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, reason
+from ticketsearch.cli.endings import interrupted, reason, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
@@ -212,6 +212,8 @@ def _see_through(search: Search | None, run: Run) -> None:
             f"mend the cause and {again}"
         ) from problem
     except Exception:
+        if run.unbegun:  # nothing is kept of it
+            raise
         print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
         raise
 
@@ -280,9 +282,7 @@ def _print_outcome(run: Run) -> None:
     from ticketsearch.summary import comparison_lines, credit_lines, ladder_lines, overlap_lines
 
     path = write_report(run)
-    print(f"Run {run.name}")
+    show_lines([f"Run {run.name}"])
     for lines in (comparison_lines, ladder_lines, credit_lines, overlap_lines):
-        for line in lines(run):
-            print(line)
-    print(f"Report:  {path}")
-    print(f"Tickets: {run.path / 'tickets'}")
+        show_lines(lines(run))
+    show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

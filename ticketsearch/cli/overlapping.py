@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, resumable
+from ticketsearch.cli.endings import interrupted, resumable, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
@@ -224,7 +224,7 @@ def _print_outcome(path: Path) -> None:
 
     overlaps = read_overlaps(path)
     for line in overlaps.lines():
-        print(line)
+        show_lines([line])
     write_atomically(path / "pairs.csv", pairs_csv(overlaps.cases))
     write_atomically(path / "nulls.csv", nulls_csv(overlaps.cases))
     print(f"Page:   {write_overlap(overlaps, path / 'overlap.html')}")

@@ -1,4 +1,4 @@
-"""Checks of a spec that was stored: its indices and sizes agree, so that nothing built on it can go astray."""
+"""Checks of a stored spec: its indices and sizes agree, so that nothing built on it can go astray."""
 
 from __future__ import annotations
 

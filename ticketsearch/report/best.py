@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Json, TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from ticketsearch.report.diagram import Diagram, diagram
@@ -15,9 +15,13 @@ from ticketsearch.report.drawing import WIDTH, draw_diagram, drawing_height, lin
 from ticketsearch.report.lineage import Lineage, draw_lineage
 from ticketsearch.report.pages import Picture, picture
 from ticketsearch.runs import Run
+from ticketsearch.storage import Count
 from ticketsearch.tickets import Ticket
 
 __all__ = ["Stored", "diagram_caption", "lineage_picture", "network_picture", "stored"]
+
+
+SHAPE: TypeAdapter[tuple[int, ...]] = TypeAdapter(Json[tuple[Count, ...]])
 
 
 class Stored(NamedTuple):
@@ -28,16 +32,16 @@ class Stored(NamedTuple):
 
 
 def stored(run: Run, best: Ticket) -> Stored | None:
-    """Return the content of ``tickets/best.safetensors``, or None if it is missing or another ticket's."""
+    """Return the content of ``tickets/best.safetensors``, None if it is missing, damaged or another's."""
     try:
         with safe_open(run.path / "tickets" / "best.safetensors", framework="np") as file:
             content = file.metadata() or {}
             if content.get("digest") != best.digest:
                 return None
             parts = {layer.name: file.get_tensor(layer.name) for layer in run.spec.layers}
-    except (OSError, SafetensorError):
+        return Stored(SHAPE.validate_python(content.get("input_shape")), run.spec.join(parts))
+    except (OSError, SafetensorError, ValueError):
         return None
-    return Stored(tuple(json.loads(content["input_shape"])), run.spec.join(parts))
 
 
 def network_picture(run: Run, best: Ticket, file: Stored | None) -> Picture:

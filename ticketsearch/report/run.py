@@ -31,6 +31,7 @@ from ticketsearch.summary import (
     own_work,
     phases,
     seed_study,
+    spread,
     study_lines,
     winner,
 )
@@ -106,6 +107,7 @@ def write_report(run: Run) -> Path:
         front_figure=front_picture(run),
         masking_lines=masking_lines(run),
         final=run.settings.final,
+        spread=spread,
         methods=" and ".join(config.as_list(run.settings.seeding.method)),
         rungs=_words(run.settings.training.steps),
         ladder_lines=ladder_lines(run),

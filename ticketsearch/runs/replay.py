@@ -1,4 +1,4 @@
-"""A run's generations from its tables, in order: each row is read once, a stretch of generations at a time."""
+"""A run's generations from its tables, in order: each row is read once, some generations at a time."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def _assess(rows: Sequence[AssessmentRow], living: dict[int, Ticket]) -> None:
         living[row.ticket].add(assessment_of(row))
 
 
-def generation_of(
-    row: GenerationRow, population: Tickets, offspring: Tickets, levels: Levels
-) -> Generation:
+def generation_of(row: GenerationRow, population: Tickets, offspring: Tickets, levels: Levels) -> Generation:
     """Return the generation in a row of the table ``generations``, with its tickets."""
     return Generation(
         row.number,

@@ -157,8 +157,8 @@ def old_worth(connection: sqlite3.Connection, until: int) -> list[tuple[int, int
     There the state of a generation repeats those of all before it.
     """
     rows = OLD_STATES.read(connection, "WHERE number <= ? ORDER BY number DESC LIMIT 1", (until,))
-    found = [tuple(each) for row in rows for each in row.state.worth]
-    return sorted(((r, g, v) for r, g, v in found if g), key=lambda row: (row[1], row[0]))
+    found = [each for row in rows for each in row.state.worth if each[1]]
+    return sorted(found, key=lambda each: (each[1], each[0]))
 
 
 def migrate(connection: sqlite3.Connection, last: int) -> None:

@@ -7,7 +7,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +24,15 @@ from ticketsearch.runs import schema, tables
 from ticketsearch.runs.folders import check_free, discard, made_whole
 from ticketsearch.runs.replay import generation_of, replay
 from ticketsearch.runs.results import Result
-from ticketsearch.storage import SqliteStore, Word, connect, lock_folder, refuse_links, validated, write_atomically
+from ticketsearch.storage import (
+    SqliteStore,
+    Word,
+    connect,
+    lock_folder,
+    refuse_links,
+    validated,
+    write_atomically,
+)
 from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = ["Run"]
@@ -62,7 +69,8 @@ class Run(SqliteStore):
             for key in ("settings", "spec", "data_fingerprint", "environment"):
                 if key not in meta:
                     raise ValueError(f"table meta has no {key!r}")
-            self.settings = config.stored(validated(SETTINGS, meta["settings"], "settings"))
+            tree: dict[str, Any] = validated(SETTINGS, meta["settings"], "settings")
+            self.settings = config.stored(tree)
             self.spec = check_spec(validated(SPEC, meta["spec"], "spec"))
             self.data_fingerprint = meta["data_fingerprint"]
             self.environment = validated(ENVIRONMENT, meta["environment"], "environment")
@@ -229,7 +237,9 @@ class Run(SqliteStore):
     def results(self) -> list[Result]:
         """Return the final comparison; empty until the run is finished."""
         rows = self._read(tables.RESULTS, "ORDER BY contender, part, data_order")
-        return [Result._make(row._replace(loss=float("inf") if row.loss is None else row.loss)) for row in rows]
+        return [
+            Result._make(row._replace(loss=float("inf") if row.loss is None else row.loss)) for row in rows
+        ]
 
     def tickets(self) -> Tickets:
         """Return all tickets of the run by number."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ticketsearch.storage.folders import LOCK, lock_folder, refuse_links, write_atomically
 from ticketsearch.storage.stores import SqliteStore, connect, system_error, transaction
-from ticketsearch.storage.tables import Count, Finite, Share, Table, Word, printable, unreadable, validated
+from ticketsearch.storage.tables import Count, Finite, Share, Table, Word, unreadable, validated
 
 __all__ = [
     "LOCK",
@@ -16,7 +16,6 @@ __all__ = [
     "Word",
     "connect",
     "lock_folder",
-    "printable",
     "refuse_links",
     "system_error",
     "transaction",

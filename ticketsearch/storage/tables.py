@@ -14,20 +14,14 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
 
 from ticketsearch.errors import BadInput
+from ticketsearch.printing import printable
 
-__all__ = ["Count", "Finite", "Share", "Table", "Word", "one_line", "printable", "unreadable", "validated"]
+__all__ = ["Count", "Finite", "Share", "Table", "Word", "one_line", "unreadable", "validated"]
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
 T = TypeVar("T")
 # The most characters of a stored value that a message repeats.
 SHOWN = 80
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters escaped, as ``\\x1b``, so that it changes no terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 # What columns hold: an integer >= 0 as SQLite has it, a number, one in [0, 1], a text that is shown.
@@ -48,9 +42,7 @@ class Table(Generic[Row]):
         other, or with what the reader knows: the ``context`` that is given to :meth:`read`.
     """
 
-    def __init__(
-        self, name: str, row: type[Row], check: Callable[[Row, Any], object] | None = None
-    ) -> None:
+    def __init__(self, name: str, row: type[Row], check: Callable[[Row, Any], object] | None = None) -> None:
         self.name = name
         self.fields: tuple[str, ...] = row._fields  # type: ignore[attr-defined]
         self.columns = ", ".join(self.fields)
