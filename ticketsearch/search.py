@@ -27,7 +27,7 @@ from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.front import front
 from ticketsearch.identity import Seen, initial_weights
-from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
+from ticketsearch.masks import Mask, MaskSpec, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
 from ticketsearch.polishing import Polish
@@ -77,8 +77,13 @@ class Search:
     mutation: list[Callable[..., Mask]]
 
     @classmethod
-    def prepare(cls, settings: Settings, dataset: Dataset | None = None) -> Search:
+    def prepare(
+        cls, settings: Settings, dataset: Dataset | None = None, spec: MaskSpec | None = None
+    ) -> Search:
         """Load and build what the settings name; the dataset may have been loaded before.
+
+        A run that goes on has a ``spec`` of its own, by which its keys were made: it takes the place of that
+        of the same network today, which may tell more of what can be live.
 
         Raises :class:`BadInput` for any setting that cannot be used.
         """
@@ -86,6 +91,8 @@ class Search:
             dataset = load_dataset(settings.data.name, **settings.data.options)
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
+        if spec is not None and spec.signature == network.spec.signature:
+            network = replace(network, wiring=replace(network.wiring, spec=spec))
         check_density(settings.seeding.density, network.spec)
         _check_start(settings)
         _check_front(settings, network)
@@ -413,7 +420,7 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, R
         wanted = settings.evolution.generations
         if run.finished and wanted == run.settings.evolution.generations:
             return None, run
-        search = Search.prepare(settings)
+        search = Search.prepare(settings, spec=run.spec)
         if search.dataset.fingerprint != run.data_fingerprint:
             raise BadInput(
                 f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "

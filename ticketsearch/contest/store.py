@@ -127,11 +127,19 @@ class Store(Database):
             raise self._changed(name, old, new)
         if self.content["budget"] != wanted["budget"]:
             raise self._changed("the budget", self.content["budget"], plan.budget)
-        for name, what in (("fingerprint", "of other data"), ("spec", "of another network")):
-            if self.content[name] != wanted[name]:
+        other_network = self.spec.signature != plan.spec.signature
+        other_data = self.content["fingerprint"] != wanted["fingerprint"]
+        for differs, what in ((other_data, "of other data"), (other_network, "of another network")):
+            if differs:
                 raise BadInput(
                     f"the comparison in {str(self.path)!r} is {what}; put them back, or give another --out"
                 )
+        if self.content["spec"] != wanted["spec"]:
+            raise BadInput(
+                f"the comparison in {str(self.path)!r} was begun by a version that told otherwise which "
+                "weights of this network can be live, so that new masks would not compare with its own: it "
+                "can be read, but not go on; give another --out"
+            )
 
     def _changed(self, name: str, old: Any, new: Any) -> BadInput:
         return BadInput(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PAPER, PURPLE, TEAL, segments
+from ticketsearch.report.pages import BLUE, DRAWN, GREY, INK, ORANGE, PAPER, PURPLE, TEAL, segments
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket
 
@@ -87,7 +87,7 @@ def draw_lineage(figure: Figure, found: Lineage) -> None:
     generation = np.array([ticket.generation for ticket in found.tickets], dtype=np.float64)
     fitness = np.array([ticket.score for ticket in found.tickets])
     rung = np.array([ticket.rung for ticket in found.tickets])
-    fitness[(rung < rung[-1]) | ~np.isfinite(fitness)] = np.nan
+    fitness[(rung < rung[-1]) | ~(np.abs(fitness) < DRAWN)] = np.nan
     tree = np.stack([generation, lanes(found)], axis=1)
     above.add_patch(segments(tree[found.links], GREY, 0.7, float(np.clip(8 / np.sqrt(len(tree)), 0.35, 0.8))))
     above.plot(*tree[found.line].T, color=INK, linewidth=1.4, label="line of first parents")

@@ -23,6 +23,7 @@ from ticketsearch.storage import write_atomically
 __all__ = [
     "BAND",
     "BLUE",
+    "DRAWN",
     "GREY",
     "HEAT",
     "INK",
@@ -78,6 +79,8 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",  # text stays text: searchable, and in the page's own font
 }
+# Values of one's own fitness that are larger are left out of figures: the span of an axis is a number too.
+DRAWN = 1e100
 Draw = Callable[[Figure], None]
 
 

@@ -17,7 +17,7 @@ from ticketsearch.overlap.profiles import degrees
 from ticketsearch.report.best import lineage_picture, network_picture, stored
 from ticketsearch.report.front import front_picture
 from ticketsearch.report.lineage import lineage, lineage_words
-from ticketsearch.report.pages import BLUE, GREY, ORANGE, Picture, picture, write_page
+from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture, write_page
 from ticketsearch.report.profiles import profiles
 from ticketsearch.report.studies import layer_picture, pair_picture, pixel_pictures, profile_pictures
 from ticketsearch.runs import Run
@@ -146,6 +146,8 @@ def _search_pictures(run: Run, points: list[tuple[str, tuple[float, ...]]]) -> l
         pictures.append(
             picture("accuracy", "Test accuracy, a point a data order", partial(_draw_accuracy, points=points))
         )
+    if not len(densities.seeds) and densities.winner is None:
+        return pictures
     height = max(2.9, 1 + 0.28 * len(densities.names))
     draw = partial(_draw_layers, densities=densities)
     return [*pictures, picture("layers", "Density of each layer, seeds and winner", draw, height)]
@@ -160,6 +162,7 @@ def _words(steps: int | list[int]) -> str:
 
 def _draw_fitness(figure: Figure, curve: FitnessCurve) -> None:
     axes = figure.subplots()
+    curve = FitnessCurve(curve.number, *(np.where(np.abs(c) < DRAWN, c, np.nan) for c in curve[1:]))
     axes.fill_between(curve.number, curve.worst, curve.best, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(curve.number, curve.best, color=BLUE, marker=".", label="best")
     axes.plot(curve.number, curve.mean, color=ORANGE, marker=".", label="mean")

@@ -342,6 +342,10 @@ class Run(SqliteStore):
     def last(self) -> Generation | None:
         """Return the last committed generation, its tickets with their guidance, or None before the first."""
         number = self.progress()
+        with self._validation():
+            newest = self._read(tables.PARENTS, "ORDER BY number DESC LIMIT 1")
+            if number < 0 and newest:
+                raise ValueError("there are tickets, but no generation")
         if number < 0:
             return None
         population, offspring = self.population(number), self.offspring(number)
@@ -349,7 +353,6 @@ class Run(SqliteStore):
             (row,) = self._read(tables.GENERATIONS, "WHERE number = ?", (number,))
             if not population:
                 raise ValueError(f"generation {number} has no members")
-            newest = self._read(tables.PARENTS, "ORDER BY number DESC LIMIT 1")
             if row.state.count <= max(each.number for each in newest):
                 raise ValueError(f"generation {number} counts {row.state.count} tickets, but there are more")
             by_number = {ticket.number: ticket for ticket in population}

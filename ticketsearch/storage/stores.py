@@ -21,6 +21,8 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 BESIDE = ("-wal", "-shm", "-journal")
 # Primary result codes of SQLite that are the system's faults, not the file's.
 FAULTS = {
+    5: (errno.EBUSY, "another program holds the file"),
+    6: (errno.EBUSY, "another program holds the file"),
     10: (errno.EIO, "disk I/O error"),
     13: (errno.ENOSPC, "No space left on device"),
 }
@@ -123,9 +125,11 @@ class SqliteStore:
             with transaction(self._connection) as execute:
                 yield execute
         except sqlite3.Error as error:
-            if (found := system_error(error, self.file)) is error:
+            if (found := system_error(error, self.file)) is not error:
+                raise found from error
+            if isinstance(error, sqlite3.IntegrityError):  # of what was to be written
                 raise
-            raise found from error
+            raise unreadable(self.file, error, self.word, self.way_out) from error
 
     def _read(
         self, table: Table[Row], rest: str = "", parameters: Iterable[Any] = (), context: Any = None

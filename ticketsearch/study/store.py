@@ -300,7 +300,10 @@ def _difference(stored: Mapping[str, Any], given: Mapping[str, Any], path: Path)
             break
     else:
         if stored["spec"] != given["spec"]:
-            return f"the study in {str(path)!r} is of another network; give another --out"
+            return (
+                f"the study in {str(path)!r} is of another network, or was begun by a version that told "
+                "otherwise which of its weights can be live: it can be read but not go on; give another --out"
+            )
     return (
         f"a study goes on with its own settings, but that in {str(path)!r} has {what}; "
         "give the same, or another --out"
