@@ -251,6 +251,46 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
         assert len(read_all(run.path)) > 4
 
 
+@pytest.fixture
+def comparison(tmp_path):
+    from ticketsearch.contest.making import Made
+    from ticketsearch.contest.plan import Cell
+    from ticketsearch.contest.store import Outcome, Row, Store, _fill
+
+    settings = config.load(None).model_dump()
+    content = {"settings": settings, "budget": None, "fingerprint": "", "spec": SPEC.to_json()}
+    with Store.make(tmp_path / "compared", lambda connection: _fill(connection, content)) as store:
+        cell = Cell("random", 0.1, 0)
+        store.add_cells([(cell, Made(first_masks(1)[0]))])
+        store.add_results(Row(cell, ""), {0: Outcome(0.5, 0.9)})
+    return tmp_path / "compared"
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("UPDATE results SET accuracy = 'x'", "accuracy"),
+        ("UPDATE results SET control = 'other'", "control"),
+        ("UPDATE results SET data_order = 3", "data orders"),
+        ("DELETE FROM cells", "no mask"),
+        ("UPDATE cells SET mask = x'00'", "bytes"),
+        ("UPDATE cells SET trail = '[[1]]'", "trail"),
+        ("UPDATE meta SET value = '[1]' WHERE key = 'settings'", "settings"),
+        ("UPDATE meta SET value = '{' WHERE key = 'spec'", "value"),
+        ("DELETE FROM meta", "settings"),
+    ],
+)
+def test_damaged_comparisons_are_one_line(comparison, statement, word):
+    from ticketsearch.contest import read_comparison
+
+    assert read_comparison(comparison).methods == ["random"]
+    with contextlib.closing(sqlite3.connect(comparison / "compare.sqlite", isolation_level=None)) as file:
+        file.execute(statement)
+    message = refusal(read_comparison, comparison)
+    assert "compare.sqlite" in message
+    assert word in message
+
+
 # Links, folders that go away, and what is left of failures.
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import IO, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, Json, TypeAdapter
 
@@ -76,7 +76,7 @@ class ResultRow(NamedTuple):
     method: Word
     density: Share
     initialization: Count
-    control: Word
+    control: Literal["", "shuffled", "reinitialized"]
     data_order: Count
     loss: Finite | None
     accuracy: Share
@@ -178,6 +178,10 @@ class Store(Database):
                     raise ValueError(f"there are results of {row.cell}, but no mask")
             outcome = Outcome(math.inf if each.loss is None else each.loss, each.accuracy)
             found.setdefault(row, {})[each.data_order] = outcome
+        for row, outcomes in found.items():
+            with self._validation():
+                if set(outcomes) != set(range(len(outcomes))):
+                    raise ValueError(f"results of {row.cell} are not of the first data orders")
         return found
 
     def add_results(self, row: Row, outcomes: Mapping[int, Outcome]) -> None:

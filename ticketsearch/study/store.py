@@ -215,6 +215,15 @@ class Store(Database):
         rows = self._read(MASKS, context=self.spec)
         return {row.name: StoredMask(row.bits, row.signs) for row in rows}
 
+    def masks_of(self, case: int) -> list[StoredMask]:
+        """Return the masks of a set, all of which have been made."""
+        there = self.masks()
+        with self._validation():
+            for name in self.outlines[case].masks:
+                if name not in there:
+                    raise ValueError(f"table masks has no {name!r}")
+        return [there[name] for name in self.outlines[case].masks]
+
     def add_mask(self, name: str, mask: StoredMask) -> None:
         """Commit a mask."""
         with self._commit() as execute:
