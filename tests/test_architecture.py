@@ -19,12 +19,13 @@ ALLOWED = {
     "phases": "",
     "printing": "",
     "storage": "printing",
-    "config": "ladder",
+    "config": "ladder names",
+    "trust": "config names",
     "datasets": "names",
     "wiring": "masks",
     "models": "names masks wiring datasets",
     "pruners": "streams names masks wiring models datasets training budget",
-    "tickets": "masks models ladder guidance budget",
+    "tickets": "names masks models ladder guidance budget",
     "operators": "masks guidance overlap",
     "seeding": "streams names masks models pruners datasets operators tickets canonical identity budget",
     "guidance": "masks",
@@ -44,9 +45,9 @@ ALLOWED = {
     "levelling": "tickets",
     "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
     "budget credit assessing levelling",
-    "runs": "masks models config tickets evolution ladder levelling phases guidance budget storage",
+    "runs": "trust masks models config tickets evolution ladder levelling phases guidance budget storage",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
-    "evolution runs canonical identity front budget polishing storage",
+    "evolution runs canonical identity front budget polishing trust storage",
     "summary": "config masks overlap runs tickets ladder phases credit",
     "databases": "storage",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
@@ -55,10 +56,10 @@ ALLOWED = {
     "overlap tables workers databases budget storage",
     "theory": "masks wiring models datasets pruners",
     "tables": "masks models pruners theory",
-    "report": "masks config models overlap runs study contest summary tables theory tickets storage",
+    "report": "names masks config models overlap runs study contest summary tables theory tickets storage",
     "progress": "ladder",
     "cli": "config streams names search runs summary tables report theory progress masks datasets models "
-    "pruners seeding tickets evolution ladder study workers contest storage printing",
+    "pruners seeding tickets evolution ladder study workers contest trust storage printing",
     "__main__": "cli",
 }
 

@@ -10,11 +10,14 @@ import numpy as np
 
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
-from ticketsearch.names import parameters_of
+from ticketsearch.names import call, parameters_of
 from ticketsearch.phases import FITNESS, OWN, Phases
 from ticketsearch.tickets import Assessment, Scores, Tickets
 
 __all__ = ["assess"]
+
+# Of a score: means, differences and axes of larger numbers overflow. A loss that is larger has diverged.
+LARGEST = 1e150
 
 
 def assess(
@@ -30,10 +33,12 @@ def assess(
     named = parameters_of(fitness)
     extra = {"tickets": tickets, "round": round}
     with phases.measure(FITNESS):
-        result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
+        given = {name: value for name, value in extra.items() if name in named}
+        result = call(fitness, "fitness", _name_of(fitness), tickets.masks, **given)
     scores = _checked(result, tickets)
     # Once, here: NaN would win DEAP's selections.
-    values = np.where(np.isfinite(scores), np.asarray(scores), -np.inf)
+    usable = np.isfinite(scores) & (np.asarray(scores) >= -LARGEST)
+    values = np.where(usable, np.asarray(scores), -np.inf)
     if not np.isfinite(values).any() and generation == 0:
         raise BadInput(
             f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
@@ -49,11 +54,15 @@ def assess(
     return scores
 
 
+def _name_of(fitness: Callable[..., Any]) -> str:
+    return getattr(fitness, "__name__", type(fitness).__name__)
+
+
 def _checked(result: Any, tickets: Tickets) -> Scores:
     """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
     try:
         values = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # torch's, of a tensor that requires grad
         values = np.empty(0)
     if values.shape != (len(tickets),):
         got = values.shape if values.size else type(result).__name__
@@ -61,6 +70,8 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
             f"a fitness returns one float a mask, i.e. shape ({len(tickets)},), but got {got}; "
             "return an array with one score for each row of the masks"
         )
+    if (values[np.isfinite(values)] > LARGEST).any():
+        raise BadInput(f"a fitness returns at most {LARGEST:g}, but got {np.nanmax(values):g}; scale it down")
     scores = result if isinstance(result, Scores) else Scores(values)
     for name, column in scores.measures.items():
         if column.shape != values.shape:

@@ -20,7 +20,7 @@ from ticketsearch.front import drawn_count, grown
 from ticketsearch.guidance import Guidance, cut
 from ticketsearch.identity import Seen
 from ticketsearch.masks import Mask, MaskSpec, check_mask
-from ticketsearch.names import parameters_of
+from ticketsearch.names import call, parameters_of
 from ticketsearch.phases import FITNESS, KEYS, OPERATORS, SELECTION, Phases
 from ticketsearch.tickets import Ticket, Tickets
 
@@ -220,7 +220,7 @@ class Breeding:
             masks, guidance = zip(*cuts, strict=True)
             known = {"guidance": guidance if crossed else guidance[0]}
             options = known if "guidance" in parameters_of(tool.func) else {}
-            mask = check_mask(tool(*masks, **options), self.spec)
+            mask = check_mask(call(tool, "operator", name, *masks, **options), self.spec)
         if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(masks[0])):
             raise BadInput(
                 f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "

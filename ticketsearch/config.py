@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ticketsearch.errors import BadInput, nearest
 from ticketsearch.ladder import parse_steps
+from ticketsearch.names import relative_name
 
 __all__ = [
     "Settings",
@@ -24,6 +25,7 @@ __all__ = [
     "leaves",
     "load",
     "parse_assignment",
+    "portable",
     "stored",
     "to_toml",
 ]
@@ -32,6 +34,11 @@ __all__ = [
 FREE = ("training.workers", "training.backend", "training.address")
 # Settings that there were once, with the value by which they did nothing.
 GONE = {"seeding.repeats": 1}
+# Settings that are names of functions, one or several.
+NAMES = (
+    *(("data", "name"), ("model", "name"), ("fitness", "name"), ("seeding", "method")),
+    *(("evolution", "crossover"), ("evolution", "mutation")),
+)
 
 
 class Section(BaseModel):
@@ -190,12 +197,14 @@ def load(path: str | Path | None, assignments: Iterable[tuple[str, Any]] = ()) -
     return _validated(_assigned(tree, assignments))
 
 
-def stored(tree: Mapping[str, Any]) -> Settings:
+def stored(tree: Mapping[str, Any], folder: Path | None = None) -> Settings:
     """Return the settings that a run or a comparison holds; one that is gone since may be there idle.
 
-    Raises :class:`BadInput` as :func:`load` does.
+    Paths of own code are relative to ``folder``, by default the working folder. Raises :class:`BadInput` as
+    :func:`load` does.
     """
-    return load(None, [(name, value) for name, value in leaves(tree) if GONE.get(name, ...) != value])
+    there = [(name, value) for name, value in leaves(tree) if GONE.get(name, ...) != value]
+    return _validated(_assigned({}, there), folder)
 
 
 def apply(settings: Settings, assignments: Iterable[tuple[str, Any]]) -> Settings:
@@ -217,9 +226,23 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return name.strip(), value.strip()
 
 
-def to_toml(settings: Settings) -> str:
-    """Return all settings, defaults included, as TOML that :func:`load` reads back to the same."""
-    return tomli_w.dumps(settings.model_dump())
+def portable(settings: Settings, folder: Path, *, exclude_defaults: bool = False) -> dict[str, Any]:
+    """Return the settings as a tree in which paths of own code are relative to a folder."""
+    tree = settings.model_dump(exclude_defaults=exclude_defaults)
+    for section, key in NAMES:
+        part = tree.get(section, {})
+        if key in part:
+            found = [relative_name(name, folder) for name in as_list(part[key])]
+            part[key] = found[0] if isinstance(part[key], str) else found
+    return tree
+
+
+def to_toml(settings: Settings, folder: Path | None = None) -> str:
+    """Return all settings, defaults included, as TOML that :func:`load` reads back to the same.
+
+    With a ``folder``, paths of own code are relative to it.
+    """
+    return tomli_w.dumps(settings.model_dump() if folder is None else portable(settings, folder))
 
 
 def identity(settings: Settings) -> str:
@@ -286,12 +309,12 @@ def _assigned(tree: dict[str, Any], assignments: Iterable[tuple[str, Any]]) -> d
     return tree
 
 
-def _validated(tree: dict[str, Any]) -> Settings:
+def _validated(tree: dict[str, Any], folder: Path | None = None) -> Settings:
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
         raise BadInput(_one_line(error)) from error
-    return settings.model_copy(update=_absolute(settings))
+    return settings.model_copy(update=_absolute(settings, folder or Path()))
 
 
 def _one_line(error: ValidationError) -> str:
@@ -310,28 +333,25 @@ def _one_line(error: ValidationError) -> str:
     return f"setting {name} {rule}, but got {first['input']!r}"
 
 
-def _absolute(settings: Settings) -> dict[str, Section]:
-    """Make paths in names absolute, so that a run can be resumed from any folder."""
+def _absolute(settings: Settings, folder: Path) -> dict[str, Section]:
+    """Make paths in names absolute, those of own code from a folder: any folder will do to resume a run."""
     updates: dict[str, Section] = {}
-    for section, key in (
-        *(("data", "name"), ("model", "name"), ("fitness", "name"), ("seeding", "method")),
-        *(("evolution", "crossover"), ("evolution", "mutation")),
-    ):
+    for section, key in NAMES:
         part: Section = updates.get(section, getattr(settings, section))
         given: str | list[str] = getattr(part, key)
-        found = [_absolute_name(name, section) for name in as_list(given)]
+        found = [_absolute_name(name, section, folder) for name in as_list(given)]
         updates[section] = part.model_copy(update={key: found[0] if isinstance(given, str) else found})
     paths = [str(Path(path).expanduser().resolve()) for path in settings.seeding.tickets]
     seeding = updates.get("seeding", settings.seeding)
     return updates | {"seeding": seeding.model_copy(update={"tickets": paths})}
 
 
-def _absolute_name(name: str, section: str) -> str:
+def _absolute_name(name: str, section: str, folder: Path) -> str:
     left, colon, right = name.rpartition(":")
     if not colon:
         return name
     if left.endswith(".py"):
-        return f"{Path(left).resolve()}:{right}"
+        return f"{(folder / left).resolve()}:{right}"
     if section == "data" and "." not in left and ("/" in right or Path(right).exists()):
         first, _, rest = name.partition(":")
         return f"{first}:{Path(rest).expanduser().resolve()}"

@@ -25,7 +25,7 @@ from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Climb, climb, parse_steps
 from ticketsearch.masks import Mask, check_masks, digest
 from ticketsearch.models import Initialization, Network
-from ticketsearch.names import check_options, listed, parameters_of, resolve
+from ticketsearch.names import call, check_call, check_options, listed, one_line, parameters_of, resolve
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.strong import Untrained
 from ticketsearch.tickets import Scores, Ticket
@@ -369,7 +369,13 @@ def build_fitness(
     if "seed" in parameters_of(build):
         options = {"seed": run_seed, **options}
     check_options(build, options, "fitness", name)
-    fitness = build(network, dataset, **options)
+    check_call(build, "fitness", name, "build(network, dataset, **options)", 2, options)
+    try:
+        fitness = call(build, "fitness", name, network, dataset, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # a function of the user's may raise anything
+        raise BadInput(f"fitness {name!r} cannot be built ({one_line(error)})") from error
     if not callable(fitness):
         raise BadInput(f"fitness {name!r} must build a callable, but built {type(fitness).__name__}")
     return fitness  # type: ignore[no-any-return]

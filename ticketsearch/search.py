@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,7 +30,15 @@ from ticketsearch.front import front
 from ticketsearch.identity import Seen, initial_weights
 from ticketsearch.masks import Mask, MaskSpec, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
-from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
+from ticketsearch.names import (
+    check_call,
+    check_keywords,
+    check_options,
+    code_of,
+    listed,
+    parameters_of,
+    resolve,
+)
 from ticketsearch.polishing import Polish
 from ticketsearch.pruners import check_density
 from ticketsearch.runs import (
@@ -48,6 +57,7 @@ from ticketsearch.storage import refuse_links
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
 from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
+from ticketsearch.trust import check_word, outside
 
 __all__ = ["Search", "create_run", "resume"]
 
@@ -406,20 +416,25 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     return Run.create(root, name, *content)
 
 
-def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, Run]:
+def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -> tuple[Search | None, Run]:
     """Open a run to go on with it; more generations extend it, any other changed setting is refused.
 
-    The search is None where the run is finished and not extended: nothing is left to do.
+    The search is None where the run is finished and not extended: nothing is left to do. A function in a file
+    may be named anew, where its file has moved. Code that is not named anew runs where the run is known to be
+    the user's own and the code is as it was (:mod:`ticketsearch.trust`), or with ``trust``.
 
-    Raises :class:`BadInput` for changed settings, fewer generations than there are, or changed data.
+    Raises :class:`BadInput` for changed settings, fewer generations than there are, changed data, and code
+    that may not run.
     """
     run = Run.open(path, write=True)
     try:
         settings = apply(run.settings, assignments.items())
-        _refuse_changes(run, settings)
+        moved = _refuse_changes(run, settings)
         wanted = settings.evolution.generations
         if run.finished and wanted == run.settings.evolution.generations:
             return None, run
+        if not trust:
+            check_word(f"run {run.name!r}", run.settings, run.origin, run.folder, assignments)
         search = Search.prepare(settings, spec=run.spec)
         if search.dataset.fingerprint != run.data_fingerprint:
             raise BadInput(
@@ -437,6 +452,8 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, R
                 "scores will agree with those of the first device to rounding, not to the bit",
                 stacklevel=2,
             )
+        if outside(run.settings):
+            run.adopt(apply(run.settings, moved.items()))
         if wanted > run.settings.evolution.generations:
             run.extend(wanted)
     except BaseException:
@@ -445,9 +462,12 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, R
     return search, run
 
 
-def _refuse_changes(run: Run, settings: Settings) -> None:
+def _refuse_changes(run: Run, settings: Settings) -> dict[str, Any]:
+    """Raise :class:`BadInput` for other settings; return names of own functions whose files moved."""
     changed = changes(run.settings, settings)
     changed.pop("evolution.generations", None)
+    moved = {name: new for name, (old, new) in changed.items() if _moved(old, new)}
+    changed = {name: values for name, values in changed.items() if name not in moved}
     if changed:
         name, (old, new) = next(iter(changed.items()))
         raise BadInput(
@@ -457,6 +477,19 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
     wanted, have = settings.evolution.generations, run.settings.evolution.generations
     if wanted < have:
         raise BadInput(f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}")
+    return moved
+
+
+def _moved(old: Any, new: Any) -> bool:
+    """Whether names are the same but for the files that own functions are in."""
+    if not isinstance(old, str | list) or not isinstance(new, str | list):
+        return False
+    pairs = list(zip_longest(as_list(old), as_list(new), fillvalue=""))
+    codes = [(code_of(str(a)), code_of(str(b))) for a, b in pairs]
+    return all(
+        str(a) == str(b) or (x and y and x.is_file and y.is_file and x.function == y.function)
+        for (a, b), (x, y) in zip(pairs, codes, strict=True)
+    )
 
 
 def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., Mask]:
@@ -465,6 +498,9 @@ def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., 
     keywords = ("spec", "rng", "rate") if kind == "mutation" else ("spec", "rng")
     check_keywords(operator, keywords, kind, name)
     check_options(operator, {}, kind, name, (*keywords, "guidance", "temperature"))
+    named = [*keywords, *(parameters_of(operator) & {"guidance", "temperature"})]
+    form = f"function({', '.join(supplied)}, *, {', '.join(keywords)})"
+    check_call(operator, kind, name, form, len(supplied), named)
     return operator
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.identity import Key, Seen
-from ticketsearch.masks import MaskSpec
+from ticketsearch.masks import MaskSpec, unpack
 from ticketsearch.models import Initialization, Network
 from ticketsearch.names import parameters_of
 from ticketsearch.operators import swap_mutation
 from ticketsearch.pruners import Rounds, ScoreFunction, check_density, method_options, prune_all
 from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.tickets import Ticket, Tickets, load_ticket
+from ticketsearch.tickets import Ticket, Tickets, read_ticket
 
 __all__ = [
     "DEFAULT_SCHEMES",
@@ -111,31 +112,32 @@ def saved_tickets(
     tickets = Tickets()
     for path in map(Path, paths):
         file = path / "tickets" / "best.safetensors" if path.is_dir() else path
-        loaded = load_ticket(file)
-        if loaded.network.spec.signature != network.spec.signature:
+        stored = read_ticket(file)  # of the network at hand: nothing is built of what the file names
+        if stored.metadata.spec != network.spec.signature:
             raise BadInput(
                 f"saved tickets are of the network that is searched, {network.name}, but {str(file)!r} is of "
-                f"{loaded.network.name} on inputs {loaded.network.input_shape}; leave it out"
+                f"{stored.metadata.model} on inputs {stored.metadata.input_shape}; leave it out"
             )
-        if (count := int(np.count_nonzero(loaded.mask))) != kept:
+        mask = unpack(stored.packed, network.spec)
+        if (count := int(np.count_nonzero(mask))) != kept:
             raise BadInput(
                 f"saved tickets keep as many weights as density {density:g} asks for, {kept}, but "
-                f"{str(file)!r} keeps {count}; leave it out, or ask for density {loaded.mask.mean():g}"
+                f"{str(file)!r} keeps {count}; leave it out, or ask for density {mask.mean():g}"
             )
-        origin = loaded.network.initialization
-        if own and not _same_weights(loaded.network, network.reinitialized(*origin)):
+        origin = stored.metadata.initialization
+        if own and not _same_weights(stored.parameters, network.reinitialized(*origin)):
             raise BadInput(
                 f"tickets with initializations of their own are trained from what scheme and seed make, but "
                 f"{str(file)!r} holds other weights than {origin.scheme} with seed {origin.seed}; leave it "
                 "out, or share one initialization"
             )
-        tickets.append(Ticket(loaded.mask, origin if own else network.initialization, origin))
+        tickets.append(Ticket(mask, origin if own else network.initialization, origin))
     return tickets
 
 
-def _same_weights(a: Network, b: Network) -> bool:
-    """Return whether two networks of one spec begin with the same parameters, to the bit."""
-    first, second = a.parameters(), b.parameters()
+def _same_weights(first: Mapping[str, Tensor], network: Network) -> bool:
+    """Return whether a network begins with these parameters, to the bit."""
+    second = network.parameters()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -59,6 +59,8 @@ def mask_graph(
     mask: Mask, spec: MaskSpec, labels: Labels | None = None, *, live_only: bool = True
 ) -> MaskGraph:
     """Return the graph of the live part of a mask, without ``live_only`` of all its weights."""
+    if live_only:
+        mask = spec.reading(mask)
     parts: list[Part] = [spec.part(piece, mask) for piece in spec.pieces]
     ends, units = liveness(mask, spec) if live_only else _everything(parts, spec)
     if labels is not None:

@@ -15,6 +15,7 @@ from ticketsearch.cli.flags import (
     DataName,
     ModelName,
     Seed,
+    Trust,
     assigned,
     names,
     numbers,
@@ -97,6 +98,7 @@ def compare(
     seed: Seed = None,
     workers: Workers = None,
     out: Out = None,
+    trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
     """Compare methods that find masks: all from the same weights, at equal budgets, tested once.
@@ -121,7 +123,7 @@ def compare(
             raise BadInput(f"settings are one file, but got {len(subjects)}; or give folders of comparisons")
         flags = {"data.name": data, "model.name": model, "seed": seed}
         plan = contest_plan(
-            load(None, assigned(subjects[0] if subjects else None, assign, flags).items()),
+            load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
             DEFAULT_METHODS if methods is None else names(methods),
             DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
             initializations=whole_number(

@@ -6,6 +6,7 @@ import errno
 import signal
 import sqlite3
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,16 @@ import typer
 from ticketsearch.errors import BadInput
 from ticketsearch.printing import printable
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "interrupted", "reason", "resumable", "show_lines"]
+__all__ = [
+    "BAD_INPUT",
+    "INTERRUPTED",
+    "fail",
+    "interrupted",
+    "own_fault",
+    "reason",
+    "resumable",
+    "show_lines",
+]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -48,6 +58,25 @@ def show_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
     """Print lines, by default on stdout, with what is no printable character escaped."""
     for line in lines:
         print(printable(line), file=file)
+
+
+def own_fault(problem: BaseException) -> str | None:
+    """Return the one line for what a user's own code raised that is no fault of the search; None otherwise.
+
+    That is what would end the program, such as ``sys.exit``, and any error of a data loader.
+    """
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(problem.__traceback__)]
+    place = f"{frames[-1][0].co_filename!r}, line {frames[-1][1]}" if frames else "the program"
+    said = " ".join(f"{type(problem).__name__}: {problem}".split())
+    if not isinstance(problem, Exception):
+        return (
+            f"a file or function of your own would end the program ({said}, raised in {place}); "
+            "put sys.exit and the like under if __name__ == '__main__'"
+        )
+    from ticketsearch.datasets import load_dataset
+
+    loading = any(code is load_dataset.__code__ for code, _ in frames)
+    return f"the data could not be loaded ({said}, raised in {place}); mend the loader" if loading else None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ticketsearch.cli.flags import (
     ModelName,
     Seed,
     SettingsFile,
+    Trust,
     assigned,
     whole_number,
 )
@@ -122,6 +123,7 @@ def evolve(
     address: Address = None,
     name: Name = None,
     resume: Resume = None,
+    trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
     """Prune differently initialized copies, evolve the masks, compare the best ticket on test data."""
@@ -138,7 +140,7 @@ def evolve(
         "training.device": device,
         "training.workers": _workers(workers),
     }
-    assignments = assigned(settings, assign, flags)
+    assignments = assigned(settings, assign, flags, trust)
     if objective is not None:
         assignments = _objective(objective) | assignments
     assignments |= _place(backend, scheduler, address, assignments)
@@ -147,7 +149,7 @@ def evolve(
             f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
         )
     try:
-        search, run = _opened(assignments, name, resume)
+        search, run = _opened(assignments, name, resume, trust)
     except KeyboardInterrupt:
         how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
         raise interrupted(f"Interrupted; {how}") from None
@@ -218,14 +220,16 @@ def _see_through(search: Search | None, run: Run) -> None:
         raise
 
 
-def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -> tuple[Search | None, Run]:
+def _opened(
+    assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool
+) -> tuple[Search | None, Run]:
     """Make the run, or open the one to go on with; without a search where that one is finished."""
     from ticketsearch import search as searching
     from ticketsearch.config import as_list, load
     from ticketsearch.runs import check_free
 
     if resume is not None:
-        return searching.resume(folder(resume), assignments)
+        return searching.resume(folder(resume), assignments, trust=trust)
     settings = load(None, assignments.items())
     if name is not None:
         check_free(RUNS, name)

@@ -28,14 +28,16 @@ __all__ = ["cifar10", "digits", "idx", "mnist1d", "moons", "npz"]
 def load_dataset(name: str, /, **options: Any) -> Dataset:
     """Return the dataset of a name: a loader of this module, ``idx:FOLDER``, ``file.py:function``.
 
-    ``options`` go to the loader. What a user's own loader raises passes through unchanged.
+    ``options`` go to the loader. What a user's own loader raises passes through unchanged, but for what
+    would end the program, such as ``SystemExit``.
 
-    Raises :class:`BadInput` for an unknown name or option, unusable data, or a loader that returns
-    something else.
+    Raises :class:`BadInput` for an unknown name or option, unusable data, or a loader that takes other
+    arguments, returns something else or would end the program.
     """
     load = names.resolve(name, names.listed(sys.modules[__name__]), "dataset")
     names.check_options(load, options, "dataset", name)
-    dataset = load(**options)
+    names.check_call(load, "dataset", name, "load(**options)", 0, options)
+    dataset = names.call(load, "dataset", name, **options)
     if not isinstance(dataset, Dataset):
         got = type(dataset).__name__
         way_out = "ticketsearch.datasets.from_arrays makes one of arrays"

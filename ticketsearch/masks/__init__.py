@@ -30,8 +30,8 @@ from ticketsearch.masks.liveness import (
     weight_numbers,
 )
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
-from ticketsearch.masks.ranking import largest
-from ticketsearch.masks.shuffling import layer_shuffle
+from ticketsearch.masks.ranking import drawn_among_equals, largest
+from ticketsearch.masks.shuffling import layer_shuffle, random_choice, readable_first
 from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "check_spec",
     "density",
     "digest",
+    "drawn_among_equals",
     "edges",
     "effective_density",
     "largest",
@@ -63,7 +64,9 @@ __all__ = [
     "mask_of",
     "pack",
     "permute",
+    "random_choice",
     "random_order",
+    "readable_first",
     "segment_order",
     "unit_orders",
     "unpack",

@@ -30,6 +30,9 @@ def check_spec(spec: MaskSpec) -> MaskSpec:
         _check_piece(spec, number)
     for number, node in enumerate(spec.nodes):
         _check_node(spec, number, node)
+    for piece, codes in zip(spec.pieces, spec.reads, strict=bool(spec.reads)):
+        if codes and (len(codes) != piece.positions or not set(codes) <= {0, 1, 2}):
+            raise ValueError("reads are one code, 0 to 2, for each position of a piece")
     for bundle in spec.bundles:
         columns = bundle.columns
         if len({len(column) for column in columns}) > 1:

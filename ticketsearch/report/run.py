@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ticketsearch import config
 from ticketsearch.masks import layer_counts
+from ticketsearch.names import relative_name
 from ticketsearch.overlap.profiles import degrees
 from ticketsearch.report.best import lineage_picture, network_picture, stored
 from ticketsearch.report.front import front_picture
@@ -102,6 +103,8 @@ def write_report(run: Run) -> Path:
         "report.html",
         run.path / "report.html",
         run=run,
+        data=relative_name(run.settings.data.name, run.folder),
+        model=relative_name(run.settings.model.name, run.folder),
         rows=rows,
         front=front_rows(run),
         front_figure=front_picture(run),
@@ -123,7 +126,7 @@ def write_report(run: Run) -> Path:
         seeds=seeds,
         progress=run.progress(),
         winner=best,
-        settings=config.to_toml(run.settings),
+        settings=config.to_toml(run.settings, run.folder),
         environment=run.environment,
     )
 

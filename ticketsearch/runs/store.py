@@ -34,6 +34,7 @@ from ticketsearch.storage import (
     write_atomically,
 )
 from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.trust import Origin
 
 __all__ = ["Run"]
 
@@ -69,8 +70,9 @@ class Run(SqliteStore):
             for key in ("settings", "spec", "data_fingerprint", "environment"):
                 if key not in meta:
                     raise ValueError(f"table meta has no {key!r}")
+            self.origin = Origin.read(meta.get("origin"))
             tree: dict[str, Any] = validated(SETTINGS, meta["settings"], "settings")
-            self.settings = config.stored(tree)
+            self.settings = config.stored(tree, self.folder)
             self.spec = check_spec(validated(SPEC, meta["spec"], "spec"))
             self.data_fingerprint = meta["data_fingerprint"]
             self.environment = validated(ENVIRONMENT, meta["environment"], "environment")
@@ -79,6 +81,11 @@ class Run(SqliteStore):
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
+
+    @property
+    def folder(self) -> Path:
+        """The folder that paths of own code in stored settings are relative to."""
+        return self.origin.base(self.path)
 
     @classmethod
     def create(
@@ -99,15 +106,17 @@ class Run(SqliteStore):
         Raises :class:`BadInput` if the name is taken or would leave ``root``.
         """
         check_free(root, name)
+        here = Path.cwd()
 
         def fill(folder: Path) -> None:
             (folder / "tickets").mkdir()
-            write_atomically(folder / "settings.toml", config.to_toml(settings))
+            write_atomically(folder / "settings.toml", config.to_toml(settings, here))
             write_atomically(folder / "environment.json", json.dumps(dict(environment), indent=2) + "\n")
             schema.create(
                 folder / cls.file_name,
                 {
-                    "settings": json.dumps(settings.model_dump()),
+                    "settings": json.dumps(config.portable(settings, here)),
+                    "origin": Origin.of(settings, root / name, here).model_dump_json(),
                     "spec": json.dumps(spec.to_json()),
                     "data_fingerprint": data_fingerprint,
                     "environment": json.dumps(dict(environment)),
@@ -221,9 +230,30 @@ class Run(SqliteStore):
         """Set a larger number of generations; the final results no longer hold and are dropped."""
         settings = config.apply(self.settings, [("evolution.generations", generations)])
         with self._commit() as execute:
-            execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(settings.model_dump()),))
+            self._store_settings(execute, settings)
             execute("DELETE FROM results")
-        write_atomically(self.path / "settings.toml", config.to_toml(settings))
+        self._settings_stored(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Store settings whose own code its user vouches for, where it is now and as it is now."""
+        origin = Origin.of(settings, self.path, self.folder)
+        if (origin, settings) == (self.origin, self.settings):
+            return
+        self.origin = origin
+        with self._commit() as execute:
+            execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES ('origin', ?)",
+                (self.origin.model_dump_json(),),
+            )
+            self._store_settings(execute, settings)
+        self._settings_stored(settings)
+
+    def _store_settings(self, execute: Callable[..., Any], settings: Settings) -> None:
+        tree = config.portable(settings, self.folder)
+        execute("UPDATE meta SET value = ? WHERE key = 'settings'", (json.dumps(tree),))
+
+    def _settings_stored(self, settings: Settings) -> None:
+        write_atomically(self.path / "settings.toml", config.to_toml(settings, self.folder))
         self.settings = settings
 
     def save_results(self, results: Sequence[Result]) -> None:

@@ -30,10 +30,14 @@ Integers = NDArray[np.int64]
 
 
 class StoredMask(NamedTuple):
-    """A mask as bits, and where its initial weights are positive, empty if that is not known."""
+    """A mask as bits, and where its initial weights are positive, empty if that is not known.
+
+    ``drawn`` counts the kept weights that the pruner drew among equal scores.
+    """
 
     bits: bytes
     signs: bytes
+    drawn: int = 0
 
 
 class Observed(NamedTuple):
@@ -131,6 +135,7 @@ CASES = Table("cases", CaseRow)
 PAIRS = Table("pairs", PairRow)
 DRAWS = Table("draws", DrawRow)
 CONTENT = TypeAdapter(Content)
+DRAWN: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, Count])
 
 
 def content_of(plan: Plan) -> dict[str, Any]:
@@ -213,7 +218,8 @@ class Store(Database):
     def masks(self) -> dict[str, StoredMask]:
         """Return the masks that are there, by name."""
         rows = self._read(MASKS, context=self.spec)
-        return {row.name: StoredMask(row.bits, row.signs) for row in rows}
+        drawn = self._drawn_weights()
+        return {row.name: StoredMask(row.bits, row.signs, drawn.get(row.name, 0)) for row in rows}
 
     def masks_of(self, case: int) -> list[StoredMask]:
         """Return the masks of a set, all of which have been made."""
@@ -227,7 +233,16 @@ class Store(Database):
     def add_mask(self, name: str, mask: StoredMask) -> None:
         """Commit a mask."""
         with self._commit() as execute:
-            execute(MASKS.insert, (name, *mask))
+            execute(MASKS.insert, (name, mask.bits, mask.signs))
+            if mask.drawn:
+                drawn = json.dumps({**self._drawn_weights(), name: mask.drawn})
+                execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('drawn', ?)", (drawn,))
+
+    def _drawn_weights(self) -> dict[str, int]:
+        """Return how many kept weights were drawn among equal scores, by mask; only of masks with some."""
+        rows = self._read(META, "WHERE key = 'drawn'")
+        with self._validation():
+            return validated(DRAWN, rows[0].value, "drawn") if rows else {}
 
     def observed(self, case: int) -> Observed | None:
         """Return what was found of the pairs of a set, None before that."""

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from deap import base
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ticketsearch.budget import Spent
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Agreement
-from ticketsearch.masks import Mask, check_mask, density, digest, effective_density, pack, unpack
-from ticketsearch.models import Factory, Initialization, Network, restore
+from ticketsearch.masks import Mask, digest
+from ticketsearch.models import Initialization
 
-__all__ = [
-    "Assessment",
-    "LoadedTicket",
-    "Scores",
-    "Ticket",
-    "TicketFitness",
-    "Tickets",
-    "load_ticket",
-    "save_ticket",
-]
-
-FORMAT = "ticketsearch-ticket-1"
+__all__ = ["Assessment", "Scores", "Ticket", "TicketFitness", "Tickets", "as_tickets"]
 
 
 class TicketFitness(base.Fitness):  # type: ignore[misc]  # deap has no types
@@ -276,92 +260,6 @@ class Tickets(list[Ticket]):
     def masks(self) -> Mask:
         """The ``(population, weights)`` bool array of the masks."""
         return np.stack([ticket.mask for ticket in self])
-
-
-class LoadedTicket(NamedTuple):
-    """A network with its initial weights, and the mask that makes a ticket of it."""
-
-    network: Network
-    mask: Mask
-
-
-def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
-    """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
-
-    The network must have the ticket's initialization. Metadata are text: model, options, shapes, scheme,
-    seed, densities, digest, key, rung, fitness and measures.
-    """
-    if ticket.initialization is not None and ticket.initialization != network.initialization:
-        raise BadInput(
-            f"the ticket is trained from {ticket.initialization}, but the network has "
-            f"{network.initialization}"
-        )
-    mask = check_mask(ticket.mask, network.spec)
-    tensors = {name: tensor.contiguous() for name, tensor in network.parameters().items()}
-    tensors["mask"] = torch.frombuffer(bytearray(pack(mask)), dtype=torch.uint8)
-    content = {
-        "format": FORMAT,
-        "model": network.name,
-        "options": _options_json(network),
-        "input_shape": json.dumps(network.input_shape),
-        "classes": str(network.classes),
-        "scheme": network.initialization.scheme,
-        "seed": str(network.initialization.seed),
-        "spec": network.spec.signature,
-        "density": repr(density(mask)),
-        "effective_density": repr(effective_density(mask, network.spec)),
-        "digest": ticket.digest,
-        "key": ticket.key,
-        "operator": ticket.operator,
-        "rung": str(ticket.rung),
-        "fitness": repr(ticket.score),
-        "measures": json.dumps(ticket.measures),
-    }
-    save_file(tensors, path, metadata=content)
-
-
-def _options_json(network: Network) -> str:
-    try:
-        return json.dumps(dict(network.options))
-    except TypeError as error:
-        raise BadInput(
-            f"a ticket file holds model options that are text, numbers or lists of them, but {error}; "
-            "bind the others in a factory of your own"
-        ) from error
-
-
-def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTicket:
-    """Return the network with its initial weights and the mask of a ticket file.
-
-    ``factory`` builds the module where the file's model was a function without a name of its own.
-    Raises :class:`BadInput` for a file that is missing, torn, or no ticket.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            content = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise BadInput(f"no ticket file {str(path)!r}") from error
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{str(path)!r} is torn or no safetensors file ({error})") from error
-    if content.get("format") != FORMAT or "mask" not in tensors:
-        raise BadInput(f"{str(path)!r} is no ticket: its format is {content.get('format')!r}, not {FORMAT!r}")
-    packed = tensors.pop("mask").numpy().tobytes()
-    try:
-        model, signature = content["model"], content["spec"]
-        input_shape, classes = tuple(json.loads(content["input_shape"])), int(content["classes"])
-        options = json.loads(content["options"])
-        initialization = Initialization(content["scheme"], int(content["seed"]))
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"{str(path)!r} is no whole ticket: its metadata lack or garble {error}") from error
-    try:
-        network = restore(factory or model, input_shape, classes, options, initialization, tensors)
-    except BadInput as error:
-        hint = "" if factory else "; load_ticket(path, factory=…) takes the function that builds the module"
-        raise BadInput(f"{error}{hint}") from error
-    if network.spec.signature != signature:
-        raise BadInput(f"{str(path)!r} is of another network than model {model!r} builds now")
-    return LoadedTicket(network, unpack(packed, network.spec))
 
 
 def as_tickets(first: Iterable[Ticket] | ArrayLike) -> Tickets:
