@@ -18,6 +18,8 @@ ALLOWED = {
     "ladder": "",
     "budget": "",
     "phases": "",
+    "printing": "",
+    "storage": "printing",
     "config": "ladder names",
     "trust": "config names",
     "datasets": "names",
@@ -44,21 +46,21 @@ ALLOWED = {
     "levelling": "tickets",
     "evolution": "breeding front streams names masks operators canonical tickets ladder phases identity "
     "budget credit assessing levelling",
-    "runs": "trust masks models config tickets evolution ladder levelling phases guidance budget",
+    "runs": "trust masks models config tickets evolution ladder levelling phases guidance budget storage",
     "search": "streams names masks config datasets models pruners tickets operators seeding training fitness "
-    "evolution runs canonical identity front budget polishing trust",
+    "evolution runs canonical identity front budget polishing trust storage",
     "summary": "config masks overlap runs tickets ladder phases credit",
-    "databases": "runs",
+    "databases": "storage",
     "study": "streams names masks canonical datasets models pruners seeding runs summary overlap tables "
-    "workers databases",
+    "workers databases storage",
     "contest": "streams names masks config datasets pruners tickets operators training fitness runs search "
-    "overlap tables workers databases budget",
+    "overlap tables workers databases budget storage",
     "theory": "masks wiring models datasets pruners",
     "tables": "masks models pruners theory",
-    "report": "names masks config models overlap runs study contest summary tables theory tickets",
+    "report": "names masks config models overlap runs study contest summary tables theory tickets storage",
     "progress": "ladder",
     "cli": "config streams names search runs summary tables report theory progress masks datasets models "
-    "pruners seeding tickets evolution ladder study workers contest trust",
+    "pruners seeding tickets evolution ladder study workers contest trust storage printing",
     "__main__": "cli",
 }
 

@@ -50,11 +50,13 @@ class Generation:
     immigrants : children given up after all attempts and replaced by random masks.
     statistics : ``best``, ``mean`` and ``worst`` score of the population (finite ones), from DEAP; on a
         ladder of those on the highest rung that is there, as scores of different rungs do not compare.
-    state : JSON-able state of the random generator and the ticket counter, the credit of operators
-        where there are several of a kind, and what rounds are worth where that is known.
+    state : JSON-able state of the random generator and the ticket counter, and the credit of operators
+        where there are several of a kind.
     agreements : how far the rungs of a ladder agree on this generation's controls.
     phases : wall-clock seconds by phase, see :mod:`ticketsearch.phases`; a run adds that of its store.
     spent : what its evaluations took, as the fitness says.
+    levels : what rounds are worth, as far as that is known; one object of all generations of a search, which
+        goes on to learn.
     """
 
     number: int
@@ -67,6 +69,7 @@ class Generation:
     agreements: list[Agreement] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
+    levels: Levels = field(default_factory=Levels, repr=False)
 
     @property
     def best(self) -> Ticket:
@@ -237,7 +240,7 @@ def _generations(
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
-    levels = Levels({} if after is None else after.state)
+    levels = Levels() if after is None else after.levels.until(after.number)
     if after is None:
         phases.start()
         spent = tickets.spent
@@ -298,10 +301,11 @@ def _generation(
         refused,
         immigrants,
         compiled,
-        breeding.state() | levels.state(),
+        breeding.state(),
         scores.agreements,
         breeding.phases.stop(),
         scores.spent,
+        levels,
     )
 
 

@@ -28,7 +28,7 @@ from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.front import front
 from ticketsearch.identity import Seen, initial_weights
-from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
+from ticketsearch.masks import Mask, MaskSpec, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.names import (
     check_call,
@@ -53,6 +53,7 @@ from ticketsearch.runs import (
     pruned_names,
 )
 from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
+from ticketsearch.storage import refuse_links
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
 from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
@@ -86,8 +87,13 @@ class Search:
     mutation: list[Callable[..., Mask]]
 
     @classmethod
-    def prepare(cls, settings: Settings, dataset: Dataset | None = None) -> Search:
+    def prepare(
+        cls, settings: Settings, dataset: Dataset | None = None, spec: MaskSpec | None = None
+    ) -> Search:
         """Load and build what the settings name; the dataset may have been loaded before.
+
+        A run that goes on has a ``spec`` of its own, by which its keys were made: it takes the place of that
+        of the same network today, which may tell more of what can be live.
 
         Raises :class:`BadInput` for any setting that cannot be used.
         """
@@ -95,6 +101,8 @@ class Search:
             dataset = load_dataset(settings.data.name, **settings.data.options)
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
+        if spec is not None and spec.signature == network.spec.signature:
+            network = replace(network, wiring=replace(network.wiring, spec=spec))
         check_density(settings.seeding.density, network.spec)
         _check_start(settings)
         _check_front(settings, network)
@@ -285,6 +293,7 @@ class Search:
             ticket = tickets.get(name, winner)
             number = ticket.number if name in tickets else None
             compared += self._trained(name, masks, ticket.initialization, Stream.REPORTING, number)
+        run.check_place()
         self.save_tickets(run.path / "tickets", candidates, winner)
         run.save_results([*chosen, *compared])
 
@@ -313,15 +322,22 @@ class Search:
         return winner, results
 
     def save_tickets(self, folder: Path, ranked: list[Ticket], winner: Ticket) -> None:
-        """Write tickets into a folder in place of others there, the winner twice."""
+        """Write tickets into a folder in place of others there, the winner twice.
+
+        Only files named as tickets are replaced or removed. Raises :class:`BadInput` where the folder is a
+        link: what lies behind it is not the run's.
+        """
+        refuse_links(folder.parent, [folder.name])
         folder.mkdir(exist_ok=True)
-        for stale in folder.glob("*.safetensors"):  # of an interrupted or since extended run
-            stale.unlink()
-        for ticket in ranked:
-            network = self._network_of(ticket)
-            save_ticket(folder / f"ticket-{ticket.number:05d}.safetensors", network, ticket)
-            if ticket is winner:
-                save_ticket(folder / "best.safetensors", network, ticket)
+        names = {f"ticket-{ticket.number:05d}.safetensors": ticket for ticket in ranked}
+        for name, ticket in {**names, "best.safetensors": winner}.items():
+            whole = folder / f".{name}"
+            whole.unlink(missing_ok=True)  # of a process that was killed, or a link
+            save_ticket(whole, self._network_of(ticket), ticket)
+            whole.replace(folder / name)
+        for stale in folder.glob("ticket-*.safetensors"):  # of an interrupted or since extended run
+            if stale.name not in names:
+                stale.unlink()
 
     def _network_of(self, ticket: Ticket) -> Network:
         """Return the network with the initialization the ticket is trained from."""
@@ -419,7 +435,7 @@ def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -
             return None, run
         if not trust:
             check_word(f"run {run.name!r}", run.settings, run.origin, run.folder, assignments)
-        search = Search.prepare(settings)
+        search = Search.prepare(settings, spec=run.spec)
         if search.dataset.fingerprint != run.data_fingerprint:
             raise BadInput(
                 f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "

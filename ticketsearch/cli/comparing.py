@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, resumable
+from ticketsearch.cli.endings import interrupted, resumable, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
@@ -201,7 +201,7 @@ def _word(settings: Settings) -> str:
 def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:
     from ticketsearch.contest import cells_csv, differences, differences_csv, lines, markdown
     from ticketsearch.report.contest import write_contests
-    from ticketsearch.runs.folders import write_atomically
+    from ticketsearch.storage import write_atomically
 
     if path is not None:  # before anything is printed, which a reader may cut short
         write_atomically(path / "cells.csv", cells_csv(contests))
@@ -209,7 +209,7 @@ def _print_outcome(contests: list[Contest], reference: str | None, path: Path | 
         write_atomically(path / "compare.md", markdown(contests, reference))
         write_contests(contests, path / "compare.html", reference)
     for line in lines(contests, reference):
-        print(line)
+        show_lines([line])
     if path is None:
         print("--out FOLDER writes tables and a page of these comparisons together.")
     else:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sqlite3
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
 from ticketsearch.errors import BadInput
+from ticketsearch.printing import printable
 
-__all__ = ["BAD_INPUT", "INTERRUPTED", "fail", "interrupted", "own_fault", "reason", "resumable"]
+__all__ = [
+    "BAD_INPUT",
+    "INTERRUPTED",
+    "fail",
+    "interrupted",
+    "own_fault",
+    "reason",
+    "resumable",
+    "show_lines",
+]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def fail(message: str) -> int:
     """Print what is wrong as one line on stderr; return the exit code."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return BAD_INPUT
 
 
@@ -35,9 +47,17 @@ def interrupted(message: str) -> typer.Exit:
 
 def reason(problem: Exception) -> str:
     """Return what the system says is wrong, and with which file."""
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
-    return str(problem)
+    if not isinstance(problem, OSError) or not problem.strerror:
+        return str(problem)
+    found = problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
+    full = problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{found}: free space there, or move the folder to another disk" if full else found
+
+
+def show_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
+    """Print lines, by default on stdout, with what is no printable character escaped."""
+    for line in lines:
+        print(printable(line), file=file)
 
 
 def own_fault(problem: BaseException) -> str | None:

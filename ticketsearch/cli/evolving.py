@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, reason
+from ticketsearch.cli.endings import interrupted, reason, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
@@ -27,6 +27,7 @@ from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from ticketsearch.evolution import Generation
+    from ticketsearch.ladder import Pool
     from ticketsearch.progress import Progress
     from ticketsearch.runs import Run
     from ticketsearch.search import Search
@@ -213,6 +214,8 @@ def _see_through(search: Search | None, run: Run) -> None:
             f"mend the cause and {again}"
         ) from problem
     except Exception:
+        if run.unbegun:  # nothing is kept of it
+            raise
         print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
         raise
 
@@ -239,6 +242,7 @@ def _opened(
 
 def _evolve(search: Search, run: Run) -> None:
     """Run what is left of a search, showing progress on stderr."""
+    from ticketsearch.ladder import Pool
     from ticketsearch.progress import progress
 
     settings = search.settings
@@ -249,14 +253,15 @@ def _evolve(search: Search, run: Run) -> None:
             shown.say(line)
         if 0 <= run.progress() < total:
             shown.say(f"Going on after generation {run.progress()}")
+        agreed = Pool(run.agreements())
         for generation in search.generations(run):
-            _show(generation, run, shown)
+            agreed.add(generation.agreements)
+            _show(generation, run, agreed, shown)
         for contender in search.finish(run):
             shown.say(f"Final training, {settings.final.steps} steps: {contender} …")
 
 
-def _show(generation: Generation, run: Run, shown: Progress) -> None:
-    from ticketsearch.ladder import pool
+def _show(generation: Generation, run: Run, agreed: Pool, shown: Progress) -> None:
     from ticketsearch.masks import density, effective_density
     from ticketsearch.progress import Line
 
@@ -271,7 +276,7 @@ def _show(generation: Generation, run: Run, shown: Progress) -> None:
         diverged=generation.diverged,
         evaluations=len(generation.offspring),
         seconds=generation.seconds,
-        taus=tuple(pool(run.agreements())),
+        taus=tuple(agreed.taus()),
     )
     shown.generation(line)
 
@@ -281,9 +286,7 @@ def _print_outcome(run: Run) -> None:
     from ticketsearch.summary import comparison_lines, credit_lines, ladder_lines, overlap_lines
 
     path = write_report(run)
-    print(f"Run {run.name}")
+    show_lines([f"Run {run.name}"])
     for lines in (comparison_lines, ladder_lines, credit_lines, overlap_lines):
-        for line in lines(run):
-            print(line)
-    print(f"Report:  {path}")
-    print(f"Tickets: {run.path / 'tickets'}")
+        show_lines(lines(run))
+    show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

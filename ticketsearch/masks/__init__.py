@@ -15,6 +15,7 @@ from ticketsearch.masks.bits import (
     pack,
     unpack,
 )
+from ticketsearch.masks.checks import check_spec
 from ticketsearch.masks.liveness import (
     Edges,
     Ends,
@@ -47,6 +48,7 @@ __all__ = [
     "between_live",
     "check_mask",
     "check_masks",
+    "check_spec",
     "density",
     "digest",
     "drawn_among_equals",

@@ -28,7 +28,7 @@ class Stored(NamedTuple):
 
 
 def stored(run: Run, best: Ticket) -> Stored | None:
-    """Return the content of ``tickets/best.safetensors``, or None if it is missing or another ticket's."""
+    """Return the content of ``tickets/best.safetensors``, None if it is missing, damaged or another's."""
     try:
         found = read_ticket(run.path / "tickets" / "best.safetensors")
         if found.packed != pack(best.mask):

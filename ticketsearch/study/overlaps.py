@@ -74,8 +74,7 @@ class Overlaps:
 
 def packed(store: Store, case: int) -> Masks:
     """Return the masks of a set as they are sent to workers."""
-    outline, masks = store.outlines[case], store.masks()
-    chosen = [masks[name] for name in outline.masks]
+    outline, chosen = store.outlines[case], store.masks_of(case)
     signs = tuple(mask.signs for mask in chosen) if outline.signed else ()
     return Masks(
         store.spec, tuple(mask.bits for mask in chosen), signs, store.sizes.restarts, outline.seed(store.seed)

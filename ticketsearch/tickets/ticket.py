@@ -106,6 +106,62 @@ class Assessment(NamedTuple):
     measures: dict[str, float]
 
 
+class Sums(NamedTuple):
+    """Sums over a ticket's assessments of the highest rung: a mean takes no longer the more there are.
+
+    ``measures`` are sums and numbers of summands by name, of the names that the first assessment has.
+    """
+
+    rung: int = -1
+    number: int = 0
+    score: float = 0.0
+    measures: Mapping[str, tuple[float, int]] = {}
+
+    def added(self, assessment: Assessment) -> Sums:
+        """Return the sums with one more assessment; one of a higher rung is the first of its own."""
+        _, rung, score, measures = assessment
+        if rung < self.rung:
+            return self
+        if rung > self.rung:
+            return Sums(rung, 1, score, {name: (value, 1) for name, value in measures.items()})
+        totals = {
+            name: (total + measures[name], count + 1) if name in measures else (total, count)
+            for name, (total, count) in self.measures.items()
+        }
+        return Sums(rung, self.number + 1, self.score + score, totals)
+
+
+class Levelled(NamedTuple):
+    """Sums over the first ``taken`` assessments, those of the highest rung, less what their rounds are worth.
+
+    Those of ``unknown`` rounds, of which nothing was learned, are summed as they are.
+    """
+
+    taken: int = 0
+    rung: int = -1
+    number: int = 0
+    total: float = 0.0
+    unknown: int = 0
+
+    def added(self, assessment: Assessment, worth: float | None) -> Levelled:
+        """Return the sums with one more assessment, whose round is worth so much; None if nothing says."""
+        taken, (_, rung, score, _) = self.taken + 1, assessment
+        if rung < self.rung:
+            return self._replace(taken=taken)
+        before = Levelled(rung=rung) if rung > self.rung else self
+        return Levelled(
+            taken,
+            rung,
+            before.number + 1,
+            before.total + (score if worth is None else score - worth),
+            before.unknown + (worth is None),
+        )
+
+    def mean(self, worth: float) -> float:
+        """Return the mean, where rounds of which nothing was learned are worth so much."""
+        return (self.total - self.unknown * worth) / self.number
+
+
 @dataclass(eq=False)
 class Ticket:
     """A mask with its initialization, provenance and scores.
@@ -126,6 +182,7 @@ class Ticket:
     assessments : what fitness and measures are the means of, those of the highest rung; fitness is less what
         their rounds are worth, where that is known (:mod:`ticketsearch.levelling`).
     guidance : what its training revealed, for operators; None where nothing did.
+    sums, levelled : of the assessments, from which the means are made.
     """
 
     mask: Mask
@@ -141,17 +198,29 @@ class Ticket:
     measures: dict[str, float] = field(default_factory=dict)
     guidance: Guidance | None = None
     assessments: list[Assessment] = field(default_factory=list)
+    sums: Sums = field(default=Sums(), repr=False)
+    levelled: Levelled = field(default=Levelled(), repr=False)
 
     def add(self, assessment: Assessment) -> None:
         """Take account of an assessment, in fitness and measures."""
         self.assessments.append(assessment)
-        top = max(each.rung for each in self.assessments)
-        counted = [each for each in self.assessments if each.rung == top]
-        self.fitness.values = (float(top), sum(each.score for each in counted) / len(counted))
-        self.measures = {
-            name: float(np.mean([each.measures[name] for each in counted if name in each.measures]))
-            for name in counted[0].measures
-        }
+        self.sums = self.sums.added(assessment)
+        rung, number, score, measures = self.sums
+        self.fitness.values = (float(rung), score / number)
+        self.measures = {name: total / count for name, (total, count) in measures.items()}
+
+    def unassessed(self, mask: Mask) -> Ticket:
+        """Return a copy with another mask, of which nothing has been said yet."""
+        return replace(
+            self,
+            mask=mask,
+            fitness=TicketFitness(),
+            measures={},
+            guidance=None,
+            assessments=[],
+            sums=Sums(),
+            levelled=Levelled(),
+        )
 
     def afresh(self) -> Ticket:
         """Return a copy that can be assessed again while this one stays as it is."""
