@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from ticketsearch.wiring import operations as known
+from ticketsearch.wiring.functional import is_functional, is_transposition, read_functional
 from ticketsearch.wiring.numbering import Features
+from ticketsearch.wiring.refusals import words
+from ticketsearch.wiring.shapes import counts_samples
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Tracer
-from ticketsearch.wiring.views import asks_for_shape, flatten, is_flattening, is_view_of_input, spatial
+from ticketsearch.wiring.views import is_reshape, is_view_of_input, reshape, spatial
 
 __all__ = ["read_call"]
+
+REDUCTIONS = {"mean", "amax", torch.mean, torch.amax}
 
 
 def read_call(tracer: Tracer, node: fx.Node) -> None:
     """Read a call of a function or method; raises :class:`BadInput` for one that is not known."""
     target = node.target
-    name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    what = words(tracer.module, node)
     values = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node) and a in tracer.place]
-    if asks_for_shape(node) and not (target is operator.getitem and values):
-        return
-    if values and is_view_of_input(tracer, node, values[0]):
+    if is_transposition(node) or (values and is_view_of_input(tracer, node, values[0])):
         return
     if target in known.CONCATENATIONS:
         _concatenate(tracer, node)
-    elif name in ("flatten", "view", "reshape") and len(values) == 1:
-        source = tracer.value(node, node.args[0])
-        flat = is_flattening(node, tracer.steps[source].shape)
-        flatten(tracer, node, source, flat, f"{name}{node.args[1:]}")
+    elif is_reshape(tracer, node) and len(values) == 1:
+        reshape(tracer, node, tracer.value(node, node.args[0]))
+    elif is_functional(node):
+        read_functional(tracer, node)
+    elif counts_samples(node):
+        raise tracer.refusal(node, f"{what} that depends on the number of samples")
+    elif direct := [str(a.target) for a in node.all_input_nodes if a.op == "get_attr"]:
+        raise tracer.refusal(node, f"the tensor {direct[0]!r} used directly")
     elif target in known.ADDITIONS and len(values) == 2 and not node.kwargs:
         _add_values(tracer, node, tracer.place[values[0]], tracer.place[values[1]])
     elif target in known.PRODUCTS and len(values) == 2 and not node.kwargs:
         _product(tracer, node, tracer.place[values[0]], tracer.place[values[1]])
     elif len(values) == 1:
-        _map(tracer, node, values[0], name)
+        _map(tracer, node, values[0], what)
     else:
-        raise tracer.refusal(node, f"{name}()")
+        raise tracer.refusal(node, what)
 
 
-def _map(tracer: Tracer, node: fx.Node, value: fx.Node, name: str) -> None:
+def _map(tracer: Tracer, node: fx.Node, value: fx.Node, what: str) -> None:
     """Read a call of one value: elementwise, pooling, dropout or a mean over positions."""
     source = tracer.place[value]
     shape = tracer.steps[source].shape
@@ -52,12 +59,21 @@ def _map(tracer: Tracer, node: fx.Node, value: fx.Node, name: str) -> None:
     elif node.target in known.POOLING_FUNCTIONS:
         spatial(tracer, node, source, function)
     elif node.target in known.DROPOUT_FUNCTIONS:
-        p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
-        tracer.append(node, "dropout", (source,), known.Dropout(node.target, p), shape)  # type: ignore[arg-type]
-    elif name in ("mean", "amax", "squeeze") and _keeps_neurons(node, len(shape)):
+        _dropout(tracer, node, source)
+    elif node.target in REDUCTIONS and _keeps_neurons(node, len(shape)):
         spatial(tracer, node, source, function)
     else:
-        raise tracer.refusal(node, f"{name}()")
+        raise tracer.refusal(node, what)
+
+
+def _dropout(tracer: Tracer, node: fx.Node, source: int) -> None:
+    """Read dropout; its module is traced in training, where ``training=self.training`` is True."""
+    given = {**dict(zip(("input", "p", "training"), node.args, strict=False)), **node.kwargs}
+    if given.get("training", node.target is not torch.dropout):
+        function: Any = known.Dropout(node.target, given.get("p", 0.5))  # type: ignore[arg-type]
+        tracer.append(node, "dropout", (source,), function, tracer.steps[source].shape)
+    else:
+        tracer.place[node] = source
 
 
 def _keeps_neurons(node: fx.Node, dimensions: int) -> bool:

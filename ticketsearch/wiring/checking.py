@@ -12,7 +12,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import random_order
 from ticketsearch.wiring.steps import Wiring
 
-__all__ = ["check_declared", "check_trace", "tensors_of"]
+__all__ = ["check_declared", "check_runs", "check_trace", "tensors_of"]
 
 SAMPLES = 5
 TOLERANCE = 1e-8
@@ -28,6 +28,11 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
         name: tensor.detach().clone().double() if tensor.is_floating_point() else tensor.detach().clone()
         for name, tensor in named.items()
     }
+
+
+def check_runs(module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Raise :class:`BadInput` for a module that fails on samples of this shape."""
+    _outputs(module, _samples(input_shape), False, SEEDS[0])
 
 
 def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:

@@ -86,8 +86,9 @@ def compact(wiring: Wiring, kept: Sequence[Integers]) -> Compaction:
         elif step.operation == "concatenate":
             found = _joined(inputs, [own[0] for own in before])
         elif step.operation == "spatial":
-            block = shape[0] // before[0][0]  # more than 1 where feature maps are flattened
-            found = (inputs[0][:, None] * block + np.arange(block)).ravel()
+            block = max(1, shape[0] // before[0][0])  # more than 1 where feature maps are flattened
+            parts = max(1, before[0][0] // shape[0])  # and where features become feature maps again
+            found = (inputs[0][::parts, None] // parts * block + np.arange(block)).ravel()
         else:
             found = inputs[0]
         narrow = (len(found), *shape[1:])

@@ -121,10 +121,14 @@ class Convolution:
 
 @dataclass(frozen=True)
 class BatchNormalization:
-    """Batch normalisation: by the running statistics, or in training by those of the batch."""
+    """Batch normalisation: by the running statistics, or in training by those of the batch.
+
+    ``by_running`` has it go by the running statistics, where there are any, in training as well.
+    """
 
     momentum: float
     eps: float
+    by_running: bool = False
 
     def __call__(
         self,
@@ -137,7 +141,7 @@ class BatchNormalization:
         training: bool = False,
     ) -> Tensor:
         """Return ``x`` normalised; in training the running statistics move in place."""
-        by_batch = training or mean is None
+        by_batch = (training and not self.by_running) or mean is None
         return F.batch_norm(x, mean, variance, scale, shift, by_batch, self.momentum, self.eps)
 
 

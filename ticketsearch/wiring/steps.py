@@ -63,12 +63,14 @@ class Wiring:
     axes : for each tensor that is not maskable but numbered (biases, normalisations), what numbers its first
         axis.
     module : the traced module, whose tensors :meth:`forward` replaces.
+    notes : where the steps compute something other than the module, as text for a notice.
     """
 
     spec: MaskSpec
     steps: tuple[Step, ...]
     axes: Mapping[str, Axis]
     module: nn.Module = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def biases(self) -> tuple[str | None, ...]:

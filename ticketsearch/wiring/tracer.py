@@ -12,17 +12,12 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, Node
 from ticketsearch.wiring.constants import is_constant
 from ticketsearch.wiring.numbering import Features, LayerEnds, Numbering
+from ticketsearch.wiring.refusals import place, way_out, words
 from ticketsearch.wiring.steps import Axis, Operation, Step, Wiring
 
 __all__ = ["Shape", "Tracer"]
 
 Shape = tuple[int, ...]
-DECLARE = (
-    "use a network without it, or declare the neuron groups by hand: let the factory set "
-    "module.neuron_groups = {'conv.weight': ('hidden', 'input'), 'conv.bias': ('hidden',), "
-    "'fc.weight': ('output', 'hidden:16')}"
-)
-
 
 class Tracer:
     """What has been read of a graph; ``place`` maps an fx node to the step that makes its value.
@@ -48,10 +43,6 @@ class Tracer:
         if len(shape) != 1:
             raise BadInput(f"a network returns (samples, classes), but this one returns (samples, *{shape})")
         kept = _reachable(self.steps, end)
-        used = {self.steps[i].layer for i in kept}
-        unused = {ends.layer.name for i, ends in enumerate(self.ends) if i not in used}
-        if unused:
-            raise BadInput(f"layer {', '.join(sorted(unused))} does not reach the output; leave it out")
         closed = self.numbering.close(self.features[end])
         number = {old: new for new, old in enumerate(kept)}
         steps = tuple(
@@ -76,7 +67,7 @@ class Tracer:
     def value(self, node: fx.Node, argument: Any) -> int:
         """Return the step that makes an argument; raises :class:`BadInput` for what is no value."""
         if not isinstance(argument, fx.Node) or argument not in self.place:
-            raise self.refusal(node, f"{node.target} of something that is no value")
+            raise self.refusal(node, f"{words(self.module, node)} of something that is no value")
         return self.place[argument]
 
     def append(
@@ -100,24 +91,26 @@ class Tracer:
         try:
             result = step.function(*values, *own)
         except (RuntimeError, ValueError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise BadInput(
-                f"{node.name!r} in {type(self.module).__name__} fails on values of shape "
-                f"{', '.join(str(self.steps[i].shape) for i in step.inputs)} ({reason}); "
-                f"make it take samples of shape {self.input_shape}"
-            ) from error
+            raise self.failure(node, step.inputs, error) from error
         if not isinstance(result, Tensor):
-            raise self.refusal(node, f"a {type(step.function).__name__} that returns more than one tensor")
+            raise self.refusal(node, f"{words(self.module, node)} that returns more than one tensor")
         self.place[node] = len(self.steps)
         self.steps.append(step._replace(shape=tuple(result.shape)[1:]))
         self.features.append(features)
 
-    def refusal(self, node: fx.Node, what: str) -> BadInput:
-        """Return the error for something that the wiring does not know, with its place and the way out."""
-        place = str(node.target) if node.op == "call_module" else node.name
+    def failure(self, node: fx.Node, inputs: Sequence[int], error: Exception) -> BadInput:
+        """Return the error for a call that fails on the values that it is given."""
         return BadInput(
-            f"the wiring does not know {what}, at {place!r} in {type(self.module).__name__}; {DECLARE}"
+            f"{words(self.module, node)} fails on values of shape "
+            f"{', '.join(str(self.steps[i].shape) for i in inputs)}, {place(self.module, node)} "
+            f"({' '.join(str(error).split())}); make it take samples of shape {self.input_shape}"
         )
+
+    def refusal(self, node: fx.Node, what: str, way: str | None = None) -> BadInput:
+        """Return the error for something that the wiring does not know, with its place and the way out."""
+        if way is None:
+            way = way_out(self.module, node.graph)
+        return BadInput(f"the wiring does not know {what}, {place(self.module, node)}; {way}")
 
 
 def _liveness(operation: Operation) -> Any:
