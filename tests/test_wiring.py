@@ -1002,68 +1002,68 @@ def refused_module(module, shape=(5,)):
 
 VECTOR_REFUSALS = {
     "random relu": (lambda: Net(lambda m, x: m.b(m.act(m.a(x))), act=nn.RReLU()), ["RReLU, at 'act' in Net"]),
-    "softmax": (lambda: Net(lambda m, x: torch.softmax(m.b(m.a(x)), 1)), ["softmax(), at 'softmax' in Net"]),
+    "softmax": (lambda: Net(lambda m, x: torch.softmax(m.b(m.a(x)), 1)), ["the network ends in a softmax, in the forward of Net", "remove it"]),
     "softmax module": (
         lambda: nn.Sequential(nn.Linear(5, 3), nn.Softmax(1)),
-        ["Softmax, at '1' in Sequential"],
+        ["the network ends in a softmax, at '1' in Sequential", "remove it"],
     ),
-    "log softmax": (
-        lambda: Net(lambda m, x: F.log_softmax(m.b(m.a(x)), 1)),
-        ["log_softmax(), at 'log_softmax' in Net"],
+    "softmax inside": (
+        lambda: Net(lambda m, x: m.b(torch.softmax(m.a(x), 1))),
+        ["does not know a softmax, in the forward of Net"],
+    ),
+    "log softmax inside": (
+        lambda: Net(lambda m, x: m.b(F.log_softmax(m.a(x), 1))),
+        ["a log-softmax that is not the last step, in the forward of Net"],
     ),
     "product of values": (
         lambda: Net(lambda m, x: m.b(m.a(x) * x)),
-        ["a product of two values, at 'mul' in Net"],
+        ["a product of two values, in the forward of Net"],
     ),
     "product of branches": (
         lambda: Net(lambda m, x: m.b(m.a(x) * m.c(x).sigmoid()), c=nn.Linear(5, 5)),
-        ["a product of two values, at 'mul' in Net"],
+        ["a product of two values, in the forward of Net"],
     ),
     "gate by a layer of the value": (
         lambda: Net(lambda m, x: let(m.a(x), lambda h: m.b(h * m.c(h).sigmoid())), c=nn.Linear(5, 5)),
-        ["a product of two values, at 'mul' in Net"],
+        ["a product of two values, in the forward of Net"],
     ),
-    "difference of values": (lambda: Net(lambda m, x: m.b(m.a(x) - x)), ["sub(), at 'sub' in Net"]),
+    "difference of values": (lambda: Net(lambda m, x: m.b(m.a(x) - x)), ["a difference of values, in the forward of Net"]),
     "matrix product of values": (
         lambda: Net(lambda m, x: m.b(torch.matmul(m.a(x), m.a(x).t()))),
         ["a second use of layer 'a', at 'a' in Net"],
     ),
     "matmul of two values": (
         lambda: Net(lambda m, x: m.b(torch.matmul(m.a(x), m.c(x))), c=nn.Linear(5, 5)),
-        ["matmul(), at 'matmul' in Net"],
+        ["a matrix product of values, in the forward of Net"],
     ),
     "stack": (
         lambda: Net(lambda m, x: m.b(torch.stack((m.a(x), x), 1).sum(1))),
-        ["stack(), at 'stack' in Net"],
+        ["a stack of values, in the forward of Net"],
     ),
     "concatenation of samples": (
         lambda: Net(lambda m, x: m.b(torch.cat((m.a(x), x)))),
-        ["a concatenation along axis 0, at 'cat' in Net"],
+        ["a concatenation along axis 0, in the forward of Net"],
     ),
     "concatenation with a constant": (
         lambda: Net(lambda m, x: m.c(torch.cat((m.a(x), torch.zeros(4, 3)), 1)), c=nn.Linear(8, 3)),
-        ["the tensor '_tensor_constant0' used directly"],
+        ["a concatenation of something that is no value, in the forward of Net"],
     ),
     "sum of shapes": (
         lambda: Net(lambda m, x: m.b(m.a(x)) + m.c(x), c=nn.Linear(5, 5)),
-        ["a sum of shapes (3,) and (5,), at 'add' in Net"],
+        ["a sum of shapes (3,) and (5,), in the forward of Net"],
     ),
     "broadcast": (
         lambda: Net(lambda m, x: m.b(m.a(x) + m.c(x)), c=nn.Linear(5, 1)),
-        ["a sum of shapes (5,) and (1,), at 'add' in Net"],
+        ["a sum of shapes (5,) and (1,), in the forward of Net"],
     ),
-    "scaled sum": (lambda: Net(lambda m, x: m.b(torch.add(x, m.a(x), alpha=2))), ["add(), at 'add' in Net"]),
+    "scaled sum": (lambda: Net(lambda m, x: m.b(torch.add(x, m.a(x), alpha=2))), ["a sum other than of two values of one shape, in the forward of Net"]),
     "sum over features": (
         lambda: Net(lambda m, x: m.b(m.a(x)).sum(1)),
-        ["sum(), at 'sum_1' in Net"],
+        ["a sum over an axis, in the forward of Net"],
     ),
     "mean over features": (
         lambda: Net(lambda m, x: m.b(m.a(x)).mean(1)),
-        ["mean(), at 'mean' in Net"],
-    ),
-    "squeeze of any axis": (
-        lambda: Net(lambda m, x: m.b(m.a(x)).squeeze()),
-        ["squeeze(), at 'squeeze' in Net"],
+        ["a mean over other axes than positions, in the forward of Net"],
     ),
     "shared weight": (tied, ["shared between layers", "a.weight and c.weight are one tensor"]),
     "one layer twice": (
@@ -1087,20 +1087,20 @@ VECTOR_REFUSALS = {
         ["whose weight is computed from other parameters, at '0' in Sequential"],
     ),
     "weight used directly": (
-        lambda: Net(lambda m, x: F.linear(m.a(x), m.b.weight)),
-        ["the tensor 'b.weight' used directly, at 'b_weight' in Net"],
+        lambda: Net(lambda m, x: m.b(m.a(x) * m.b.weight[0])),
+        ["a slice of a value", "in the forward of Net"],
     ),
     "branch on a value": (Branch, ["torch.fx cannot trace Branch", "without branches"]),
     "random factor": (Random, ["Random computes something other than its trace", "random"]),
-    "random tensor": (Noise, ["the tensor", "used directly", "in Noise"]),
+    "random tensor": (Noise, ["a tensor that forward makes, in the forward of Noise"]),
     "dropout that never stops": (
         lambda: Net(lambda m, x: m.b(F.dropout(m.a(x)))),
         ["Net computes something other than its trace"],
     ),
-    "two inputs": (Two, ["a second input, at 'y' in Two"]),
+    "two inputs": (Two, ["forward of Two takes a second input, 'y'", "give 'y' a default"]),
     "bilinear": (
         lambda: Net(lambda m, x: m.b(m.c(m.a(x), x)), c=nn.Bilinear(5, 5, 5)),
-        ["Bilinear of 2 values, at 'c' in Net"],
+        ["Bilinear, at 'c' in Net"],
     ),
     "recurrent": (
         lambda: Net(lambda m, x: m.b(m.c(m.a(x))[0]), c=nn.RNN(5, 5)),
@@ -1128,22 +1128,22 @@ VECTOR_REFUSALS = {
         lambda: mlp((4,), 3, "2"),
         ["'1' in Sequential is Linear(4, 2), which does not fit a value of shape (5,)", "make it take 5"],
     ),
-    "slice": (lambda: Net(lambda m, x: m.b(m.a(x)[:, :5])), ["getitem(), at 'getitem' in Net"]),
+    "slice": (lambda: Net(lambda m, x: m.b(m.a(x)[:, :5])), ["a slice of a value, in the forward of Net"]),
     "chunk": (
         lambda: Net(lambda m, x: m.b(torch.chunk(m.a(x), 1, 1)[0])),
-        ["chunk(), at 'chunk' in Net"],
+        ["a split of a value into parts, in the forward of Net"],
     ),
     "view across samples": (
         lambda: Net(lambda m, x: m.b(m.a(x)).view(3, -1)),
-        ["view(3, -1), at 'view' in Net"],
+        ["a view of values of shape (3,) that does not keep the samples apart, in the forward of Net"],
     ),
     "view by features": (
         lambda: Net(lambda m, x: m.b(m.a(x.view(x.size(1), -1)))),
-        ["view(size, -1), at 'view' in Net"],
+        ["a view of values of shape (5,) that does not keep the samples apart"],
     ),
     "flatten of samples": (
         lambda: Net(lambda m, x: m.b(m.a(x.flatten()))),
-        ["flatten", "at 'flatten' in Net"],
+        ["a view of values of shape (5,) that does not keep the samples apart"],
     ),
     "failing only when run": (
         lambda: Net(lambda m, x: m.b(m.a(x)), a=hooked()),
@@ -1163,7 +1163,7 @@ VECTOR_REFUSALS = {
         ),
         ["Net computes something other than its trace"],
     ),
-    "raising": (lambda: Net(lambda m, x: {}["two\nlines"]), ["torch.fx cannot trace Net (KeyError"]),
+    "raising": (lambda: Net(lambda m, x: {}["two\nlines"]), ["Net fails on 5 samples of shape (5,) (KeyError"]),
     "layer norm of other features": (
         lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(2), nn.Linear(4, 3)),
         ["LayerNorm(2,) on a value of shape (4,), at '1' in Sequential"],
@@ -1196,7 +1196,7 @@ IMAGE_REFUSALS = {
     ),
     "too small an image": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 7), nn.Flatten(), nn.Linear(64, 3)),
-        ["'_0' in Sequential fails on values of shape (3, 6, 6)", "make it take samples of shape (3, 6, 6)"],
+        ["Conv2d fails on values of shape (3, 6, 6), at '0' in Sequential", "make it take samples of shape (3, 6, 6)"],
     ),
     "no classes": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), ["this one returns (samples, *(4, 4, 4))"]),
     "group norm": (lambda: column(nn.GroupNorm(2, 4)), ["GroupNorm, at '1' in Sequential"]),
@@ -1211,11 +1211,11 @@ IMAGE_REFUSALS = {
     ),
     "slice of channels": (
         lambda: plane(lambda m, x: m.b(m.a(x)[:, :3].flatten(1)), 12),
-        ["getitem(), at 'getitem' in Net"],
+        ["a slice of a value, in the forward of Net"],
     ),
     "slice of positions": (
         lambda: plane(lambda m, x: m.b(m.a(x)[:, :, :2, :2].flatten(1))),
-        ["getitem(), at 'getitem' in Net"],
+        ["a slice of a value, in the forward of Net"],
     ),
     "shuffled channels": (
         lambda: plane(lambda m, x: m.b(m.s(m.a(x)).flatten(1)), 16, s=nn.ChannelShuffle(2)),
@@ -1223,19 +1223,19 @@ IMAGE_REFUSALS = {
     ),
     "view that is no flattening": (
         lambda: plane(lambda m, x: m.b(m.a(x).view(-1, 2, 32).mean(2)), b=nn.Linear(2, 3)),
-        ["view(-1, 2, 32), at 'view' in Net"],
+        ["a view of values of shape (4, 4, 4) as (2, 32), which joins or parts channels"],
     ),
     "transposed channels": (
         lambda: plane(lambda m, x: m.b(m.a(x).transpose(1, 2).flatten(1)), 16),
-        ["transpose(), at 'transpose' in Net"],
+        ["another order of the axes, in the forward of Net"],
     ),
-    "unflattened features": (
-        lambda: plane(lambda m, x: m.b(m.u(m.a(x).flatten(1)).flatten(1)), 16, u=nn.Unflatten(1, (8, 8))),
-        ["Unflatten, at 'u' in Net"],
+    "channels in two axes": (
+        lambda: plane(lambda m, x: m.b(m.u(m.a(x)).flatten(1)), 16, u=nn.Unflatten(1, (2, 2))),
+        ["a view of values of shape (4, 4, 4) as (2, 2, 4, 4), which joins or parts channels, at 'u' in Net"],
     ),
     "mean over channels": (
         lambda: plane(lambda m, x: m.b(m.a(x).mean([1, 2])), 1),
-        ["mean(), at 'mean' in Net"],
+        ["a mean over other axes than positions, in the forward of Net"],
     ),
     "mean over everything": (
         lambda: plane(lambda m, x: m.b(m.a(x).flatten(1)) + m.a(x).mean(), 16),
@@ -1243,15 +1243,15 @@ IMAGE_REFUSALS = {
     ),
     "maps added to features": (
         lambda: plane(lambda m, x: m.b(m.a(x).flatten(1) + m.c(x.flatten(1))), 16, c=nn.Linear(108, 64)),
-        ["a sum of values whose neurons do not stand side by side, at 'add' in Net"],
+        ["a sum of values whose neurons do not stand side by side, in the forward of Net"],
     ),
     "concatenation of positions": (
         lambda: plane(lambda m, x: let(m.a(x), lambda h: m.b(torch.cat((h, h), 2).flatten(1))), 32),
-        ["a concatenation along axis 2, at 'cat' in Net"],
+        ["a concatenation along axis 2, in the forward of Net"],
     ),
     "pooling that returns places": (
         lambda: plane(lambda m, x: m.b(m.p(m.a(x))[0].flatten(1)), p=nn.MaxPool2d(2, return_indices=True)),
-        ["a MaxPool2d that returns more than one tensor, at 'p' in Net"],
+        ["MaxPool2d that returns more than one tensor, at 'p' in Net"],
     ),
     "attention": (
         lambda: plane(lambda m, x: m.b(m.t(m.a(x)).flatten(1)), 16, t=nn.TransformerEncoderLayer(4, 2)),
@@ -1274,7 +1274,7 @@ def test_a_module_that_cannot_be_traced_is_refused_by_name_and_place(name):
 
 
 def test_what_the_wiring_does_not_know_may_be_left_out_or_declared():
-    message = refused_module(nn.Sequential(nn.Linear(5, 3), nn.Softmax(1)))
+    message = refused_module(nn.Sequential(nn.Linear(5, 4), nn.Softmax(1), nn.Linear(4, 3)))
     assert message.startswith("the wiring does not know Softmax, at '1' in Sequential; use a network without")
     assert "declare the neuron groups by hand" in message
     assert "module.neuron_groups = {'conv.weight': ('hidden', 'input')" in message

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.functional import is_functional, is_transposition, read_functional
 from ticketsearch.wiring.numbering import Features
-from ticketsearch.wiring.refusals import words
+from ticketsearch.wiring.refusals import WITHOUT, words
 from ticketsearch.wiring.shapes import counts_samples
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Tracer
@@ -38,7 +38,10 @@ def read_call(tracer: Tracer, node: fx.Node) -> None:
     elif counts_samples(node):
         raise tracer.refusal(node, f"{what} that depends on the number of samples")
     elif direct := [str(a.target) for a in node.all_input_nodes if a.op == "get_attr"]:
-        raise tracer.refusal(node, f"the tensor {direct[0]!r} used directly")
+        own = direct[0] in tracer.tensors
+        raise tracer.refusal(
+            node, f"{what} with {direct[0]!r} itself" if own else "a tensor that forward makes"
+        )
     elif target in known.ADDITIONS and len(values) == 2 and not node.kwargs:
         _add_values(tracer, node, tracer.place[values[0]], tracer.place[values[1]])
     elif target in known.PRODUCTS and len(values) == 2 and not node.kwargs:
@@ -98,7 +101,7 @@ def _add_values(tracer: Tracer, node: fx.Node, first: int, second: int) -> None:
     if shape != other:
         raise tracer.refusal(node, f"a sum of shapes {shape} and {other}")
     if not tracer.numbering.tie(tracer.features[first], tracer.features[second]):
-        raise tracer.refusal(node, "a sum of values whose neurons do not stand side by side")
+        raise tracer.refusal(node, "a sum of values whose neurons do not stand side by side", WITHOUT)
     tracer.append(node, "add", (first, second), torch.add, shape)
 
 

@@ -42,7 +42,9 @@ def is_functional_layer(node: fx.Node) -> bool:
 
 def is_transposition(node: fx.Node) -> bool:
     """Return whether a call only turns a weight round for products that are read as layers."""
-    return bool(node.users) and all(_transposed(user) is not None and user.args[1] is node for user in node.users)
+    return bool(node.users) and all(
+        _transposed(user) is not None and user.args[1] is node for user in node.users
+    )
 
 
 def read_functional(tracer: Tracer, node: fx.Node) -> None:

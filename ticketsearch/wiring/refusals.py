@@ -11,9 +11,13 @@ from torch.nn.utils import parametrize
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.shapes import sample_shape
 
-__all__ = ["place", "way_out", "words"]
+__all__ = ["WITHOUT", "place", "way_out", "words"]
 
-COMPARISON, TYPE, REPETITION = "a comparison of values", "a conversion to another type", "a repetition of a value"
+COMPARISON, TYPE, REPETITION = (
+    "a comparison of values",
+    "a conversion to another type",
+    "a repetition of a value",
+)
 PRODUCT, SPLIT, STACK = "a matrix product of values", "a split of a value into parts", "a stack of values"
 AXES, RANDOM, CHOICE = "another order of the axes", "random numbers", "a choice between values"
 WORDS = {
@@ -34,7 +38,9 @@ WORDS = {
     **dict.fromkeys(("add", "iadd"), "a sum other than of two values of one shape"),
     **dict.fromkeys(("max", "amax", "maximum"), "a maximum of values"),
     **dict.fromkeys(("min", "amin", "minimum"), "a minimum of values"),
-    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), "a view of this shape"),
+    **dict.fromkeys(
+        ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), "a view of this shape"
+    ),
     **dict.fromkeys(("roll", "flip"), "a shift or reversal of positions"),
     "pow": "a power of values",
     "sum": "a sum over an axis",
@@ -112,7 +118,12 @@ def way_out(module: nn.Module, graph: fx.Graph) -> str:
         _is_plain_call(node) for node in graph.nodes if node.op in ("call_function", "call_method")
     )
     names = {_name(node) for node in graph.nodes}
-    return f"{WITHOUT}, or {DECLARE}" if declarable and not (names & REORDERINGS and names & RESHAPES) else WITHOUT
+    own = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    declarable &= not (names & REORDERINGS and names & RESHAPES)  # a unit's features may then be strewn
+    declarable &= all(str(node.target) in own for node in graph.nodes if node.op == "get_attr")
+    (output,) = [node.args[0] for node in graph.nodes if node.op == "output"]
+    declarable &= isinstance(output, fx.Node) and len(sample_shape(output) or ()) == 1
+    return f"{WITHOUT}, or {DECLARE}" if declarable else WITHOUT
 
 
 def _name(node: fx.Node) -> str:
@@ -124,7 +135,9 @@ def _name(node: fx.Node) -> str:
 def _is_plain_module(child: nn.Module) -> bool:
     if parametrize.is_parametrized(child):
         return False
-    if type(child).__module__.partition(".")[0] != "torch" or isinstance(child, nn.Sequential | nn.ModuleList):
+    if type(child).__module__.partition(".")[0] != "torch" or isinstance(
+        child, nn.Sequential | nn.ModuleList
+    ):
         return True  # its forward is traced
     if isinstance(child, known.DROPOUTS):
         return child.p == 0  # dropout of networks that are not traced is not trained

@@ -147,7 +147,9 @@ class _ShapeTracer(fx.Tracer):
         node = proxy.node
         try:
             value = self._value(node)
-        except Exception as error:  # torch and the module's own code raise anything; told once it is asked for
+        except (
+            Exception
+        ) as error:  # torch and the module's own code raise anything; told once it is asked for
             node.meta["failure"] = error
             return proxy
         if isinstance(value, PLAIN) and kind.startswith("call_") and target is not getattr:
@@ -247,7 +249,9 @@ def _merged(name: str, first: fx.Graph, second: fx.Graph) -> fx.Graph:
         if [shape[:1] for shape in shapes] == [(n,) for n in COUNTS] and shapes[0][1:] == shapes[1][1:]:
             node.meta["sample_shape"] = tuple(shapes[0][1:])
         try:
-            arguments, keywords = _argument((node.args, dict(node.kwargs)), (twin.args, dict(twin.kwargs)), other)
+            arguments, keywords = _argument(
+                (node.args, dict(node.kwargs)), (twin.args, dict(twin.kwargs)), other
+            )
         except _Unlike:
             alike = False
             break
@@ -272,7 +276,9 @@ def _argument(a: Any, b: Any, other: dict[fx.Node, fx.Node]) -> Any:
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return {key: _argument(a[key], b[key], other) for key in a}
     if isinstance(a, slice) and isinstance(b, slice):
-        return slice(*(_argument(getattr(a, end), getattr(b, end), other) for end in ("start", "stop", "step")))
+        return slice(
+            *(_argument(getattr(a, end), getattr(b, end), other) for end in ("start", "stop", "step"))
+        )
     if isinstance(a, fx.Node):
         if other.get(b) is not a:
             raise _Unlike

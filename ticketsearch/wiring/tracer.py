@@ -19,6 +19,7 @@ __all__ = ["Shape", "Tracer"]
 
 Shape = tuple[int, ...]
 
+
 class Tracer:
     """What has been read of a graph; ``place`` maps an fx node to the step that makes its value.
 

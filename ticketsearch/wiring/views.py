@@ -82,7 +82,9 @@ def reshape(tracer: Tracer, node: fx.Node, source: int) -> None:
     elif len(before) == 1 and not (blocks % positions).any():
         blocks = blocks // positions
     elif after[:1] != before[:1]:
-        raise tracer.refusal(node, f"a view of values of shape {before} as {after}, which joins or parts channels")
+        raise tracer.refusal(
+            node, f"a view of values of shape {before} as {after}, which joins or parts channels"
+        )
     tracer.add(node, Step("spatial", (source,), after, known.Reshape(after)), Features(units, blocks))
 
 
