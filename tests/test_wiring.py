@@ -1002,7 +1002,10 @@ def refused_module(module, shape=(5,)):
 
 VECTOR_REFUSALS = {
     "random relu": (lambda: Net(lambda m, x: m.b(m.act(m.a(x))), act=nn.RReLU()), ["RReLU, at 'act' in Net"]),
-    "softmax": (lambda: Net(lambda m, x: torch.softmax(m.b(m.a(x)), 1)), ["the network ends in a softmax, in the forward of Net", "remove it"]),
+    "softmax": (
+        lambda: Net(lambda m, x: torch.softmax(m.b(m.a(x)), 1)),
+        ["the network ends in a softmax, in the forward of Net", "remove it"],
+    ),
     "softmax module": (
         lambda: nn.Sequential(nn.Linear(5, 3), nn.Softmax(1)),
         ["the network ends in a softmax, at '1' in Sequential", "remove it"],
@@ -1027,7 +1030,10 @@ VECTOR_REFUSALS = {
         lambda: Net(lambda m, x: let(m.a(x), lambda h: m.b(h * m.c(h).sigmoid())), c=nn.Linear(5, 5)),
         ["a product of two values, in the forward of Net"],
     ),
-    "difference of values": (lambda: Net(lambda m, x: m.b(m.a(x) - x)), ["a difference of values, in the forward of Net"]),
+    "difference of values": (
+        lambda: Net(lambda m, x: m.b(m.a(x) - x)),
+        ["a difference of values, in the forward of Net"],
+    ),
     "matrix product of values": (
         lambda: Net(lambda m, x: m.b(torch.matmul(m.a(x), m.a(x).t()))),
         ["a second use of layer 'a', at 'a' in Net"],
@@ -1056,7 +1062,10 @@ VECTOR_REFUSALS = {
         lambda: Net(lambda m, x: m.b(m.a(x) + m.c(x)), c=nn.Linear(5, 1)),
         ["a sum of shapes (5,) and (1,), in the forward of Net"],
     ),
-    "scaled sum": (lambda: Net(lambda m, x: m.b(torch.add(x, m.a(x), alpha=2))), ["a sum other than of two values of one shape, in the forward of Net"]),
+    "scaled sum": (
+        lambda: Net(lambda m, x: m.b(torch.add(x, m.a(x), alpha=2))),
+        ["a sum other than of two values of one shape, in the forward of Net"],
+    ),
     "sum over features": (
         lambda: Net(lambda m, x: m.b(m.a(x)).sum(1)),
         ["a sum over an axis, in the forward of Net"],
@@ -1163,7 +1172,10 @@ VECTOR_REFUSALS = {
         ),
         ["Net computes something other than its trace"],
     ),
-    "raising": (lambda: Net(lambda m, x: {}["two\nlines"]), ["Net fails on 5 samples of shape (5,) (KeyError"]),
+    "raising": (
+        lambda: Net(lambda m, x: {}["two\nlines"]),
+        ["Net fails on 5 samples of shape (5,) (KeyError"],
+    ),
     "layer norm of other features": (
         lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(2), nn.Linear(4, 3)),
         ["LayerNorm(2,) on a value of shape (4,), at '1' in Sequential"],
@@ -1196,7 +1208,10 @@ IMAGE_REFUSALS = {
     ),
     "too small an image": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 7), nn.Flatten(), nn.Linear(64, 3)),
-        ["Conv2d fails on values of shape (3, 6, 6), at '0' in Sequential", "make it take samples of shape (3, 6, 6)"],
+        [
+            "Conv2d fails on values of shape (3, 6, 6), at '0' in Sequential",
+            "make it take samples of shape (3, 6, 6)",
+        ],
     ),
     "no classes": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3)), ["this one returns (samples, *(4, 4, 4))"]),
     "group norm": (lambda: column(nn.GroupNorm(2, 4)), ["GroupNorm, at '1' in Sequential"]),

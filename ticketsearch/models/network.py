@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
-from ticketsearch.models.schemes import AS_BUILT, SCHEMES, reset_normalisation, set_weights
+from ticketsearch.models.schemes import (
+    AS_BUILT,
+    SCHEMES,
+    reset_functional,
+    reset_normalisation,
+    set_functional,
+    set_weights,
+)
 from ticketsearch.names import check_options, listed, resolve
 from ticketsearch.wiring import Wiring, trace
 
@@ -143,6 +150,9 @@ def restore(
         wrong = ", ".join(sorted(missing) + found.unexpected_keys)
         raise BadInput(f"the parameters are not those of model {name!r}: {wrong} missing or unknown")
     wiring = trace(module, input_shape)
+    if initialization.scheme != AS_BUILT and reset_functional(module, wiring):
+        module.load_state_dict(dict(parameters), strict=False)
+        wiring = trace(module, input_shape)
     return Network(name, module, initialization, wiring, tuple(input_shape), classes, dict(options), factory)
 
 
@@ -227,9 +237,15 @@ def _build(
     if not 0 <= seed < 2**63:
         raise BadInput(f"a seed of a network is an integer from 0 to 2**63 - 1, but got {seed}")
     module = _make(factory, name, input_shape, classes, options, seed)
-    if scheme != AS_BUILT:
-        set_weights(module, scheme, seed)
-    wiring = trace(module, input_shape)
+    if scheme == AS_BUILT:
+        wiring = trace(module, input_shape)
+    else:
+        generator = set_weights(module, scheme, seed)
+        wiring = trace(module, input_shape)
+        if set_functional(module, wiring, scheme, generator):
+            wiring = trace(module, input_shape)  # which units are constant depends on the biases
+    for note in wiring.notes:
+        warnings.warn(note, stacklevel=3)
     # Groups declared by hand come without steps. Groups alone do not tell: outputs that an input is added to
     # are numbered by the inputs.
     outputs = wiring.steps[-1].shape[0] if wiring.steps else wiring.spec.outputs

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from ticketsearch.wiring import operations as known
@@ -73,7 +74,8 @@ def _dropout(tracer: Tracer, node: fx.Node, source: int) -> None:
     """Read dropout; its module is traced in training, where ``training=self.training`` is True."""
     given = {**dict(zip(("input", "p", "training"), node.args, strict=False)), **node.kwargs}
     if given.get("training", node.target is not torch.dropout):
-        function: Any = known.Dropout(node.target, given.get("p", 0.5))  # type: ignore[arg-type]
+        kind: Any = F.dropout if node.target is torch.dropout else node.target
+        function = known.Dropout(kind, given.get("p", 0.5))
         tracer.append(node, "dropout", (source,), function, tracer.steps[source].shape)
     else:
         tracer.place[node] = source

@@ -1,4 +1,4 @@
-"""Endings: a log-softmax as the last step, which cross-entropy does without, and a softmax, which it does not."""
+"""Endings: a log-softmax as the last step, which changes no cross-entropy, and a softmax, which does."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def refuse_softmax(module: nn.Module, output: fx.Node) -> None:
     """Raise :class:`BadInput` for a network that returns a softmax."""
     if _normalizes(module, output, nn.Softmax, SOFTMAXES):
         raise BadInput(
-            f"the network ends in a softmax, {place(module, output)}, but cross-entropy takes logits and would "
-            "apply a second one; remove it (the predicted classes stay the same)"
+            f"the network ends in a softmax, {place(module, output)}, but cross-entropy takes logits and "
+            "would apply a second one; remove it (the predicted classes stay the same)"
         )
 
 

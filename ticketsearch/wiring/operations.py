@@ -69,7 +69,7 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 }
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
+DROPOUT_FUNCTIONS = {torch.dropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
 POOLINGS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
@@ -126,7 +126,7 @@ class BatchNormalization:
     ``by_running`` has it go by the running statistics, where there are any, in training as well.
     """
 
-    momentum: float
+    momentum: float | None
     eps: float
     by_running: bool = False
 
@@ -142,7 +142,7 @@ class BatchNormalization:
     ) -> Tensor:
         """Return ``x`` normalised; in training the running statistics move in place."""
         by_batch = (training and not self.by_running) or mean is None
-        return F.batch_norm(x, mean, variance, scale, shift, by_batch, self.momentum, self.eps)
+        return F.batch_norm(x, mean, variance, scale, shift, by_batch, self.momentum or 0.0, self.eps)
 
 
 @dataclass(frozen=True)

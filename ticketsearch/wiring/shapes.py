@@ -1,9 +1,9 @@
 """Shapes: traces a module with torch.fx while the shapes of its values are known.
 
 Code on shapes (``x.size(0)``, ``c * h * w``, ``len(x)``, ``int(x.numel() / n)``, ``range(x.shape[1])``, an
-``assert`` or ``if`` on any of them) then runs as it is, on integers. One integer is none of the network's own:
-the number of samples. The module is therefore traced with two of them. Where the two graphs differ by these
-very numbers, the graph that is returned has a :class:`SampleCount`; where they differ otherwise, the module
+``assert`` or ``if`` on any of them) then runs as it is, on integers. One is not the network's own, the
+number of samples. The module is therefore traced with two of them. Where the two graphs differ by these very
+numbers, the graph that is returned has a :class:`SampleCount`; where they differ otherwise, the module
 computes something else for other batches, and is refused.
 """
 
@@ -59,6 +59,8 @@ def counts_samples(node: fx.Node) -> bool:
         elif isinstance(argument, tuple | list):
             for part in argument:
                 look(part)
+        elif isinstance(argument, slice):
+            look((argument.start, argument.stop, argument.step))
 
     look((*node.args, *node.kwargs.values()))
     return bool(found)
@@ -121,15 +123,16 @@ class _ShapeTracer(fx.Tracer):
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Return the forward function and its arguments: the module and one value."""
-        first, *others = list(inspect.signature(root_fn).parameters.values())[1:] or [None]
-        if first is None:
-            raise BadInput(f"forward of {type(self.root).__name__} must take the samples, but takes nothing")
+        name, parameters = type(self.root).__name__, list(inspect.signature(root_fn).parameters.values())
+        if len(parameters) < 2:
+            raise BadInput(f"forward of {name} must take the samples, but takes nothing")
+        _, first, *others = parameters
         for other in others:
             variable = other.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
             if other.default is inspect.Parameter.empty and not variable:
                 raise BadInput(
-                    f"forward of {type(self.root).__name__} takes a second input, {other.name!r}; a network "
-                    f"takes one value, the samples, so give {other.name!r} a default"
+                    f"forward of {name} takes a second input, {other.name!r}; a network takes one value, the "
+                    f"samples, so give {other.name!r} a default"
                 )
         return root_fn, [self.root, self.create_proxy("placeholder", first.name, (), {})]
 
@@ -138,7 +141,7 @@ class _ShapeTracer(fx.Tracer):
         return _ShapedProxy(node, self)
 
     def create_arg(self, a: Any) -> Any:
-        """Return an argument as the graph holds it; NumPy's numbers, as ``np.prod`` gives them, as Python's."""
+        """Return an argument as the graph holds it; NumPy's numbers, as of ``np.prod``, as Python's."""
         return super().create_arg(a.item() if isinstance(a, np.integer | np.floating) else a)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
@@ -160,8 +163,10 @@ class _ShapeTracer(fx.Tracer):
 
     def value_of(self, node: fx.Node) -> Any:
         """Return the value of a node on the meta device; raises what the call raised."""
-        if "value" not in node.meta:
+        if "failure" in node.meta:
             raise node.meta["failure"]
+        if "value" not in node.meta:  # a buffer, which is no proxy
+            node.meta["value"] = self._value(node)
         return node.meta["value"]
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
@@ -227,13 +232,13 @@ def _shell(tensor: Tensor) -> Tensor:
 @contextlib.contextmanager
 def _random_states_kept() -> Iterator[None]:
     """Put the global generators of Python, NumPy and torch back afterwards: all traces draw the same."""
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the module's own may use it
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _merged(name: str, first: fx.Graph, second: fx.Graph) -> fx.Graph:
@@ -252,7 +257,7 @@ def _merged(name: str, first: fx.Graph, second: fx.Graph) -> fx.Graph:
             arguments, keywords = _argument(
                 (node.args, dict(node.kwargs)), (twin.args, dict(twin.kwargs)), other
             )
-        except _Unlike:
+        except _UnlikeError:
             alike = False
             break
         node.args, node.kwargs = arguments, keywords
@@ -264,7 +269,7 @@ def _merged(name: str, first: fx.Graph, second: fx.Graph) -> fx.Graph:
     return first
 
 
-class _Unlike(Exception):
+class _UnlikeError(Exception):
     """Two arguments differ by more than the number of samples."""
 
 
@@ -276,15 +281,13 @@ def _argument(a: Any, b: Any, other: dict[fx.Node, fx.Node]) -> Any:
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return {key: _argument(a[key], b[key], other) for key in a}
     if isinstance(a, slice) and isinstance(b, slice):
-        return slice(
-            *(_argument(getattr(a, end), getattr(b, end), other) for end in ("start", "stop", "step"))
-        )
+        return slice(*_argument((a.start, a.stop, a.step), (b.start, b.stop, b.step), other))
     if isinstance(a, fx.Node):
         if other.get(b) is not a:
-            raise _Unlike
+            raise _UnlikeError
         return a
     if type(a) is type(b) and (a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))):
         return a
     if type(a) is int and type(b) is int and a and a * COUNTS[1] == b * COUNTS[0]:
         return SampleCount(a // COUNTS[0])
-    raise _Unlike
+    raise _UnlikeError

@@ -73,8 +73,8 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
         line = str(error).splitlines()[0] if str(error) else ""
         raise BadInput(
             f"torch.fx cannot trace {type(module).__name__} ({type(error).__name__}: {line}); "
-            "write its forward without branches on values, or, if each axis of its weights is numbered by one "
-            "neuron group, let the factory set module.neuron_groups (flows are then not available)"
+            "write its forward without branches on values, or, if each axis of its weights is numbered by "
+            "one neuron group, let the factory set module.neuron_groups (flows are then not available)"
         ) from error
     return _read(Tracer(own, shape), graph)
 
