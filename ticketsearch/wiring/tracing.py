@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from ticketsearch.errors import BadInput
 from ticketsearch.wiring.calls import read_call
@@ -83,7 +83,7 @@ def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
     """Return the wiring of the graph, checked against the module."""
     output: Any = next(iter(graph.find_nodes(op="output"))).args[0]
     module = tracer.module
-    if not isinstance(output, fx.Node):
+    if not isinstance(output, fx.Node) or not isinstance(output.meta.get("value", Tensor()), Tensor):
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     refuse_softmax(module, output)
     needed = needed_nodes(graph, output)
