@@ -25,7 +25,7 @@ from torch import Tensor, fx, nn
 
 from ticketsearch.errors import BadInput
 
-__all__ = ["SampleCount", "counts_samples", "sample_shape", "traced_graph"]
+__all__ = ["SampleCount", "ShapeTracer", "ShapedProxy", "counts_samples", "sample_shape", "traced_graph"]
 
 Shape = tuple[int, ...]
 # Two numbers of samples; a network is traced with each of them.
@@ -66,12 +66,15 @@ def counts_samples(node: fx.Node) -> bool:
     return bool(found)
 
 
-def traced_graph(module: nn.Module, input_shape: Shape) -> fx.Graph:
+def traced_graph(
+    module: nn.Module, input_shape: Shape, build: Callable[..., ShapeTracer] | None = None
+) -> fx.Graph:
     """Return the graph of a module in training mode, from ``(samples, *input_shape)``.
 
     The module's forward is given its first argument alone, the others have their defaults. Tensors that
     forward makes are set as attributes of ``module``, as torch.fx names them; the module is otherwise left
-    as it was. See :func:`sample_shape` for the shapes of the graph's values.
+    as it was. See :func:`sample_shape` for the shapes of the graph's values. ``build(module, samples,
+    input_shape)`` makes the tracer.
 
     Raises :class:`BadInput` for a second argument without a default, and for a forward that depends on the
     number of samples; and whatever the module's own code raises.
@@ -79,7 +82,7 @@ def traced_graph(module: nn.Module, input_shape: Shape) -> fx.Graph:
     graphs, made = [], []
     for count in COUNTS:
         with _random_states_kept():
-            tracer = _ShapeTracer(copy.deepcopy(module).train(), count, input_shape)
+            tracer = (build or ShapeTracer)(copy.deepcopy(module).train(), count, input_shape)
             graphs.append(tracer.trace(tracer.root))
             made.append(vars(tracer.root))
     merged = _merged(type(module).__name__, *graphs)
@@ -89,10 +92,10 @@ def traced_graph(module: nn.Module, input_shape: Shape) -> fx.Graph:
     return merged
 
 
-class _ShapedProxy(fx.Proxy):
+class ShapedProxy(fx.Proxy):
     """A proxy that knows its value's shape."""
 
-    tracer: _ShapeTracer
+    tracer: ShapeTracer
 
     def __getattr__(self, name: str) -> Any:
         value = self.node.meta.get("value") if name not in ATTRIBUTES else self.tracer.value_of(self.node)
@@ -107,7 +110,7 @@ class _ShapedProxy(fx.Proxy):
         return len(self.tracer.value_of(self.node))
 
 
-class _ShapeTracer(fx.Tracer):
+class ShapeTracer(fx.Tracer):
     """Traces a module, and runs each call on the meta device as soon as it is traced."""
 
     root: nn.Module
@@ -138,7 +141,7 @@ class _ShapeTracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return a proxy of the node."""
-        return _ShapedProxy(node, self)
+        return ShapedProxy(node, self)
 
     def create_arg(self, a: Any) -> Any:
         """Return an argument as the graph holds it; NumPy's numbers, as of ``np.prod``, as Python's."""
