@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -63,12 +63,21 @@ class Wiring:
     axes : for each tensor that is not maskable but numbered (biases, normalisations), what numbers its first
         axis.
     module : the traced module, whose tensors :meth:`forward` replaces.
+    values : for each step what numbers the neuron axis of its value.
+    architecture : equal for modules that compute the same, tensors apart; None where that cannot be said.
     """
 
     spec: MaskSpec
     steps: tuple[Step, ...]
     axes: Mapping[str, Axis]
     module: nn.Module = field(repr=False)
+    values: tuple[Axis, ...] = ()
+    architecture: Hashable | None = field(default=None, repr=False)
+
+    @cached_property
+    def frozen(self) -> frozenset[str]:
+        """Names of the parameters that never learn, i.e. have ``requires_grad=False``."""
+        return frozenset(name for name, own in self.module.named_parameters() if not own.requires_grad)
 
     @property
     def biases(self) -> tuple[str | None, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -12,21 +13,26 @@ from ticketsearch.errors import BadInput
 from ticketsearch.wiring.calls import read_call
 from ticketsearch.wiring.checking import check_declared, check_trace
 from ticketsearch.wiring.declared import declared_wiring
+from ticketsearch.wiring.graphs import architecture, graph_of
 from ticketsearch.wiring.modules import read_module
+from ticketsearch.wiring.preconditions import check_learning, check_module
 from ticketsearch.wiring.steps import Wiring
 from ticketsearch.wiring.tracer import Tracer
+from ticketsearch.wiring.verification import check_numbering
 from ticketsearch.wiring.views import read_input
 
 __all__ = ["trace"]
 
 
-def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
+def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None = None) -> Wiring:
     """Return the wiring of a module from ``(samples, *input_shape)`` to ``(samples, classes)``.
 
     Known are Linear and Conv1d/2d/3d layers (also grouped and depthwise), batch normalisation, layer
     normalisation of whole samples, pooling, flattening, means over positions, dropout, elementwise maps,
-    sums and concatenations along the neuron axis. The trace is checked against the module itself on a few
-    random samples, in evaluation mode and, without dropout, in training mode.
+    sums and concatenations along the neuron axis. The trace is checked against the module itself on random
+    samples and tensors, in evaluation and in training mode, its outputs and their gradients; and units are
+    renumbered at random. ``like``, the wiring of another copy of one architecture, says that all this was
+    done where this module has the same graph, parts and attributes.
 
     A module with an attribute ``neuron_groups`` is not traced: it declares what numbers its tensors, as
     ``{tensor name: (axis 0, axis 1)}``. An axis is the name of a group, ``"input"`` or ``"output"``, with
@@ -35,6 +41,8 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
 
     Raises :class:`BadInput` for a module that cannot be traced, naming the operation and its place.
     """
+    check_module(module)
+    check_learning(module)
     shared = _shared_parameters(module)
     if shared:
         raise BadInput(
@@ -48,15 +56,19 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
         check_declared(wiring, shape)
         return wiring
     try:
-        graph = fx.symbolic_trace(own.train()).graph
+        graph = graph_of(own)
+    except BadInput:
+        raise
     except Exception as error:  # fx raises whatever the module's own code raises on a proxy
         line = str(error).splitlines()[0] if str(error) else ""
         raise BadInput(
             f"torch.fx cannot trace {type(module).__name__} ({type(error).__name__}: {line}); "
             "write its forward without branches on values, or let the factory set module.neuron_groups"
         ) from error
-    wiring = _read(Tracer(own, shape), graph)
-    check_trace(wiring, shape)
+    wiring = replace(_read(Tracer(own, shape), graph), architecture=architecture(own, graph))
+    if like is None or wiring.architecture is None or wiring.architecture != like.architecture:
+        check_trace(wiring, shape)
+        check_numbering(wiring)
     return wiring
 
 
