@@ -149,11 +149,12 @@ class Wiring:
         Raises :class:`BadInput` for an order that is no permutation of a hidden group.
         """
         orders, origins = unit_orders(self.spec, order)
-        numbers = permute(np.arange(self.spec.size), self.spec, order)
+        own = [tensors[layer.name] for layer in self.spec.layers]
+        weights = np.concatenate([weight.detach().cpu().numpy().ravel() for weight in own])
+        moved = torch.from_numpy(permute(weights, self.spec, order))
         found = dict(tensors)
-        for layer in self.spec.layers:
-            old = torch.from_numpy(numbers[layer.slice] - layer.offset).to(tensors[layer.name].device)
-            found[layer.name] = tensors[layer.name].flatten()[old].reshape(layer.shape)
+        for layer, weight in zip(self.spec.layers, own, strict=True):
+            found[layer.name] = moved[layer.slice].reshape(layer.shape).to(weight)
         for name, axis in self.axes.items():
             entries = segment_order(axis, self.spec, orders, origins)
             found[name] = tensors[name][torch.from_numpy(entries).to(tensors[name].device)]

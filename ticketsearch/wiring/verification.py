@@ -21,7 +21,8 @@ from ticketsearch.wiring.steps import Axis, Step, Wiring
 __all__ = ["check_numbering", "orders_of"]
 
 SAMPLES = 3
-TOLERANCE = 1e-9
+# In single precision, in terms of the largest value: what is wrong differs by as much as values do.
+TOLERANCE = 1e-3
 # Renumberings of single groups at most; beyond, groups that meet in a step are renumbered by random halves.
 SINGLY = 6
 # Steps whose value at one unit depends on the same unit of what they read.
@@ -39,7 +40,7 @@ def check_numbering(wiring: Wiring) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def values(shape: Sequence[int]) -> Tensor:
-        return torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
+        return torch.rand(tuple(shape), generator=generator).mul_(4).sub_(2)
 
     parameters = {**dict(wiring.module.named_parameters()), **dict(wiring.module.named_buffers())}
     names = {name for step in wiring.steps for name in step.names if name is not None}
@@ -70,22 +71,19 @@ def check_numbering(wiring: Wiring) -> None:
 
 
 def orders_of(wiring: Wiring) -> Iterator[Order]:
-    """Yield renumberings: of all groups and bundles together, and of such as meet in no step."""
+    """Yield renumberings: of groups that meet in no step, of each bundle, and of all of them together."""
     spec = wiring.spec
     rng = np.random.default_rng(0)
     whole = {name: order for name, order in random_order(spec, rng).items() if len(order) > 1}
     whole = {name: _no_identity(order, rng) for name, order in whole.items()}
     if not whole:
         return
-    yield whole
     bundled = {bundle.name for bundle in spec.bundles}
     singles = [name for name in whole if name not in bundled]
+    for names in [*_apart(wiring, singles, rng), *([name] for name in whole if name in bundled)]:
+        yield {name: whole[name] for name in names}
     if len(whole) > 1:
-        for bundle in spec.bundles:
-            if bundle.name in whole:
-                yield {bundle.name: whole[bundle.name]}
-        for names in _apart(wiring, singles, rng):
-            yield {name: whole[name] for name in names}
+        yield whole
 
 
 def _apart(wiring: Wiring, names: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
@@ -144,7 +142,7 @@ def _check_apart(
     others = [_unit_mask(wiring.values[i], wiring, 0) for i in step.inputs]
     changed = list(made)
     for source, own in zip(step.inputs, others, strict=True):
-        changed[source] = made[source] + (~own).view(1, -1, *[1] * (made[source].ndim - 2)).double()
+        changed[source] = made[source] + (~own).view(1, -1, *[1] * (made[source].ndim - 2)).float()
     for training in _modes(step):
         before = _made(wiring, step, made, tensors, training)
         after = _made(wiring, step, changed, tensors, training)
@@ -186,6 +184,7 @@ def _refusal(wiring: Wiring, step: Step, what: str) -> BadInput:
 
 
 def _alike(expected: Tensor, found: Tensor) -> bool:
-    return expected.shape == found.shape and torch.allclose(
-        expected, found, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
-    )
+    if expected.shape != found.shape:
+        return False
+    expected, found = expected.nan_to_num(0, 0, 0), found.nan_to_num(0, 0, 0)
+    return bool((expected - found).abs().max() <= TOLERANCE * max(1e-3, float(expected.abs().max())))
