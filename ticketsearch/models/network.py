@@ -219,9 +219,8 @@ def _warn(name: str, module: nn.Module) -> None:
     pruned = prune_masks(module)
     if pruned:
         warnings.warn(
-            f"model {name!r} was pruned by torch.nn.utils.prune ({len(pruned)} tensors): they are weight_orig "
-            "* weight_mask to begin with, but their masks are left out; ticketsearch.from_pruned gives the "
-            "network with its mask",
+            f"model {name!r} was pruned by torch.nn.utils.prune: {len(pruned)} tensors begin as their masks "
+            "leave them, but the masks themselves are left out; ticketsearch.from_pruned gives both",
             stacklevel=5,
         )
     for path, child in module.named_modules():

@@ -43,7 +43,7 @@ def own_copy(module: nn.Module) -> nn.Module:
         ) from error
     with torch.no_grad():
         for name, *_ in computed:
-            prune.remove(*_owner(found, name))
+            prune.remove(*_owner(found, name))  # type: ignore[no-untyped-call]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from inspect import signature
 
 import torch
 from torch import Tensor, fx
@@ -50,10 +51,15 @@ def _map(tracer: Tracer, node: fx.Node, value: fx.Node, name: str) -> None:
     if _is_elementwise(node):
         tracer.append(node, "elementwise", (source,), function, shape)
     elif node.target in known.POOLING_FUNCTIONS:
-        spatial(tracer, node, source, function)
+        spatial(tracer, node, source, function, known.dimensions(name))
     elif node.target in known.DROPOUT_FUNCTIONS:
-        p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
-        tracer.append(node, "dropout", (source,), known.Dropout(node.target, p), shape)  # type: ignore[arg-type]
+        given = signature(node.target).bind(*node.args, **node.kwargs)
+        given.apply_defaults()
+        if given.arguments["training"] is False:
+            tracer.place[node] = source
+            return
+        dropout = known.Dropout(node.target, given.arguments["p"])
+        tracer.append(node, "dropout", (source,), dropout, shape)
     elif name in ("mean", "amax", "squeeze") and _keeps_neurons(node, len(shape)):
         spatial(tracer, node, source, function)
     else:

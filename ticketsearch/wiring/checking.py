@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -69,7 +70,7 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
         subject.check_calls(training, None if training and drops else expected)
         tensors = {name: tensor.clone() for name, tensor in subject.tensors.items()}
         found = _run(
-            lambda x, tensors=tensors, mode=training: wiring.forward(tensors, x, training=mode),
+            partial(wiring.forward, tensors, training=training),
             subject.x,
             {name: tensors[name] for name, _ in subject.module.named_parameters()} if training else {},
             SEEDS[training],
@@ -214,13 +215,13 @@ class _Subject:
         ]
         if changed:
             raise BadInput(
-                f"{self.kind} counts its calls or keeps what it has seen: {changed[0]!r} changes from call to "
+                f"{self.kind} counts its calls or keeps what it has seen: {changed[0]!r} changes with each "
                 f"call in {mode} mode; leave that out (running statistics of batch normalisation are known)"
             )
         if not all(_alike(runs[0].outputs, run.outputs) for run in runs[1:]):
             raise BadInput(
-                f"{self.kind} returns other outputs from call to call in {mode} mode (a generator, a clock or "
-                "a counter of its own); make it deterministic"
+                f"{self.kind} returns other outputs from call to call in {mode} mode (a generator, a clock "
+                "or a counter of its own); make it deterministic"
             )
 
 

@@ -72,7 +72,7 @@ class _NotPlain(Exception):  # noqa: N818 - says what is the case
     """An attribute may hold anything."""
 
 
-def _plain_parts(child: nn.Module) -> tuple[Hashable, ...]:
+def _plain_parts(child: nn.Module) -> tuple[Any, ...]:
     if child._forward_hooks or child._forward_pre_hooks:
         raise _NotPlain
     tensors = [*child.named_parameters(recurse=False), *child.named_buffers(recurse=False)]
@@ -178,7 +178,7 @@ def _check_gradients(node: fx.Node, context: str | None, module: nn.Module) -> N
         )
     reason = context
     if node.op in ("call_method", "call_function"):
-        reason = reason or CUTTING.get(node.target)  # type: ignore[call-overload]
+        reason = reason or CUTTING.get(node.target)
         if node.target is getattr and node.args[1:] == ("data",):
             reason = reason or ".data"
     if reason is not None:

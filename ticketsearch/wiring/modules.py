@@ -38,6 +38,8 @@ def read_module(tracer: Tracer, node: fx.Node) -> None:
     elif isinstance(child, nn.Flatten):
         flat = child.start_dim == 1 and child.end_dim in (-1, len(shape))
         flatten(tracer, node, source, flat, str(child))
+    elif isinstance(child, known.DROPOUTS) and not child.training:
+        tracer.place[node] = source
     elif isinstance(child, known.DROPOUTS):
         function = getattr(F, type(child).__name__.lower())
         tracer.append(node, "dropout", (source,), known.Dropout(function, child.p), shape)
@@ -50,7 +52,8 @@ def read_module(tracer: Tracer, node: fx.Node) -> None:
     elif isinstance(child, known.ELEMENTWISE_MODULES):
         tracer.append(node, "elementwise", (source,), known.module_function(child), shape)
     elif isinstance(child, known.POOLINGS):
-        spatial(tracer, node, source, known.module_function(child))
+        dimensions = known.dimensions(type(child).__name__)
+        spatial(tracer, node, source, known.module_function(child), dimensions)
     else:
         raise tracer.refusal(node, type(child).__name__)
 
@@ -101,7 +104,8 @@ def _batch_norm(tracer: Tracer, node: fx.Node, child: Any, source: int) -> None:
         )
     names = _own(node, child, ("weight", "bias", "running_mean", "running_var"))
     _number(tracer, node, names, source)
-    function = known.BatchNormalization(child.momentum, child.eps)
+    # A module whose train() leaves some in evaluation mode normalises by what it has.
+    function = known.BatchNormalization(child.momentum, child.eps, fixed=not child.training)
     tracer.append(node, "normalize", (source,), function, tracer.steps[source].shape, names)
 
 

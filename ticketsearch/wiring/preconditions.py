@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Container
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -30,10 +31,9 @@ def check_module(module: nn.Module) -> None:
             )
 
 
-def check_learning(module: nn.Module) -> None:
-    """Refuse a module of which no parameter learns; raises :class:`BadInput`."""
-    parameters = list(module.parameters())
-    if parameters and not any(parameter.requires_grad for parameter in parameters):
+def check_learning(module: nn.Module, used: Container[str]) -> None:
+    """Refuse a module of whose ``used`` parameters none learns; raises :class:`BadInput`."""
+    if not any(own.requires_grad and name in used for name, own in module.named_parameters()):
         raise BadInput(
             f"all parameters of {type(module).__name__} have requires_grad=False, so nothing can be trained; "
             "let at least one learn, e.g. those of the last layer"

@@ -42,7 +42,6 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None 
     Raises :class:`BadInput` for a module that cannot be traced, naming the operation and its place.
     """
     check_module(module)
-    check_learning(module)
     shared = _shared_parameters(module)
     if shared:
         raise BadInput(
@@ -53,6 +52,7 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None 
     declared = getattr(module, "neuron_groups", None)
     if declared is not None:
         wiring = declared_wiring(own, declared)
+        check_learning(own, [name for name, _ in own.named_parameters()])
         check_declared(wiring, shape)
         return wiring
     try:
@@ -66,6 +66,7 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None 
             "write its forward without branches on values, or let the factory set module.neuron_groups"
         ) from error
     wiring = replace(_read(Tracer(own, shape), graph), architecture=architecture(own, graph))
+    check_learning(own, {name for step in wiring.steps for name in step.names})
     if like is None or wiring.architecture is None or wiring.architecture != like.architecture:
         check_trace(wiring, shape)
         check_numbering(wiring)

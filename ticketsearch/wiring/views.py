@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ticketsearch.errors import BadInput
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.numbering import Features
 from ticketsearch.wiring.steps import Step
@@ -114,8 +115,22 @@ def flatten(tracer: Tracer, node: fx.Node, source: int, flat: bool, what: str) -
     tracer.add(node, Step("spatial", (source,), (size,), known.Reshape((size,))), wide)
 
 
-def spatial(tracer: Tracer, node: fx.Node, source: int, function: Callable[..., Tensor]) -> None:
-    """Read what works on each channel by itself."""
+def spatial(
+    tracer: Tracer,
+    node: fx.Node,
+    source: int,
+    function: Callable[..., Tensor],
+    dimensions: int | None = None,
+) -> None:
+    """Read what works on each channel by itself, over so many axes of positions, or any number."""
+    shape = tracer.steps[source].shape
+    if dimensions is not None and len(shape) != dimensions + 1:
+        # Torch takes what lacks an axis for one sample, and its units for positions.
+        raise BadInput(
+            f"{node.target!s} in {type(tracer.module).__name__} works over {dimensions} axes of positions, "
+            f"behind samples and channels, but reads values of shape {shape}; give it values of "
+            f"{dimensions + 1} axes"
+        )
     tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])
     if tracer.steps[-1].shape[:1] != tracer.steps[source].shape[:1]:
         raise tracer.refusal(node, f"{node.target} over the neuron axis")
