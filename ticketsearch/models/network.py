@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sys
 import warnings
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
+from ticketsearch.models.pruned import own_copy, prune_masks
 from ticketsearch.models.schemes import (
     AS_BUILT,
     SCHEMES,
@@ -27,11 +27,12 @@ from ticketsearch.models.schemes import (
     set_weights,
 )
 from ticketsearch.names import check_options, listed, resolve
-from ticketsearch.wiring import Wiring, trace
+from ticketsearch.wiring import Wiring, check_module, trace
 
 __all__ = ["Factory", "Initialization", "Network", "initialize", "restore"]
 
 Factory = Callable[..., nn.Module]
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 class Initialization(NamedTuple):
@@ -89,7 +90,8 @@ class Network:
         if (scheme, seed) == self.initialization:
             return self
         assert self.factory is not None
-        return _build(self.factory, self.name, self.input_shape, self.classes, self.options, scheme, seed)
+        made = self.factory, self.name, self.input_shape, self.classes, self.options
+        return _build(*made, scheme, seed, like=self.wiring)
 
 
 def initialize(
@@ -116,11 +118,16 @@ def initialize(
     seed : of the scheme's generator.
     options : of the model.
 
+    Parameters with ``requires_grad=False`` never learn. A scheme sets frozen weights like all others: they
+    are random features then, and masks may prune them. Running statistics move in training all the same.
+
     Raises :class:`BadInput` for an unknown name or option, or a module that cannot be traced. Warns where
-    parameters of half precision are converted to float32.
+    parameters of half precision are converted to float32, a ``DataParallel`` is replaced by what it holds,
+    or masks of ``torch.nn.utils.prune`` are baked into the weights and left out (see
+    :func:`ticketsearch.from_pruned`).
     """
     factory, name = _factory(model, options)
-    return _build(factory, name, dataset.input_shape, dataset.classes, options, scheme, seed)
+    return _build(factory, name, dataset.input_shape, dataset.classes, options, scheme, seed, loud=True)
 
 
 def restore(
@@ -185,16 +192,65 @@ def _make(
     classes: int,
     options: Mapping[str, Any],
     seed: int,
+    *,
+    loud: bool = False,
 ) -> nn.Module:
     """Build the module under its seed, leaving torch's global generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = factory(input_shape, classes, **options)
+        try:
+            module = factory(input_shape, classes, **options)
+        except (MemoryError, RuntimeError, TypeError) as error:
+            if not _is_of_sizes(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadInput(
+                f"model {name!r} has a layer of a size that cannot be ({reason}); give it as many units as "
+                "memory holds, at least 1"
+            ) from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"model {name!r} must return a torch.nn.Module, but got {type(module).__name__}")
+    check_module(module)
+    if loud:
+        _warn(name, module)
     _check_precision(name, module)
     # A factory may return a module that it keeps; what the network holds is its own.
-    return copy.deepcopy(module).to("cpu", torch.float32)
+    return _unwrapped(own_copy(module)).to("cpu", torch.float32)
+
+
+def _is_of_sizes(error: Exception) -> bool:
+    """Whether torch says that it has no memory for a tensor, or that its size is no number of entries."""
+    words = ("can't allocate memory", "not enough memory", "overflow", "out of memory", "negative dimension")
+    return isinstance(error, MemoryError) or any(each in str(error).lower() for each in words)
+
+
+def _warn(name: str, module: nn.Module) -> None:
+    """Warn of what is taken out of a module that a factory has made."""
+    pruned = prune_masks(module)
+    if pruned:
+        warnings.warn(
+            f"model {name!r} was pruned by torch.nn.utils.prune: {len(pruned)} tensors begin as their masks "
+            "leave them, but the masks themselves are left out; ticketsearch.from_pruned gives both",
+            stacklevel=5,
+        )
+    for path, child in module.named_modules():
+        if isinstance(child, PARALLEL):
+            warnings.warn(
+                f"model {name!r} holds a {type(child).__name__}"
+                f"{f' at {path!r}' if path else ''}; its .module is taken, as devices are chosen elsewhere",
+                stacklevel=5,
+            )
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return a module, changed in place, with what data-parallel wrappers hold in the wrappers' places."""
+    while isinstance(module, PARALLEL):
+        module = module.module
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, PARALLEL):
+                setattr(parent, name, _unwrapped(child))
+    return module
 
 
 def _check_precision(name: str, module: nn.Module) -> None:
@@ -231,20 +287,25 @@ def _build(
     options: Mapping[str, Any],
     scheme: str,
     seed: int,
+    *,
+    like: Wiring | None = None,
+    loud: bool = False,
 ) -> Network:
+    """Return the network; ``like`` is the wiring of another of this factory, ``loud`` says to warn."""
     if scheme != AS_BUILT and scheme not in SCHEMES:
         raise unknown("initialization scheme", scheme, [*SCHEMES, AS_BUILT])
     if not 0 <= seed < 2**63:
         raise BadInput(f"a seed of a network is an integer from 0 to 2**63 - 1, but got {seed}")
-    module = _make(factory, name, input_shape, classes, options, seed)
+    module = _make(factory, name, input_shape, classes, options, seed, loud=loud)
     if scheme == AS_BUILT:
-        wiring = trace(module, input_shape)
+        wiring = trace(module, input_shape, like=like)
     else:
         generator = set_weights(module, scheme, seed)
-        wiring = trace(module, input_shape)
+        wiring = trace(module, input_shape, like=like)
         if set_functional(module, wiring, scheme, generator):
-            wiring = trace(module, input_shape)  # which units are constant depends on the biases
-    for note in wiring.notes:
+            # Which units are constant depends on the biases.
+            wiring = trace(module, input_shape, like=wiring)
+    for note in wiring.notes if loud else ():
         warnings.warn(note, stacklevel=3)
     # Groups declared by hand come without steps. Groups alone do not tell: outputs that an input is added to
     # are numbered by the inputs.

@@ -61,7 +61,7 @@ def _map(tracer: Tracer, node: fx.Node, value: fx.Node, what: str) -> None:
     if _is_elementwise(node):
         tracer.append(node, "elementwise", (source,), function, shape)
     elif node.target in known.POOLING_FUNCTIONS:
-        spatial(tracer, node, source, function)
+        spatial(tracer, node, source, function, known.dimensions(node.target.__name__))
     elif node.target in known.DROPOUT_FUNCTIONS:
         _dropout(tracer, node, source)
     elif node.target in REDUCTIONS and _keeps_neurons(node, len(shape)):

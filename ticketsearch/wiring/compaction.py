@@ -166,12 +166,15 @@ def spec_for(wiring: Wiring, tensors: Mapping[str, Tensor]) -> MaskSpec:
     The wiring's own spec goes by the tensors of its module; another initialization may have other biases.
     """
     names = {name for step in wiring.steps for name in shifts(step)}
+    names |= {
+        name for step in wiring.steps for name in step.names if name in wiring.frozen and step.layer < 0
+    }
     own = {name: tensor for name, tensor in _tensors(wiring) if name in names}
     tensors = {**own, **tensors}  # dense networks are not asked for buffers
     if all(_is_zero(tensors[name]) == _is_zero(tensor) for name, tensor in own.items()):
         return wiring.spec
     nodes = tuple(
-        node._replace(constant=is_constant(wiring.steps, index, tensors))
+        node._replace(constant=is_constant(wiring.steps, index, tensors, wiring.frozen))
         for index, node in enumerate(wiring.spec.nodes)
     )
     return replace(wiring.spec, nodes=nodes)

@@ -11,7 +11,7 @@ from ticketsearch.wiring.refusals import place
 from ticketsearch.wiring.shapes import sample_shape
 from ticketsearch.wiring.tracer import Tracer
 
-__all__ = ["LOGITS", "log_softmaxes", "needed_nodes", "read_log_softmax", "refuse_softmax"]
+__all__ = ["LOGITS", "log_softmaxes", "read_log_softmax", "refuse_softmax"]
 
 LOGITS = (
     "the final log-softmax of {name} is left out: cross-entropy takes logits, and has the same value and "
@@ -43,17 +43,6 @@ def refuse_softmax(module: nn.Module, output: fx.Node) -> None:
             f"the network ends in a softmax, {place(module, output)}, but cross-entropy takes logits and "
             "would apply a second one; remove it (the predicted classes stay the same)"
         )
-
-
-def needed_nodes(graph: fx.Graph, output: fx.Node) -> list[fx.Node]:
-    """Return the nodes that the output depends on, in order: all but dead code."""
-    needed, waiting = set(), [output]
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting += node.all_input_nodes
-    return [node for node in graph.nodes if node in needed]
 
 
 def _normalizes(module: nn.Module, node: fx.Node, kind: type[nn.Module], functions: set[object]) -> bool:

@@ -85,7 +85,7 @@ def _batch_norm(tracer: Tracer, node: fx.Node) -> None:
         _name(tracer, node, given[key]) for key in ("weight", "bias", "running_mean", "running_var")
     )
     features = [len(tracer.tensors[name]) for name in names if name is not None]
-    function = known.BatchNormalization(given["momentum"], given["eps"], by_running=not given["training"])
+    function = known.BatchNormalization(given["momentum"], given["eps"], fixed=not given["training"])
     read_batch_norm(tracer, node, source, names, function, *features[:1] or [tracer.steps[source].shape[0]])
 
 

@@ -33,13 +33,16 @@ def read_module(tracer: Tracer, node: fx.Node) -> None:
         read_layer(tracer, node, source, (str(weight), bias), known.Convolution.of(child))
     elif isinstance(child, known.NORMALIZATIONS):
         names = _own(node, child, ("weight", "bias", "running_mean", "running_var"))
-        function = known.BatchNormalization(child.momentum, child.eps)
+        # A module whose train() leaves some in evaluation mode normalises by what it has.
+        function = known.BatchNormalization(child.momentum, child.eps, fixed=not child.training)
         read_batch_norm(tracer, node, source, names, function, child.num_features)
     elif isinstance(child, nn.LayerNorm):
         names = _own(node, child, ("weight", "bias"))
         read_layer_norm(tracer, node, source, names, tuple(child.normalized_shape), child.eps)
     elif is_reshape(tracer, node):
         reshape(tracer, node, source)
+    elif isinstance(child, known.DROPOUTS) and not child.training:
+        tracer.place[node] = source
     elif isinstance(child, known.DROPOUTS):
         function = getattr(F, type(child).__name__.lower())
         tracer.append(node, "dropout", (source,), known.Dropout(function, child.p), shape)
@@ -48,7 +51,8 @@ def read_module(tracer: Tracer, node: fx.Node) -> None:
     elif isinstance(child, known.ELEMENTWISE_MODULES):
         tracer.append(node, "elementwise", (source,), known.module_function(child), shape)
     elif isinstance(child, known.POOLINGS):
-        spatial(tracer, node, source, known.module_function(child))
+        dimensions = known.dimensions(type(child).__name__)
+        spatial(tracer, node, source, known.module_function(child), dimensions)
     else:
         raise tracer.refusal(node, type(child).__name__)
 

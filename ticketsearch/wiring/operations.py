@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ __all__ = [
     "Replay",
     "Reshape",
     "concatenate",
+    "dimensions",
     "factor",
     "module_function",
 ]
@@ -128,7 +130,7 @@ class BatchNormalization:
 
     momentum: float | None
     eps: float
-    by_running: bool = False
+    fixed: bool = False  # goes by the running statistics in training, too
 
     def __call__(
         self,
@@ -141,7 +143,7 @@ class BatchNormalization:
         training: bool = False,
     ) -> Tensor:
         """Return ``x`` normalised; in training the running statistics move in place."""
-        by_batch = (training and not self.by_running) or mean is None
+        by_batch = (training and not self.fixed) or mean is None
         return F.batch_norm(x, mean, variance, scale, shift, by_batch, self.momentum or 0.0, self.eps)
 
 
@@ -183,6 +185,12 @@ class Reshape:
 def concatenate(*values: Tensor) -> Tensor:
     """Return values side by side along the neuron axis."""
     return torch.cat(values, dim=1)
+
+
+def dimensions(name: str) -> int | None:
+    """Return over how many axes of positions an operation of torch works, by its name; None where any."""
+    found = re.search(r"([123])d(_with_indices)?$", name.lower())
+    return int(found[1]) if found else None
 
 
 class Replay:

@@ -49,21 +49,24 @@ class Tracer:
         steps = tuple(
             self.steps[i]._replace(inputs=tuple(number[s] for s in self.steps[i].inputs)) for i in kept
         )
+        values = tuple(closed.axis(self.features[old]) for old in kept)
+        frozen = {name for name, own in self.module.named_parameters() if not own.requires_grad}
         nodes = tuple(
             Node(
                 _liveness(step.operation),
                 step.inputs,
-                tuple(segment.group for segment in closed.axis(self.features[old])),
+                tuple(segment.group for segment in axis),
                 step.layer,
-                is_constant(steps, index, self.tensors),
+                is_constant(steps, index, self.tensors, frozen),
             )
-            for index, (old, step) in enumerate(zip(kept, steps, strict=True))
+            for index, (axis, step) in enumerate(zip(values, steps, strict=True))
         )
         layers = tuple(ends.layer for ends in self.ends)
         pieces = closed.pieces(self.ends)
         bundles = closed.bundles(self.ends, pieces)
         axes: dict[str, Axis] = {name: closed.axis(own) for name, own in self.numbered.items()}
-        return Wiring(MaskSpec(layers, closed.groups, pieces, nodes, bundles), steps, axes, self.module)
+        spec = MaskSpec(layers, closed.groups, pieces, nodes, bundles)
+        return Wiring(spec, steps, axes, self.module, values)
 
     def value(self, node: fx.Node, argument: Any) -> int:
         """Return the step that makes an argument; raises :class:`BadInput` for what is no value."""

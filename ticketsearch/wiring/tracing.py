@@ -13,32 +13,30 @@ from ticketsearch.errors import BadInput
 from ticketsearch.wiring.calls import read_call
 from ticketsearch.wiring.checking import check_declared, check_runs, check_trace
 from ticketsearch.wiring.declared import declared_wiring
-from ticketsearch.wiring.endings import (
-    LOGITS,
-    log_softmaxes,
-    needed_nodes,
-    read_log_softmax,
-    refuse_softmax,
-)
+from ticketsearch.wiring.endings import LOGITS, log_softmaxes, read_log_softmax, refuse_softmax
 from ticketsearch.wiring.functional import is_functional_layer
+from ticketsearch.wiring.graphs import architecture, graph_of, needed_nodes
 from ticketsearch.wiring.modules import read_module
 from ticketsearch.wiring.operations import CONVOLUTIONS
-from ticketsearch.wiring.shapes import traced_graph
+from ticketsearch.wiring.preconditions import check_learning, check_module
 from ticketsearch.wiring.steps import Wiring
 from ticketsearch.wiring.tracer import Tracer
+from ticketsearch.wiring.verification import check_numbering
 from ticketsearch.wiring.views import read_input
 
 __all__ = ["trace"]
 
 
-def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
+def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None = None) -> Wiring:
     """Return the wiring of a module from ``(samples, *input_shape)`` to ``(samples, classes)``.
 
     Known are Linear and Conv1d/2d/3d layers (also grouped and depthwise), batch normalisation, layer
     normalisation of whole samples, pooling, flattening, means over positions, dropout, elementwise maps,
     sums and concatenations along the neuron axis; layers and normalisations also as functions of the module's
-    own parameters. The trace is checked against the module itself on a few random samples, in evaluation mode
-    and, without dropout, in training mode.
+    own parameters. The trace is checked against the module itself on random samples and tensors, in
+    evaluation and in training mode, its outputs and their gradients; and units are renumbered at random.
+    ``like``, the wiring of another copy of one architecture, says that all this was done where this module
+    has the same graph, parts and attributes.
 
     Shapes are known while the module is traced, so forward may compute with them and branch on them, as long
     as samples are computed alike whatever their number. Its further arguments have their defaults. Code
@@ -52,6 +50,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
 
     Raises :class:`BadInput` for a module that cannot be traced, naming the operation and its place.
     """
+    check_module(module)
     shared = _shared_parameters(module)
     if shared:
         raise BadInput(
@@ -62,10 +61,11 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
     declared = getattr(module, "neuron_groups", None)
     if declared is not None:
         wiring = declared_wiring(own, declared)
+        check_learning(own, [name for name, _ in own.named_parameters()])
         check_declared(wiring, shape)
         return wiring
     try:
-        graph = traced_graph(own, shape)
+        graph = graph_of(own, shape)
     except BadInput:
         raise
     except Exception as error:  # fx raises whatever the module's own code raises on a proxy
@@ -76,17 +76,29 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
             "write its forward without branches on values, or, if each axis of its weights is numbered by "
             "one neuron group, let the factory set module.neuron_groups (flows are then not available)"
         ) from error
-    return _read(Tracer(own, shape), graph)
+    endings = _read(tracer := Tracer(own, shape), graph)
+    output: Any = next(iter(graph.find_nodes(op="output"))).args[0]
+    wiring = replace(tracer.wiring(tracer.place[output]), architecture=architecture(own, graph))
+    check_learning(own, {name for step in wiring.steps for name in step.names})
+    if like is None or wiring.architecture is None or wiring.architecture != like.architecture:
+        check_trace(wiring, shape)
+        check_numbering(wiring)
+    if not endings:
+        return wiring
+    logits = tracer.wiring(tracer.place[endings[-1].all_input_nodes[0]])
+    notes = (LOGITS.format(name=type(module).__name__),)
+    return replace(logits, architecture=wiring.architecture, notes=notes)
 
 
-def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
-    """Return the wiring of the graph, checked against the module."""
+def _read(tracer: Tracer, graph: fx.Graph) -> list[fx.Node]:
+    """Read the graph, and return the log-softmaxes that it ends in, the last first."""
     output: Any = next(iter(graph.find_nodes(op="output"))).args[0]
     module = tracer.module
     if not isinstance(output, fx.Node) or not isinstance(output.meta.get("value", Tensor()), Tensor):
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     refuse_softmax(module, output)
-    needed = needed_nodes(graph, output)
+    found = needed_nodes(graph)
+    needed = [node for node in graph.nodes if node in found]
     _refuse_unused(module, [node for node in graph.nodes if node not in needed], needed)
     endings = log_softmaxes(module, output)
     for node in needed:
@@ -102,12 +114,7 @@ def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     if not tracer.ends:
         raise BadInput(f"{type(module).__name__} has no Linear or convolution layer: nothing to prune")
-    wiring = tracer.wiring(tracer.place[output])
-    check_trace(wiring, tracer.input_shape)
-    if not endings:
-        return wiring
-    logits = tracer.wiring(tracer.place[endings[-1].all_input_nodes[0]])
-    return replace(logits, notes=(LOGITS.format(name=type(module).__name__),))
+    return endings
 
 
 def _refuse_unused(module: nn.Module, unused: Sequence[fx.Node], needed: Sequence[fx.Node]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ticketsearch.errors import BadInput
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.numbering import Features
-from ticketsearch.wiring.refusals import words
+from ticketsearch.wiring.refusals import place, words
 from ticketsearch.wiring.shapes import sample_shape
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Shape, Tracer
@@ -88,8 +89,22 @@ def reshape(tracer: Tracer, node: fx.Node, source: int) -> None:
     tracer.add(node, Step("spatial", (source,), after, known.Reshape(after)), Features(units, blocks))
 
 
-def spatial(tracer: Tracer, node: fx.Node, source: int, function: Callable[..., Tensor]) -> None:
-    """Read what works on each channel by itself."""
+def spatial(
+    tracer: Tracer,
+    node: fx.Node,
+    source: int,
+    function: Callable[..., Tensor],
+    dimensions: int | None = None,
+) -> None:
+    """Read what works on each channel by itself, over so many axes of positions, or any number."""
+    shape = tracer.steps[source].shape
+    if dimensions is not None and len(shape) != dimensions + 1:
+        # Torch takes what lacks an axis for one sample, and its units for positions.
+        raise BadInput(
+            f"{words(tracer.module, node)} works over {dimensions} axes of positions, behind samples and "
+            f"channels, but reads values of shape {shape}, {place(tracer.module, node)}; give it values of "
+            f"{dimensions + 1} axes"
+        )
     tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])
     if tracer.steps[-1].shape[:1] != tracer.steps[source].shape[:1]:
         raise tracer.refusal(node, f"{words(tracer.module, node)} over the neuron axis")
