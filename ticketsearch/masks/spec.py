@@ -103,16 +103,28 @@ class Node(NamedTuple):
     """One value of the network's computation, as far as liveness is concerned.
 
     ``groups`` number the value's neuron axis, one after the other. ``mix`` is a normalisation over the units
-    of a sample, by which each of them influences all. ``constant`` says that a unit may be non-zero though
+    of a sample, by which each of them influences all. ``multiply`` is a product unit by unit, which is
+    non-zero only where all its factors are; ``select`` takes whole groups of a value, those at ``places``
+    of it; ``zeros`` has units that nothing feeds. ``constant`` says that a unit may be non-zero though
     nothing feeds it: a map with f(0) ≠ 0, or one whose bias or shift starts non-zero or can leave zero
     during training.
     """
 
-    operation: Literal["input", "linear", "elementwise", "mix", "add", "concatenate"]
+    operation: Literal[
+        "input", "linear", "elementwise", "mix", "add", "multiply", "concatenate", "select", "zeros"
+    ]
     inputs: tuple[int, ...]
     groups: tuple[int, ...]
     layer: int = -1
     constant: bool = False
+    places: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the fields; signatures of specs go by them, and are older than ``places``."""
+        fields = self._asdict()
+        if not self.places:
+            del fields["places"]
+        return f"Node({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 
 @dataclass(frozen=True)
@@ -228,7 +240,8 @@ class MaskSpec:
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain lists and numbers, for :meth:`from_json`."""
         fields = ("layers", "groups", "pieces", "nodes", "bundles")
-        return {field: [list(value) for value in getattr(self, field)] for field in fields}
+        whole = {field: [list(value) for value in getattr(self, field)] for field in fields}
+        return whole | {"nodes": [list(node if node.places else node[:-1]) for node in self.nodes]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> MaskSpec:
@@ -238,8 +251,8 @@ class MaskSpec:
             tuple(Group(*group) for group in data["groups"]),
             tuple(Piece(*piece) for piece in data["pieces"]),
             tuple(
-                Node(operation, tuple(inputs), tuple(groups), layer, constant)
-                for operation, inputs, groups, layer, constant in data["nodes"]
+                Node(operation, tuple(inputs), tuple(groups), layer, constant, *map(tuple, places))
+                for operation, inputs, groups, layer, constant, *places in data["nodes"]
             ),
             tuple(Bundle(name, tuple(map(tuple, columns))) for name, columns in data["bundles"]),
         )

@@ -72,8 +72,9 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
     With more layers R* is bounded: no weight's score rises when others are pruned, so where all flow passes
     layer l, R(mask) = the sum of its kept scores <= the sum of their *dense* scores <= T_l(n_l), the sum of
     the n_l largest. Hence R* <= max over n_1 + n_2 + … = count of min over l of T_l(n_l).
-    Where flow passes some layer by (shortcuts), that bound says little, and max-pooling lets scores rise when
-    weights go: there R* is the best that the search of :func:`flow_preserving` finds.
+    Where flow passes some layer by (shortcuts), that bound says little, max-pooling lets scores rise when
+    weights go, and the scores of a layer do not sum to R where products lie behind it: there R* is the best
+    that the search of :func:`flow_preserving` finds.
     """
     kind = retention_kind(network, count)
     dense = FlowNetwork(Copies([network]), [np.arange(network.spec.size)])
@@ -103,11 +104,13 @@ def retention_kind(network: Network, count: int = 0) -> Literal["exact", "bound"
     """Return how :func:`best_flow` knows the best flow of a network's masks of ``count`` weights."""
     wiring = network.wiring
     operations = {step.operation for step in wiring.steps}
-    if wiring.dense and len(network.spec.layers) == 2 and not {"add", "concatenate"} & operations:
+    plain = operations <= {"input", "linear", "elementwise", "dropout"}
+    if wiring.dense and plain and len(network.spec.layers) == 2:
         inputs, hidden, outputs = (group.size for group in network.spec.groups)
         return "exact" if hidden * (inputs + outputs) * count <= MOST_WORK else "bound"
     linear = all(_is_linear(wiring, step) for step in wiring.steps if step.operation == "spatial")
     chain = len(wiring.cut_layers) == len(network.spec.layers)
+    linear = linear and not operations & {"multiply", "maximum", "minimum"}
     return "bound" if chain and linear else "search"
 
 

@@ -126,7 +126,12 @@ for _name in AUGMENTED:
 
 
 class _GraphTracer(ShapeTracer):
-    """Traces hooks of torch's own modules too; ``meta["context"]`` says what calls were made under."""
+    """Traces hooks of torch's own modules too; ``meta["context"]`` says what calls were made under.
+
+    Buffers are kept apart from constants, as parameters are.
+    """
+
+    proxy_buffer_attributes = True
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Value(node, self)

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from ticketsearch.errors import BadInput
 from ticketsearch.wiring.calls import read_call
 from ticketsearch.wiring.checking import check_declared, check_runs, check_trace
+from ticketsearch.wiring.combining import read_tensor
 from ticketsearch.wiring.declared import declared_wiring
 from ticketsearch.wiring.endings import LOGITS, log_softmaxes, read_log_softmax, refuse_softmax
 from ticketsearch.wiring.functional import is_functional_layer
@@ -32,11 +33,13 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None 
 
     Known are Linear and Conv1d/2d/3d layers (also grouped and depthwise), batch normalisation, layer
     normalisation of whole samples, pooling, flattening, means over positions, dropout, elementwise maps,
-    sums and concatenations along the neuron axis; layers and normalisations also as functions of the module's
-    own parameters. The trace is checked against the module itself on random samples and tensors, in
-    evaluation and in training mode, its outputs and their gradients; and units are renumbered at random.
-    ``like``, the wiring of another copy of one architecture, says that all this was done where this module
-    has the same graph, parts and attributes.
+    concatenations along the neuron axis, sums, differences, products, maxima and minima of values whose
+    neurons then are numbered together (single positions, as of a gate, are repeated), parameters and buffers
+    that values are multiplied by or shifted by, slices of neurons and positions, and zeros beside them;
+    layers and normalisations also as functions of the module's own parameters. The trace is checked against
+    the module itself on random samples and tensors, in evaluation and in training mode, its outputs and their
+    gradients; and units are renumbered at random. ``like``, the wiring of another copy of one architecture,
+    says that all this was done where this module has the same graph, parts and attributes.
 
     Shapes are known while the module is traced, so forward may compute with them and branch on them, as long
     as samples are computed alike whatever their number. Its further arguments have their defaults. Code
@@ -110,6 +113,8 @@ def _read(tracer: Tracer, graph: fx.Graph) -> list[fx.Node]:
             read_module(tracer, node)
         elif node.op in ("call_function", "call_method"):
             read_call(tracer, node)
+        elif node.op == "get_attr":
+            read_tensor(tracer, node)
     if output not in tracer.place:
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     if not tracer.ends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,14 @@ def is_reshape(tracer: Tracer, node: fx.Node) -> bool:
     """Return whether a call gives a value another shape, and does nothing else."""
     if node.op == "call_module":
         return isinstance(tracer.module.get_submodule(str(node.target)), nn.Flatten | nn.Unflatten)
-    return node.target in RESHAPES
+    return node.target in RESHAPES or _adds_axes(node)
+
+
+def _adds_axes(node: fx.Node) -> bool:
+    """Whether an index takes everything, and only puts in axes."""
+    if node.target is not operator.getitem or not isinstance(node.args[1], tuple):
+        return False
+    return all(entry is None or entry is Ellipsis or entry == slice(None) for entry in node.args[1])
 
 
 def is_view_of_input(tracer: Tracer, node: fx.Node, argument: Any) -> bool:
