@@ -66,7 +66,7 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None 
             "write its forward without branches on values, or let the factory set module.neuron_groups"
         ) from error
     wiring = replace(_read(Tracer(own, shape), graph), architecture=architecture(own, graph))
-    check_learning(own, {name for step in wiring.steps for name in step.names})
+    check_learning(own, {str(name) for step in wiring.steps for name in step.names})
     if like is None or wiring.architecture is None or wiring.architecture != like.architecture:
         check_trace(wiring, shape)
         check_numbering(wiring)
