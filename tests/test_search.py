@@ -110,7 +110,8 @@ def test_random_seeds_differ_and_equal_seeds_count_in_the_overlap(tmp_path):
     prepared = search.Search.prepare(config.load(None, [*SMALL, ("seeding.method", "random")]))
     assert len({seed.digest for seed in prepared.seeds}) == 3
     (tmp_path / "mine.py").write_text(
-        "def scores(network, mask, batch, *, rng):\n    return {n: m * 1.0 for n, m in mask.items()}\n"
+        "def scores(network, mask, batch, *, rng):\n"
+        "    return {n: m.flatten().cumsum(0).view(m.shape) * m * 1.0 for n, m in mask.items()}\n"
     )
     same = ("seeding.method", f"{tmp_path}/mine.py:scores")
     prepared = search.Search.prepare(config.load(None, [*SMALL, same]))

@@ -8,7 +8,7 @@ from torch import nn
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import check_mask
-from ticketsearch.models import AS_BUILT, initialize, own_copy, prune_masks
+from ticketsearch.models import AS_BUILT, bake, initialize, own_copy
 from ticketsearch.tickets import LoadedTicket
 
 __all__ = ["from_pruned"]
@@ -35,13 +35,13 @@ def from_pruned(module: nn.Module, dataset: Dataset) -> LoadedTicket:
     """
     if not isinstance(module, nn.Module):
         raise BadInput(f"from_pruned takes a torch.nn.Module, but got {type(module).__name__}")
-    masks = prune_masks(module)
+    baked = own_copy(module)
+    masks = bake(baked)
     if not masks:
         raise BadInput(
             f"{type(module).__name__} has no masks of torch.nn.utils.prune; if they were made permanent by "
             "prune.remove, take the weights that are not 0 as the mask of ticketsearch.initialize(…)"
         )
-    baked = own_copy(module)
 
     def factory(input_shape: tuple[int, ...], classes: int) -> nn.Module:
         return baked

@@ -29,7 +29,7 @@ from ticketsearch.masks.liveness import (
     weight_numbers,
 )
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
-from ticketsearch.masks.ranking import largest
+from ticketsearch.masks.ranking import drawn_among_equals, largest
 from ticketsearch.masks.shuffling import layer_shuffle
 from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
 
@@ -49,6 +49,7 @@ __all__ = [
     "check_masks",
     "density",
     "digest",
+    "drawn_among_equals",
     "edges",
     "effective_density",
     "largest",

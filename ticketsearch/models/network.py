@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
-from ticketsearch.models.pruned import own_copy, prune_masks
+from ticketsearch.models.pruned import PARALLEL, bake, own_copy, prune_masks
 from ticketsearch.models.schemes import (
     AS_BUILT,
     SCHEMES,
@@ -32,7 +32,6 @@ from ticketsearch.wiring import Wiring, check_module, trace
 __all__ = ["Factory", "Initialization", "Network", "initialize", "restore"]
 
 Factory = Callable[..., nn.Module]
-PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 class Initialization(NamedTuple):
@@ -215,7 +214,9 @@ def _make(
         _warn(name, module)
     _check_precision(name, module)
     # A factory may return a module that it keeps; what the network holds is its own.
-    return _unwrapped(own_copy(module)).to("cpu", torch.float32)
+    own = own_copy(module)
+    bake(own)
+    return own.to("cpu", torch.float32)
 
 
 def _is_of_sizes(error: Exception) -> bool:
@@ -240,17 +241,6 @@ def _warn(name: str, module: nn.Module) -> None:
                 f"{f' at {path!r}' if path else ''}; its .module is taken, as devices are chosen elsewhere",
                 stacklevel=5,
             )
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return a module, changed in place, with what data-parallel wrappers hold in the wrappers' places."""
-    while isinstance(module, PARALLEL):
-        module = module.module
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, PARALLEL):
-                setattr(parent, name, _unwrapped(child))
-    return module
 
 
 def _check_precision(name: str, module: nn.Module) -> None:

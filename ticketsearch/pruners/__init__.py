@@ -40,6 +40,10 @@ from ticketsearch.pruners.retention import flow_retention as flow_retention
 from ticketsearch.pruners.rounds import Rounds as Rounds
 from ticketsearch.pruners.saliency import grasp, saliency, snip
 from ticketsearch.pruners.synflow import balanced_synflow, synflow
+from ticketsearch.pruners.ties import UNMENTIONED as UNMENTIONED
+from ticketsearch.pruners.ties import EqualScoresWarning as EqualScoresWarning
+from ticketsearch.pruners.ties import PruningWarning as PruningWarning
+from ticketsearch.pruners.ties import mask_of_scores as mask_of_scores
 from ticketsearch.pruners.unscored import magnitude, random
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
@@ -77,7 +81,7 @@ def prune(
 
     After step ``k < steps`` of the exponential schedule ``N - floor((1 - density^(k/steps)) * N)`` weights
     are kept, as in the SynFlow authors' code (Tanaka et al. 2020, algorithm 1); what a step prunes never
-    comes back. Ties go to the smaller index.
+    comes back. Equal scores are ordered by lot, drawn from the seed and the network's initialization.
 
     Parameters
     ----------
@@ -99,7 +103,8 @@ def prune(
     options : of the score function.
 
     Returns the ``(weights,)`` bool mask, read-only. Warns with :class:`LayerCollapseWarning` if a layer is
-    left empty. Raises :class:`BadInput` for a bad argument or scores that are not finite.
+    left empty, and with :class:`EqualScoresWarning` if more than a hundredth of the kept weights were drawn
+    among equal scores. Raises :class:`BadInput` for a bad argument or scores that are not finite.
     """
     masks = _masks(
         [network],

@@ -96,7 +96,8 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
             shares = np.ldexp(scores, int(exponent[0] - math.floor(total))) / 2.0 ** (total % 1)
             sums.append(np.cumsum(np.sort(shares)[::-1]))
         return total + _log2(_waterfill(sums, count)), kind
-    mask = FlowSearch(network, np.ones(network.spec.size, dtype=np.bool_), count, 0).best(ROUNDS, TRIES)
+    every = np.ones(network.spec.size, dtype=np.bool_)
+    mask = FlowSearch(network, every, count, 0, np.random.default_rng(0)).best(ROUNDS, TRIES)
     return log_flow(network, mask), kind
 
 

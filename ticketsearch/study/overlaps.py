@@ -32,6 +32,7 @@ class Case:
     title : in words, e.g. ``synflow at density 0.1``.
     method, density : of all masks, or None.
     study : what was found.
+    drawn : the largest share of a mask's kept weights that its pruner drew among equal scores.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Case:
     method: str | None
     density: float | None
     study: OverlapStudy
+    drawn: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,4 +114,7 @@ def _case(store: Store, case: int) -> Case | None:
         drawn={null: counts for null, counts in drawn.items() if counts is not None},
         leaders=outline.leaders,
     )
-    return Case(outline.kind, outline.title, outline.method, outline.density, study)
+    stored = store.masks()
+    lots = [stored[name].drawn for name in outline.masks]
+    share = float(np.max(np.divide(lots, np.maximum(sizes.sum(axis=-1), 1))))
+    return Case(outline.kind, outline.title, outline.method, outline.density, study, share)

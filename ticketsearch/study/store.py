@@ -29,10 +29,14 @@ Integers = NDArray[np.int64]
 
 
 class StoredMask(NamedTuple):
-    """A mask as bits, and where its initial weights are positive, empty if that is not known."""
+    """A mask as bits, and where its initial weights are positive, empty if that is not known.
+
+    ``drawn`` counts the kept weights that the pruner drew among equal scores.
+    """
 
     bits: bytes
     signs: bytes
+    drawn: int = 0
 
 
 class Observed(NamedTuple):
@@ -128,12 +132,23 @@ class Store(Database):
 
     def masks(self) -> dict[str, StoredMask]:
         """Return the masks that are there, by name."""
-        return {name: StoredMask(*row) for name, *row in self._rows("SELECT name, bits, signs FROM masks")}
+        drawn = self._drawn_weights()
+        rows = self._rows("SELECT name, bits, signs FROM masks")
+        return {name: StoredMask(bits, signs, drawn.get(name, 0)) for name, bits, signs in rows}
 
     def add_mask(self, name: str, mask: StoredMask) -> None:
         """Commit a mask."""
         with transaction(self._connection) as execute:
-            execute("INSERT INTO masks VALUES (?, ?, ?)", (name, *mask))
+            execute("INSERT INTO masks VALUES (?, ?, ?)", (name, mask.bits, mask.signs))
+            if mask.drawn:
+                drawn = json.dumps({**self._drawn_weights(), name: mask.drawn})
+                execute("INSERT OR REPLACE INTO meta VALUES ('drawn', ?)", (drawn,))
+
+    def _drawn_weights(self) -> dict[str, int]:
+        """Return how many kept weights were drawn among equal scores, by mask; only of masks with some."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'drawn'")
+        found: dict[str, int] = json.loads(rows[0][0]) if rows else {}
+        return found
 
     def observed(self, case: int) -> Observed | None:
         """Return what was found of the pairs of a set, None before that."""

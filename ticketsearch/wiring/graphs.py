@@ -43,14 +43,21 @@ def graph_of(module: nn.Module, input_shape: Shape) -> fx.Graph:
     Raises :class:`BadInput` where part of the computation is cut off from gradients, or in other precision.
     Errors of the module's own forward pass through.
     """
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        raise BadInput(
+            f"a forward hook of the whole {type(module).__name__}, or a forward put into it, is not read, as "
+            "those of its parts are; let the factory return torch.nn.Sequential(module)"
+        )
     module.train()
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         graph = traced_graph(module, input_shape, _GraphTracer)
     _write_once(graph, module)
     needed = needed_nodes(graph)
-    for node in graph.nodes:
+    for node in reversed(list(graph.nodes)):
         if node in needed:
             _check_gradients(node, node.meta.get("context"), module)
+        elif node.op not in ("placeholder", "call_module"):
+            graph.erase_node(node)  # computes what nothing reads
     return graph
 
 
@@ -109,6 +116,12 @@ def place_of(node: fx.Node) -> str:
 
 class _Value(ShapedProxy):
     """A value whose rewriting by ``+=`` and the like is part of the graph."""
+
+    def __getattr__(self, k: str) -> Any:
+        attribute = super().__getattr__(k)
+        if k == "data":
+            _ = attribute.node  # made where it is asked for, not where it is used
+        return attribute
 
 
 def _augmented(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:

@@ -262,6 +262,8 @@ def factor(function: object) -> float:
 def module_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return a module without parameters as a function of its own, which writes to nothing."""
     function: Any = copy.deepcopy(module)
+    for hooks in (function._forward_hooks, function._forward_pre_hooks):
+        hooks.clear()  # those are steps of their own
     if hasattr(function, "inplace"):
         function.inplace = False
     own: Callable[[Tensor], Tensor] = function

@@ -82,7 +82,7 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None 
     endings = _read(tracer := Tracer(own, shape), graph)
     output: Any = next(iter(graph.find_nodes(op="output"))).args[0]
     wiring = replace(tracer.wiring(tracer.place[output]), architecture=architecture(own, graph))
-    check_learning(own, {name for step in wiring.steps for name in step.names})
+    check_learning(own, {str(name) for step in wiring.steps for name in step.names})
     if like is None or wiring.architecture is None or wiring.architecture != like.architecture:
         check_trace(wiring, shape)
         check_numbering(wiring)
