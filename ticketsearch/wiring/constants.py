@@ -26,7 +26,7 @@ def is_constant(
     if step.operation == "mix":
         return True
     if isinstance(step.function, Shift):
-        moves = step.function.learned and not _blocked(steps, index, tensors)
+        moves = step.function.learned and not _blocked(steps, index, tensors, frozen)
         return moves or any(bool(tensors[name].ne(0).any()) for name in shifts(step))
     if step.operation in ("elementwise", "spatial"):
         return _at_zero(step, tensors)[0] != 0
