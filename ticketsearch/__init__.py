@@ -6,7 +6,7 @@ Masks
     MaskSpec, density, effective_density, live, live_units, permute
 Pruning and first populations
     prune, prune_all, batched, LayerCollapseWarning, EqualScoresWarning, flow_retention, seed_population,
-    initializations
+    initializations, from_pruned
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
@@ -44,6 +44,7 @@ _HOMES = {
     "models": "Initialization Network initialize",
     "overlap": "align overlap_study",
     "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
+    "pruned": "from_pruned",
     "runs": "Run",
     "seeding": "initializations seed_population",
     "study": "read_overlaps study_pruners",
@@ -81,6 +82,7 @@ __all__ = [
     "evolve",
     "flow_retention",
     "from_arrays",
+    "from_pruned",
     "initializations",
     "initialize",
     "isomorphic",
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from ticketsearch.masks import MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
     from ticketsearch.overlap import align, overlap_study
+    from ticketsearch.pruned import from_pruned
     from ticketsearch.pruners import (
         EqualScoresWarning,
         LayerCollapseWarning,

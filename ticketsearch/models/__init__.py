@@ -8,6 +8,8 @@ Initial weights (``schemes``)
     SCHEMES, AS_BUILT, set_weights
 Networks (``network``)
     Network, Initialization, initialize, restore, Factory
+Copies of modules, and masks of torch.nn.utils.prune (``pruned``)
+    own_copy, bake
 
 A model is a factory ``factory(input_shape, classes, **options) -> nn.Module``. Users give its name in
 ``__all__``, with what follows a colon as its first argument (``mlp:300,100``), or ``file.py:function`` for a
@@ -22,6 +24,8 @@ from ticketsearch.models.network import Initialization as Initialization
 from ticketsearch.models.network import Network as Network
 from ticketsearch.models.network import initialize as initialize
 from ticketsearch.models.network import restore as restore
+from ticketsearch.models.pruned import bake as bake
+from ticketsearch.models.pruned import own_copy as own_copy
 from ticketsearch.models.schemes import AS_BUILT as AS_BUILT
 from ticketsearch.models.schemes import SCHEMES as SCHEMES
 from ticketsearch.models.schemes import set_weights as set_weights

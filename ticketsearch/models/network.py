@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sys
 import warnings
@@ -19,7 +18,15 @@ from ticketsearch.datasets import Shaped
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models.images import check_first_layer
-from ticketsearch.models.schemes import AS_BUILT, SCHEMES, reset_normalisation, set_weights
+from ticketsearch.models.pruned import PARALLEL, bake, own_copy, prune_masks
+from ticketsearch.models.schemes import (
+    AS_BUILT,
+    SCHEMES,
+    reset_functional,
+    reset_normalisation,
+    set_functional,
+    set_weights,
+)
 from ticketsearch.names import (
     call,
     check_call,
@@ -31,7 +38,7 @@ from ticketsearch.names import (
     resolve,
     source_digest,
 )
-from ticketsearch.wiring import Wiring, trace
+from ticketsearch.wiring import Wiring, check_module, trace
 
 __all__ = ["Factory", "Initialization", "Network", "initialize", "restore"]
 
@@ -95,8 +102,8 @@ class Network:
         if (scheme, seed) == self.initialization:
             return self
         assert self.factory is not None
-        network = _build(self.factory, self.name, self.input_shape, self.classes, self.options, scheme, seed)
-        return replace(network, source=self.source)
+        made = self.factory, self.name, self.input_shape, self.classes, self.options
+        return replace(_build(*made, scheme, seed, like=self.wiring), source=self.source)
 
 
 @checked
@@ -124,12 +131,17 @@ def initialize(
     seed : of the scheme's generator.
     options : of the model.
 
+    Parameters with ``requires_grad=False`` never learn. A scheme sets frozen weights like all others: they
+    are random features then, and masks may prune them. Running statistics move in training all the same.
+
     Raises :class:`BadInput` for an unknown name or option, or a module that cannot be traced. Warns where
-    parameters of half precision are converted to float32.
+    parameters of half precision are converted to float32, a ``DataParallel`` is replaced by what it holds,
+    or masks of ``torch.nn.utils.prune`` are baked into the weights and left out (see
+    :func:`ticketsearch.from_pruned`).
     """
     factory, name, source = _factory(model, options)
-    network = _build(factory, name, dataset.input_shape, dataset.classes, options, scheme, seed)
-    return replace(network, source=source)
+    made = factory, name, dataset.input_shape, dataset.classes, options
+    return replace(_build(*made, scheme, seed, loud=True), source=source)
 
 
 def restore(
@@ -153,14 +165,22 @@ def restore(
     if initialization.scheme != AS_BUILT:
         reset_normalisation(module)
     _compare_parameters(module, name, parameters)
-    with torch.no_grad():
-        for tensor_name, parameter in module.named_parameters():
-            parameter.copy_(parameters[tensor_name])
+    _fill(module, parameters)
     with own_code("model", name):  # tracing calls its forward
         wiring = trace(module, input_shape)
+        if initialization.scheme != AS_BUILT and reset_functional(module, wiring):
+            _fill(module, parameters)
+            wiring = trace(module, input_shape, like=wiring)
     return Network(
         name, module, initialization, wiring, tuple(input_shape), classes, dict(options), factory, source
     )
+
+
+def _fill(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    """Give a module these parameters."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(parameters[name])
 
 
 def _check_parameters(
@@ -179,6 +199,9 @@ def _check_parameters(
         with torch.random.fork_rng(devices=[]), torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to warn of is told when it is built
             module = call(factory, "model", name, input_shape, classes, **options)
+            if isinstance(module, nn.Module):
+                module = own_copy(module)
+                bake(module)
     except BadInput:
         raise
     except Exception:  # whatever a factory raises where tensors hold no values
@@ -226,6 +249,8 @@ def _make(
     classes: int,
     options: Mapping[str, Any],
     seed: int,
+    *,
+    loud: bool = False,
 ) -> nn.Module:
     """Build the module under its seed, leaving torch's global generator as it was.
 
@@ -238,15 +263,49 @@ def _make(
     except BadInput:
         raise
     except Exception as error:  # a factory may raise anything
+        if _is_of_sizes(error):
+            raise BadInput(
+                f"model {name!r} has a layer of a size that cannot be ({one_line(error)}); give it as many "
+                "units as memory holds, at least 1"
+            ) from error
         raise BadInput(
             f"model {name!r} cannot be built for input_shape {tuple(input_shape)}, {classes} classes and "
             f"options {dict(options)} ({one_line(error)})"
         ) from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"model {name!r} must return a torch.nn.Module, but got {type(module).__name__}")
+    check_module(module)
+    if loud:
+        _warn(name, module)
     _check_precision(name, module)
     # A factory may return a module that it keeps; what the network holds is its own.
-    return copy.deepcopy(module).to("cpu", torch.float32)
+    own = own_copy(module)
+    bake(own)
+    return own.to("cpu", torch.float32)
+
+
+def _is_of_sizes(error: Exception) -> bool:
+    """Whether torch says that it has no memory for a tensor, or that its size is no number of entries."""
+    words = ("can't allocate memory", "not enough memory", "overflow", "out of memory", "negative dimension")
+    return isinstance(error, MemoryError) or any(each in str(error).lower() for each in words)
+
+
+def _warn(name: str, module: nn.Module) -> None:
+    """Warn of what is taken out of a module that a factory has made."""
+    pruned = prune_masks(module)
+    if pruned:
+        warnings.warn(
+            f"model {name!r} was pruned by torch.nn.utils.prune: {len(pruned)} tensors begin as their masks "
+            "leave them, but the masks themselves are left out; ticketsearch.from_pruned gives both",
+            stacklevel=6,
+        )
+    for path, child in module.named_modules():
+        if isinstance(child, PARALLEL):
+            warnings.warn(
+                f"model {name!r} holds a {type(child).__name__}"
+                f"{f' at {path!r}' if path else ''}; its .module is taken, as devices are chosen elsewhere",
+                stacklevel=6,
+            )
 
 
 def _check_precision(name: str, module: nn.Module) -> None:
@@ -283,17 +342,25 @@ def _build(
     options: Mapping[str, Any],
     scheme: str,
     seed: int,
+    *,
+    like: Wiring | None = None,
+    loud: bool = False,
 ) -> Network:
+    """Return the network; ``like`` is the wiring of another of this factory, ``loud`` says to warn."""
     if scheme != AS_BUILT and scheme not in SCHEMES:
         raise unknown("initialization scheme", scheme, [*SCHEMES, AS_BUILT])
     if not 0 <= seed < 2**63:
         raise BadInput(f"a seed of a network is an integer from 0 to 2**63 - 1, but got {seed}")
-    module = _make(factory, name, input_shape, classes, options, seed)
-    if scheme != AS_BUILT:
-        set_weights(module, scheme, seed)
+    module = _make(factory, name, input_shape, classes, options, seed, loud=loud)
     check_first_layer(name, module, input_shape)
+    generator = None if scheme == AS_BUILT else set_weights(module, scheme, seed)
     with own_code("model", name):  # tracing calls its forward
-        wiring = trace(module, input_shape)
+        wiring = trace(module, input_shape, like=like)
+        if generator is not None and set_functional(module, wiring, scheme, generator):
+            # Which units are constant depends on the biases.
+            wiring = trace(module, input_shape, like=wiring)
+    for note in wiring.notes if loud else ():
+        warnings.warn(note, stacklevel=4)
     # Groups declared by hand come without steps. Groups alone do not tell: outputs that an input is added to
     # are numbered by the inputs.
     outputs = wiring.steps[-1].shape[0] if wiring.steps else wiring.spec.outputs

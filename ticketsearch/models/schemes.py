@@ -23,7 +23,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AS_BUILT", "SCHEMES", "reset_normalisation", "set_weights", "signed_constant", "sparse"]
+from ticketsearch.wiring import Wiring
+
+__all__ = [
+    "AS_BUILT",
+    "SCHEMES",
+    "reset_functional",
+    "reset_normalisation",
+    "set_functional",
+    "set_weights",
+    "signed_constant",
+    "sparse",
+]
 
 AS_BUILT = "as_built"
 
@@ -74,22 +85,66 @@ SCHEMES: dict[str, Callable[..., Tensor]] = {
 BIASED = ("uniform",)
 
 
-def set_weights(module: nn.Module, scheme: str, seed: int) -> None:
+def set_weights(module: nn.Module, scheme: str, seed: int) -> torch.Generator:
     """Give a module, in place, the weights of a scheme in :data:`SCHEMES` under a seed.
 
     All linear layers and convolutions get weights of the scheme, and biases 0 but for :data:`BIASED`;
-    normalisation layers are reset. Parameters of other layers stay.
+    normalisation layers are reset. Parameters of other layers stay. Returns the generator, for
+    :func:`set_functional`.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for child in module.modules():
             if isinstance(child, WEIGHTED):
-                SCHEMES[scheme](child.weight, generator)
-                if child.bias is not None:
-                    child.bias.zero_()
-                    if scheme in BIASED:
-                        SCHEMES[scheme](child.bias, generator)
+                _set_layer(child.weight, child.bias, scheme, generator)
     reset_normalisation(module)
+    return generator
+
+
+def set_functional(module: nn.Module, wiring: Wiring, scheme: str, generator: torch.Generator) -> bool:
+    """Give the layers that ``forward`` computes from parameters of its own, in place, weights of a scheme.
+
+    These are the maskable layers of the traced network that :func:`set_weights` knows no module of, in the
+    order of the computation; normalisations by such parameters are reset. Returns whether there are any.
+    """
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    own = {id(child.weight) for child in module.modules() if isinstance(child, WEIGHTED)}
+    layers = [
+        step.names
+        for step in wiring.steps
+        if step.operation == "linear" and id(tensors[str(step.names[0])]) not in own
+    ]
+    with torch.no_grad():
+        for weight, bias in layers:
+            _set_layer(tensors[str(weight)], None if bias is None else tensors[bias], scheme, generator)
+    return reset_functional(module, wiring) or bool(layers)
+
+
+def reset_functional(module: nn.Module, wiring: Wiring) -> bool:
+    """Reset, in place, the normalisations that are no modules, as :func:`reset_normalisation` does those.
+
+    Returns whether there are any.
+    """
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    layers = [child for child in module.modules() if isinstance(child, NORMALISATIONS)]
+    own = {id(tensor) for child in layers for tensor in (*child.parameters(), *child.buffers())}
+    found = False
+    with torch.no_grad():
+        for step in wiring.steps:
+            if step.operation in ("normalize", "mix"):
+                for name, value in zip(step.names, (1, 0, 0, 1), strict=False):
+                    if name is not None and id(tensors[name]) not in own:
+                        tensors[name].fill_(value)
+                        found = True
+    return found
+
+
+def _set_layer(weight: Tensor, bias: Tensor | None, scheme: str, generator: torch.Generator) -> None:
+    SCHEMES[scheme](weight, generator)
+    if bias is not None:
+        bias.zero_()
+        if scheme in BIASED:
+            SCHEMES[scheme](bias, generator)
 
 
 def reset_normalisation(module: nn.Module) -> None:

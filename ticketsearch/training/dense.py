@@ -62,9 +62,20 @@ class Stack(Stacked):
         begun = {name: masking.begin(own, kept[name], own) for name, own in weights.items()}
         kept |= {name: torch.ones_like(bias) for name, bias in biases.items()}
         rest = {**{name: own for name, own in begun.items() if name not in first}, **biases}
-        self.blocks = [_Block(own, kept) for own in (*({name: begun[name]} for name in first), rest) if own]
+        frozen = self.wiring.frozen
+        learning = [
+            *({name: begun[name]} for name in first if name not in frozen),
+            {name: own for name, own in rest.items() if name not in frozen},
+        ]
+        self.blocks = [_Block(own, kept) for own in learning if own]
         self.leaves = {name: leaf for block in self.blocks for name, leaf in block.leaves.items()}
         self.masks = {name: own for block in self.blocks for name, own in block.masks.items()}
+        self._learning = dict(self.leaves)
+        # In blocks of their own, which no optimizer moves.
+        for name in [name for name in (*begun, *biases) if name in frozen]:
+            fixed = _Block({name: {**begun, **biases}[name]}, kept)
+            self.leaves[name] = fixed.leaves[name].requires_grad_(False)
+            self.masks[name] = fixed.masks[name]
         # What only other maskings than the parameter's ask for.
         self.start = {} if masking.only_kept else {name: own.clone() for name, own in weights.items()}
 
@@ -111,9 +122,9 @@ class Stack(Stacked):
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
         """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
-        leaves = list(self.leaves.values())
+        leaves = list(self._learning.values())
         found: Sequence[Tensor | None] = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
-        gradients = dict(zip(self.leaves, found, strict=True))
+        gradients = dict(zip(self._learning, found, strict=True))
         for block in self.blocks:
             block.take(gradients, masked=self.masking.only_kept)
 

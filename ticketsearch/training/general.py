@@ -79,24 +79,31 @@ class Single:
             self.whole |= {name: self.whole[name] * part for name, part in whole_masks.items()}
         self.start = {name: own[name] for name in self.masks}
         parameters = [name for name, _ in wiring.module.named_parameters()]
+        frozen = compaction.wiring.frozen
         self.weights = {
-            name: masking.begin(start, self.masks[name], start).clone().requires_grad_()
+            name: masking.begin(start, self.masks[name], start).clone().requires_grad_(name not in frozen)
             for name, start in self.start.items()
         }
-        self.others = {n: own[n].clone().requires_grad_() for n in parameters if n not in self.start}
+        self.others = {
+            name: own[name].clone().requires_grad_(name not in frozen)
+            for name in parameters
+            if name not in self.start
+        }
+        # Frozen ones are no business of the optimizer, whose decay would move them.
+        self._learning = {
+            name: own for name, own in {**self.weights, **self.others}.items() if name not in frozen
+        }
         self.moved = {name: tensor.clone() for name, tensor in own.items() if name not in parameters}
 
     @property
     def trainable(self) -> list[Tensor]:
         """The tensors that an optimizer moves; :meth:`backward` gives them their gradients."""
-        return [*self.weights.values(), *self.others.values()]
+        return [*self._learning.values()]
 
     @property
     def keeps(self) -> list[Tensor | None]:
         """For each of :attr:`trainable` its mask; None where all of it learns."""
-        return [*(self.masks[n] if self.masking.only_kept else None for n in self.weights)] + [None] * len(
-            self.others
-        )
+        return [self.masks.get(name) if self.masking.only_kept else None for name in self._learning]
 
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(1, classes, samples)`` of resident samples ``(samples, *input_shape)``.
@@ -131,10 +138,9 @@ class Single:
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
         """Give :attr:`trainable` their gradients, from those of the logits ``(1, classes, samples)``."""
-        tensors = {**self.weights, **self.others}
-        leaves = list(tensors.values())
+        leaves = self.trainable
         found: list[Tensor | None] = [*torch.autograd.grad(logits, leaves, gradient, allow_unused=True)]
-        for (name, tensor), own in zip(tensors.items(), found, strict=True):
+        for (name, tensor), own in zip(self._learning.items(), found, strict=True):
             # Fused optimizers take a gradient to lie in memory as its tensor does.
             into = torch.empty_like(tensor) if tensor.grad is None else tensor.grad
             if own is None:

@@ -49,28 +49,24 @@ class Sparse(Stacked):
         super().__init__(compactions, initial, device=torch.device("cpu"), dtype=dtype)
         self.whole_mask = masks
         parts = self.wiring.spec.split(live)
-        biases = {name: self.whole(name) for name in self.wiring.biases if name is not None}
-        # A row a network: its biases, its weights layer by layer, zeros up to whole vectors.
-        self._biases: dict[str, slice] = {}
-        begin = 0
-        for name, own in biases.items():
-            self._biases[name] = slice(begin, begin := begin + own.shape[1])
-        counts = np.stack([np.count_nonzero(own, axis=(1, 2)) for own in parts.values()], axis=1)
-        ends = begin + np.cumsum(counts, axis=1)
-        length = -(-ends.max() // ALIGNMENT) * ALIGNMENT
-        self._kept = torch.from_numpy(np.arange(length) < ends[:, -1:]).to(dtype)
-        self.values = torch.zeros_like(self._kept)
-        self.values.grad = torch.zeros_like(self._kept)
-        starts = np.arange(self.size)[:, None] * length + ends - counts
-        self._layers = {
-            name: _Layer(own, starts[:, number], self.values)
-            for number, (name, own) in enumerate(parts.items())
+        names = [*(name for name in self.wiring.biases if name is not None), *parts]
+        frozen = self.wiring.frozen
+        self._learning = _Rows({n: parts.get(n) for n in names if n not in frozen}, self.whole, dtype)
+        # In rows of their own, which no optimizer moves.
+        self._fixed = _Rows({n: parts.get(n) for n in names if n in frozen}, self.whole, dtype)
+        self.values, self._kept = self._learning.values, self._learning.kept
+        self.values.grad = torch.zeros_like(self.values)
+        layers = {**self._learning.layers, **self._fixed.layers}
+        self._layers = {name: layers[name] for name in parts}
+        self._biases = {
+            **{
+                name: self._learning.values[:, own].requires_grad_()
+                for name, own in self._learning.biases.items()
+            },
+            **{name: self._fixed.values[:, own] for name, own in self._fixed.biases.items()},
         }
-        for name, layer in self._layers.items():
-            self.values.view(-1)[layer.numbers] = self.whole(name)[layer.place]
-        for name, own in biases.items():
-            self.values[:, self._biases[name]] = own
-        self._leaves = {name: self.values[:, own].requires_grad_() for name, own in self._biases.items()}
+        for layer in self._fixed.layers.values():
+            layer.leaf.requires_grad_(False)
 
     @property
     def trainable(self) -> list[Tensor]:
@@ -84,7 +80,7 @@ class Sparse(Stacked):
 
     def bias(self, name: str) -> Tensor:
         """Return the biases ``(P, units)`` of a layer."""
-        return self._leaves[name]
+        return self._biases[name]
 
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(P, classes, samples)`` of resident samples, one batch for all or one for each.
@@ -105,6 +101,8 @@ class Sparse(Stacked):
             if bias is not None:
                 found = found + bias[:, :, None]
             if made is not None:
+                # Of a frozen layer on samples, too, the gradient is asked for.
+                found = found if found.requires_grad else found.requires_grad_()
                 made[name] = value.detach(), found
             return found
 
@@ -114,13 +112,13 @@ class Sparse(Stacked):
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
         """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
-        leaves = [*(layer.leaf for layer in self._layers.values()), *self._leaves.values()]
-        found = gradients(logits, leaves, gradient)
+        layers, places = [*self._learning.layers.values()], self._learning.biases
+        found = gradients(logits, [*(layer.leaf for layer in layers), *map(self.bias, places)], gradient)
         into = self.values.grad
         assert into is not None
-        for layer, own in zip(self._layers.values(), found, strict=False):
+        for layer, own in zip(layers, found, strict=False):
             into.view(-1)[layer.numbers] = own
-        for place, own in zip(self._biases.values(), found[len(self._layers) :], strict=True):
+        for place, own in zip(places.values(), found[len(layers) :], strict=True):
             into[:, place] = own
 
     def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
@@ -149,8 +147,48 @@ class Sparse(Stacked):
         masks = self.wiring.spec.split(self.whole_mask)
         for name, layer in self._layers.items():
             named[name] = self.whole(name) * torch.from_numpy(masks[name].copy())
-            named[name][layer.place] = self.values.view(-1)[layer.numbers]
-        return named | {name: self.values[:, own].clone() for name, own in self._biases.items()}
+            named[name][layer.place] = layer.values
+        return named | {name: own.detach().clone() for name, own in self._biases.items()}
+
+
+class _Rows:
+    """A row for each network: biases, its weights layer by layer, zeros up to whole vectors.
+
+    Attributes
+    ----------
+    values, kept : ``(P, length)``, and 1 for what a network has, 0 for what fills its row up.
+    biases : where each lies in the rows.
+    layers : of the weights.
+    """
+
+    def __init__(
+        self, live: Mapping[str, Mask | None], whole: Callable[[str], Tensor], dtype: torch.dtype
+    ) -> None:
+        biases = {name: whole(name) for name, own in live.items() if own is None}
+        weights = {name: own for name, own in live.items() if own is not None}
+        self.biases: dict[str, slice] = {}
+        begin = 0
+        for name, bias in biases.items():
+            self.biases[name] = slice(begin, begin := begin + bias.shape[1])
+        self.layers: dict[str, _Layer] = {}
+        if not live:
+            self.values = self.kept = torch.zeros(0, 0, dtype=dtype)
+            return
+        size = len(whole(next(iter(live))))
+        counts = np.zeros((size, len(weights)), dtype=np.int64)
+        for number, own in enumerate(weights.values()):
+            counts[:, number] = np.count_nonzero(own, axis=(1, 2))
+        ends = begin + np.cumsum(counts, axis=1)
+        last = ends[:, -1:] if weights else np.full((size, 1), begin)
+        length = -(-int(last.max()) // ALIGNMENT) * ALIGNMENT
+        self.kept = torch.from_numpy(np.arange(length) < last).to(dtype)
+        self.values = torch.zeros_like(self.kept)
+        starts = np.arange(size)[:, None] * length + ends - counts
+        for number, (name, own) in enumerate(weights.items()):
+            self.layers[name] = layer = _Layer(own, starts[:, number], self.values)
+            self.values.view(-1)[layer.numbers] = whole(name)[layer.place]
+        for name, bias in biases.items():
+            self.values[:, self.biases[name]] = bias
 
 
 class _Matrices(NamedTuple):
@@ -190,6 +228,11 @@ class _Layer:
         self._values = torch.zeros(len(self.numbers), dtype=values.dtype)
         self.leaf = self._values.detach().requires_grad_()
         self._made: dict[bool, _Matrices] = {}
+
+    @property
+    def values(self) -> Tensor:
+        """The weights as they are now, network by network."""
+        return self._flat[self.numbers]
 
     def read(self) -> None:
         """Take the values of the weights as they are now."""
@@ -235,11 +278,13 @@ class _Product(torch.autograd.Function):
         return _times(matrices.forward, x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (x,) = ctx.saved_tensors
         matrices: _Matrices = ctx.matrices
         gradient = gradient.contiguous()
-        own = torch.sparse.sampled_addmm(matrices.gradient, gradient, x.t(), beta=0.0).values()
+        own = None
+        if ctx.needs_input_grad[0]:
+            own = torch.sparse.sampled_addmm(matrices.gradient, gradient, x.t(), beta=0.0).values()
         return own, _times(matrices.backward, gradient) if ctx.needs_input_grad[1] else None, None
 
 

@@ -7,6 +7,7 @@ groups may be declared by hand, see :func:`trace`.
 """
 
 from ticketsearch.wiring.compaction import Compaction, compact, fixed_groups, live_groups, spec_for, whole
+from ticketsearch.wiring.preconditions import check_module
 from ticketsearch.wiring.steps import Step, Wiring
 from ticketsearch.wiring.tracing import trace
 
@@ -14,6 +15,7 @@ __all__ = [
     "Compaction",
     "Step",
     "Wiring",
+    "check_module",
     "compact",
     "fixed_groups",
     "live_groups",

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import fx
 
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.combining import read_combination, read_tensor_call
+from ticketsearch.wiring.functional import is_functional, is_transposition, read_functional
 from ticketsearch.wiring.numbering import Features
+from ticketsearch.wiring.refusals import words
+from ticketsearch.wiring.shapes import counts_samples
 from ticketsearch.wiring.slicing import read_part, read_slice
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Tracer
-from ticketsearch.wiring.views import (
-    asks_for_shape,
-    flatten,
-    is_flattening,
-    is_view_of_input,
-    spatial,
-    view_of_units,
-)
+from ticketsearch.wiring.views import is_reshape, is_view_of_input, reshape, spatial
 
 __all__ = ["read_call"]
 
-# Calls of some axes, and how many axes more than the value those are counted in.
-AXES = {"mean": 0, "amax": 0, "squeeze": 0, "unsqueeze": 1}
+REDUCTIONS = {"mean", "amax", torch.mean, torch.amax}
 
 
 def read_call(tracer: Tracer, node: fx.Node) -> None:
     """Read a call of a function or method; raises :class:`BadInput` for one that is not known."""
     target = node.target
-    name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+    what = words(tracer.module, node)
     values = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node) and a in tracer.place]
-    if read_tensor_call(tracer, node):
-        return
-    if asks_for_shape(node) and not (target is operator.getitem and (values or _divided(tracer, node))):
+    if is_transposition(node) or read_tensor_call(tracer, node):
         return
     if values and is_view_of_input(tracer, node, values[0]):
         return
@@ -43,25 +37,23 @@ def read_call(tracer: Tracer, node: fx.Node) -> None:
         return
     if target in known.CONCATENATIONS:
         _concatenate(tracer, node)
-    elif name in ("flatten", "view", "reshape") and len(values) == 1:
-        source = tracer.value(node, node.args[0])
-        flat = is_flattening(node, tracer.steps[source].shape)
-        kept = None if flat else view_of_units(node, tracer.steps[source].shape)
-        if kept is not None:
-            spatial(tracer, node, source, known.Reshape(kept))
-        else:
-            flatten(tracer, node, source, flat, f"{name}{node.args[1:]}")
+    elif is_reshape(tracer, node) and len(values) == 1:
+        reshape(tracer, node, tracer.value(node, node.args[0]))
+    elif is_functional(node):
+        read_functional(tracer, node)
     elif read_combination(tracer, node):
         return
-    elif used := [a for a in node.all_input_nodes if a in tracer.given]:
-        raise tracer.refusal(used[0], f"the tensor {tracer.given[used[0]].name!r} used directly")
+    elif counts_samples(node):
+        raise tracer.refusal(node, f"{what} that depends on the number of samples")
+    elif used := [tracer.given[a].name for a in node.all_input_nodes if a in tracer.given]:
+        raise tracer.refusal(node, f"{what} with {used[0]!r} itself")
     elif len(values) == 1:
-        _map(tracer, node, values[0], name)
+        _map(tracer, node, values[0], what)
     else:
-        raise tracer.refusal(node, f"{name}()")
+        raise tracer.refusal(node, what)
 
 
-def _map(tracer: Tracer, node: fx.Node, value: fx.Node, name: str) -> None:
+def _map(tracer: Tracer, node: fx.Node, value: fx.Node, what: str) -> None:
     """Read a call of one value: elementwise, pooling, dropout or a mean over positions."""
     source = tracer.place[value]
     shape = tracer.steps[source].shape
@@ -69,16 +61,26 @@ def _map(tracer: Tracer, node: fx.Node, value: fx.Node, name: str) -> None:
     if known.is_elementwise(node):
         tracer.append(node, "elementwise", (source,), function, shape)
     elif node.target in known.POOLING_FUNCTIONS:
-        spatial(tracer, node, source, function)
+        spatial(tracer, node, source, function, known.dimensions(node.target.__name__))
     elif node.target in known.DROPOUT_FUNCTIONS:
-        p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
-        tracer.append(node, "dropout", (source,), known.Dropout(node.target, p), shape)  # type: ignore[arg-type]
-    elif name == "stochastic_depth" and (p := _of_rows(node)) is not None:
+        _dropout(tracer, node, source)
+    elif getattr(node.target, "__name__", "") == "stochastic_depth" and (p := _of_rows(node)) is not None:
         tracer.append(node, "dropout", (source,), known.Dropout(known.drop_path, p), shape)
-    elif name in AXES and _keeps_neurons(node, len(shape) + AXES[name]):
+    elif node.target in REDUCTIONS and _keeps_neurons(node, len(shape)):
         spatial(tracer, node, source, function)
     else:
-        raise tracer.refusal(node, f"{name}()")
+        raise tracer.refusal(node, what)
+
+
+def _dropout(tracer: Tracer, node: fx.Node, source: int) -> None:
+    """Read dropout; its module is traced in training, where ``training=self.training`` is True."""
+    given: dict[str, Any] = {**dict(zip(("input", "p", "training"), node.args, strict=False)), **node.kwargs}
+    if given.get("training", given.get("train", True)):
+        kind: Any = F.dropout if node.target is torch.dropout else node.target
+        function = known.Dropout(kind, given.get("p", 0.5))
+        tracer.append(node, "dropout", (source,), function, tracer.steps[source].shape)
+    else:
+        tracer.place[node] = source
 
 
 def _of_rows(node: fx.Node) -> float | None:
@@ -87,11 +89,6 @@ def _of_rows(node: fx.Node) -> float | None:
     p = given.get("p")
     row = given.get("mode") == "row" and given.get("training", True) is True
     return float(p) if row and isinstance(p, int | float) else None
-
-
-def _divided(tracer: Tracer, node: fx.Node) -> bool:
-    """Whether a call takes something out of the parts of a value."""
-    return any(source in tracer.parts for source in node.all_input_nodes)
 
 
 def _keeps_neurons(node: fx.Node, dimensions: int) -> bool:

@@ -1,22 +1,28 @@
-"""Checks of a wiring against the module that it was made from."""
+"""Checks of a wiring against the module that it was made from, on tensors that are nowhere degenerate."""
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import random_order
+from ticketsearch.wiring.chance import Drawn, WithoutDropout, global_states
 from ticketsearch.wiring.steps import Wiring
+from ticketsearch.wiring.verification import orders_of
 
-__all__ = ["check_declared", "check_trace", "tensors_of"]
+__all__ = ["check_declared", "check_runs", "check_trace", "generic", "tensors_of"]
 
 SAMPLES = 5
 TOLERANCE = 1e-8
-# Of torch's global generator while a module runs: dropout then draws alike in the module and in its trace.
+# Of all global generators while a module runs: dropout then draws alike in the module and in its trace.
 # One for each mode, so that a number drawn while tracing agrees with one of them at most.
 SEEDS = (4_058_237_161, 2_713_664_309)
 
@@ -30,63 +36,236 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
-    """Refuse a module whose outputs differ from those of the traced steps, or from call to call.
+def check_runs(module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Raise :class:`BadInput` for a module that fails on samples of this shape."""
+    _Subject(module, _samples(input_shape)).run(False, SEEDS[0])
 
-    Looked at in evaluation mode and in training mode, where both draw the same dropout.
-    Raises :class:`BadInput` saying so, or that the module itself fails.
+
+def generic(module: nn.Module) -> dict[str, Tensor]:
+    """Return :func:`tensors_of` a module with noise added, so that nothing is zero, equal or symmetric.
+
+    Buffers, which may be variances, get positive noise.
     """
-    module = wiring.module
-    name = type(module).__name__
+    generator = torch.Generator().manual_seed(0)
+    parameters = {name for name, _ in module.named_parameters()}
+    found = tensors_of(module)
+    for name, tensor in found.items():
+        if tensor.is_floating_point():
+            noise = torch.rand(tensor.shape, generator=generator)
+            if name in parameters:
+                fan_in = math.prod(tensor.shape[1:]) if tensor.ndim > 1 else 1
+                noise = (noise - 0.5).mul_(1.0 / math.sqrt(max(1, fan_in)))
+            tensor += noise
+    return found
+
+
+def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
+    """Refuse a module that computes something else than the traced steps, or that depends on anything else.
+
+    Looked at in evaluation mode and in training mode, where both draw the same dropout: outputs, and in
+    training their gradients by the samples and all parameters, and running statistics.
+    Raises :class:`BadInput` saying what differs, or that the module itself fails.
+    """
+    subject = _Subject(wiring.module, _samples(input_shape))
+    drops = any(step.operation == "dropout" for step in wiring.steps)
+    moving = {
+        name for step in wiring.steps if step.operation == "normalize" for name in step.names[2:] if name
+    }
+    differing = []
     for training in (False, True):
-        x = _samples(input_shape)
-        expected = _outputs(module, x, training, SEEDS[training])
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEEDS[training])
-            found = wiring.forward(tensors_of(module), x, training=training)
-        if expected.shape != found.shape or not torch.allclose(
-            expected, found, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
-        ):
+        expected = subject.run(training, SEEDS[training], learns=training)
+        statistics = {name: buffer.clone() for name, buffer in subject.module.named_buffers()}
+        subject.check_calls(training, None if training and drops else expected, moving)
+        tensors = {name: tensor.clone() for name, tensor in subject.tensors.items()}
+        found = _run(
+            partial(wiring.forward, tensors, training=training),
+            subject.x,
+            {name: tensors[name] for name, _ in subject.module.named_parameters()} if training else {},
+            SEEDS[training],
+        )
+        used = {name for step in wiring.steps for name in step.names}
+        same = all(_alike(own, tensors[name]) for name, own in statistics.items() if name in used)
+        if not _alike(expected.outputs, found.outputs) or not same:
+            differing.append(training)
+        elif not differing:
+            _check_gradients(subject.kind, expected.gradients, found.gradients)
+    if not differing:
+        return
+    if differing == [False]:
+        raise BadInput(
+            f"{subject.kind} computes something other than its trace in evaluation mode; what depends on "
+            "self.training may be dropout and batch normalisation alone"
+        )
+    raise BadInput(
+        f"{subject.kind} computes something other than its trace"
+        f"{'' if len(differing) > 1 else ' in training mode'} (a forward that depends on values, or rewrites "
+        "in place what is read again through a view of it, cannot be traced); make every value anew"
+    )
+
+
+def _check_gradients(kind: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name, own in expected.items():
+        if not _near(own, found[name]):
             raise BadInput(
-                f"{name} computes something other than its trace (a forward that is random, or "
-                "depends on values, cannot be traced); make it deterministic"
+                f"{kind} has other gradients than its trace (by {name}): something in its forward pass stops "
+                "or changes them; set requires_grad=False on parameters that are not to learn"
             )
 
 
 def check_declared(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
     """Refuse groups declared by hand whose renumbering changes what the module computes.
 
+    Looked at in evaluation and training mode, without dropout; group by group, and all together.
     Raises :class:`BadInput` naming the group.
     """
-    module = wiring.module
-    x = _samples(input_shape)
-    expected = _outputs(module, x, False, SEEDS[0])
+    module = copy.deepcopy(wiring.module)
+    for child in module.modules():
+        if isinstance(child, nn.modules.dropout._DropoutNd):
+            child.p = 0.0
+        elif isinstance(getattr(child, "dropout", None), float):
+            child.dropout = 0.0  # type: ignore[assignment]
+    kind = type(module).__name__
+    subject = _Subject(module, _samples(input_shape))
+    expected = subject.run(False, SEEDS[0]).outputs
     if expected.ndim != 2 or expected.shape[1] != wiring.spec.outputs:
         raise BadInput(
             f"a network returns (samples, classes), here (samples, {wiring.spec.outputs}) as the group "
-            f"'output' says, but {type(module).__name__} returns shape {tuple(expected.shape)}"
+            f"'output' says, but {kind} returns shape {tuple(expected.shape)}"
         )
-    if not torch.equal(expected, _outputs(module, x, False, SEEDS[1])):
-        raise BadInput(
-            f"{type(module).__name__} returns other outputs from call to call; make it deterministic"
-        )
-    # Of tensors without equal entries: biases that start at zero may be renumbered as one likes.
-    generator = torch.Generator().manual_seed(0)
-    tensors = {
-        key: tensor + torch.rand(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor
-        for key, tensor in tensors_of(module).items()
-    }
-    with torch.no_grad():
-        expected = wiring.forward(tensors, x)
-    order = random_order(wiring.spec, np.random.default_rng(0))
-    for name, numbers in order.items():
+    for training in (False, True):
+        subject.check_calls(training)
+    own = replace(wiring, module=module.double())
+    for training in (False, True):
+
+        def outputs(tensors: Mapping[str, Tensor], training: bool = training) -> Tensor:
+            copies = {name: tensor.clone() for name, tensor in tensors.items()}
+            with torch.no_grad(), global_states(SEEDS[training]), WithoutDropout():
+                return own.forward(copies, subject.x.clone(), training=training)
+
+        expected = outputs(subject.tensors)
+        for order in orders_of(wiring):
+            if not _alike(expected, outputs(wiring.renumbered(subject.tensors, order))):
+                units = " and ".join(map(repr, order)) if len(order) < 3 else "all groups together"
+                raise BadInput(
+                    f"neuron_groups of {kind}: renumbering the units of {units} changes the outputs"
+                    f"{' in training mode' if training else ''}; name every axis that they number, with its "
+                    "block, or leave the group out"
+                )
+
+
+class _Run(NamedTuple):
+    """What a call gave: outputs, gradients by the samples and by parameters, and what it drew from."""
+
+    outputs: Tensor
+    gradients: dict[str, Tensor]
+    drawn: Drawn
+
+
+class _Subject:
+    """A copy of a module in double precision with generic tensors, and samples to call it on."""
+
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
+        self.kind = type(module).__name__
+        self.x = x
+        self.tensors = generic(module)
+        self.module = copy.deepcopy(module).double().requires_grad_()
         with torch.no_grad():
-            found = wiring.forward(wiring.renumbered(tensors, {name: numbers}), x)
-        if not torch.allclose(expected, found, rtol=TOLERANCE, atol=TOLERANCE):
+            for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
+                tensor.copy_(self.tensors[name])
+
+    def run(self, training: bool, seed: int, *, learns: bool = False, dropout: bool = True) -> _Run:
+        """Return what a call gives under one state of all global generators."""
+        self.module.train(training)
+        parameters = dict(self.module.named_parameters()) if learns else {}
+
+        def forward(x: Tensor) -> Tensor:
+            with nullcontext() if dropout else WithoutDropout():
+                found = self.module(x)
+            if not isinstance(found, Tensor):
+                raise BadInput(
+                    "a network returns one tensor (samples, classes), but this one returns something else"
+                )
+            return found
+
+        try:
+            return _run(forward, self.x, parameters, seed)
+        except BadInput:
+            raise
+        except Exception as error:  # the module's own code may raise anything
+            reason = " ".join(str(error).split())
+            shape = tuple(self.x.shape[1:])
             raise BadInput(
-                f"neuron_groups of {type(module).__name__}: renumbering the units of {name!r} changes the "
-                "outputs; name every axis that they number, with its block, or leave the group out"
+                f"{self.kind} fails on {len(self.x)} samples of shape {shape} "
+                f"({type(error).__name__}: {reason}); make it take (samples, {', '.join(map(str, shape))})"
+            ) from error
+
+    def check_calls(self, training: bool, first: _Run | None = None, statistics: Container[str] = ()) -> None:
+        """Refuse a module that draws random numbers, dropout apart, or differs from call to call.
+
+        ``first`` is a call under the mode's own seed, if there was one; ``statistics`` names the buffers that
+        are known to move.
+        """
+        mode, dropout = "training" if training else "evaluation", not training
+        seed = SEEDS[training]
+        runs = [first or self.run(training, seed, dropout=dropout)]
+        states = []
+        for other in (seed + 1, seed):
+            runs.append(self.run(training, other, dropout=dropout))
+            states.append(_own_state(self.module, statistics))
+        drawn = next((run.drawn for run in runs if run.drawn), None)
+        if drawn:
+            hint = "" if training else " (F.dropout needs training=self.training)"
+            raise BadInput(
+                f"{self.kind} draws from {drawn[0]} in {mode} mode, which its trace does not repeat; leave "
+                f"it out, or take nn.Dropout{hint}"
             )
+        changed = [
+            name for name, value in states[1].items() if name not in states[0] or value != states[0][name]
+        ]
+        if changed:
+            raise BadInput(
+                f"{self.kind} counts its calls or keeps what it has seen: {changed[0]!r} changes with each "
+                f"call in {mode} mode; leave that out (running statistics of batch normalisation are known)"
+            )
+        if not all(_alike(runs[0].outputs, run.outputs) for run in runs[1:]):
+            raise BadInput(
+                f"{self.kind} returns other outputs from call to call in {mode} mode (a generator, a clock "
+                "or a counter of its own); make it deterministic"
+            )
+
+
+def _run(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Mapping[str, Tensor], seed: int) -> _Run:
+    """Call ``forward``; with gradients by samples and parameters where there are any."""
+    learns = bool(parameters)
+    x = x.clone().requires_grad_(learns)
+    leaves = [own.requires_grad_() for own in parameters.values()]
+    with global_states(seed) as drawn, torch.set_grad_enabled(learns):
+        outputs = forward(x + 0.0)  # no leaf: the module may rewrite its samples in place
+        found: Sequence[Tensor | None] = [None] * (len(leaves) + 1)
+        if outputs.requires_grad:
+            generator = torch.Generator().manual_seed(1)
+            weights = torch.rand(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
+            found = torch.autograd.grad(outputs, [x, *leaves], weights, allow_unused=True)
+    names = ("its samples", *parameters) if learns else ()
+    gradients = {
+        name: torch.zeros(()) if own is None else own for name, own in zip(names, found, strict=False)
+    }
+    return _Run(outputs.detach(), gradients, drawn)
+
+
+def _own_state(module: nn.Module, statistics: Container[str]) -> dict[str, object]:
+    """Return what a module may count by: its plain attributes, and buffers but for running statistics."""
+    found: dict[str, object] = {}
+    for path, child in module.named_modules():
+        for name, value in vars(child).items():
+            if isinstance(value, int | float | str):
+                found[f"{path}.{name}".lstrip(".")] = value
+        if not isinstance(child, nn.modules.batchnorm._NormBase):
+            for name, buffer in child.named_buffers(recurse=False):
+                full = f"{path}.{name}".lstrip(".")
+                if full not in statistics:
+                    found[full] = buffer.double().nan_to_num().sum().item()
+    return found
 
 
 def _samples(input_shape: tuple[int, ...]) -> Tensor:
@@ -94,20 +273,14 @@ def _samples(input_shape: tuple[int, ...]) -> Tensor:
     return torch.randn((SAMPLES, *input_shape), dtype=torch.float64, generator=generator)
 
 
-@torch.no_grad()
-def _outputs(module: nn.Module, x: Tensor, training: bool, seed: int) -> Tensor:
-    double = copy.deepcopy(module).double().train(training)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            outputs = double(x)
-    except Exception as error:  # the module's own code may raise anything
-        reason = " ".join(str(error).split())
-        shape = tuple(x.shape[1:])
-        raise BadInput(
-            f"{type(module).__name__} fails on {len(x)} samples of shape {shape} "
-            f"({type(error).__name__}: {reason}); make it take (samples, {', '.join(map(str, shape))})"
-        ) from error
-    if not isinstance(outputs, Tensor):
-        raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
-    return outputs
+def _alike(expected: Tensor, found: Tensor) -> bool:
+    return expected.shape == found.shape and torch.allclose(
+        expected, found, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+    )
+
+
+def _near(expected: Tensor, found: Tensor) -> bool:
+    """Whether gradients are equal in terms of their largest entry."""
+    expected, found = expected.nan_to_num(), found.nan_to_num()
+    scale = max(1e-3, float(expected.abs().max()))
+    return float((expected - found).abs_().max()) <= 1e-7 * scale

@@ -90,8 +90,9 @@ def compact(wiring: Wiring, kept: Sequence[Integers]) -> Compaction:
         elif isinstance(function, Select):
             found, function = function.among(inputs[0])
         elif step.operation == "spatial":
-            block = shape[0] // before[0][0]  # more than 1 where feature maps are flattened
-            found = (inputs[0][:, None] * block + np.arange(block)).ravel()
+            block = max(1, shape[0] // before[0][0])  # more than 1 where feature maps are flattened
+            parts = max(1, before[0][0] // shape[0])  # and where features become feature maps again
+            found = (inputs[0][::parts, None] // parts * block + np.arange(block)).ravel()
         else:
             found = inputs[0]
         narrow = (len(found), *shape[1:])
@@ -172,12 +173,15 @@ def spec_for(wiring: Wiring, tensors: Mapping[str, Tensor]) -> MaskSpec:
     The wiring's own spec goes by the tensors of its module; another initialization may have other biases.
     """
     names = {name for step in wiring.steps for name in shifts(step)}
+    names |= {
+        name for step in wiring.steps for name in step.names if name in wiring.frozen and step.layer < 0
+    }
     own = {name: tensor for name, tensor in _tensors(wiring) if name in names}
     tensors = {**own, **tensors}  # dense networks are not asked for buffers
     if all(_is_zero(tensors[name]) == _is_zero(tensor) for name, tensor in own.items()):
         return wiring.spec
     nodes = tuple(
-        node._replace(constant=is_constant(wiring.steps, index, tensors))
+        node._replace(constant=is_constant(wiring.steps, index, tensors, wiring.frozen))
         for index, node in enumerate(wiring.spec.nodes)
     )
     return replace(wiring.spec, nodes=nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,17 +13,20 @@ from ticketsearch.wiring.steps import Step
 __all__ = ["is_constant", "shifts"]
 
 
-def is_constant(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -> bool:
+def is_constant(
+    steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor], frozen: Container[str] = ()
+) -> bool:
     """Return whether the value of a step can be non-zero for a unit that nothing feeds.
 
     It can where a map has f(0) ≠ 0, where a bias, shift or running mean is not zero, and where one that is
-    zero receives a gradient, i.e. unless all that the value passes through maps 0 to 0 without slope.
+    zero learns, i.e. is not ``frozen`` and receives a gradient: unless all that the value passes through maps
+    0 to 0 without slope.
     """
     step = steps[index]
     if step.operation == "mix":
         return True
     if isinstance(step.function, Shift):
-        moves = step.function.learned and not _blocked(steps, index, tensors)
+        moves = step.function.learned and not _blocked(steps, index, tensors, frozen)
         return moves or any(bool(tensors[name].ne(0).any()) for name in shifts(step))
     if step.operation in ("elementwise", "spatial"):
         return _at_zero(step, tensors)[0] != 0
@@ -31,7 +34,8 @@ def is_constant(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]
         return False
     if any(bool(tensors[name].ne(0).any()) for name in shifts(step)):
         return True
-    return step.names[1] is not None and not _blocked(steps, index, tensors)
+    shift = step.names[1]
+    return shift is not None and shift not in frozen and not _blocked(steps, index, tensors, frozen)
 
 
 def shifts(step: Step) -> list[str]:
@@ -42,7 +46,9 @@ def shifts(step: Step) -> list[str]:
     return [name for place in places if (name := step.names[place]) is not None]
 
 
-def _blocked(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -> bool:
+def _blocked(
+    steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor], frozen: Container[str]
+) -> bool:
     """Return whether a unit that is zero here stays zero: all consumers map 0 to 0 and pass no gradient."""
     consumers = [i for i, step in enumerate(steps) if index in step.inputs]
     if not consumers:
@@ -51,7 +57,7 @@ def _blocked(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -
         step = steps[consumer]
         if step.operation in ("elementwise", "spatial"):
             value, slope = _at_zero(step, tensors)
-            if step.names:
+            if any(name is not None and name not in frozen for name in step.names):
                 slope = 1.0  # whatever it is now: it learns
         elif step.operation == "normalize":
             value, slope = float(any(bool(tensors[n].ne(0).any()) for n in shifts(step))), 1.0
@@ -59,7 +65,7 @@ def _blocked(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -
             value, slope = 0.0, 1.0  # of a product: whatever the other factor is
         else:
             return False
-        if value != 0 or (slope != 0 and not _blocked(steps, consumer, tensors)):
+        if value != 0 or (slope != 0 and not _blocked(steps, consumer, tensors, frozen)):
             return False
     return True
 

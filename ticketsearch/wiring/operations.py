@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "Replay",
     "Reshape",
     "concatenate",
+    "dimensions",
     "drop_path",
     "factor",
     "is_elementwise",
@@ -73,7 +75,7 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 }
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
+DROPOUT_FUNCTIONS = {torch.dropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
 # How paddings fill the margins, as torch.nn.functional.pad says it.
 PADS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), "constant"),
@@ -132,10 +134,14 @@ class Convolution:
 
 @dataclass(frozen=True)
 class BatchNormalization:
-    """Batch normalisation: by the running statistics, or in training by those of the batch."""
+    """Batch normalisation: by the running statistics, or in training by those of the batch.
 
-    momentum: float
+    ``by_running`` has it go by the running statistics, where there are any, in training as well.
+    """
+
+    momentum: float | None
     eps: float
+    fixed: bool = False  # goes by the running statistics in training, too
 
     def __call__(
         self,
@@ -148,8 +154,8 @@ class BatchNormalization:
         training: bool = False,
     ) -> Tensor:
         """Return ``x`` normalised; in training the running statistics move in place."""
-        by_batch = training or mean is None
-        return F.batch_norm(x, mean, variance, scale, shift, by_batch, self.momentum, self.eps)
+        by_batch = (training and not self.fixed) or mean is None
+        return F.batch_norm(x, mean, variance, scale, shift, by_batch, self.momentum or 0.0, self.eps)
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,12 @@ class Reshape:
 def concatenate(*values: Tensor) -> Tensor:
     """Return values side by side along the neuron axis."""
     return torch.cat(values, dim=1)
+
+
+def dimensions(name: str) -> int | None:
+    """Return over how many axes of positions an operation of torch works, by its name; None where any."""
+    found = re.search(r"([123])d(_with_indices)?$", name.lower())
+    return int(found[1]) if found else None
 
 
 class Replay:
@@ -250,6 +262,8 @@ def factor(function: object) -> float:
 def module_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return a module without parameters as a function of its own, which writes to nothing."""
     function: Any = copy.deepcopy(module)
+    for hooks in (function._forward_hooks, function._forward_pre_hooks):
+        hooks.clear()  # those are steps of their own
     if hasattr(function, "inplace"):
         function.inplace = False
     own: Callable[[Tensor], Tensor] = function

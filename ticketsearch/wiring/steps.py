@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -78,12 +78,23 @@ class Wiring:
     axes : for each tensor that is not maskable but numbered (biases, normalisations), what numbers one of
         its axes, see :meth:`numbered_axis`.
     module : the traced module, whose tensors :meth:`forward` replaces.
+    values : for each step what numbers the neuron axis of its value.
+    architecture : equal for modules that compute the same, tensors apart; None where that cannot be said.
+    notes : where the steps compute something other than the module, as text for a notice.
     """
 
     spec: MaskSpec
     steps: tuple[Step, ...]
     axes: Mapping[str, Axis]
     module: nn.Module = field(repr=False)
+    values: tuple[Axis, ...] = ()
+    architecture: Hashable | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def frozen(self) -> frozenset[str]:
+        """Names of the parameters that never learn, i.e. have ``requires_grad=False``."""
+        return frozenset(name for name, own in self.module.named_parameters() if not own.requires_grad)
 
     @property
     def biases(self) -> tuple[str | None, ...]:
@@ -160,11 +171,12 @@ class Wiring:
         Raises :class:`BadInput` for an order that is no permutation of a hidden group.
         """
         orders, origins = unit_orders(self.spec, order)
-        numbers = permute(np.arange(self.spec.size), self.spec, order)
+        own = [tensors[layer.name] for layer in self.spec.layers]
+        weights = np.concatenate([weight.detach().cpu().numpy().ravel() for weight in own])
+        moved = torch.from_numpy(permute(weights, self.spec, order))
         found = dict(tensors)
-        for layer in self.spec.layers:
-            old = torch.from_numpy(numbers[layer.slice] - layer.offset).to(tensors[layer.name].device)
-            found[layer.name] = tensors[layer.name].flatten()[old].reshape(layer.shape)
+        for layer, weight in zip(self.spec.layers, own, strict=True):
+            found[layer.name] = moved[layer.slice].reshape(layer.shape).to(weight)
         for name, axis in self.axes.items():
             entries = segment_order(axis, self.spec, orders, origins)
             place = self.numbered_axis(name, tuple(tensors[name].shape))

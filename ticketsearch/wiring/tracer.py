@@ -13,16 +13,12 @@ from ticketsearch.masks import MaskSpec, Node
 from ticketsearch.wiring.constants import is_constant
 from ticketsearch.wiring.functions import Select
 from ticketsearch.wiring.numbering import Features, LayerEnds, Numbering
+from ticketsearch.wiring.refusals import place, way_out, words
 from ticketsearch.wiring.steps import Axis, Operation, Step, Wiring
 
 __all__ = ["Shape", "Tracer"]
 
 Shape = tuple[int, ...]
-DECLARE = (
-    "use a network without it, or declare the neuron groups by hand: let the factory set "
-    "module.neuron_groups = {'conv.weight': ('hidden', 'input'), 'conv.bias': ('hidden',), "
-    "'fc.weight': ('output', 'hidden:16')}"
-)
 
 
 class Tracer:
@@ -54,10 +50,6 @@ class Tracer:
         if len(shape) != 1:
             raise BadInput(f"a network returns (samples, classes), but this one returns (samples, *{shape})")
         kept = _reachable(self.steps, end)
-        used = {self.steps[i].layer for i in kept}
-        unused = {ends.layer.name for i, ends in enumerate(self.ends) if i not in used}
-        if unused:
-            raise BadInput(f"layer {', '.join(sorted(unused))} does not reach the output; leave it out")
         for ends in self.ends:
             if ends.layer.name in self.numbered or ends.layer.name in self.unnumbered:
                 raise BadInput(f"{ends.layer.name} is the weight of a layer and cannot be an operand too")
@@ -66,29 +58,32 @@ class Tracer:
         steps = tuple(
             self.steps[i]._replace(inputs=tuple(number[s] for s in self.steps[i].inputs)) for i in kept
         )
+        values = tuple(closed.axis(self.features[old]) for old in kept)
+        frozen = {name for name, own in self.module.named_parameters() if not own.requires_grad}
         nodes = tuple(
             Node(
                 _liveness(step.operation),
                 step.inputs,
-                tuple(segment.group for segment in closed.axis(self.features[old])),
+                tuple(segment.group for segment in axis),
                 step.layer,
-                is_constant(steps, index, self.tensors),
-                closed.places(self.features[self.steps[old].inputs[0]], step.function.numbers)
+                is_constant(steps, index, self.tensors, frozen),
+                closed.places(self.features[self.steps[kept[index]].inputs[0]], step.function.numbers)
                 if isinstance(step.function, Select)
                 else (),
             )
-            for index, (old, step) in enumerate(zip(kept, steps, strict=True))
+            for index, (axis, step) in enumerate(zip(values, steps, strict=True))
         )
         layers = tuple(ends.layer for ends in self.ends)
         pieces = closed.pieces(self.ends)
         bundles = closed.bundles(self.ends, pieces)
         axes: dict[str, Axis] = {name: closed.axis(own) for name, own in self.numbered.items()}
-        return Wiring(MaskSpec(layers, closed.groups, pieces, nodes, bundles), steps, axes, self.module)
+        spec = MaskSpec(layers, closed.groups, pieces, nodes, bundles)
+        return Wiring(spec, steps, axes, self.module, values)
 
     def value(self, node: fx.Node, argument: Any) -> int:
         """Return the step that makes an argument; raises :class:`BadInput` for what is no value."""
         if not isinstance(argument, fx.Node) or argument not in self.place:
-            raise self.refusal(node, f"{node.target} of something that is no value")
+            raise self.refusal(node, f"{words(self.module, node)} of something that is no value")
         return self.place[argument]
 
     def append(
@@ -112,24 +107,26 @@ class Tracer:
         try:
             result = step.function(*values, *own)
         except (RuntimeError, ValueError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise BadInput(
-                f"{node.name!r} in {type(self.module).__name__} fails on values of shape "
-                f"{', '.join(str(self.steps[i].shape) for i in step.inputs)} ({reason}); "
-                f"make it take samples of shape {self.input_shape}"
-            ) from error
+            raise self.failure(node, step.inputs, error) from error
         if not isinstance(result, Tensor):
-            raise self.refusal(node, f"a {type(step.function).__name__} that returns more than one tensor")
+            raise self.refusal(node, f"{words(self.module, node)} that returns more than one tensor")
         self.place[node] = len(self.steps)
         self.steps.append(step._replace(shape=tuple(result.shape)[1:]))
         self.features.append(features)
 
-    def refusal(self, node: fx.Node, what: str) -> BadInput:
-        """Return the error for something that the wiring does not know, with its place and the way out."""
-        place = str(node.target) if node.op == "call_module" else node.name
+    def failure(self, node: fx.Node, inputs: Sequence[int], error: Exception) -> BadInput:
+        """Return the error for a call that fails on the values that it is given."""
         return BadInput(
-            f"the wiring does not know {what}, at {place!r} in {type(self.module).__name__}; {DECLARE}"
+            f"{words(self.module, node)} fails on values of shape "
+            f"{', '.join(str(self.steps[i].shape) for i in inputs)}, {place(self.module, node)} "
+            f"({' '.join(str(error).split())}); make it take samples of shape {self.input_shape}"
         )
+
+    def refusal(self, node: fx.Node, what: str, way: str | None = None) -> BadInput:
+        """Return the error for something that the wiring does not know, with its place and the way out."""
+        if way is None:
+            way = way_out(self.module, node.graph)
+        return BadInput(f"the wiring does not know {what}, {place(self.module, node)}; {way}")
 
 
 def _liveness(operation: Operation) -> Any:

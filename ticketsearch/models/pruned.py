@@ -1,0 +1,73 @@
+"""Copies of modules that others made: without data-parallel wrappers, and with what pruning hooks compute."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from ticketsearch.errors import BadInput
+
+__all__ = ["PARALLEL", "bake", "own_copy", "prune_masks"]
+
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def prune_masks(module: nn.Module) -> dict[str, Tensor]:
+    """Return the masks ``{tensor name: bool tensor of its shape}`` that ``torch.nn.utils.prune`` has put."""
+    found = {}
+    for path, child in module.named_modules():
+        for hook in child._forward_pre_hooks.values():
+            if isinstance(hook, prune.BasePruningMethod):
+                name = str(hook._tensor_name)
+                mask = child.get_buffer(f"{name}_mask")
+                found[f"{path}.{name}" if path else name] = mask.detach() != 0
+    return found
+
+
+def own_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of a module, with what data-parallel wrappers hold in the wrappers' places.
+
+    Raises :class:`BadInput` for a module that cannot be copied.
+    """
+    # A pruned tensor is the result of a computation, and those cannot be copied; its hook recomputes it.
+    computed = [vars(child)[own] for child, own in (_owner(module, name) for name in prune_masks(module))]
+    try:
+        found = copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+    except Exception as error:  # whatever the module's own attributes raise
+        raise BadInput(
+            f"a network is a copy of its module, but {type(module).__name__} cannot be copied "
+            f"({type(error).__name__}: {' '.join(str(error).split())}); keep in the module only what "
+            "copy.deepcopy can copy"
+        ) from error
+    return _unwrapped(found)
+
+
+def bake(module: nn.Module) -> dict[str, Tensor]:
+    """Take pruning hooks from a module, in place, and return their masks as :func:`prune_masks` does.
+
+    Pruned tensors are parameters again, of the values that the forward pass had.
+    """
+    masks = prune_masks(module)
+    with torch.no_grad():
+        for name in masks:
+            prune.remove(*_owner(module, name))  # type: ignore[no-untyped-call]
+    return masks
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return a module, changed in place, with what data-parallel wrappers hold in the wrappers' places."""
+    while isinstance(module, PARALLEL):
+        module = module.module
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, PARALLEL):
+                setattr(parent, name, _unwrapped(child))
+    return module
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, own = name.rpartition(".")
+    return module.get_submodule(path), own

@@ -1,0 +1,70 @@
+"""Chance: the global states of random generators while a module runs, and which of them it draws from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ticketsearch.wiring.operations import DROPOUT_FUNCTIONS
+
+__all__ = ["Drawn", "WithoutDropout", "global_states"]
+
+# The generators that were drawn from.
+Drawn = list[str]
+
+
+@contextmanager
+def global_states(seed: int) -> Iterator[Drawn]:
+    """Seed Python's, NumPy's and torch's global generators inside, and put back their states afterwards.
+
+    Yields a list that afterwards names those that were drawn from.
+    """
+    drawn: Drawn = []
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a module may use it
+    with torch.random.fork_rng(devices=[]):
+        try:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            torch.manual_seed(seed)
+            before = _states()
+            yield drawn
+            drawn += [name for name, state in _states().items() if state != before[name]]
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _states() -> dict[str, Any]:
+    legacy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    inside = {name: str(value) if name != "state" else _numbers(value) for name, value in legacy.items()}
+    return {
+        "Python's random": random.getstate(),
+        "NumPy's random generator": inside,
+        "torch's random generator": bytes(torch.get_rng_state().numpy()),
+    }
+
+
+def _numbers(state: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(value.tobytes() if isinstance(value, np.ndarray) else value for value in state.values())
+
+
+class WithoutDropout(TorchFunctionMode):
+    """Inside, dropout functions return what they are given."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Called by torch for each of its functions."""
+        if func in DROPOUT_FUNCTIONS:
+            return args[0] if args else (kwargs or {})["input"]
+        return func(*args, **(kwargs or {}))
