@@ -117,8 +117,8 @@ def live_edges(
 
     See :func:`liveness` for what is live.
     """
-    mask = spec.reading(mask, constants=constants)
     ends, units = liveness(mask, spec, constants=constants)
+    mask = spec.reading(mask, constants=constants)
     found = [
         _between(part, end, piece.positions)
         for part, end, piece in zip(edges(mask, spec), ends, spec.pieces, strict=True)
@@ -139,12 +139,12 @@ def liveness(
     A product is active where some factor is and all others can be non-zero, by themselves too, and a factor
     is relevant where all others can be non-zero.
     """
-    mask = spec.reading(mask, constants=constants)
-    parts = [spec.part(piece, mask) for piece in spec.pieces]
+    parts = _parts(mask, spec, constants)
     if not spec.nodes:
         return _declared(parts, spec, constants)
     products = any(node.operation == "multiply" for node in spec.nodes)
-    nonzero = _active(parts, spec, True) if products else []
+    known = parts if constants or not products else _parts(mask, spec, True)
+    nonzero = _active(known, spec, True) if products else []
     active = nonzero if products and constants else _active(parts, spec, constants, nonzero)
     relevant = _relevant(parts, active, spec, constants, nonzero)
     units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
@@ -157,6 +157,11 @@ def liveness(
                 piece = spec.pieces[number]
                 ends[number] = Ends(relevant[index][piece.to], active[node.inputs[0]][piece.of])
     return ends, units
+
+
+def _parts(mask: Mask, spec: MaskSpec, constants: bool) -> list[Mask]:
+    read = spec.reading(mask, constants=constants)
+    return [spec.part(piece, read) for piece in spec.pieces]
 
 
 def _active(parts: list[Mask], spec: MaskSpec, constants: bool, nonzero: Sequence[Units] = ()) -> list[Units]:

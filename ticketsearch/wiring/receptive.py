@@ -62,6 +62,8 @@ def _forward(wiring: Wiring) -> list[Maps]:
             value = inputs[0]
             if node.constant or step.operation in ("normalize", "mix"):
                 value = value._replace(every=torch.ones_like(value.every))
+        elif step.operation == "zeros":
+            value = Maps(*[torch.zeros(step.shape, dtype=torch.bool)] * 2)
         elif step.operation == "concatenate":
             value = Maps(*map(torch.cat, zip(*inputs, strict=True)))
         else:
@@ -123,6 +125,8 @@ def _sources(wiring: Wiring, step: Step, inputs: Sequence[Maps], wanted: Maps) -
         return [wanted._replace(every=units.expand_as(wanted.every))]
     if _is_pointwise(step):
         return [wanted]
+    if step.operation == "zeros":
+        return []
     if step.operation == "concatenate":
         sizes = [len(value.every) for value in inputs]
         return [Maps(*parts) for parts in zip(*(torch.split(part, sizes) for part in wanted), strict=True)]
