@@ -72,7 +72,7 @@ def _map(tracer: Tracer, node: fx.Node, value: fx.Node, what: str) -> None:
 
 def _dropout(tracer: Tracer, node: fx.Node, source: int) -> None:
     """Read dropout; its module is traced in training, where ``training=self.training`` is True."""
-    given = {**dict(zip(("input", "p", "training"), node.args, strict=False)), **node.kwargs}
+    given: dict[str, Any] = {**dict(zip(("input", "p", "training"), node.args, strict=False)), **node.kwargs}
     if given.get("training", given.get("train", True)):
         kind: Any = F.dropout if node.target is torch.dropout else node.target
         function = known.Dropout(kind, given.get("p", 0.5))
