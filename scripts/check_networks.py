@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from network_checks.judge import Case, dataset_of, judged
+from network_checks.judge import RULES, Case, dataset_of, judged
 from network_checks.original import without_noise
 from network_checks.published import CLASSES, PUBLISHED, available
 from network_checks.small import CLASSES as SMALL_CLASSES
@@ -100,7 +100,7 @@ def built(package: str, name: str, size: int) -> tuple[nn.Module, tuple[int, ...
     return PUBLISHED[package][name](size)
 
 
-def examine(package: str, name: str, size: int) -> Found:
+def examine(package: str, name: str, size: int, rules: str = "".join(RULES)) -> Found:
     """Trace one network and judge the trace."""
     start = time.process_time()
     found = Found(package, name, SMALL[name].verdict if package == "small" else "traced")
@@ -129,21 +129,24 @@ def examine(package: str, name: str, size: int) -> Found:
     except Exception as error:
         found.fault = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if found.traced:
-        found.rules = judged(Case.of(network, quiet, dataset))
+        found.rules = judged(Case.of(network, quiet, dataset), rules)
     found.seconds = time.process_time() - start
     return found
 
 
-def _child(sender: Connection, package: str, name: str, size: int) -> None:
+def _child(sender: Connection, package: str, name: str, size: int, rules: str) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    sender.send(examine(package, name, size))
+    sender.send(examine(package, name, size, rules))
 
 
-def apart(package: str, name: str, size: int, limit: float) -> Found:
-    """Examine a network in a process of its own, which ends after so many seconds."""
+def apart(package: str, name: str, size: int, rules: str, limit: float) -> Found:
+    """Examine a network in a process of its own, which ends after so many seconds; in this one for 0."""
+    if not limit:
+        return examine(package, name, size, rules)
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(sender, package, name, size))
+    asked = (sender, package, name, size, rules)
+    process = multiprocessing.get_context("fork").Process(target=_child, args=asked)
     process.start()
     sender.close()
     try:
@@ -195,16 +198,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--packages", default=",".join(PACKAGES), help="of %(default)s")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="names of networks, as in a shell")
     parser.add_argument("--size", type=int, default=32, help="pixels of an image's side (%(default)s)")
+    parser.add_argument("--rules", default="".join(RULES), help="to try, '' for traces alone (%(default)s)")
     parser.add_argument("--limit", type=float, default=600, help="seconds a network may take (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write what was found")
     given = parser.parse_args(arguments)
     packages = given.packages.split(",")
     if unknown := [package for package in packages if package not in PACKAGES]:
         parser.error(f"packages are of {', '.join(PACKAGES)}, but got {', '.join(unknown)}")
+    if unknown := set(given.rules) - set(RULES):
+        parser.error(f"rules are of {''.join(RULES)}, but got {''.join(sorted(unknown))}")
     start = time.perf_counter()
     found = []
     for package, name in chosen(packages, given.only):
-        found.append(apart(package, name, given.size, given.limit))
+        found.append(apart(package, name, given.size, given.rules, given.limit))
         print(found[-1].line(), flush=True)
     print(*summary(found, time.perf_counter() - start), sep="\n")
     if given.json:

@@ -1,7 +1,6 @@
 """The judge of traced networks: it finds planted faults, and the script says how many networks are wrong."""
 
-import os
-import subprocess
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,8 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 if not (SCRIPTS / "network_checks").is_dir():
     pytest.skip("the scripts are not here", allow_module_level=True)
 sys.path.append(str(SCRIPTS))
+
+import check_networks  # noqa: E402
 
 from network_checks.judge import Case, dataset_of, judged  # noqa: E402
 from network_checks.small import SMALL  # noqa: E402
@@ -54,14 +55,12 @@ def test_a_bias_numbered_by_another_group_violates_rule_a(case):
     assert found.startswith("renumbering all groups moves outputs by")
 
 
-def test_a_live_weight_that_is_called_dead_violates_rule_b(case, monkeypatch):
-    def without_the_first_kept(mask, spec):
-        found = mask.copy()
-        found[mask.argmax()] = False
-        return found
-
-    monkeypatch.setattr("network_checks.judge.live", without_the_first_kept)
-    assert "1 dead weights of" in judged(case, "b")["b"]
+def test_live_weights_that_the_spec_calls_dead_violate_rule_b(case):
+    *before, last = case.spec.nodes
+    past_the_middle_layer = (*before, last._replace(inputs=(2,)))
+    found = judged(with_spec(case, nodes=past_the_middle_layer), "b")["b"]
+    assert "dead weights of" in found
+    assert "move outputs by" in found
 
 
 def test_training_what_is_frozen_violates_rule_c(case):
@@ -88,11 +87,6 @@ def test_a_pruner_that_keeps_one_too_few_violates_rule_e(case, monkeypatch):
 
 
 def test_scores_of_another_network_violate_rule_s(case):
-    other = initialize(lambda shape, classes: build(), case.dataset, scheme="kaiming_normal", seed=5)
-    wrong = replace(case, network=other)
-    assert judged(wrong, "s")["s"] == ""
-    scaled = nn.Sequential(*build(), nn.Threshold(-9.0, 0.0))
-    scaled[0] = nn.Linear(6, 5, bias=False)
     assert "scores differ" in judged(replace(case, original=_Twice(case.original)), "s")["s"]
 
 
@@ -111,13 +105,26 @@ def test_names_of_small_networks_are_of_every_verdict():
     assert {small.verdict for small in SMALL.values()} == {"traced", "refused", "either"}
 
 
-def test_the_script_exits_with_0_where_nothing_is_wrong():
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / "check_networks.py", "--packages", "small", "--only", "[Mt]* inside"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
+def test_the_script_exits_with_0_where_nothing_is_wrong(capsys):
+    assert (
+        check_networks.main(["--packages", "small", "--only", "re[sf]*", "--rules", "ab", "--limit", "0"])
+        == 0
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    printed = capsys.readouterr().out
+    assert "residual" in printed
+    assert "small: 2 traced of 2, 0 wrong" in printed
+
+
+def test_the_script_exits_with_1_where_a_network_is_traced_that_has_no_trace(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(SMALL, "residual", SMALL["residual"]._replace(verdict="refused"))
+    file = tmp_path / "found.json"
+    arguments = ["--packages", "small", "--only", "residual", "--rules", "", "--limit", "0"]
+    assert check_networks.main([*arguments, "--json", str(file)]) == 1
+    assert "small: 1 traced of 1, 1 wrong" in capsys.readouterr().out
+    assert json.loads(file.read_text())[0]["wrong"] == "traced, though no trace can be right"
+
+
+def test_a_missing_package_is_named_and_its_networks_are_skipped(capsys, monkeypatch):
+    monkeypatch.setattr(check_networks, "available", lambda package: "not installed")
+    assert check_networks.main(["--packages", "timm", "--only", "resnet18"]) == 0
+    assert "timm: 1 networks skipped, as the package is not here (not installed)" in capsys.readouterr().out

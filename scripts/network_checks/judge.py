@@ -39,7 +39,7 @@ TRAINED_TOLERANCE = 1e-7
 SINGLE_GROUPS = (10, 3)
 # Weights of a mask whose key is taken.
 KEYED = 4_000
-PRUNERS = ("random", "magnitude", "snip", "grasp", "synflow", "balanced_synflow", "saliency")
+PRUNERS = ("random", "magnitude", "synflow", "snip", "grasp", "balanced_synflow", "saliency")
 SLOW_PRUNERS = ("imp", "averaged_imp", "obd", "edge_popup", "flow_preserving")
 FEW_WEIGHTS = 1_500
 MANY_WEIGHTS = 300_000
@@ -255,7 +255,7 @@ def _counts(mask: Mask, spec: MaskSpec) -> list[list[int]]:
 def exact_counts(case: Case) -> Iterator[str]:
     """Yield how rule (e) is violated."""
     size, layers = case.spec.size, len(case.spec.layers)
-    chosen = [*PRUNERS[: 5 if case.large else None], *(SLOW_PRUNERS if size < FEW_WEIGHTS else ())]
+    chosen = [*PRUNERS[: 4 if case.large else None], *(SLOW_PRUNERS if size < FEW_WEIGHTS else ())]
     refused = []
     for name in chosen:
         options = {"steps": 3} if "synflow" in name or "imp" in name or name == "obd" else {}

@@ -58,6 +58,9 @@ def _pytorchcv(name: str, size: int, least: int = 32, **options: Any) -> tuple[n
 
     size = max(size, least)
     module = get_model(name, pretrained=False, num_classes=CLASSES, in_size=(size, size), **options)
+    for parent in module.modules():
+        if isinstance(getattr(parent, "final_pool", None), nn.AvgPool2d) and "cifar10" not in name:
+            parent.final_pool = nn.AdaptiveAvgPool2d(1)  # of maps as large as ImageNet's
     if name.endswith("vgg11"):
         flat = 512 * (size // 32) ** 2
         layers = ((module.output.fc1, flat, 64), (module.output.fc2, 64, 64), (module.output, 64, CLASSES))
@@ -84,6 +87,18 @@ def _torchvision(name: str, size: int, least: int = 32, **options: Any) -> tuple
         if isinstance(parent, nn.Sequential):
             _narrow(parent)
     return module, (3, size, size)
+
+
+def _torchvision_class(
+    name: str, size: int, path: str = "", **options: Any
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """Build a narrower or shallower member of a family; options that are functions are given its module."""
+    from torchvision import models
+
+    module_name, kind = path.split(".")
+    module = getattr(models, module_name)
+    given = {key: value(module) if callable(value) else value for key, value in options.items()}
+    return getattr(module, kind)(num_classes=CLASSES, **given), (3, size, size)
 
 
 def _narrow(row: nn.Sequential) -> None:
@@ -149,7 +164,7 @@ PUBLISHED: dict[str, dict[str, Factory]] = {
         densenet40_k12_cifar10={},
         ror3_56_cifar10={},
         rir_cifar10={},
-        squeezenet_v1_1={"least": 64},
+        squeezenet_v1_1={},
         mobilenet_wd4={},
         mobilenetv2_wd4={},
         seresnet20_cifar10={},
@@ -173,11 +188,6 @@ PUBLISHED: dict[str, dict[str, Factory]] = {
         vgg11_bn={},
         vgg13_bn={},
         resnet18={},
-        resnet34={},
-        resnet50={},
-        wide_resnet50_2={},
-        resnext50_32x4d={},
-        densenet121={},
         googlenet={"aux_logits": False, "init_weights": False},
         inception_v3={"aux_logits": False, "init_weights": False, "least": 75},
         squeezenet1_0={},
@@ -190,9 +200,38 @@ PUBLISHED: dict[str, dict[str, Factory]] = {
         efficientnet_b0={},
         regnet_y_400mf={},
         shufflenet_v2_x0_5={},
-        convnext_tiny={},
-        vit_b_16={"image_size": 32},
-        swin_t={},
+    )
+    | _rows(
+        _torchvision_class,
+        resnet34={"path": "resnet.ResNet", "block": lambda m: m.BasicBlock, "layers": [2, 1, 2, 1]},
+        resnet50={
+            **{"path": "resnet.ResNet", "block": lambda m: m.Bottleneck, "layers": [1, 2, 1, 1]},
+            "width_per_group": 16,
+        },
+        wide_resnet50_2={
+            **{"path": "resnet.ResNet", "block": lambda m: m.Bottleneck, "layers": [1, 1, 1, 1]},
+            "width_per_group": 128,
+        },
+        resnext50_32x4d={
+            **{"path": "resnet.ResNet", "block": lambda m: m.Bottleneck, "layers": [1, 2, 1, 1]},
+            **{"groups": 32, "width_per_group": 4},
+        },
+        densenet121={
+            **{"path": "densenet.DenseNet", "growth_rate": 8, "block_config": (3, 3, 3, 3)},
+            "num_init_features": 16,
+        },
+        convnext_tiny={
+            "path": "convnext.ConvNeXt",
+            "block_setting": lambda m: [m.CNBlockConfig(16, 32, 1), m.CNBlockConfig(32, None, 2)],
+        },
+        vit_b_16={
+            **{"path": "vision_transformer.VisionTransformer", "image_size": 32, "patch_size": 8},
+            **{"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64},
+        },
+        swin_t={
+            **{"path": "swin_transformer.SwinTransformer", "patch_size": [4, 4], "embed_dim": 16},
+            **{"depths": [2, 1], "num_heads": [2, 2], "window_size": [4, 4]},
+        },
     ),
     "timm": _rows(
         _timm,
@@ -207,7 +246,7 @@ PUBLISHED: dict[str, dict[str, Factory]] = {
         ghostnet_100={},
         dla34={},
         convnext_atto={},
-        vit_tiny_patch16_224={"img_size": 32},
+        vit_tiny_patch16_224={"img_size": 32, "depth": 2, "embed_dim": 48},
     ),
     "transformers": _rows(
         _transformers,
