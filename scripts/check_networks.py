@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import importlib
 import json
 import multiprocessing
 import random
@@ -207,6 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"packages are of {', '.join(PACKAGES)}, but got {', '.join(unknown)}")
     if unknown := set(given.rules) - set(RULES):
         parser.error(f"rules are of {''.join(RULES)}, but got {''.join(sorted(unknown))}")
+    # What each network needs is imported once, before processes are forked.
+    dataset_of((2,), 2)
+    importlib.import_module("torch._dynamo")
     start = time.perf_counter()
     found = []
     for package, name in chosen(packages, given.only):

@@ -4,6 +4,7 @@
 training mode. (b) Kept weights that are called dead can be anything, and have no gradient. (c) Five steps of
 the engine equal a plain loop with the mask multiplied in. (d) Keys are equal for renumbered masks and differ
 where the live weights do. (e) Pruners keep the exact count. (s) SynFlow's scores are those of autograd.
+(r) Weights that no data reach, such as those that read padding alone, are not live; this is only reported.
 
 The spec that is judged says what to renumber and which weights are dead; all else is torch's own.
 """
@@ -100,7 +101,7 @@ class Case:
         return np.random.default_rng(seed).random(self.spec.size) < density
 
 
-def judged(case: Case, rules: str = "abcdes") -> dict[str, str]:
+def judged(case: Case, rules: str = "abcdesr") -> dict[str, str]:
     """Return for each rule how it is violated; "" where it holds, and "-…" where it says nothing."""
     found = {}
     with warnings.catch_warnings():
@@ -280,7 +281,8 @@ def flow_scores(case: Case) -> Iterator[str]:
         parts = {n: torch.from_numpy(p.copy()) for n, p in case.spec.split(mask).items()}
         scores = pruner("synflow")(case.network, parts, None, rng=np.random.default_rng(0))
         tensors = {**case.network.parameters(), **case.network.buffers()}
-        theirs = case.original.flow_scores(case.masked(tensors, mask), case.network.input_shape)
+        x = torch.ones((1, *case.network.input_shape), dtype=torch.float64)
+        theirs = case.original.flow_scores(case.masked(tensors, mask), x)
         ours = torch.cat([scores[name].flatten() for name in names])
         expected = torch.cat([theirs[name].flatten() for name in names])
         if not expected.isfinite().all():
@@ -292,6 +294,24 @@ def flow_scores(case: Case) -> Iterator[str]:
         )
         if not off < TRAINED_TOLERANCE:
             yield f"scores differ from autograd's by {off:.1e} of the largest"
+
+
+def data_reached(case: Case) -> Iterator[str]:
+    """Yield how many weights are called live in the whole network though no data reach them: rule (r).
+
+    No violation, as such a weight does no harm but that it counts.
+    """
+    whole = np.ones(case.spec.size, dtype=bool)
+    reached = np.zeros(case.spec.size, dtype=bool)
+    for seed in range(1 if case.large else 3):
+        # Random inputs, since max-pooling passes a gradient to one of its values alone.
+        generator = torch.Generator().manual_seed(seed)
+        x = 0.5 + torch.rand((2, *case.network.input_shape), generator=generator, dtype=torch.float64)
+        scores = case.original.flow_scores(generic(case.tensors()[0], seed), x)
+        reached |= np.concatenate([scores[layer.name].flatten() != 0 for layer in case.spec.layers])
+    idle = live(whole, case.spec, constants=False) & ~reached
+    if idle.any():
+        yield f"-{int(idle.sum()):,} of {idle.size:,} weights are called live though no data reach them"
 
 
 def _moved(rng: np.random.Generator, size: int) -> NDArray[np.intp]:
@@ -325,4 +345,5 @@ RULES: dict[str, Callable[[Case], Iterator[str]]] = {
     "d": keys,
     "e": exact_counts,
     "s": flow_scores,
+    "r": data_reached,
 }

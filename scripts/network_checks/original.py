@@ -50,11 +50,12 @@ class Original:
             for (name, p), gradient in zip(own.items(), found, strict=True)
         }
 
-    def flow_scores(self, tensors: Mapping[str, Tensor], input_shape: tuple[int, ...]) -> Tensors:
+    def flow_scores(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensors:
         """Return |θ| ∂R/∂|θ| of each parameter: SynFlow (Tanaka et al. 2020) by autograd.
 
-        R is the sum of the outputs for all-ones inputs, of the module in evaluation mode with |θ|, without
-        biases and shifts, with identity activations, and with normalisations as their scale alone.
+        R is the sum of the outputs for the inputs ``x``, all ones in SynFlow, of the module in evaluation
+        mode with |θ|, without biases and shifts, with identity activations, and with normalisations as their
+        scale alone.
         """
         self.set(tensors)
         own = dict(self.module.named_parameters())
@@ -63,7 +64,7 @@ class Original:
         for parameter in frozen:
             parameter.requires_grad_(True)
         with _Flow():
-            total = self.module(torch.ones((1, *input_shape), dtype=torch.float64)).sum()
+            total = self.module(x).sum()
         found = torch.autograd.grad(total, list(own.values()), allow_unused=True)
         for parameter in frozen:
             parameter.requires_grad_(False)
