@@ -166,6 +166,9 @@ class _Flow(TorchFunctionMode):
             return result
         if name in IDENTITIES:
             return tensors[0]
+        if name == "glu":  # its gate is a sigmoid
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            return torch.mul(*args[0].chunk(2, axis))
         if name in LAYERS:
             weight = kwargs.get("weight", args[1] if len(args) > 1 else None)
             kwargs = {k: v for k, v in kwargs.items() if k not in ("weight", "bias")}

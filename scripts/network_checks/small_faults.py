@@ -86,6 +86,13 @@ def _pruned(*names: str) -> Callable[[nn.Module], None]:
     return change
 
 
+def _baked(module: nn.Sequential) -> nn.Module:
+    for child in module:
+        if prune.is_pruned(child):
+            prune.remove(child, "weight")
+    return module
+
+
 class _Positive(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.softplus(x)
@@ -270,8 +277,8 @@ BUILT_OTHERWISE = {
     "weight norm": Small("either", VECTOR, behind(mlp, lambda m: parametrizations.weight_norm(m[0]))),
     "old weight norm": Small("either", VECTOR, behind(mlp, lambda m: nn.utils.weight_norm(m[0]))),
     "spectral norm": Small("either", VECTOR, behind(mlp, lambda m: parametrizations.spectral_norm(m[0]))),
-    "pruned by torch": Small("either", VECTOR, behind(mlp, _pruned("0", "2"))),
+    "pruned by torch": Small("either", VECTOR, behind(mlp, _pruned("0", "2")), _baked),
     "lazy layers": Small("either", VECTOR, row(lambda: nn.LazyLinear(8), nn.ReLU, lambda: nn.LazyLinear(5))),
     "on meta": Small("refused", VECTOR, behind(mlp, lambda m: m.to("meta"))),
-    "DataParallel": Small("either", VECTOR, lambda: nn.DataParallel(mlp())),
+    "DataParallel": Small("either", VECTOR, lambda: nn.DataParallel(mlp()), lambda m: m.module),
 }

@@ -13,11 +13,15 @@ VECTOR, IMAGE, SEQUENCE, TOKENS = (12,), (3, 8, 8), (4, 16), (6, 8)
 
 
 class Small(NamedTuple):
-    """A small network: ``traced``, ``refused`` or ``either``, its input shape, and how to build it."""
+    """A small network: ``traced``, ``refused`` or ``either``, its input shape, and how to build it.
+
+    ``plain`` gives the module that judges, from the one that is built, where the two differ in their names.
+    """
 
     verdict: str
     input_shape: tuple[int, ...]
     build: Callable[[], nn.Module]
+    plain: Callable[[Any], nn.Module] = lambda module: module
 
 
 class Net(nn.Module):
