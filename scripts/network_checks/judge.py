@@ -178,25 +178,41 @@ def training_steps(case: Case) -> Iterator[str]:
     if any(step.operation == "dropout" and getattr(step.function, "p", 0) for step in case.wiring.steps):
         yield "-dropout of its own in forward: the engine draws other numbers"
         return
-    recipe = Recipe(steps=5, batch=8, lr=0.01, momentum=0.9)
-    order = data_order(len(case.dataset.x_train), recipe, [0])
     x = case.dataset.x_test.double()
-    starts = case.tensors()[: 2 if case.spec.size < FEW_WEIGHTS else 1]
-    for start in starts:
-        mask = case.mask(0.4, 21)
+    mask = case.mask(0.4, 21)
+    for start in case.tensors()[: 2 if case.spec.size < FEW_WEIGHTS else 1]:
+        for recipe in (Recipe(steps=5, batch=8, lr=lr, momentum=0.9) for lr in (1e-2, 1e-4, 1e-6)):
+            order = data_order(len(case.dataset.x_train), recipe, [0])
+            theirs = _plain_loop(case, start, mask, recipe, order)
+            nearby = _plain_loop(case, _rounded(start), mask, recipe, order)
+            outputs, others = (case.original.outputs(case.masked(t, mask), x) for t in (theirs, nearby))
+            if _off(outputs, others) < TRAINED_TOLERANCE / 10:
+                break
+        else:
+            yield "-training multiplies rounding errors so much that nothing can be compared"
         cohort = Cohort(case.wiring, mask[None], [start], device=torch.device("cpu"), dtype=torch.float64)
         train(cohort, case.dataset, recipe, [order])
         # A layer that the outputs do not depend on is not trained.
         ours = start | {name: own[0] for name, own in {**cohort.parameters(), **cohort.buffers()}.items()}
-        theirs = _plain_loop(case, start, mask, recipe, order)
-        outputs = [case.original.outputs(case.masked(t, mask), x) for t in (theirs, ours)]
-        if (off := _off(*outputs)) > TRAINED_TOLERANCE:
+        off = _off(outputs, case.original.outputs(case.masked(ours, mask), x))
+        if off > TRAINED_TOLERANCE:
             yield f"outputs differ from those of a plain loop by {off:.1e} after five steps"
         for name, parameter in case.original.module.named_parameters():
             if not parameter.requires_grad and not torch.equal(
                 case.masked(start, mask)[name], case.masked(ours, mask)[name]
             ):
                 yield f"frozen {name} was trained"
+
+
+def _rounded(tensors: Tensors) -> Tensors:
+    """Return tensors that differ by rounding: batch normalisation of a few samples can make that large."""
+    generator = torch.Generator().manual_seed(17)
+    return {
+        name: tensor * (1 + 1e-14 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _plain_loop(case: Case, start: Tensors, mask: Mask, recipe: Recipe, order: NDArray[np.int64]) -> Tensors:
