@@ -1,7 +1,10 @@
 """Fixtures and checks that several test modules share."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,9 @@ from ticketsearch.errors import BadInput
 
 # Small products on two threads that share a busy core take ten times as long.
 torch.set_num_threads(1)
+# Runs that tests make are signed with a key of their own, not with that of whoever runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ticketsearch-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 def refusal(call, *arguments, **options):

@@ -171,7 +171,10 @@ def matters(network: Network, mask: Mask) -> dict[str, Tensor]:
         units = live_units(mask, spec)
         for name, axis in axes.items():
             alive = [np.repeat(units[spec.groups[s.group].name], s.block) for s in axis]
-            found[name] = torch.from_numpy(np.concatenate(alive))
+            shape = found[name].shape
+            place = network.wiring.numbered_axis(name, tuple(shape))
+            own = torch.from_numpy(np.concatenate(alive)).view(-1, *[1] * (len(shape) - place - 1))
+            found[name] = own.expand(shape)
     return found
 
 

@@ -77,11 +77,12 @@ def mnist1d():
 
 
 def test_all_lists_exactly_the_loaders_with_keyword_only_options():
-    assert datasets.__all__ == ["cifar10", "digits", "idx", "mnist1d", "moons", "npz"]
+    assert datasets.__all__ == ["cifar10", "csv", "digits", "idx", "libsvm", "mnist1d", "moons", "npz"]
     for name in datasets.__all__:
         parameters = inspect.signature(getattr(datasets, name)).parameters
         assert parameters["seed"].kind is inspect.Parameter.KEYWORD_ONLY
-        assert parameters["standardize"].default == ("channel" if name == "cifar10" else "global")
+        own = {"cifar10": "channel", "csv": "feature", "libsvm": "feature"}
+        assert parameters["standardize"].default == own.get(name, "global")
 
 
 def test_digits_come_as_images_in_three_parts(digits):
@@ -236,7 +237,7 @@ def truncated(data):
 
 
 def with_magic(data):
-    return b"\0\0\x0d\x03" + data[4:]
+    return b"\0\0\x0a\x03" + data[4:]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,8 @@ def with_magic(data):
     [
         (truncated, "must have 2116 bytes for its shape (60, 5, 7), but got 2113"),
         (lambda data: data + b"\0", "but got 2117"),
-        (with_magic, "must start with the bytes 00000803 (unsigned bytes, 3 dimensions), but got 00000d03"),
+        (with_magic, "must start with two zero bytes, a type (08, 09, 0b, 0c, 0d, 0e) and"),
+        (lambda data: b"\0\0\x0d" + data[3:], "must have 8416 bytes for its shape (60, 5, 7), but got 2116"),
         (lambda data: data[:9], "must have a header of 16 bytes, but ends after 9"),
         (lambda data: b"", "got an empty file"),
         (lambda data: gzip.compress(data)[:-20], "cannot be read"),

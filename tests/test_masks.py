@@ -101,7 +101,7 @@ def bits(text):
 
 @st.composite
 def networks(draw):
-    """Any tiny network: branches, sums, concatenations, kernels, layers that join groups to themselves."""
+    """Any tiny network: branches, sums, products, parts, kernels, layers that join groups to themselves."""
     sizes = [draw(st.integers(1, 3))]
     nodes, shapes = [Node("input", (), (0,))], []
 
@@ -114,7 +114,18 @@ def networks(draw):
         constant = draw(st.booleans())
         source = draw(st.integers(0, len(nodes) - 1))
         groups = nodes[source].groups
-        kind = draw(st.sampled_from(["linear", "depthwise", "elementwise", "mix", "add", "concatenate"]))
+        kinds = [
+            "linear",
+            "depthwise",
+            "elementwise",
+            "mix",
+            "add",
+            "multiply",
+            "concatenate",
+            "select",
+            "zeros",
+        ]
+        kind = draw(st.sampled_from(kinds))
         if kind == "linear":
             targets = []
             for _ in range(draw(st.integers(1, 2))):
@@ -127,9 +138,15 @@ def networks(draw):
             nodes.append(Node("linear", (source,), groups, len(shapes) - 1, constant))
         elif kind in ("elementwise", "mix"):
             nodes.append(Node(kind, (source,), groups, -1, constant or kind == "mix"))
-        elif kind == "add":
+        elif kind in ("add", "multiply"):
             partners = [i for i, node in enumerate(nodes) if node.groups == groups]
-            nodes.append(Node("add", (source, draw(st.sampled_from(partners))), groups))
+            nodes.append(Node(kind, (source, draw(st.sampled_from(partners))), groups))
+        elif kind == "select":
+            places = draw(st.lists(st.integers(0, len(groups) - 1), min_size=1, max_size=3))
+            chosen = tuple(groups[place] for place in places)
+            nodes.append(Node("select", (source,), chosen, places=tuple(places)))
+        elif kind == "zeros":
+            nodes.append(Node("zeros", (), groups))
         else:
             partners = [i for i, node in enumerate(nodes) if len(node.groups) + len(groups) <= 4]
             if partners:
@@ -160,6 +177,30 @@ def enumerated(mask, spec, constants):
     numbers = [spec.part(piece, np.arange(spec.size)) for piece in spec.pieces]
     weights, units = set(), set()
 
+    def nonzero(index, place, unit):
+        """Return whether a unit of a value may be non-zero, constants counted in any case."""
+        node = spec.nodes[index]
+        if node.operation == "input" or node.constant:
+            return True
+        if node.operation == "concatenate":
+            for source in node.inputs:
+                if place < len(spec.nodes[source].groups):
+                    return nonzero(source, place, unit)
+                place -= len(spec.nodes[source].groups)
+        if node.operation == "select":
+            return nonzero(node.inputs[0], node.places[place], unit)
+        if node.operation != "linear":
+            own = [nonzero(source, place, unit) for source in node.inputs]
+            return all(own) if node.operation == "multiply" else any(own)
+        for number in spec.layer_pieces[node.layer]:
+            piece, part = spec.pieces[number], numbers[number]
+            for source in range(part.shape[1]) if piece.to == place else ():
+                if mask[part[unit, source]].any():
+                    origin = unit if piece.diagonal else source
+                    if nonzero(node.inputs[0], piece.of, origin):
+                        return True
+        return False
+
     def steps(node, place, unit):
         """Yield (consumer, place, unit, weights used) for each step on from one unit of a value."""
         for index, consumer in enumerate(spec.nodes):
@@ -179,6 +220,14 @@ def enumerated(mask, spec, constants):
                 elif consumer.operation == "concatenate":
                     before = sum(len(spec.nodes[other].groups) for other in consumer.inputs[:turn])
                     yield index, before + place, unit, set()
+                elif consumer.operation == "select":
+                    for there, taken in enumerate(consumer.places):
+                        if taken == place:
+                            yield index, there, unit, set()
+                elif consumer.operation == "multiply":
+                    others = [other for i, other in enumerate(consumer.inputs) if i != turn]
+                    if all(nonzero(other, place, unit) for other in others):
+                        yield index, place, unit, set()
                 elif consumer.operation == "mix" and constants:
                     for other, group in enumerate(consumer.groups):
                         yield from ((index, other, u, set()) for u in range(spec.groups[group].size))

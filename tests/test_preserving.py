@@ -226,6 +226,7 @@ def test_retention_is_the_share_of_the_best_flow(kind):
         assert (found.flow == -math.inf) == (flows[index] == 0)
 
 
+@pytest.mark.filterwarnings("ignore::ticketsearch.pruners.EqualScoresWarning")
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.sampled_from(["7-5-3", "7-6-5-3", "convolutions"]),

@@ -197,7 +197,7 @@ def test_ranks_are_uniform_within_a_layer():
     """The order in which weights go is uniform: each of 36 first weights to go is as likely as any other."""
     module = sys.modules["ticketsearch.pruners.unscored"]
     rng = np.random.default_rng(0)
-    first = [int(module._ranked(np.ones(12, dtype=bool), 5, rng).argmin()) for _ in range(1200)]
+    first = [int(module._ranked(*np.ones((2, 12), dtype=bool), 5, rng).argmin()) for _ in range(1200)]
     assert stats.chisquare(np.bincount(first, minlength=12)).pvalue > 1e-4
 
 

@@ -126,7 +126,10 @@ def test_levelled_generations_come_back_exactly(run):
         guided = [ticket.guidance is None for ticket in generation.population]
         assert [ticket.guidance is None for ticket in run.last().population] == guided
     assert all(same(a, b) for a, b in zip(written, run.generations(), strict=True))
-    assert [len(values) for values in written[-1].state["worth"]] == [3] * 5
+    assert [len(written[-1].levels.of(number)) for number in range(5)] == [0, 1, 1, 1, 1]
+    assert [run._levels(number).worth for number in range(5)] == [
+        written[-1].levels.until(number).worth for number in range(5)
+    ]
     assert {ticket.guidance is None for ticket in written[-1].population} == {True, False}
 
 
@@ -341,7 +344,7 @@ def test_a_run_of_an_older_version_is_one_line_that_says_so(run):
     with pytest.raises(BadInput) as caught:
         Run.open(run.path)
     assert str(caught.value).endswith(
-        "has schema 2, but this version of ticketsearch reads 5; use the version that wrote it"
+        "has schema 2, but this version of ticketsearch reads 5 to 6; use the version that wrote it"
     )
 
 
@@ -425,6 +428,6 @@ def test_tickets_whose_search_came_to_no_end_are_stored_as_such_and_compared_aft
             run.append(generation)
         assert [vars_of(t) for t in run.tickets()] == [vars_of(t) for g in whole for t in g.offspring]
         masks = run.tickets().masks
-        stored = run._rows("SELECT key, exact FROM tickets ORDER BY number")
+        stored = run._connection.execute("SELECT key, exact FROM tickets ORDER BY number").fetchall()
     assert len({canonical_key(mask, spec) for mask in masks}) == len(masks)
     assert stored == [(t.key, int(t.exact)) for g in whole for t in g.offspring]

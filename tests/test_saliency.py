@@ -301,6 +301,7 @@ def test_samples_that_meet_in_a_batch_normalisation_are_run_at_once(monkeypatch)
     agree(signed, reward_by_weights(network, mask, F.cross_entropy))
 
 
+@pytest.mark.filterwarnings("ignore::ticketsearch.pruners.EqualScoresWarning")  # of units that are dead
 @pytest.mark.parametrize("method", ["saliency", "snip", "grasp"])
 def test_several_networks_get_the_masks_of_each_alone(method):
     networks = [NETWORKS["convolutional"](seed) for seed in range(3)]

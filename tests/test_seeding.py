@@ -163,6 +163,7 @@ def test_other_pruners_and_their_options_are_passed_on(network):
     assert not np.array_equal(own[0].mask, first[0].mask)
 
 
+@pytest.mark.filterwarnings("ignore::ticketsearch.pruners.EqualScoresWarning")
 def test_a_pruner_that_uses_data_is_given_them(network, tiny):
     seen = []
 

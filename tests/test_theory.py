@@ -286,15 +286,18 @@ def test_synflow_prunes_less_than_a_cut_in_small_steps_and_more_in_one(digits):
 
 def test_prune_size_and_cut_size_are_what_they_are_by_hand():
     watch = _Watch(networks.mlp(2, 2, 1))  # layers of 4 and 2 weights
-    scores = np.array([1.0, 2, 3, 4, 5, 6])
-    watch(Cut(0, 1, np.arange(6), scores, np.array([False, False, True, True, True, True])))
+
+    def cut(step, numbers, scores, kept):
+        kept = np.array(kept, dtype=bool)
+        watch(Cut(0, step, np.array(numbers), np.array(scores, dtype=float), kept, np.zeros_like(kept)))
+
+    cut(1, range(6), [1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 1, 1])
     assert watch.ratios[-1] == 3 / 10  # of 1 + 2, against cuts of 10 and 11
-    left = np.array([2, 3, 4, 5])
-    watch(Cut(0, 2, left, np.array([7.0, 8, 2, 4]), np.array([True, True, False, False])))
+    cut(2, [2, 3, 4, 5], [7, 8, 2, 4], [1, 1, 0, 0])
     assert watch.ratios[-1] == 6 / 6  # of 2 + 4, against cuts of 15 and 6
-    watch(Cut(0, 3, np.array([2, 3]), np.array([1.0, 3]), np.array([False, True])))
+    cut(3, [2, 3], [1, 3], [0, 1])
     assert watch.ratios[-1] == 1 / 4  # the empty layer is no cut
-    watch(Cut(0, 4, np.array([3]), np.array([0.0]), np.array([False])))
+    cut(4, [3], [0], [0])
     assert watch.ratios[-1] == 0  # nothing is left that could be pruned
     assert watch.counts == [[4, 2], [2, 2], [2, 0], [1, 0], [0, 0]]
 

@@ -131,7 +131,7 @@ def assessed(*scores, rung=0):
 
 
 def test_a_rounds_worth_is_what_members_score_in_it_more_than_before():
-    levels = Levels({})
+    levels = Levels()
     one, other = assessed(1.0, 4.0), assessed(2.0, 7.0)
     levels.learn([one, other], [(0.0, 1.0), (0.0, 2.0)])
     assert levels.worth == {0: {0: 0.0, 1: 4.0}}
@@ -144,7 +144,9 @@ def test_a_rounds_worth_is_what_members_score_in_it_more_than_before():
     levels.apply([one, other, new, unknown])
     assert (one.score, other.score, new.score) == (0.5, 2.5, -3.0)
     assert unknown.score == 3.0  # of a mean round
-    assert Levels(levels.state()).worth == levels.worth
+    assert [levels.of(number) for number in range(4)] == [[], [(0, 4.0)], [(0, 11.0)], []]
+    assert levels.until(2).worth == levels.worth
+    assert levels.until(1).worth == {0: {0: 0.0, 1: 4.0}}
 
 
 def test_those_that_were_unseen_for_longest_come_first_whatever_their_fitness():
@@ -155,11 +157,11 @@ def test_those_that_were_unseen_for_longest_come_first_whatever_their_fitness():
 
 
 def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
-    levels, infinite = Levels({}), float("-inf")
+    levels, infinite = Levels(), float("-inf")
     climbed, diverged = assessed(1.0, 5.0, rung=200), assessed(1.0, infinite)
     levels.learn([climbed, diverged], [(50.0, 1.0), (0.0, 1.0)])
-    assert levels.worth == levels.state() == {}
-    levels.worth = {0: {0: 0.0, 1: 3.0}, 50: {0: 0.0, 1: 7.0}, 200: {0: 0.0, 1: 1.0}}
+    assert levels.worth == {}
+    levels = Levels([(0, 1, 3.0), (50, 1, 7.0), (200, 1, 1.0)])
     levels.apply([climbed, diverged])
     assert climbed.score == (1 + 4) / 2
     assert diverged.diverged

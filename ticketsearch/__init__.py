@@ -5,7 +5,8 @@ Data and networks
 Masks
     MaskSpec, density, effective_density, live, live_units, permute
 Pruning and first populations
-    prune, prune_all, batched, LayerCollapseWarning, flow_retention, seed_population, initializations
+    prune, prune_all, batched, LayerCollapseWarning, EqualScoresWarning, flow_retention, seed_population,
+    initializations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
@@ -42,7 +43,7 @@ _HOMES = {
     "masks": "MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
     "overlap": "align overlap_study",
-    "pruners": "LayerCollapseWarning batched flow_retention prune prune_all",
+    "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
     "runs": "Run",
     "seeding": "initializations seed_population",
     "study": "read_overlaps study_pruners",
@@ -54,6 +55,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 __all__ = [
     "BadInput",
     "Dataset",
+    "EqualScoresWarning",
     "Generation",
     "Guidance",
     "Initialization",
@@ -118,7 +120,14 @@ if TYPE_CHECKING:
     from ticketsearch.masks import MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
     from ticketsearch.overlap import align, overlap_study
-    from ticketsearch.pruners import LayerCollapseWarning, batched, flow_retention, prune, prune_all
+    from ticketsearch.pruners import (
+        EqualScoresWarning,
+        LayerCollapseWarning,
+        batched,
+        flow_retention,
+        prune,
+        prune_all,
+    )
     from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
     from ticketsearch.study import read_overlaps, study_pruners

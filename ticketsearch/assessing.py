@@ -7,14 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import check_guidance
-from ticketsearch.names import parameters_of
+from ticketsearch.names import call, parameters_of
 from ticketsearch.phases import FITNESS, OWN, Phases
 from ticketsearch.tickets import Assessment, Scores, Tickets
 
 __all__ = ["assess"]
+
+# A fitness may return no larger numbers: their squares are still numbers.
+LARGEST = 1e100
 
 
 def assess(
@@ -30,10 +35,12 @@ def assess(
     named = parameters_of(fitness)
     extra = {"tickets": tickets, "round": round}
     with phases.measure(FITNESS):
-        result = fitness(tickets.masks, **{name: value for name, value in extra.items() if name in named})
+        given = {name: value for name, value in extra.items() if name in named}
+        result = call(fitness, "fitness", _name_of(fitness), tickets.masks, **given)
     scores = _checked(result, tickets)
     # Once, here: NaN would win DEAP's selections.
-    values = np.where(np.isfinite(scores), np.asarray(scores), -np.inf)
+    usable = np.isfinite(scores) & (np.asarray(scores) >= -LARGEST)
+    values = np.where(usable, np.asarray(scores), -np.inf)
     if not np.isfinite(values).any() and generation == 0:
         raise BadInput(
             f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
@@ -49,11 +56,17 @@ def assess(
     return scores
 
 
+def _name_of(fitness: Callable[..., Any]) -> str:
+    return getattr(fitness, "__name__", type(fitness).__name__)
+
+
 def _checked(result: Any, tickets: Tickets) -> Scores:
     """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
     try:
-        values = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError):
+        values = real_array("scores of a fitness", result).astype(np.float64)
+    except BadInput as error:
+        if "complex" in str(error):
+            raise
         values = np.empty(0)
     if values.shape != (len(tickets),):
         got = values.shape if values.size else type(result).__name__
@@ -62,7 +75,9 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
             "return an array with one score for each row of the masks"
         )
     scores = result if isinstance(result, Scores) else Scores(values)
+    _check_size("scores", values)
     for name, column in scores.measures.items():
+        _check_size(f"measures {name!r}", column)
         if column.shape != values.shape:
             raise BadInput(f"measures are one float a mask, {values.shape}, but {name!r} has {column.shape}")
     if scores.rungs is not None and scores.rungs.shape != values.shape:
@@ -79,3 +94,13 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
                 f"evolution's own, but got {name!r}: {seconds}"
             )
     return scores
+
+
+def _check_size(what: str, values: NDArray[np.float64]) -> None:
+    """Refuse numbers whose sums and squares could not be written, compared or drawn."""
+    finite = np.abs(values[np.isfinite(values)])
+    if finite.size and finite.max() > LARGEST:
+        raise BadInput(
+            f"{what} are numbers of at most {LARGEST:g} in size, but a fitness returned {finite.max():g}; "
+            "scale them, or return -inf for a mask that is worth nothing"
+        )

@@ -20,9 +20,9 @@ from ticketsearch.front import drawn_count, grown
 from ticketsearch.guidance import Guidance, cut
 from ticketsearch.identity import Seen
 from ticketsearch.masks import Mask, MaskSpec, check_mask
-from ticketsearch.names import parameters_of
+from ticketsearch.names import call, parameters_of
 from ticketsearch.phases import FITNESS, KEYS, OPERATORS, SELECTION, Phases
-from ticketsearch.tickets import Ticket, TicketFitness, Tickets
+from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = ["Breeding", "seeded_random", "survivors"]
 
@@ -89,15 +89,8 @@ class Breeding:
         kept = Tickets()
         for given in tickets:
             # A copy: the caller's tickets may begin another evolution.
-            ticket = replace(
-                given,
-                mask=check_mask(given.mask, self.spec),
-                fitness=TicketFitness(),
-                measures={},
-                guidance=None,
-                assessments=[],
-                generation=0,
-            )
+            ticket = given.unassessed(check_mask(given.mask, self.spec))
+            ticket.generation = 0
             if self._admit(ticket):
                 kept.append(ticket)
         return kept, len(tickets) - len(kept)
@@ -208,7 +201,7 @@ class Breeding:
         with self.phases.measure(OPERATORS):
             noise = max(self.temperature, AGAIN * attempt)
             mask, _ = cut(draft.mask, draft.guidance, count, rng=self.rng, temperature=noise)
-        return replace(draft, mask=mask, fitness=TicketFitness(), measures={}, guidance=None, assessments=[])
+        return draft.unassessed(mask)
 
     def _child(self, population: Tickets) -> Ticket:
         return self._bred(population)[0]
@@ -227,7 +220,7 @@ class Breeding:
             masks, guidance = zip(*cuts, strict=True)
             known = {"guidance": guidance if crossed else guidance[0]}
             options = known if "guidance" in parameters_of(tool.func) else {}
-            mask = check_mask(tool(*masks, **options), self.spec)
+            mask = check_mask(call(tool, "operator", name, *masks, **options), self.spec)
         if (kept := np.count_nonzero(mask)) != (wanted := np.count_nonzero(masks[0])):
             raise BadInput(
                 f"an operator keeps its first parent's number of weights, but {name!r} made {kept} "

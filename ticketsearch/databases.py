@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import IO, ClassVar, NamedTuple, Self
 
 from ticketsearch.errors import BadInput
-from ticketsearch.runs.folders import lock_folder
-from ticketsearch.runs.schema import connect
+from ticketsearch.storage import SqliteStore, connect, lock_folder, refuse_links, system_error
 
 __all__ = ["Database", "Kind"]
 
@@ -26,6 +24,7 @@ class Kind(NamedTuple):
     file : its SQLite file.
     application, version : what that file says it is.
     schema : its tables, as SQL.
+    folders : those that it has inside.
     """
 
     word: str
@@ -34,18 +33,22 @@ class Kind(NamedTuple):
     application: int
     version: int
     schema: str
+    folders: tuple[str, ...] = ()
 
 
-class Database:
+class Database(SqliteStore):
     """A folder of a kind, open for reading, or by one process for writing.
 
-    Use it as a context manager or :meth:`close` it.
+    Use it as a context manager or :meth:`close` it. All that is read is validated: :class:`BadInput` names
+    the file where something in it is not as it was written.
     """
 
     kind: ClassVar[Kind]
+    way_out = "remove it to start again"
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Any = None) -> None:
-        self.path, self._connection, self._lock = path, connection, lock
+    def __init_subclass__(cls) -> None:
+        """Take the names of the folder and its file from the kind."""
+        cls.word, cls.file_name = cls.kind.word, cls.kind.file
 
     @classmethod
     def make(cls, path: Path, fill: Callable[[sqlite3.Connection], object]) -> Self:
@@ -61,6 +64,7 @@ class Database:
         if path.is_dir() and not file.exists() and any(p.name != "run.lock" for p in path.glob("[!.]*")):
             raise BadInput(f"{str(path)!r} exists already and is no {kind.word}; give another --out")
         path.mkdir(parents=True, exist_ok=True)
+        refuse_links(path, [kind.file, *kind.folders])
         lock = lock_folder(path)
         try:
             if not file.exists():
@@ -75,16 +79,22 @@ class Database:
     def open(cls, path: Path) -> Self:
         """Open the folder for reading; raises :class:`BadInput` if it is none of this kind."""
         kind = cls.kind
-        if not (path / kind.file).is_file():
+        try:
+            found = (path / kind.file).is_file()
+        except PermissionError as error:
+            raise BadInput(
+                f"{str(path)!r} cannot be read: permission denied; ask its owner for permission"
+            ) from error
+        if not found:
             raise BadInput(
                 f"no {kind.word} in {str(path)!r}: it holds no {kind.file}; `{kind.command}` makes one"
             )
         return cls._opened(path)
 
     @classmethod
-    def _opened(cls, path: Path, lock: Any = None) -> Self:
+    def _opened(cls, path: Path, lock: IO[bytes] | None = None) -> Self:
         kind, file = cls.kind, path / cls.kind.file
-        try:
+        with cls.reading(file):
             connection = connect(file, lock is not None)
             try:
                 _check(connection, file, kind)
@@ -92,40 +102,25 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-        except (sqlite3.DatabaseError, KeyError, json.JSONDecodeError) as error:
-            raise BadInput(
-                f"{str(file)!r} cannot be read ({error}): it is damaged or no {kind.word}; "
-                "remove it to start again"
-            ) from error
-
-    def close(self) -> None:
-        """Close the file and let others write."""
-        self._connection.close()
-        if self._lock is not None:
-            self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _rows(self, query: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, tuple(parameters)).fetchall()
 
 
 def _create(file: Path, kind: Kind, fill: Callable[[sqlite3.Connection], object]) -> None:
     """Make a new file under a hidden name, and rename it when it is whole."""
     hidden = file.with_name(f".{file.name}.partial")
     hidden.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(hidden, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA application_id = {kind.application}")
-        connection.execute(f"PRAGMA user_version = {kind.version}")
-        connection.execute("BEGIN")
-        for statement in kind.schema.split(";"):
-            connection.execute(statement)
-        fill(connection)
-        connection.execute("COMMIT")
+    try:
+        with contextlib.closing(sqlite3.connect(hidden, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA application_id = {kind.application}")
+            connection.execute(f"PRAGMA user_version = {kind.version}")
+            connection.execute("BEGIN")
+            for statement in kind.schema.split(";"):
+                connection.execute(statement)
+            fill(connection)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if (found := system_error(error, file)) is error:
+            raise
+        raise found from error
     os.replace(hidden, file)  # noqa: PTH105 - the same, but it says what happens
 
 

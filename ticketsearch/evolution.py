@@ -19,6 +19,7 @@ from ticketsearch.assessing import assess
 from ticketsearch.breeding import Breeding, seeded_random, survivors
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
+from ticketsearch.checks import Count, Generations, Members, checked
 from ticketsearch.credit import Credit, Operators, several
 from ticketsearch.errors import BadInput
 from ticketsearch.front import FrontSelection, check_range
@@ -49,11 +50,13 @@ class Generation:
     immigrants : children given up after all attempts and replaced by random masks.
     statistics : ``best``, ``mean`` and ``worst`` score of the population (finite ones), from DEAP; on a
         ladder of those on the highest rung that is there, as scores of different rungs do not compare.
-    state : JSON-able state of the random generator and the ticket counter, the credit of operators
-        where there are several of a kind, and what rounds are worth where that is known.
+    state : JSON-able state of the random generator and the ticket counter, and the credit of operators
+        where there are several of a kind.
     agreements : how far the rungs of a ladder agree on this generation's controls.
     phases : wall-clock seconds by phase, see :mod:`ticketsearch.phases`; a run adds that of its store.
     spent : what its evaluations took, as the fitness says.
+    levels : what rounds are worth, as far as that is known; one object of all generations of a search, which
+        goes on to learn.
     """
 
     number: int
@@ -66,6 +69,7 @@ class Generation:
     agreements: list[Agreement] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
+    levels: Levels = field(default_factory=Levels, repr=False)
 
     @property
     def best(self) -> Ticket:
@@ -88,30 +92,31 @@ class Generation:
         return sum(ticket.diverged for ticket in self.offspring)
 
 
+@checked
 def evolve(
     first: Iterable[Ticket] | NDArray[np.bool_],
     fitness: Callable[..., Any],
     spec: MaskSpec,
     *,
-    generations: int = 20,
+    generations: Generations = 20,
     seed: int = 0,
-    population: int | None = None,
-    elites: int = 4,
-    tournament: int = 3,
+    population: Members | None = None,
+    elites: Count = 4,
+    tournament: Members = 3,
     crossover_rate: float = 0.5,
     mutation_rate: float = 0.05,
     crossover: Operators = uniform_crossover,
     mutation: Operators = swap_mutation,
-    attempts: int = 10,
+    attempts: Count = 10,
     duplicate_key: Key = canonical_identity,
     weights: Callable[[Ticket], Weights] | None = None,
     counts: Sequence[int] | None = None,
     temperature: float = 0.0,
     trial: bool = False,
-    reassess: int = 0,
+    reassess: Count = 0,
     front: tuple[int, int] | None = None,
     polish: Callable[..., tuple[Mask, Spent]] | None = None,
-    ties: int = 0,
+    ties: Count = 0,
     after: Generation | None = None,
     seen: Iterable[str] = (),
     searched: Iterable[Ticket] = (),
@@ -235,7 +240,7 @@ def _generations(
     after: Generation | None,
 ) -> Iterator[Generation]:
     toolbox, size, phases = breeding.toolbox, breeding.size, breeding.phases
-    levels = Levels({} if after is None else after.state)
+    levels = Levels() if after is None else after.levels.until(after.number)
     if after is None:
         phases.start()
         spent = tickets.spent
@@ -296,10 +301,11 @@ def _generation(
         refused,
         immigrants,
         compiled,
-        breeding.state() | levels.state(),
+        breeding.state(),
         scores.agreements,
         breeding.phases.stop(),
         scores.spent,
+        levels,
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.budget import Spent
+from ticketsearch.checks import check
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
@@ -25,7 +26,7 @@ from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Climb, climb, parse_steps
 from ticketsearch.masks import Mask, check_masks, digest
 from ticketsearch.models import Initialization, Network
-from ticketsearch.names import check_options, listed, parameters_of, resolve
+from ticketsearch.names import call, check_call, check_options, listed, one_line, parameters_of, resolve
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.strong import Untrained
 from ticketsearch.tickets import Scores, Ticket
@@ -37,6 +38,7 @@ from ticketsearch.training import (
     Recipe,
     State,
     check_batch,
+    check_independence,
     check_noise,
     check_normalisation,
     find_device,
@@ -122,6 +124,8 @@ class ShortTraining:
         candidates: float | None = None,
         saliency: str = "magnitude",
     ) -> None:
+        check("network", network, Network)
+        check("dataset", dataset, Dataset)
         if candidates is not None and (not is_number(candidates) or not 0 <= candidates < math.inf):
             raise BadInput(f"candidates are a share of the kept weights, >= 0, but got {candidates!r}")
         if scored not in SCORED:
@@ -159,6 +163,7 @@ class ShortTraining:
         check_batch(len(dataset.y_train), self.recipe)
         check_normalisation(network.wiring, self.recipe)
         check_noise(network.wiring)
+        check_independence(network.wiring, network.input_shape)
         seed_sequence(seed, Stream.ROUND)  # refuses what is no seed
         self.trainer: Final = Trainer(
             network,
@@ -369,7 +374,13 @@ def build_fitness(
     if "seed" in parameters_of(build):
         options = {"seed": run_seed, **options}
     check_options(build, options, "fitness", name)
-    fitness = build(network, dataset, **options)
+    check_call(build, "fitness", name, "build(network, dataset, **options)", 2, options)
+    try:
+        fitness = call(build, "fitness", name, network, dataset, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # a function of the user's may raise anything
+        raise BadInput(f"fitness {name!r} cannot be built ({one_line(error)})") from error
     if not callable(fitness):
         raise BadInput(f"fitness {name!r} must build a callable, but built {type(fitness).__name__}")
     return fitness  # type: ignore[no-any-return]

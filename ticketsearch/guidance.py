@@ -71,14 +71,14 @@ def strongest(
     """Return the positions of ``count`` values, ascending: the largest, or by chance some near them.
 
     They are ranked by their logarithms with Gumbel noise of this temperature: with 0 the largest are taken,
-    of equals the first; with 1 it is a draw without replacement, by chances in proportion to the values
+    equals by lot; with 1 it is a draw without replacement, by chances in proportion to the values
     (Vieira 2014; Kool et al. 2019, section 2.3).
     """
     with np.errstate(divide="ignore"):
         ranks = np.log(values.astype(np.float64))
     if temperature:
         ranks += temperature * rng.gumbel(size=len(ranks))
-    return np.flatnonzero(largest(ranks, count))
+    return np.flatnonzero(largest(ranks, count, rng))
 
 
 def cut(

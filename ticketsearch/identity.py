@@ -89,6 +89,7 @@ def initial_weights(network: Network) -> Weights:
     values: dict[str, list[np.ndarray]] = {}
     for name in [name for name in tensors if name in network.wiring.axes]:
         tensor, start = tensors.pop(name), 0
+        tensor = np.moveaxis(tensor, network.wiring.numbered_axis(name, tensor.shape), 0)
         for segment in network.wiring.axes[name]:
             group = spec.groups[segment.group]
             end = start + group.size * segment.block

@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.errors import BadInput
+from ticketsearch.checks import checked
+from ticketsearch.errors import BadInput, shown
 
 __all__ = [
     "ENOUGH_PAIRS",
     "LEAST_TAU",
     "Agreement",
     "Climb",
+    "Pool",
     "Tau",
     "climb",
     "counted",
@@ -106,11 +108,12 @@ def parse_steps(value: int | str | Sequence[int]) -> tuple[int, ...]:
     if not rungs or rungs[0] < 0 or any(b <= a for a, b in pairwise(rungs)):
         raise BadInput(
             "steps must be an integer >= 0, or a ladder of them in which each is larger than the one before, "
-            f"e.g. 200 or 50,200,800, but got {value!r}"
+            f"e.g. 200 or 50,200,800, but got {shown(value)}"
         )
     return rungs
 
 
+@checked
 def climb(
     size: int,
     rungs: Sequence[int],
@@ -161,18 +164,37 @@ def climb(
     return Climb(rung, score, agreements)
 
 
-def pool(agreements: Iterable[Agreement]) -> list[Tau]:
-    """Return Kendall τ for each two rungs over the agreements of several generations, lowest rungs first.
+class Pool:
+    """Kendall τ between each two rungs over the agreements of several generations.
 
     τ-a: (concordant − discordant) / all pairs, tied ones included; only masks of one generation make a pair,
     as another has another data order. The interval is Wilson's for the share (1 + τ) / 2, with as many
     independent pairs as one can make of the controls without using one twice: the variance of τ is at most
     that of so many (Hoeffding 1948), so it errs on the wide side.
+
+    Of each two rungs it holds sums alone, so that a generation more takes no longer the more there are.
     """
-    found: dict[tuple[int, int], list[Agreement]] = {}
-    for agreement in agreements:
-        found.setdefault((agreement.lower_steps, agreement.upper_steps), []).append(agreement)
-    return [_tau(*steps, found[steps]) for steps in sorted(found)]
+
+    def __init__(self, agreements: Iterable[Agreement] = ()) -> None:
+        self._sums: dict[tuple[int, int], tuple[int, int, float]] = {}
+        self.add(agreements)
+
+    def add(self, agreements: Iterable[Agreement]) -> None:
+        """Take account of further generations."""
+        for each in agreements:
+            steps, pairs = (each.lower_steps, each.upper_steps), each.pairs
+            all_pairs, surplus, shared = self._sums.get(steps, (0, 0, 0.0))
+            shared += pairs**2 / _independent(pairs) if pairs else 0.0
+            self._sums[steps] = all_pairs + pairs, surplus + each.concordant - each.discordant, shared
+
+    def taus(self) -> list[Tau]:
+        """Return what there is of each two rungs, lowest rungs first."""
+        return [_tau(steps, *sums) for steps, sums in sorted(self._sums.items())]
+
+
+def pool(agreements: Iterable[Agreement]) -> list[Tau]:
+    """Return Kendall τ for each two rungs, lowest rungs first; see :class:`Pool`."""
+    return Pool(agreements).taus()
 
 
 def counted(pairs: int) -> str:
@@ -212,18 +234,18 @@ def _agreement(
     return Agreement(lower_steps, upper_steps, *counts)
 
 
-def _tau(lower_steps: int, upper_steps: int, agreements: Sequence[Agreement]) -> Tau:
-    pairs = sum(agreement.pairs for agreement in agreements)
+def _tau(steps: tuple[int, int], pairs: int, surplus: int, shared: float) -> Tau:
+    """Return τ of sums: ``surplus`` is concordant less discordant pairs; see :class:`Pool`."""
     if pairs == 0:
-        return Tau(lower_steps, upper_steps, 0, math.nan, math.nan, math.nan)
-    tau = sum(a.concordant - a.discordant for a in agreements) / pairs
+        return Tau(*steps, 0, math.nan, math.nan, math.nan)
+    tau = surplus / pairs
     # Generations count by their pairs; with equal ones this is the sum of their independent pairs.
-    independent = pairs**2 / sum(a.pairs**2 / _independent(a.pairs) for a in agreements if a.pairs)
+    independent = pairs**2 / shared
     share, spread = (1 + tau) / 2, Z**2 / independent
     middle = (share + spread / 2) / (1 + spread)
     width = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
     low, high = (2 * (middle + side * width) - 1 for side in (-1, 1))
-    return Tau(lower_steps, upper_steps, pairs, tau, max(low, -1.0), min(high, 1.0))
+    return Tau(*steps, pairs, tau, max(low, -1.0), min(high, 1.0))
 
 
 def _independent(pairs: int) -> int:

@@ -9,17 +9,13 @@ deviations of 0.006 between orders, 0.0008 between masks, and 0.0007 of both tog
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
 __all__ = ["Levels", "longest_unseen"]
-
-# What the state of a generation calls them.
-WORTH = "worth"
 
 
 def longest_unseen(members: Sequence[Ticket], count: int) -> Tickets:
@@ -40,13 +36,19 @@ class Levels:
     less and less, and fitness, of all tickets alike, rises a little by that alone. It is there to compare
     tickets; what a search has come to is for its final training to tell.
 
-    Made of a generation's state, from which it goes on; a state without any is that of a first generation.
+    Each round is learned of once and stays as it is, so that one object serves all generations of a search:
+    :meth:`until` is what a generation knew.
+
+    Parameters
+    ----------
+    rows : what is known, as rung, generation and value, in the order of generations.
     """
 
-    def __init__(self, state: Mapping[str, Any]) -> None:
+    def __init__(self, rows: Iterable[tuple[int, int, float]] = ()) -> None:
         self.worth: dict[int, dict[int, float]] = {}  # by rung, then generation
-        for rung, generation, value in state.get(WORTH, ()):
-            self.worth.setdefault(rung, {})[generation] = value
+        self._sums: dict[int, float] = {}  # by rung
+        for row in rows:
+            self.note(*row)
 
     def learn(self, again: Sequence[Ticket], before: Sequence[tuple[float, ...]]) -> None:
         """Learn from members that have been assessed again, and the values of their fitness before."""
@@ -55,23 +57,39 @@ class Levels:
             last = ticket.assessments[-1]
             if last.rung == rung and math.isfinite(change := last.score - score):
                 found.setdefault((last.rung, last.generation), []).append(change)
-        for (rung, generation), changes in found.items():
-            self.worth.setdefault(rung, {0: 0.0})[generation] = float(np.mean(changes))
+        for round, changes in found.items():
+            if math.isfinite(mean := float(np.mean(changes))):
+                self.note(*round, mean)
 
     def apply(self, tickets: Iterable[Ticket]) -> None:
         """Set the fitness of tickets to the mean of their scores less what their rounds are worth.
 
         As ever, only the scores of a ticket's highest rung count, and what diverged stays so. Rounds that
-        nothing is known of count as mean ones.
+        nothing is known of count as mean ones. Only assessments that are new to a ticket are looked at.
         """
-        means = {rung: float(np.mean([*known.values()])) for rung, known in self.worth.items()}
         for ticket in tickets:
             if (known := self.worth.get(ticket.rung)) and not ticket.diverged:
-                counted = [each for each in ticket.assessments if each.rung == ticket.rung]
-                level = [each.score - known.get(each.generation, means[ticket.rung]) for each in counted]
-                ticket.fitness = TicketFitness((float(ticket.rung), np.mean(level)))
+                levelled = ticket.levelled
+                for each in ticket.assessments[levelled.taken :]:
+                    levelled = levelled.added(each, known.get(each.generation))
+                ticket.levelled = levelled
+                mean = self._sums[ticket.rung] / len(known)
+                ticket.fitness = TicketFitness((float(ticket.rung), levelled.mean(mean)))
 
-    def state(self) -> dict[str, list[list[float]]]:
-        """Return what is known, as a part of a generation's state."""
-        known = [[rung, *item] for rung, rounds in self.worth.items() for item in rounds.items()]
-        return {WORTH: known} if known else {}
+    def of(self, generation: int) -> list[tuple[int, float]]:
+        """Return what a generation learned, as rungs and values."""
+        return [
+            (rung, known[generation])
+            for rung, known in sorted(self.worth.items())
+            if generation and generation in known
+        ]
+
+    def until(self, generation: int) -> Levels:
+        """Return what was known after a generation."""
+        rows = ((rung, number, value) for rung, own in self.worth.items() for number, value in own.items())
+        return Levels(row for row in rows if 0 < row[1] <= generation)
+
+    def note(self, rung: int, generation: int, value: float) -> None:
+        """Take note of a round; the first one of a rung is what others are compared with."""
+        self.worth.setdefault(rung, {0: 0.0})[generation] = value
+        self._sums[rung] = self._sums.get(rung, 0.0) + value

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ticketsearch.budget import Spent
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_masks
-from ticketsearch.names import parameters_of
+from ticketsearch.names import call, parameters_of
 from ticketsearch.tickets import Scores
 
 __all__ = ["Polish"]
@@ -67,7 +67,7 @@ class Polish:
         return check_masks(best, self.spec), spent
 
     def _scored(self, masks: Mask) -> tuple[NDArray[np.float64], Spent]:
-        found = self.fitness(masks)
+        found = call(self.fitness, "fitness", type(self.fitness).__name__, masks)
         spent = found.spent if isinstance(found, Scores) else Spent(evaluations=len(masks))
         return np.asarray(found, dtype=np.float64), spent
 
@@ -77,11 +77,12 @@ class Polish:
         kind = rng.random(len(masks))
         only_prunes = (kind < PRUNING) & (kept > 1)
         only_keeps = (kind >= PRUNING) & (kind < PRUNING + KEEPING) & (kept < self.most)
-        prunes, keeps = ~only_keeps & (kept > 0), ~only_prunes & (kept < self.spec.size)
+        free = self.spec.reading(~masks)
+        prunes, keeps = ~only_keeps & (kept > 0), ~only_prunes & free.any(axis=1)
         # The largest of random numbers is anywhere with the same chance.
         numbers = rng.random(masks.shape)
         changed = masks.copy()
-        for among, moves in ((masks, prunes), (~masks, keeps)):
+        for among, moves in ((masks, prunes), (free, keeps)):
             rows = np.flatnonzero(moves)
             changed[rows, np.where(among, numbers, -1.0).argmax(axis=1)[rows]] ^= True
         return changed

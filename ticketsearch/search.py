@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,9 +28,17 @@ from ticketsearch.evolution import Generation, evolve
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.front import front
 from ticketsearch.identity import Seen, initial_weights
-from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
+from ticketsearch.masks import Mask, MaskSpec, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
-from ticketsearch.names import check_keywords, check_options, listed, parameters_of, resolve
+from ticketsearch.names import (
+    check_call,
+    check_keywords,
+    check_options,
+    code_of,
+    listed,
+    parameters_of,
+    resolve,
+)
 from ticketsearch.polishing import Polish
 from ticketsearch.pruners import check_density
 from ticketsearch.runs import (
@@ -44,9 +53,11 @@ from ticketsearch.runs import (
     pruned_names,
 )
 from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
+from ticketsearch.storage import refuse_links
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
 from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
+from ticketsearch.trust import check_word, outside
 
 __all__ = ["Search", "create_run", "resume"]
 
@@ -76,8 +87,13 @@ class Search:
     mutation: list[Callable[..., Mask]]
 
     @classmethod
-    def prepare(cls, settings: Settings, dataset: Dataset | None = None) -> Search:
+    def prepare(
+        cls, settings: Settings, dataset: Dataset | None = None, spec: MaskSpec | None = None
+    ) -> Search:
         """Load and build what the settings name; the dataset may have been loaded before.
+
+        A run that goes on has a ``spec`` of its own, by which its keys were made: it takes the place of that
+        of the same network today, which may tell more of what can be live.
 
         Raises :class:`BadInput` for any setting that cannot be used.
         """
@@ -85,6 +101,8 @@ class Search:
             dataset = load_dataset(settings.data.name, **settings.data.options)
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
         network = initialize(settings.model.name, dataset, *first, **settings.model.options)
+        if spec is not None and spec.signature == network.spec.signature:
+            network = replace(network, wiring=replace(network.wiring, spec=spec))
         check_density(settings.seeding.density, network.spec)
         _check_start(settings)
         _check_front(settings, network)
@@ -275,6 +293,7 @@ class Search:
             ticket = tickets.get(name, winner)
             number = ticket.number if name in tickets else None
             compared += self._trained(name, masks, ticket.initialization, Stream.REPORTING, number)
+        run.check_place()
         self.save_tickets(run.path / "tickets", candidates, winner)
         run.save_results([*chosen, *compared])
 
@@ -303,15 +322,22 @@ class Search:
         return winner, results
 
     def save_tickets(self, folder: Path, ranked: list[Ticket], winner: Ticket) -> None:
-        """Write tickets into a folder in place of others there, the winner twice."""
+        """Write tickets into a folder in place of others there, the winner twice.
+
+        Only files named as tickets are replaced or removed. Raises :class:`BadInput` where the folder is a
+        link: what lies behind it is not the run's.
+        """
+        refuse_links(folder.parent, [folder.name])
         folder.mkdir(exist_ok=True)
-        for stale in folder.glob("*.safetensors"):  # of an interrupted or since extended run
-            stale.unlink()
-        for ticket in ranked:
-            network = self._network_of(ticket)
-            save_ticket(folder / f"ticket-{ticket.number:05d}.safetensors", network, ticket)
-            if ticket is winner:
-                save_ticket(folder / "best.safetensors", network, ticket)
+        names = {f"ticket-{ticket.number:05d}.safetensors": ticket for ticket in ranked}
+        for name, ticket in {**names, "best.safetensors": winner}.items():
+            whole = folder / f".{name}"
+            whole.unlink(missing_ok=True)  # of a process that was killed, or a link
+            save_ticket(whole, self._network_of(ticket), ticket)
+            whole.replace(folder / name)
+        for stale in folder.glob("ticket-*.safetensors"):  # of an interrupted or since extended run
+            if stale.name not in names:
+                stale.unlink()
 
     def _network_of(self, ticket: Ticket) -> Network:
         """Return the network with the initialization the ticket is trained from."""
@@ -390,21 +416,26 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     return Run.create(root, name, *content)
 
 
-def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, Run]:
+def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -> tuple[Search | None, Run]:
     """Open a run to go on with it; more generations extend it, any other changed setting is refused.
 
-    The search is None where the run is finished and not extended: nothing is left to do.
+    The search is None where the run is finished and not extended: nothing is left to do. A function in a file
+    may be named anew, where its file has moved. Code that is not named anew runs where the run is known to be
+    the user's own and the code is as it was (:mod:`ticketsearch.trust`), or with ``trust``.
 
-    Raises :class:`BadInput` for changed settings, fewer generations than there are, or changed data.
+    Raises :class:`BadInput` for changed settings, fewer generations than there are, changed data, and code
+    that may not run.
     """
     run = Run.open(path, write=True)
     try:
         settings = apply(run.settings, assignments.items())
-        _refuse_changes(run, settings)
+        moved = _refuse_changes(run, settings)
         wanted = settings.evolution.generations
         if run.finished and wanted == run.settings.evolution.generations:
             return None, run
-        search = Search.prepare(settings)
+        if not trust:
+            check_word(f"run {run.name!r}", run.settings, run.origin, run.folder, assignments)
+        search = Search.prepare(settings, spec=run.spec)
         if search.dataset.fingerprint != run.data_fingerprint:
             raise BadInput(
                 f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "
@@ -421,6 +452,8 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, R
                 "scores will agree with those of the first device to rounding, not to the bit",
                 stacklevel=2,
             )
+        if outside(run.settings):
+            run.adopt(apply(run.settings, moved.items()))
         if wanted > run.settings.evolution.generations:
             run.extend(wanted)
     except BaseException:
@@ -429,9 +462,12 @@ def resume(path: Path, assignments: Mapping[str, Any]) -> tuple[Search | None, R
     return search, run
 
 
-def _refuse_changes(run: Run, settings: Settings) -> None:
+def _refuse_changes(run: Run, settings: Settings) -> dict[str, Any]:
+    """Raise :class:`BadInput` for other settings; return names of own functions whose files moved."""
     changed = changes(run.settings, settings)
     changed.pop("evolution.generations", None)
+    moved = {name: new for name, (old, new) in changed.items() if _moved(old, new)}
+    changed = {name: values for name, values in changed.items() if name not in moved}
     if changed:
         name, (old, new) = next(iter(changed.items()))
         raise BadInput(
@@ -441,6 +477,19 @@ def _refuse_changes(run: Run, settings: Settings) -> None:
     wanted, have = settings.evolution.generations, run.settings.evolution.generations
     if wanted < have:
         raise BadInput(f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}")
+    return moved
+
+
+def _moved(old: Any, new: Any) -> bool:
+    """Whether names are the same but for the files that own functions are in."""
+    if not isinstance(old, str | list) or not isinstance(new, str | list):
+        return False
+    pairs = list(zip_longest(as_list(old), as_list(new), fillvalue=""))
+    codes = [(code_of(str(a)), code_of(str(b))) for a, b in pairs]
+    return all(
+        str(a) == str(b) or (x and y and x.is_file and y.is_file and x.function == y.function)
+        for (a, b), (x, y) in zip(pairs, codes, strict=True)
+    )
 
 
 def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., Mask]:
@@ -449,6 +498,9 @@ def _operator(name: str, kind: str, supplied: tuple[str, ...]) -> Callable[..., 
     keywords = ("spec", "rng", "rate") if kind == "mutation" else ("spec", "rng")
     check_keywords(operator, keywords, kind, name)
     check_options(operator, {}, kind, name, (*keywords, "guidance", "temperature"))
+    named = [*keywords, *(parameters_of(operator) & {"guidance", "temperature"})]
+    form = f"function({', '.join(supplied)}, *, {', '.join(keywords)})"
+    check_call(operator, kind, name, form, len(supplied), named)
     return operator
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
+from ticketsearch.checks import Members, Orders, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.identity import Key, Seen
-from ticketsearch.masks import MaskSpec
+from ticketsearch.masks import MaskSpec, unpack
 from ticketsearch.models import Initialization, Network
 from ticketsearch.names import parameters_of
 from ticketsearch.operators import swap_mutation
 from ticketsearch.pruners import Rounds, ScoreFunction, check_density, method_options, prune_all
 from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.tickets import Ticket, Tickets, load_ticket
+from ticketsearch.tickets import Ticket, Tickets, read_ticket
 
 __all__ = [
     "DEFAULT_SCHEMES",
@@ -36,10 +39,13 @@ __all__ = [
 DEFAULT_SCHEMES = ("kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal")
 # How often a mutant that is a network already there is made again before the population is given up.
 ATTEMPTS = 100
+# Weights up to which masks are counted before a population is filled.
+ENOUGH = 10_000
 
 
+@checked
 def initializations(
-    count: int, *, schemes: Sequence[str] = DEFAULT_SCHEMES, seed: int = 0
+    count: Orders, *, schemes: Sequence[str] = DEFAULT_SCHEMES, seed: int = 0
 ) -> list[Initialization]:
     """Return ``count`` initializations, scheme after scheme, each with its own seed drawn from ``seed``."""
     if count < 1:
@@ -111,31 +117,32 @@ def saved_tickets(
     tickets = Tickets()
     for path in map(Path, paths):
         file = path / "tickets" / "best.safetensors" if path.is_dir() else path
-        loaded = load_ticket(file)
-        if loaded.network.spec.signature != network.spec.signature:
+        stored = read_ticket(file)  # of the network at hand: nothing is built of what the file names
+        if stored.metadata.spec != network.spec.signature:
             raise BadInput(
                 f"saved tickets are of the network that is searched, {network.name}, but {str(file)!r} is of "
-                f"{loaded.network.name} on inputs {loaded.network.input_shape}; leave it out"
+                f"{stored.metadata.model} on inputs {stored.metadata.input_shape}; leave it out"
             )
-        if (count := int(np.count_nonzero(loaded.mask))) != kept:
+        mask = unpack(stored.packed, network.spec)
+        if (count := int(np.count_nonzero(mask))) != kept:
             raise BadInput(
                 f"saved tickets keep as many weights as density {density:g} asks for, {kept}, but "
-                f"{str(file)!r} keeps {count}; leave it out, or ask for density {loaded.mask.mean():g}"
+                f"{str(file)!r} keeps {count}; leave it out, or ask for density {mask.mean():g}"
             )
-        origin = loaded.network.initialization
-        if own and not _same_weights(loaded.network, network.reinitialized(*origin)):
+        origin = stored.metadata.initialization
+        if own and not _same_weights(stored.parameters, network.reinitialized(*origin)):
             raise BadInput(
                 f"tickets with initializations of their own are trained from what scheme and seed make, but "
                 f"{str(file)!r} holds other weights than {origin.scheme} with seed {origin.seed}; leave it "
                 "out, or share one initialization"
             )
-        tickets.append(Ticket(loaded.mask, origin if own else network.initialization, origin))
+        tickets.append(Ticket(mask, origin if own else network.initialization, origin))
     return tickets
 
 
-def _same_weights(a: Network, b: Network) -> bool:
-    """Return whether two networks of one spec begin with the same parameters, to the bit."""
-    first, second = a.parameters(), b.parameters()
+def _same_weights(first: Mapping[str, Tensor], network: Network) -> bool:
+    """Return whether a network begins with these parameters, to the bit."""
+    second = network.parameters()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -159,6 +166,7 @@ def fill_population(
     """
     if size < 1:
         raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
+    _check_room(size, pruned, spec)
     rng = np.random.default_rng(seed_sequence(seed, Stream.SEEDING))
     different = list({ticket.key: ticket for ticket in reversed(pruned)}.values())[::-1]
     tickets = Tickets(different[:size])
@@ -182,12 +190,25 @@ def fill_population(
     return tickets
 
 
+def _check_room(size: int, pruned: Tickets, spec: MaskSpec) -> None:
+    """Refuse more members than there are masks of as many weights as the pruned ones keep."""
+    if spec.size > ENOUGH:
+        return
+    masks = sum(math.comb(spec.size, kept) for kept in {int(np.count_nonzero(t.mask)) for t in pruned})
+    if masks < size:
+        raise BadInput(
+            f"found only {masks} different networks of density {pruned[0].mask.mean():g} for a population of "
+            f"{size}, as there are no more masks; ask for a smaller population or another density"
+        )
+
+
+@checked
 def seed_population(
     network: Network,
     dataset: Dataset | None = None,
-    size: int = 32,
+    size: Members = 32,
     density: float = 0.05,
-    initializations: int | Sequence[Initialization] = 8,
+    initializations: Orders | Sequence[Initialization] = 8,
     seed: int = 0,
     *,
     mutation_rate: float = 0.1,

@@ -15,13 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ticketsearch.budget import spending
+from ticketsearch.checks import check
 from ticketsearch.datasets import PARTS, Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Network
 from ticketsearch.tickets import Scores
-from ticketsearch.training import Cohort, find_device, kept_operations, one_thread, resident
+from ticketsearch.training import (
+    Cohort,
+    check_independence,
+    find_device,
+    kept_operations,
+    one_thread,
+    resident,
+)
 
 __all__ = ["Untrained"]
 
@@ -57,6 +65,8 @@ class Untrained:
         part: str = "train",
         device: str = "auto",
     ) -> None:
+        check("network", network, Network)
+        check("dataset", dataset, Dataset)
         if part not in PARTS:
             raise unknown("part", part, PARTS)
         if dataset.input_shape != network.input_shape or dataset.classes != network.classes:
@@ -67,6 +77,7 @@ class Untrained:
         x, y = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
         if not is_integer(samples) or not 0 <= samples <= len(y):
             raise BadInput(f"samples are 0 (all) to the {len(y)} of the {part} part, but got {samples!r}")
+        check_independence(network.wiring, network.input_shape)
         self.network: Final = network
         self.samples: Final = samples or len(y)
         self.device: Final = find_device(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ticketsearch import config
 from ticketsearch.credit import probabilities
 from ticketsearch.ladder import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
-from ticketsearch.masks import density, effective_density, layer_counts, live
+from ticketsearch.masks import MaskSpec, effective_density, layer_counts, live
 from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
 from ticketsearch.phases import OWN
 from ticketsearch.runs import BEST, Result, Run, contenders, front_name
@@ -38,6 +39,7 @@ __all__ = [
     "phases",
     "seed_overlap",
     "seed_study",
+    "spread",
     "study_lines",
     "winner",
 ]
@@ -101,6 +103,11 @@ def front_rows(run: Run) -> list[Comparison]:
     return sorted(rows, key=lambda row: row.density)
 
 
+def spread(deviation: float) -> str:
+    """Return a standard deviation after its mean; nothing where there is none, as of a single data order."""
+    return "" if math.isnan(deviation) else f" ± {deviation:.4f}"
+
+
 def front_lines(run: Run) -> list[str]:
     """Return the table of the front as text; none where there is none."""
     rows = front_rows(run)
@@ -112,7 +119,7 @@ def front_lines(run: Run) -> list[str]:
         f"  {'':{width}}  density  effective     accuracy",
         *(
             f"  {row.contender:{width}}  {row.density:7.4f}  {row.effective_density:9.4f}  "
-            f"{row.accuracy:.4f} ± {row.accuracy_sd:.4f}"
+            f"{row.accuracy:.4f}{spread(row.accuracy_sd)}"
             for row in rows
         ),
     ]
@@ -154,14 +161,15 @@ def comparison_lines(run: Run) -> list[str]:
     final = run.settings.final
     width = max(len(row.contender) for row in rows)
     lines = [
-        f"Test split, after {final.steps} training steps, {final.orders} data orders (mean ± sd; "
-        "random: a new mask for each).",
+        f"Test split, after {final.steps} training steps, "
+        + ("1 data order." if final.orders == 1 else f"{final.orders} data orders (mean ± sd; ")
+        + ("" if final.orders == 1 else "random: a new mask for each)."),
         f"  {'':{width}}  {'accuracy':^15}  {'loss':^15}  density  effective",
     ]
     for row in rows:
         lines.append(
-            f"  {row.contender:{width}}  {row.accuracy:.4f} ± {row.accuracy_sd:.4f}  "
-            f"{row.loss:.4f} ± {row.loss_sd:.4f}  {row.density:7.4f}  {row.effective_density:9.4f}"
+            f"  {row.contender:{width}}  {row.accuracy:.4f}{spread(row.accuracy_sd):9}  "
+            f"{row.loss:.4f}{spread(row.loss_sd):9}  {row.density:7.4f}  {row.effective_density:9.4f}"
         )
     lines += masking_lines(run)
     best = winner(run)
@@ -369,8 +377,8 @@ def content(run: Run) -> Iterator[str]:
                 f"  rungs of {agreement.lower_steps} and {agreement.upper_steps} steps: pairs of controls "
                 f"{agreement.concordant} concordant, {agreement.discordant} discordant, {agreement.tied} tied"
             )
-        for ticket in generation.offspring:
-            yield f"  {_ticket_line(ticket, run)}"
+        for ticket, kept in zip(generation.offspring, _kept(generation.offspring, run.spec), strict=True):
+            yield f"  {_ticket_line(ticket, kept, run.spec)}"
         for ticket in generation.population:
             if ticket.generation < ticket.assessments[-1].generation == generation.number:
                 yield f"  ticket {ticket.number} again: {_fitness(ticket)}"
@@ -388,14 +396,18 @@ def content(run: Run) -> Iterator[str]:
     yield from overlap_lines(run)
 
 
-def _ticket_line(ticket: Ticket, run: Run) -> str:
+def _kept(tickets: Tickets, spec: MaskSpec) -> list[list[int]]:
+    """Return how many weights each ticket keeps of each layer."""
+    return layer_counts(tickets.masks, spec).tolist() if tickets else []
+
+
+def _ticket_line(ticket: Ticket, kept: list[int], spec: MaskSpec) -> str:
     parents = " from " + " ".join(map(str, ticket.parents)) if ticket.parents else ""
     pruned = f" of {ticket.pruned_from.scheme} {ticket.pruned_from.seed}" if ticket.pruned_from else ""
-    layers = "+".join(map(str, layer_counts(ticket.mask, run.spec)))
     return (
         f"ticket {ticket.number} {ticket.digest} key {ticket.key}: {ticket.operator}{parents}{pruned}, "
-        f"kept {layers}, density {density(ticket.mask):.6g}, "
-        f"effective {effective_density(ticket.mask, run.spec):.6g}, {_fitness(ticket)}"
+        f"kept {'+'.join(map(str, kept))}, density {sum(kept) / spec.size:.6g}, "
+        f"effective {effective_density(ticket.mask, spec):.6g}, {_fitness(ticket)}"
     )
 
 

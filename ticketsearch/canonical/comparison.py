@@ -17,6 +17,7 @@ from ticketsearch.canonical.labels import Labels, Weights
 from ticketsearch.canonical.refinement import unit_colours
 from ticketsearch.canonical.remainder import Remainder, coloured_form, components
 from ticketsearch.canonical.ties import Ties, ties
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, check_mask
 
@@ -27,6 +28,7 @@ Integers = NDArray[np.intp]
 Join = tuple[int, int, int]
 
 
+@checked
 def isomorphic(
     a: ArrayLike,
     b: ArrayLike,

@@ -15,6 +15,7 @@ from ticketsearch.canonical.labels import Labels, Weights
 from ticketsearch.canonical.refinement import Colours, unit_colours
 from ticketsearch.canonical.remainder import is_discrete
 from ticketsearch.canonical.ties import Ties, canonical_orders, ties
+from ticketsearch.checks import checked
 from ticketsearch.masks import Mask, MaskSpec, check_mask, live, permute
 
 __all__ = ["BUDGET", "Canonical", "canonical_form", "canonical_identity", "canonical_key", "canonical_order"]
@@ -49,6 +50,7 @@ class Canonical(NamedTuple):
         return "-" in self.key
 
 
+@checked
 def canonical_key(mask: ArrayLike, spec: MaskSpec, weights: Weights | ArrayLike | None = None) -> str:
     """Return a key that is equal exactly for isomorphic masks of one spec.
 
@@ -61,6 +63,7 @@ def canonical_key(mask: ArrayLike, spec: MaskSpec, weights: Weights | ArrayLike 
     return canonical_identity(mask, spec, weights, budget=None).key
 
 
+@checked
 def canonical_identity(
     mask: ArrayLike,
     spec: MaskSpec,
@@ -94,6 +97,7 @@ def canonical_identity(
     return Canonical(bucket + digest(graph.block(orders)))
 
 
+@checked
 def canonical_form(mask: ArrayLike, spec: MaskSpec) -> Mask:
     """Return the read-only ``(weights,)`` bool mask that represents all masks isomorphic to ``mask``.
 

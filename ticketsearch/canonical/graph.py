@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.canonical.columns import merger
 from ticketsearch.canonical.labels import Labels
+from ticketsearch.checks import checked
 from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, liveness
 
 __all__ = ["MaskGraph", "Part", "mask_graph", "row_bytes", "to_networkx"]
@@ -59,6 +60,8 @@ def mask_graph(
     mask: Mask, spec: MaskSpec, labels: Labels | None = None, *, live_only: bool = True
 ) -> MaskGraph:
     """Return the graph of the live part of a mask, without ``live_only`` of all its weights."""
+    if live_only:
+        mask = spec.reading(mask)
     parts: list[Part] = [spec.part(piece, mask) for piece in spec.pieces]
     ends, units = liveness(mask, spec) if live_only else _everything(parts, spec)
     if labels is not None:
@@ -114,6 +117,7 @@ def row_bytes(matrix: Part) -> list[bytes]:
     return [row.tobytes() for row in rows]
 
 
+@checked
 def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     """Return the coloured graph of the live part of ``mask``: ``nx.vf2pp_is_isomorphic`` decides by it.
 

@@ -18,7 +18,7 @@ import typer
 from ticketsearch import __version__
 from ticketsearch.cli.auditing import audit
 from ticketsearch.cli.comparing import compare
-from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason
+from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, own_fault, reason
 from ticketsearch.cli.evolving import evolve
 from ticketsearch.cli.overlapping import overlap
 from ticketsearch.cli.pruning import prune
@@ -53,6 +53,11 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         code = INTERRUPTED
+    except BaseException as problem:
+        line = own_fault(problem)
+        if line is None:
+            raise
+        code = fail(line)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -20,6 +20,7 @@ from ticketsearch.cli.flags import (
     Scheme,
     Seed,
     SettingsFile,
+    Trust,
     assigned,
     check_output,
     network_of,
@@ -60,6 +61,7 @@ def audit(
     output: Annotated[Path, typer.Option(help="The page; one that is there is written anew.")] = Path(
         "audit.html"
     ),
+    trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
     """Audit pruners on a network: conservation of their scores, critical compression, layer collapse.
@@ -73,7 +75,7 @@ def audit(
     from ticketsearch.pruners import method_options
 
     flags = {"data.name": data, "model.name": model, "seeding.steps": steps, "seed": seed}
-    found = load(None, assigned(settings, assign, flags).items())
+    found = load(None, assigned(settings, assign, flags, trust).items())
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     _refuse_ignored(found)
     if not names:

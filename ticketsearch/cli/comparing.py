@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, resumable
+from ticketsearch.cli.endings import interrupted, resumable, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
     ModelName,
     Seed,
+    Trust,
     assigned,
     names,
     numbers,
@@ -97,6 +98,7 @@ def compare(
     seed: Seed = None,
     workers: Workers = None,
     out: Out = None,
+    trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
     """Compare methods that find masks: all from the same weights, at equal budgets, tested once.
@@ -121,7 +123,7 @@ def compare(
             raise BadInput(f"settings are one file, but got {len(subjects)}; or give folders of comparisons")
         flags = {"data.name": data, "model.name": model, "seed": seed}
         plan = contest_plan(
-            load(None, assigned(subjects[0] if subjects else None, assign, flags).items()),
+            load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
             DEFAULT_METHODS if methods is None else names(methods),
             DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
             initializations=whole_number(
@@ -199,7 +201,7 @@ def _word(settings: Settings) -> str:
 def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:
     from ticketsearch.contest import cells_csv, differences, differences_csv, lines, markdown
     from ticketsearch.report.contest import write_contests
-    from ticketsearch.runs.folders import write_atomically
+    from ticketsearch.storage import write_atomically
 
     if path is not None:  # before anything is printed, which a reader may cut short
         write_atomically(path / "cells.csv", cells_csv(contests))
@@ -207,7 +209,7 @@ def _print_outcome(contests: list[Contest], reference: str | None, path: Path | 
         write_atomically(path / "compare.md", markdown(contests, reference))
         write_contests(contests, path / "compare.html", reference)
     for line in lines(contests, reference):
-        print(line)
+        show_lines([line])
     if path is None:
         print("--out FOLDER writes tables and a page of these comparisons together.")
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, reason
+from ticketsearch.cli.endings import interrupted, reason, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
@@ -18,6 +18,7 @@ from ticketsearch.cli.flags import (
     ModelName,
     Seed,
     SettingsFile,
+    Trust,
     assigned,
     whole_number,
 )
@@ -26,6 +27,7 @@ from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from ticketsearch.evolution import Generation
+    from ticketsearch.ladder import Pool
     from ticketsearch.progress import Progress
     from ticketsearch.runs import Run
     from ticketsearch.search import Search
@@ -121,6 +123,7 @@ def evolve(
     address: Address = None,
     name: Name = None,
     resume: Resume = None,
+    trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
     """Prune differently initialized copies, evolve the masks, compare the best ticket on test data."""
@@ -137,7 +140,7 @@ def evolve(
         "training.device": device,
         "training.workers": _workers(workers),
     }
-    assignments = assigned(settings, assign, flags)
+    assignments = assigned(settings, assign, flags, trust)
     if objective is not None:
         assignments = _objective(objective) | assignments
     assignments |= _place(backend, scheduler, address, assignments)
@@ -146,7 +149,7 @@ def evolve(
             f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
         )
     try:
-        search, run = _opened(assignments, name, resume)
+        search, run = _opened(assignments, name, resume, trust)
     except KeyboardInterrupt:
         how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
         raise interrupted(f"Interrupted; {how}") from None
@@ -211,18 +214,22 @@ def _see_through(search: Search | None, run: Run) -> None:
             f"mend the cause and {again}"
         ) from problem
     except Exception:
+        if run.unbegun:  # nothing is kept of it
+            raise
         print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
         raise
 
 
-def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -> tuple[Search | None, Run]:
+def _opened(
+    assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool
+) -> tuple[Search | None, Run]:
     """Make the run, or open the one to go on with; without a search where that one is finished."""
     from ticketsearch import search as searching
     from ticketsearch.config import as_list, load
     from ticketsearch.runs import check_free
 
     if resume is not None:
-        return searching.resume(folder(resume), assignments)
+        return searching.resume(folder(resume), assignments, trust=trust)
     settings = load(None, assignments.items())
     if name is not None:
         check_free(RUNS, name)
@@ -235,6 +242,7 @@ def _opened(assignments: dict[str, Any], name: str | None, resume: str | None) -
 
 def _evolve(search: Search, run: Run) -> None:
     """Run what is left of a search, showing progress on stderr."""
+    from ticketsearch.ladder import Pool
     from ticketsearch.progress import progress
 
     settings = search.settings
@@ -245,14 +253,15 @@ def _evolve(search: Search, run: Run) -> None:
             shown.say(line)
         if 0 <= run.progress() < total:
             shown.say(f"Going on after generation {run.progress()}")
+        agreed = Pool(run.agreements())
         for generation in search.generations(run):
-            _show(generation, run, shown)
+            agreed.add(generation.agreements)
+            _show(generation, run, agreed, shown)
         for contender in search.finish(run):
             shown.say(f"Final training, {settings.final.steps} steps: {contender} …")
 
 
-def _show(generation: Generation, run: Run, shown: Progress) -> None:
-    from ticketsearch.ladder import pool
+def _show(generation: Generation, run: Run, agreed: Pool, shown: Progress) -> None:
     from ticketsearch.masks import density, effective_density
     from ticketsearch.progress import Line
 
@@ -267,7 +276,7 @@ def _show(generation: Generation, run: Run, shown: Progress) -> None:
         diverged=generation.diverged,
         evaluations=len(generation.offspring),
         seconds=generation.seconds,
-        taus=tuple(pool(run.agreements())),
+        taus=tuple(agreed.taus()),
     )
     shown.generation(line)
 
@@ -277,9 +286,7 @@ def _print_outcome(run: Run) -> None:
     from ticketsearch.summary import comparison_lines, credit_lines, ladder_lines, overlap_lines
 
     path = write_report(run)
-    print(f"Run {run.name}")
+    show_lines([f"Run {run.name}"])
     for lines in (comparison_lines, ladder_lines, credit_lines, overlap_lines):
-        for line in lines(run):
-            print(line)
-    print(f"Report:  {path}")
-    print(f"Tickets: {run.path / 'tickets'}")
+        show_lines(lines(run))
+    show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

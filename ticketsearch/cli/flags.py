@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, shown
 
 if TYPE_CHECKING:
     from ticketsearch.config import Settings
@@ -27,6 +27,7 @@ __all__ = [
     "Scheme",
     "Seed",
     "SettingsFile",
+    "Trust",
     "assigned",
     "check_output",
     "names",
@@ -94,18 +95,33 @@ Assignments = Annotated[
         show_default=False,
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the code that the run folder names. Read that code first: it may do anything.",
+    ),
+]
 
 
-def assigned(settings: Path | None, assign: list[str] | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+def assigned(
+    settings: Path | None, assign: list[str] | None, flags: Mapping[str, Any], trust: bool = False
+) -> dict[str, Any]:
     """Return settings by dotted name: those of the file, then of ``--set``, then of the flags that are given.
 
-    Numbers may be text: the settings check them, and say rule and value in the same words everywhere.
+    Flags are texts, which are read as values of ``--set`` are: the settings check them, and say rule and
+    value in the same words everywhere. Code that a settings file names is its user's word, as a flag's is,
+    but not in the folder of a run, which may be anybody's: :class:`BadInput` says so unless that run is known
+    to be the user's own, or with ``trust``.
     """
-    from ticketsearch.config import parse_assignment
+    from ticketsearch.config import parse_assignment, parse_value
 
     found = dict(_read(settings)) if settings else {}
+    if settings and not trust:
+        _check_word(settings)
     found |= dict(parse_assignment(text) for text in assign or [])
-    return found | {key: value for key, value in flags.items() if value is not None}
+    given = {key: value for key, value in flags.items() if value is not None}
+    return found | {key: parse_value(v) if isinstance(v, str) else v for key, v in given.items()}
 
 
 def whole_number(flag: str, text: str, least: int) -> int:
@@ -115,7 +131,7 @@ def whole_number(flag: str, text: str, least: int) -> int:
     except ValueError:
         number = least - 1
     if number < least:
-        raise BadInput(f"{flag} takes an integer from {least} up, but got {text!r}")
+        raise BadInput(f"{flag} takes an integer from {least} up, but got {shown(text)}")
     return number
 
 
@@ -130,7 +146,7 @@ def numbers(flag: str, text: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise BadInput(
-            f"{flag} takes numbers with commas between, e.g. 0.1,0.02,0.01, but got {text!r}"
+            f"{flag} takes numbers with commas between, e.g. 0.1,0.02,0.01, but got {shown(text)}"
         ) from None
 
 
@@ -170,6 +186,22 @@ def check_output(path: Path, what: str, *, overwrite: bool) -> None:
         raise BadInput(f"there is no folder {str(path.parent)!r} for {path.name!r}; make it first")
     if not os.access(path.parent, os.W_OK):
         raise BadInput(f"the folder {str(path.parent)!r} cannot be written to; give another --output")
+
+
+def _check_word(path: Path) -> None:
+    """Raise :class:`BadInput` for code that the settings file of a run names, unless it is the user's own."""
+    if not (path.parent / "run.sqlite").is_file():
+        return
+    from ticketsearch.config import changes, load
+    from ticketsearch.runs import Run
+    from ticketsearch.trust import Origin, check_word, outside
+
+    found = load(path)
+    if not outside(found):
+        return
+    with Run.open(path.parent) as run:
+        origin = Origin() if changes(found, run.settings) else run.origin
+        check_word(f"{str(path)!r} in the folder of a run", found, origin, run.folder)
 
 
 def _read(path: Path) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ticketsearch.cli.endings import interrupted, resumable
+from ticketsearch.cli.endings import interrupted, resumable, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
@@ -219,12 +219,12 @@ def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
 
 def _print_outcome(path: Path) -> None:
     from ticketsearch.report.overlap import write_overlap
-    from ticketsearch.runs.folders import write_atomically
+    from ticketsearch.storage import write_atomically
     from ticketsearch.study import nulls_csv, pairs_csv, read_overlaps
 
     overlaps = read_overlaps(path)
     for line in overlaps.lines():
-        print(line)
+        show_lines([line])
     write_atomically(path / "pairs.csv", pairs_csv(overlaps.cases))
     write_atomically(path / "nulls.csv", nulls_csv(overlaps.cases))
     print(f"Page:   {write_overlap(overlaps, path / 'overlap.html')}")

@@ -21,6 +21,7 @@ from ticketsearch.cli.flags import (
     Scheme,
     Seed,
     SettingsFile,
+    Trust,
     assigned,
     check_output,
     network_of,
@@ -108,6 +109,7 @@ def prune(
     force: Force = False,
     retention: Searched = False,
     as_json: Json = False,
+    trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
     """Prune one initialization: print what each layer keeps, and write the mask as a ticket file.
@@ -129,7 +131,7 @@ def prune(
         "seeding.steps": steps,
         "seed": seed,
     }
-    found = load(None, assigned(settings, assign, flags).items())
+    found = load(None, assigned(settings, assign, flags, trust).items())
     path = output or _default_name(found)
     check_output(path, "ticket", overwrite=force)
     _check_pruner(found)
@@ -151,11 +153,10 @@ def prune(
 
 def _check_pruner(settings: Settings) -> None:
     """Raise :class:`BadInput` for an unknown pruner, or options that it does not take."""
-    from ticketsearch.names import check_options
-    from ticketsearch.pruners import SUPPLIED, named
+    from ticketsearch.pruners import check_scores, named
 
     method, options = _method(settings), settings.seeding.options
-    check_options(named(method), options, "pruner", method, SUPPLIED)
+    check_scores(named(method), method, options)
 
 
 def _method(settings: Settings) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ticketsearch.cli.endings import reason, show_lines
 from ticketsearch.errors import BadInput
+from ticketsearch.printing import printable
 
 if TYPE_CHECKING:
     from ticketsearch.runs import Run
@@ -20,19 +22,29 @@ RUNS = Path("runs")
 
 def list_() -> None:
     """List the runs in runs/, a line each."""
-    from ticketsearch.runs import Run, list_runs
-    from ticketsearch.summary import one_line
+    from ticketsearch.runs import list_runs
 
     paths = list_runs(RUNS)
     if not paths:
         print(f"No runs in {RUNS}/ here; `ticketsearch evolve` makes one.")
-    width = max((len(path.name) for path in paths), default=0)
-    for path in paths:
-        try:
-            with Run.open(path) as run:
-                print(f"{path.name:{width}}  {one_line(run)}")
-        except BadInput as problem:
-            print(f"{path.name:{width}}  unreadable: {problem}")
+    names = [printable(path.name) for path in paths]
+    width = max(map(len, names), default=0)
+    for name, path in zip(names, paths, strict=True):
+        print(f"{name:{width}}  {_state(path)}")
+
+
+def _state(path: Path) -> str:
+    """Return a run's state in one line; whatever is wrong with one run, the others are listed."""
+    from ticketsearch.runs import Run
+    from ticketsearch.summary import one_line
+
+    try:
+        with Run.open(path) as run:
+            return printable(one_line(run))
+    except BadInput as problem:
+        return f"unreadable: {printable(str(problem))}"
+    except Exception as problem:
+        return f"unreadable: {printable(' '.join(reason(problem).split()))}"
 
 
 def show(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
@@ -41,12 +53,10 @@ def show(run: Annotated[str, typer.Argument(help="A run's name, or the path of i
     from ticketsearch.summary import content, phase_lines
 
     with Run.open(folder(run)) as opened:
-        for line in content(opened):
-            print(line)
+        show_lines(content(opened))
         sys.stdout.flush()
         # Apart from the content, which is the same for equal runs.
-        for line in phase_lines(opened):
-            print(line, file=sys.stderr)
+        show_lines(phase_lines(opened), sys.stderr)
 
 
 def report(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
@@ -55,7 +65,7 @@ def report(run: Annotated[str, typer.Argument(help="A run's name, or the path of
     from ticketsearch.runs import Run
 
     with Run.open(folder(run)) as opened:
-        print(write_report(opened))
+        show_lines([str(write_report(opened))])
 
 
 def folder(run: str) -> Path:

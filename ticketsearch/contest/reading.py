@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.budget import Spent
+from ticketsearch.checks import checked
 from ticketsearch.config import Settings
 from ticketsearch.contest.inference import Interval, interval
 from ticketsearch.contest.making import Made
@@ -110,6 +111,7 @@ class Contest:
         return lines([self], reference)
 
 
+@checked
 def read_comparison(folder: str | Path) -> Contest:
     """Read the comparison in a folder, as far as it is.
 

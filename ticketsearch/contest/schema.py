@@ -40,4 +40,5 @@ CONTEST = Kind(
     application=0x636D7072,  # "cmpr"
     version=1,
     schema=SCHEMA,
+    folders=("searches",),
 )

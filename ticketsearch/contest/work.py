@@ -13,6 +13,7 @@ import torch
 from joblib import cpu_count
 
 from ticketsearch import config
+from ticketsearch.checks import checked
 from ticketsearch.config import Data, Settings
 from ticketsearch.contest.finals import tested
 from ticketsearch.contest.making import Made, best_of, evolved, one_plus_lambda, pruned, random_search
@@ -247,6 +248,7 @@ def _test(task: _Testing) -> list[Outcome]:
     return [Outcome(float(loss), float(accuracy)) for loss, accuracy in zip(*found, strict=True)]
 
 
+@checked
 def compare(
     settings: Settings | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,

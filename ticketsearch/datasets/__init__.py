@@ -12,30 +12,37 @@ from pathlib import Path
 from typing import Any
 
 from ticketsearch import names
+from ticketsearch.checks import checked
 from ticketsearch.datasets.arrays import from_arrays as from_arrays
 from ticketsearch.datasets.cifar import cifar10
 from ticketsearch.datasets.dataset import PARTS as PARTS
 from ticketsearch.datasets.dataset import Dataset as Dataset
 from ticketsearch.datasets.dataset import Origin as Origin
-from ticketsearch.datasets.files import idx, npz
+from ticketsearch.datasets.dataset import Shaped as Shaped
+from ticketsearch.datasets.idx_files import idx
 from ticketsearch.datasets.libraries import digits, mnist1d, moons
+from ticketsearch.datasets.npz_files import npz
+from ticketsearch.datasets.text_files import csv, libsvm
 from ticketsearch.errors import BadInput
 
 # The loaders and nothing else: these are the names that users may give.
-__all__ = ["cifar10", "digits", "idx", "mnist1d", "moons", "npz"]
+__all__ = ["cifar10", "csv", "digits", "idx", "libsvm", "mnist1d", "moons", "npz"]
 
 
+@checked
 def load_dataset(name: str, /, **options: Any) -> Dataset:
     """Return the dataset of a name: a loader of this module, ``idx:FOLDER``, ``file.py:function``.
 
-    ``options`` go to the loader. What a user's own loader raises passes through unchanged.
+    ``options`` go to the loader. What a user's own loader raises passes through unchanged, but for what
+    would end the program, such as ``SystemExit``.
 
-    Raises :class:`BadInput` for an unknown name or option, unusable data, or a loader that returns
-    something else.
+    Raises :class:`BadInput` for an unknown name or option, unusable data, or a loader that takes other
+    arguments, returns something else or would end the program.
     """
     load = names.resolve(name, names.listed(sys.modules[__name__]), "dataset")
     names.check_options(load, options, "dataset", name)
-    dataset = load(**options)
+    names.check_call(load, "dataset", name, "load(**options)", 0, options)
+    dataset = names.call(load, "dataset", name, **options)
     if not isinstance(dataset, Dataset):
         got = type(dataset).__name__
         way_out = "ticketsearch.datasets.from_arrays makes one of arrays"

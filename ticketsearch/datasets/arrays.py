@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import check, checked, real_array
 from ticketsearch.datasets.dataset import PARTS, Dataset, check_labels, check_part, check_shape, is_integer
 from ticketsearch.errors import BadInput, unknown
 
-__all__ = ["check_seed", "first_line", "from_arrays", "split_off"]
+__all__ = ["check_seed", "first_line", "from_arrays", "split_off", "whole"]
 
 STANDARDIZATIONS = ("channel", "feature", "global", "none", "range")
 # How missing parts are split off.
@@ -23,6 +24,7 @@ Values = ArrayLike | torch.Tensor
 Pair = tuple[NDArray[Any], NDArray[Any]]  # samples (samples, *input_shape) and labels (samples,)
 
 
+@checked
 def from_arrays(
     name: str,
     x: Values,
@@ -37,6 +39,7 @@ def from_arrays(
     classes: int | None = None,
     standardize: str = "global",
     split: str = "random",
+    renumber: bool = False,
 ) -> Dataset:
     """Return a dataset of arrays, its missing parts split off ``x`` and ``y``.
 
@@ -46,7 +49,8 @@ def from_arrays(
     ``seed`` draws the split, stratified by label; with ``split="last"`` parts are the last samples instead,
     for data whose order says what belongs together, such as MNIST's: there losses on the last of the training
     images are higher than on images drawn from among the others. ``classes`` is by default one more than the
-    largest label.
+    largest label; ``renumber`` numbers the labels that occur 0, 1 and so on in their order, such as EMNIST's
+    letters, which count from 1, or −1 and 1.
     ``standardize``: ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's
     first axis; ``"feature"``, one for each feature; ``"range"``, each feature from its smallest and largest
     value to [−0.7, 0.7]; ``"none"``. What is constant is only centred. All figures are the training part's,
@@ -55,6 +59,7 @@ def from_arrays(
     Raises :class:`BadInput` for data that is no dataset, or that cannot be split.
     """
     where = f"dataset {name!r}"
+    check("name", name, str)
     check_seed(seed)
     if standardize not in STANDARDIZATIONS:
         raise unknown("standardization", str(standardize), STANDARDIZATIONS)
@@ -70,6 +75,10 @@ def from_arrays(
         if validation is not None:
             raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
     labels = np.concatenate([part[1] for part in (train, held, test) if part])
+    if renumber:
+        given: tuple[Any, ...] = (train, held, test)
+        known, labels = np.unique(labels, return_inverse=True)
+        train, held, test = (part and (part[0], np.searchsorted(known, part[1])) for part in given)
     classes = _infer_classes(where, labels) if classes is None else classes
     check_labels(where, labels, classes)
     fifth, sixth = len(train[1]) // 5, len(train[1]) // 6
@@ -136,24 +145,22 @@ def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
 
 
+def whole(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels that are stored as floats but are whole as integers, any others as they are."""
+    with np.errstate(invalid="ignore"):
+        rounded = labels.astype(np.int64)
+    same = labels.dtype.kind == "f" and bool((rounded == labels).all())
+    return rounded if same else labels
+
+
 def _take(where: str, x: Values | None, y: Values | None) -> Pair:
     """Return a part as checked arrays, integers as the narrowest of float32 and float64 that holds them."""
     if x is None or y is None:
         raise BadInput(f"{where}: x and y belong together, but {'x' if x is None else 'y'} is missing")
-    samples, labels = _array(f"{where}: x", x), _array(f"{where}: y", y)
+    samples, labels = real_array(f"{where}: x", x), real_array(f"{where}: y", y)
     samples = samples.astype(np.promote_types(samples.dtype, np.float32), copy=False)
     check_part(where, samples, labels)
     return samples, labels
-
-
-def _array(what: str, values: Values) -> NDArray[Any]:
-    try:
-        array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{what} must be an array of numbers, but {first_line(error)}") from error
-    if array.dtype.kind not in "biuf":
-        raise BadInput(f"{what} must be an array of real numbers, but got dtype {array.dtype}: convert it")
-    return array
 
 
 def _infer_classes(where: str, labels: NDArray[Any]) -> int:
@@ -163,7 +170,7 @@ def _infer_classes(where: str, labels: NDArray[Any]) -> int:
     missing = next((label for label in range(classes) if label not in known), None)
     if missing is not None and min(known) >= 0:
         rule = "labels must be 0, 1, 2 and so on without a gap"
-        way_out = f"renumber them, or give classes={classes} if that is meant"
+        way_out = f"renumber them, or give classes={classes} if that is meant; renumber=True does it"
         raise BadInput(f"{where}: {rule}, but {missing} never occurs and {classes - 1} does: {way_out}")
     return classes
 

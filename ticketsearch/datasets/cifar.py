@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ VERSIONS = (
     ("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin"),
     ("cifar-10-batches-py", "cifar-10-python.tar.gz", ""),
 )
+# The official batches have 31 MB, and 178 MB together.
+BATCH_BYTES, ARCHIVE_BYTES = 2**26, 2**28
 # What a pickled array mentions; its function moved in NumPy 2.
 RECONSTRUCT = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
 NAMES = (*RECONSTRUCT, "numpy ndarray", "numpy dtype")
@@ -103,7 +106,8 @@ def _in_folder(folder: Path, names: Collection[str]) -> dict[str, bytes]:
     contents = {}
     for path in (folder / name for name in names if (folder / name).is_file()):
         try:
-            contents[path.name] = path.read_bytes()
+            with path.open("rb") as file:
+                contents[path.name] = _whole(path, file)
         except OSError as error:
             raise _bad(path, "must be readable", first_line(error)) from error
     return contents
@@ -113,16 +117,60 @@ def _unpacked(archive: Path, names: Collection[str]) -> dict[str, bytes]:
     """Return the files of these names in a gzipped archive."""
     contents = {}
     try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as members:
+        with (
+            gzip.open(archive) as unpacked,
+            _Bounded(archive, unpacked) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as members,
+        ):
             for member in members:
                 name = PurePosixPath(member.name).name
                 if name in names and member.isfile() and (file := members.extractfile(member)):
-                    contents[name] = file.read()
+                    contents[name] = _whole(archive / name, file)
             while stream.read(2**20):  # to its end, where the checksum is
                 pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise _bad(archive, "must be a whole gzipped archive", first_line(error)) from error
     return contents
+
+
+class _Bounded(io.RawIOBase):
+    """An unpacked archive that refuses to be longer than CIFAR-10's, or to be read in larger pieces."""
+
+    def __init__(self, archive: Path, stream: gzip.GzipFile) -> None:
+        self.archive, self.stream = archive, stream
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        self._check(size, self.stream.tell() + size)
+        return self.stream.read(size)
+
+    def tell(self) -> int:
+        """Return the place in the unpacked archive."""
+        return self.stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; what lies before it is unpacked in pieces."""
+        self._check(0, offset)
+        return self.stream.seek(offset, whence)
+
+    def seekable(self) -> bool:
+        """Whether places can be gone to."""
+        return True
+
+    def _check(self, size: int, end: int) -> None:
+        if not 0 <= size <= BATCH_BYTES or end > ARCHIVE_BYTES:
+            rule = f"must unpack to at most {ARCHIVE_BYTES:,} bytes, and {BATCH_BYTES:,} a file"
+            raise _bad(self.archive, rule, "is larger")
+
+
+def _whole(path: Path, file: IO[bytes]) -> bytes:
+    """Return a batch's bytes, refusing one much larger than CIFAR-10's."""
+    content = bytearray()
+    while piece := file.read(2**20):
+        content += piece
+        if len(content) > BATCH_BYTES:
+            raise _bad(path, f"must have at most {BATCH_BYTES:,} bytes", "is larger")
+    return bytes(content)
 
 
 def _binary_batch(path: Path, content: bytes) -> Pair:

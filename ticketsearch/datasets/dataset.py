@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.checks import is_integer as is_integer
 from ticketsearch.errors import BadInput
 
-__all__ = ["PARTS", "Dataset", "Origin", "check_labels", "check_part", "check_shape", "is_integer"]
+__all__ = [
+    "PARTS",
+    "Dataset",
+    "Origin",
+    "Shaped",
+    "check_counts",
+    "check_labels",
+    "check_part",
+    "check_shape",
+    "check_values",
+    "is_integer",
+]
 
 PARTS = ("train", "validation", "test")
+# Numbers in one array of a file: 4 GiB as float32.
+MAX_VALUES = 2**30
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -27,6 +42,19 @@ class Origin(NamedTuple):
     name: str
     options: Mapping[str, Any]
     folder: str
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """Anything that has samples of one shape in classes, such as a dataset: enough to build a network."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,13 +121,7 @@ class Dataset:
 
 def check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
     """Raise :class:`BadInput` unless ``x`` and ``y`` are finite samples and their integer labels."""
-    if x.ndim < 2 or 0 in x.shape:
-        raise BadInput(f"{where}: x must be (samples, *input_shape), none of them 0, but got shape {x.shape}")
-    if y.shape != x.shape[:1]:
-        rule = f"y must hold one label a sample, shape ({len(x)},)"
-        raise BadInput(
-            f"{where}: {rule}, but got {y.shape}: give y.argmax(1) if one-hot, y.ravel() if a column"
-        )
+    check_counts(where, x.shape, y.shape)
     if y.dtype.kind not in "biu":
         raise BadInput(f"{where}: labels must be integers, but got dtype {y.dtype}: convert them first")
     bad = x.size - np.count_nonzero(np.abs(x) <= FLOAT32_MAX)
@@ -109,6 +131,22 @@ def check_part(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
         raise BadInput(f"{where}: {rule}, but {values}: mend them or leave their samples out")
 
 
+def check_counts(where: str, x: tuple[int, ...], y: tuple[int, ...]) -> None:
+    """Raise :class:`BadInput` unless these are the shapes of samples and of their labels."""
+    if len(x) < 2 or 0 in x:
+        raise BadInput(f"{where}: x must be (samples, *input_shape), none of them 0, but got shape {x}")
+    if y != x[:1]:
+        rule = f"y must hold one label a sample, shape ({x[0]},)"
+        raise BadInput(f"{where}: {rule}, but got {y}: give y.argmax(1) if one-hot, y.ravel() if a column")
+
+
+def check_values(what: str, shape: tuple[int, ...], way_out: str) -> None:
+    """Raise :class:`BadInput` for more values than the package holds in memory at once."""
+    if math.prod(shape) > MAX_VALUES:
+        rule = f"must hold at most {MAX_VALUES:,} numbers, as data are held whole"
+        raise BadInput(f"{what} {rule}, but got {math.prod(shape):,} for its shape {shape}: {way_out}")
+
+
 def check_labels(where: str, y: NDArray[Any], classes: int) -> None:
     """Raise :class:`BadInput` for fewer than 2 classes, or a label that is none of them."""
     if not is_integer(classes) or classes < 2:
@@ -116,18 +154,14 @@ def check_labels(where: str, y: NDArray[Any], classes: int) -> None:
     wrong = y[(y < 0) | (y >= classes)]
     if len(wrong):
         rule = f"labels must be 0 to {classes - 1} for {classes} classes"
-        raise BadInput(f"{where}: {rule}, but got {wrong[0]}: renumber them or change classes")
+        way_out = "renumber them or change classes; renumber=True of from_arrays and loaders does it"
+        raise BadInput(f"{where}: {rule}, but got {wrong[0]}: {way_out}")
 
 
 def check_shape(where: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     """Raise :class:`BadInput` for samples of another shape than the training part's."""
     if shape != wanted:
         raise BadInput(f"{where}: samples must have shape {wanted}, as in the train part, but got {shape}")
-
-
-def is_integer(value: object) -> bool:
-    """Whether a value is an integer of Python or NumPy; a truth value is none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_tensor(what: str, value: object, dtype: torch.dtype) -> None:

@@ -15,6 +15,7 @@ from ticketsearch.masks.bits import (
     pack,
     unpack,
 )
+from ticketsearch.masks.checks import check_spec
 from ticketsearch.masks.liveness import (
     Edges,
     Ends,
@@ -29,8 +30,8 @@ from ticketsearch.masks.liveness import (
     weight_numbers,
 )
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
-from ticketsearch.masks.ranking import largest
-from ticketsearch.masks.shuffling import layer_shuffle
+from ticketsearch.masks.ranking import drawn_among_equals, largest
+from ticketsearch.masks.shuffling import layer_shuffle, random_choice, readable_first
 from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
 
 __all__ = [
@@ -47,8 +48,10 @@ __all__ = [
     "between_live",
     "check_mask",
     "check_masks",
+    "check_spec",
     "density",
     "digest",
+    "drawn_among_equals",
     "edges",
     "effective_density",
     "largest",
@@ -61,7 +64,9 @@ __all__ = [
     "mask_of",
     "pack",
     "permute",
+    "random_choice",
     "random_order",
+    "readable_first",
     "segment_order",
     "unit_orders",
     "unpack",

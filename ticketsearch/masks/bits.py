@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks.spec import Mask, MaskSpec
 
@@ -58,6 +59,7 @@ def read_only_bool(array: NDArray[Any]) -> Mask:
     return array
 
 
+@checked
 def density(mask: Mask) -> float:
     """Return kept / total, in [0, 1]."""
     return float(np.count_nonzero(mask)) / mask.size

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.masks.bits import check_mask
 from ticketsearch.masks.spec import Mask, MaskSpec, Node, Piece
 
@@ -115,6 +117,7 @@ def live_edges(
 
     See :func:`liveness` for what is live.
     """
+    mask = spec.reading(mask, constants=constants)
     ends, units = liveness(mask, spec, constants=constants)
     found = [
         _between(part, end, piece.positions)
@@ -128,16 +131,22 @@ def liveness(
 ) -> tuple[list[Ends], list[NDArray[np.bool_]]]:
     """Return for each piece between which units weights are live, and for each group which units are.
 
-    A weight is live if its source is active (some kept path leads to it from an input, or with
-    ``constants`` from a unit that is non-zero by itself) and its target is relevant (some kept path leads
-    on to an output). A unit is live if at some place in the network it is both. A normalisation over the
-    units makes all of them active and relevant with ``constants``, and passes each on to itself without.
+    A weight is live if it can read anything but padding, its source is active (some kept path leads to it
+    from an input, or with ``constants`` from a unit that is non-zero by itself) and its target is relevant
+    (some kept path leads on to an output). A unit is live if at some place in the network it is both. A
+    normalisation over the units makes all of them active and relevant with ``constants``, and passes each on
+    to itself without.
+    A product is active where some factor is and all others can be non-zero, by themselves too, and a factor
+    is relevant where all others can be non-zero.
     """
+    mask = spec.reading(mask, constants=constants)
     parts = [spec.part(piece, mask) for piece in spec.pieces]
     if not spec.nodes:
         return _declared(parts, spec, constants)
-    active = _active(parts, spec, constants)
-    relevant = _relevant(parts, active, spec, constants)
+    products = any(node.operation == "multiply" for node in spec.nodes)
+    nonzero = _active(parts, spec, True) if products else []
+    active = nonzero if products and constants else _active(parts, spec, constants, nonzero)
+    relevant = _relevant(parts, active, spec, constants, nonzero)
     units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
     ends = [Ends(units[piece.target], units[piece.source]) for piece in spec.pieces]
     for index, node in enumerate(spec.nodes):
@@ -150,8 +159,8 @@ def liveness(
     return ends, units
 
 
-def _active(parts: list[Mask], spec: MaskSpec, constants: bool) -> list[Units]:
-    """Return for each node which units something reaches."""
+def _active(parts: list[Mask], spec: MaskSpec, constants: bool, nonzero: Sequence[Units] = ()) -> list[Units]:
+    """Return for each node which units something reaches; ``nonzero`` is what constants reach too."""
     values: list[Units] = []
     for node in spec.nodes:
         inputs = [values[i] for i in node.inputs]
@@ -164,8 +173,17 @@ def _active(parts: list[Mask], spec: MaskSpec, constants: bool) -> list[Units]:
                 value[piece.to] |= _reached(parts[number], inputs[0][piece.of], piece)
         elif node.operation == "concatenate":
             value = [part for whole in inputs for part in whole]
+        elif node.operation == "select":
+            value = [inputs[0][place] for place in node.places]
+        elif node.operation == "zeros":
+            value = _filled(node, spec, False)
         elif constants and node.constant:
             value = _filled(node, spec, True)
+        elif node.operation == "multiply" and constants:
+            value = [np.logical_and.reduce(factors) for factors in zip(*inputs, strict=True)]
+        elif node.operation == "multiply":
+            passed = _passed(inputs, [nonzero[i] for i in node.inputs])
+            value = [np.logical_or.reduce(factors) for factors in zip(*passed, strict=True)]
         elif len(inputs) == 1:
             value = inputs[0]
         else:
@@ -174,8 +192,19 @@ def _active(parts: list[Mask], spec: MaskSpec, constants: bool) -> list[Units]:
     return values
 
 
-def _relevant(parts: list[Mask], active: list[Units], spec: MaskSpec, constants: bool) -> list[Units]:
-    """Return for each node which units reach an output."""
+def _passed(flows: Sequence[Units], factors: Sequence[Units]) -> list[Units]:
+    """Return of the units of each factor's flow those that no other factor makes zero."""
+    found = []
+    for number, flow in enumerate(flows):
+        others = [other for index, other in enumerate(factors) if index != number]
+        found.append([np.logical_and.reduce(units) for units in zip(flow, *others, strict=True)])
+    return found
+
+
+def _relevant(
+    parts: list[Mask], active: list[Units], spec: MaskSpec, constants: bool, nonzero: Sequence[Units]
+) -> list[Units]:
+    """Return for each node which units reach an output; ``nonzero`` is what can be non-zero."""
     values = [[np.zeros(len(part), np.bool_) for part in value] for value in active]
     for part in values[-1]:
         part[:] = True
@@ -189,6 +218,16 @@ def _relevant(parts: list[Mask], active: list[Units], spec: MaskSpec, constants:
         if node.operation == "mix" and constants and any(part.any() for part in values[index]):
             for part in values[index]:
                 part[:] = True
+        if node.operation == "select":
+            for place, part in zip(node.places, values[index], strict=True):
+                values[node.inputs[0]][place] |= part
+            continue
+        if node.operation == "multiply":
+            flows = _passed([values[index]] * len(node.inputs), [nonzero[i] for i in node.inputs])
+            for source, flow in zip(node.inputs, flows, strict=True):
+                for into, part in zip(values[source], flow, strict=True):
+                    into |= part
+            continue
         places = iter(values[index])
         for source in node.inputs:
             if node.operation != "concatenate":
@@ -254,12 +293,14 @@ def _between(found: Edges, ends: Ends, positions: int) -> Edges:
     return Edges(rows, found.columns[keep], places)
 
 
+@checked
 def live(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> Mask:
     """Return the mask without its dead weights; see :func:`live_edges`."""
     found, _ = live_edges(check_mask(mask, spec), spec, constants=constants)
     return mask_of(found, spec)
 
 
+@checked
 def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[str, NDArray[np.bool_]]:
     """Return ``{group name: (units,) bool}``: which units are on a path that can matter."""
     _, units = liveness(check_mask(mask, spec), spec, constants=constants)
@@ -267,7 +308,10 @@ def live_units(mask: Mask, spec: MaskSpec, *, constants: bool = True) -> dict[st
 
 
 def between_live(mask: Mask, spec: MaskSpec) -> Mask:
-    """Return which weights, kept or not, join units that are live, or inputs or outputs, ``(weights,)``."""
+    """Return which weights, kept or not, join units that are live, or inputs or outputs, ``(weights,)``.
+
+    Weights that read padding alone are none of them.
+    """
     units = live_units(mask, spec)
     alive = [units[group.name] | (group.kind != "hidden") for group in spec.groups]
     found = np.zeros(spec.size, dtype=np.bool_)
@@ -277,9 +321,10 @@ def between_live(mask: Mask, spec: MaskSpec) -> Mask:
         if not piece.diagonal:
             joined = joined & np.repeat(alive[piece.source], piece.block)
         window[...] = joined.reshape(joined.shape + (1,) * (window.ndim - 2))
-    return found
+    return spec.reading(found)
 
 
+@checked
 def effective_density(mask: Mask, spec: MaskSpec) -> float:
     """Return the share of weights that are kept and lie on some input-to-output path, in [0, 1]."""
     found, _ = live_edges(check_mask(mask, spec), spec, constants=False)

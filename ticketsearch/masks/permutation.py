@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks.spec import MaskSpec, Segment
 
@@ -16,6 +17,7 @@ __all__ = ["permute", "random_order", "segment_order", "unit_orders"]
 Integers = NDArray[np.intp]
 
 
+@checked
 def permute(mask: NDArray[Any], spec: MaskSpec, order: Mapping[str, ArrayLike]) -> NDArray[Any]:
     """Return the ``(weights,)`` array with hidden units renumbered.
 

@@ -1,4 +1,4 @@
-"""Ranking: which of many scores are the largest, in the one way that ties are broken everywhere."""
+"""Ranking: the largest of many scores; equal scores are ordered by lot, never by where they are stored."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["largest"]
+__all__ = ["drawn_among_equals", "largest"]
 
 
-def largest(scores: NDArray[Any], count: int) -> NDArray[np.bool_]:
-    """Return which are the ``count`` largest of ``(n,)`` scores, ties to the smaller index."""
+def largest(scores: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which are the ``count`` largest of ``(n,)`` scores.
+
+    Where equal scores meet the threshold, those that are chosen are drawn uniformly; ``rng`` is used for
+    nothing else, so that without such ties it is left as it was.
+    """
     if count >= len(scores):
         return np.ones(len(scores), dtype=np.bool_)
     if count <= 0:
@@ -20,5 +24,16 @@ def largest(scores: NDArray[Any], count: int) -> NDArray[np.bool_]:
     chosen: NDArray[np.bool_] = scores >= threshold
     surplus = int(np.count_nonzero(chosen)) - count
     if surplus:
-        chosen[np.flatnonzero(scores == threshold)[-surplus:]] = False
+        chosen[rng.choice(np.flatnonzero(scores == threshold), surplus, replace=False)] = False
     return chosen
+
+
+def drawn_among_equals(scores: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of the ``chosen`` largest scores, ``(n,)``, equal one that was not chosen."""
+    if chosen.all() or not chosen.any():
+        return np.zeros_like(chosen)
+    threshold = scores[chosen].min()
+    if scores[~chosen].max() < threshold:
+        return np.zeros_like(chosen)
+    drawn: NDArray[np.bool_] = chosen & (scores == threshold)
+    return drawn

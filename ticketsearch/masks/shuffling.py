@@ -1,23 +1,52 @@
-"""The control of a mask: as many weights in each layer, anywhere."""
+"""Random choices of weights, and the control of a mask: as many in each layer, anywhere they can be live."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ticketsearch.masks.bits import layer_counts
 from ticketsearch.masks.spec import Mask, MaskSpec
 
-__all__ = ["layer_shuffle"]
+__all__ = ["layer_shuffle", "random_choice", "readable_first"]
+
+Integers = NDArray[np.intp]
+
+
+def random_choice(
+    numbers: Integers, count: int, *, spec: MaskSpec, rng: np.random.Generator, shuffle: bool = True
+) -> Integers:
+    """Return ``count`` of the numbers of weights, drawn uniformly without replacement.
+
+    Weights that read padding alone are drawn only where there are too few others. ``shuffle`` draws them in
+    random order too.
+    """
+    readable = numbers[spec.readable[numbers]] if spec.reads else numbers
+    missing = count - len(readable)
+    if missing <= 0:
+        return readable[rng.choice(len(readable), count, replace=False, shuffle=shuffle)]
+    others = numbers[~spec.readable[numbers]]
+    return np.concatenate(
+        [readable, others[rng.choice(len(others), missing, replace=False, shuffle=shuffle)]]
+    )
+
+
+def readable_first(numbers: Integers, spec: MaskSpec) -> Integers:
+    """Return those of the numbers of weights that can be live; all of them where none can."""
+    readable = numbers[spec.readable[numbers]]
+    return readable if len(readable) else numbers
 
 
 def layer_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
     """Return a uniformly random mask with the same number of kept weights in each layer.
 
     The control of Frankle et al. 2021 and Su et al. 2020: what it keeps of a mask is its layer densities,
-    exactly, so a layer that is empty stays empty.
+    exactly, so a layer that is empty stays empty. Weights that read padding alone come last, see
+    :func:`random_choice`.
     """
     child = np.zeros(spec.size, dtype=np.bool_)
     for layer, count in zip(spec.layers, layer_counts(mask, spec), strict=True):
-        child[layer.offset + rng.choice(layer.size, int(count), replace=False, shuffle=False)] = True
+        numbers = np.arange(layer.offset, layer.offset + layer.size)
+        child[random_choice(numbers, int(count), spec=spec, rng=rng, shuffle=False)] = True
     child.flags.writeable = False
     return child

@@ -103,16 +103,28 @@ class Node(NamedTuple):
     """One value of the network's computation, as far as liveness is concerned.
 
     ``groups`` number the value's neuron axis, one after the other. ``mix`` is a normalisation over the units
-    of a sample, by which each of them influences all. ``constant`` says that a unit may be non-zero though
+    of a sample, by which each of them influences all. ``multiply`` is a product unit by unit, which is
+    non-zero only where all its factors are; ``select`` takes whole groups of a value, those at ``places``
+    of it; ``zeros`` has units that nothing feeds. ``constant`` says that a unit may be non-zero though
     nothing feeds it: a map with f(0) ≠ 0, or one whose bias or shift starts non-zero or can leave zero
     during training.
     """
 
-    operation: Literal["input", "linear", "elementwise", "mix", "add", "concatenate"]
+    operation: Literal[
+        "input", "linear", "elementwise", "mix", "add", "multiply", "concatenate", "select", "zeros"
+    ]
     inputs: tuple[int, ...]
     groups: tuple[int, ...]
     layer: int = -1
     constant: bool = False
+    places: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the fields; signatures of specs go by them, and are older than ``places``."""
+        fields = self._asdict()
+        if not self.places:
+            del fields["places"]
+        return f"Node({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,9 @@ class MaskSpec:
     nodes : the computation in topological order; the last node is the output. Empty where the groups were
         declared by hand: then a unit counts as live if kept weights alone say so.
     bundles : groups that may also change places as wholes.
+    reads : for each piece what each of its positions reads, as the shapes of values have it: 2 what data
+        reach, 1 only what is non-zero without them (a bias beside padding), 0 padding alone, or nothing that
+        reaches an output. ``()`` for a piece whose positions all read data, and for a spec of such pieces.
     """
 
     layers: tuple[Layer, ...]
@@ -134,6 +149,7 @@ class MaskSpec:
     pieces: tuple[Piece, ...]
     nodes: tuple[Node, ...]
     bundles: tuple[Bundle, ...] = ()
+    reads: tuple[tuple[int, ...], ...] = ()
 
     @cached_property
     def size(self) -> int:
@@ -183,8 +199,53 @@ class MaskSpec:
         return sum(group.size for group in self.groups if group.kind == "output")
 
     @cached_property
+    def readable(self) -> Mask:
+        """``(weights,)``: which weights can be live. The others read padding alone, whatever is kept."""
+        return self._reading(1)
+
+    @cached_property
+    def data_readable(self) -> Mask:
+        """``(weights,)``: which weights can be live without constants, i.e. read what data reach."""
+        return self._reading(2)
+
+    def reading(self, mask: Mask, *, constants: bool = True) -> Mask:
+        """Return a ``(..., weights)`` mask without the weights that read padding alone.
+
+        Without ``constants`` those go too that read only what is non-zero without data.
+        """
+        if not self.reads:
+            return mask
+        return mask & (self.readable if constants else self.data_readable)
+
+    def data_positions(self, index: int) -> NDArray[np.intp]:
+        """Return the positions of a piece that data reach; all of them where data reach none."""
+        codes = np.array(self.reads[index] if self.reads else ())
+        reached = np.flatnonzero(codes == 2)
+        return reached if len(reached) else np.arange(self.pieces[index].positions)
+
+    def _reading(self, least: int) -> Mask:
+        found = np.ones(self.size, dtype=np.bool_)
+        for piece, codes in zip(self.pieces, self.reads, strict=False):
+            if codes:
+                window = self.window(piece, found)
+                units = window.reshape(len(window), -1, piece.positions)
+                window[...] = np.broadcast_to(np.array(codes) >= least, units.shape).reshape(window.shape)
+        found.flags.writeable = False
+        return found
+
+    @cached_property
+    def readable_sizes(self) -> tuple[int, ...]:
+        """For each layer the number of its weights that can be live."""
+        if not self.reads:
+            return tuple(layer.size for layer in self.layers)
+        return tuple(int(np.count_nonzero(self.readable[layer.slice])) for layer in self.layers)
+
+    @cached_property
     def signature(self) -> str:
-        """A digest of the whole spec: masks of specs with equal signatures may be compared."""
+        """A digest of all but ``reads``: masks of specs with equal signatures may be compared.
+
+        Networks for inputs of two sizes may have the same masks, and differ in what their positions read.
+        """
         whole = repr((self.layers, self.groups, self.pieces, self.nodes, self.bundles))
         return hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
 
@@ -227,8 +288,9 @@ class MaskSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain lists and numbers, for :meth:`from_json`."""
-        fields = ("layers", "groups", "pieces", "nodes", "bundles")
-        return {field: [list(value) for value in getattr(self, field)] for field in fields}
+        fields = ["layers", "groups", "pieces", "nodes", "bundles", *(["reads"] if self.reads else [])]
+        whole = {field: [list(value) for value in getattr(self, field)] for field in fields}
+        return whole | {"nodes": [list(node if node.places else node[:-1]) for node in self.nodes]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> MaskSpec:
@@ -238,8 +300,9 @@ class MaskSpec:
             tuple(Group(*group) for group in data["groups"]),
             tuple(Piece(*piece) for piece in data["pieces"]),
             tuple(
-                Node(operation, tuple(inputs), tuple(groups), layer, constant)
-                for operation, inputs, groups, layer, constant in data["nodes"]
+                Node(operation, tuple(inputs), tuple(groups), layer, constant, *map(tuple, places))
+                for operation, inputs, groups, layer, constant, *places in data["nodes"]
             ),
             tuple(Bundle(name, tuple(map(tuple, columns))) for name, columns in data["bundles"]),
+            tuple(map(tuple, data.get("reads", ()))),  # specs of before have none
         )

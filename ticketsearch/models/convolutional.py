@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
+from ticketsearch.models.images import check_image
 from ticketsearch.models.options import flag, scaled
 
 __all__ = ["ResidualBlock", "conv2", "conv4", "conv6", "lenet5", "resnet20", "vgg16_bn"]
@@ -197,11 +198,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 def _image(name: str, input_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
     """Return channels, height and width of an input shape that must have all three."""
     shape = tuple(input_shape)
-    if len(shape) != 3 or min(shape[1:]) < smallest:
-        raise BadInput(
-            f"model {name!r} takes images (channels, height, width) of at least {smallest}×{smallest}, but "
-            f"got input shape {shape}; give the images a channel axis or enlarge them, or use mlp"
-        )
+    check_image(name, shape, smallest=smallest)
     channels, high, wide = shape
     return channels, high, wide
 

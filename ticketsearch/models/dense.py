@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ticketsearch.checks import LAYERS
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.models.options import MAX_WIDTH, flag, scaled
 
@@ -43,6 +44,8 @@ def mlp(
         raise BadInput(
             f"mlp widths are integers from 1 to {MAX_WIDTH} such as mlp:300,100, but got {hidden!r}"
         )
+    if len(widths) > LAYERS:
+        raise BadInput(f"mlp has at most {LAYERS} hidden layers, but got {len(widths)}; give fewer widths")
     flag("bias", bias)
     layers: list[nn.Module] = [nn.Flatten()]
     previous = int(torch.Size(input_shape).numel())

@@ -7,19 +7,30 @@ import itertools
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ticketsearch.datasets import Dataset
+from ticketsearch.checks import checked
+from ticketsearch.datasets import Shaped
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import MaskSpec
+from ticketsearch.models.images import check_first_layer
 from ticketsearch.models.schemes import AS_BUILT, SCHEMES, reset_normalisation, set_weights
-from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.names import (
+    call,
+    check_call,
+    check_options,
+    code_of,
+    listed,
+    one_line,
+    own_code,
+    resolve,
+    source_digest,
+)
 from ticketsearch.wiring import Wiring, trace
 
 __all__ = ["Factory", "Initialization", "Network", "initialize", "restore"]
@@ -45,6 +56,7 @@ class Network:
     initialization : the scheme and seed of its weights.
     wiring : its traced computation; ``spec`` is the wiring's mask spec.
     input_shape, classes, options : what the factory was called with.
+    source : SHA-256 of the file that ``name`` names a function of, "" for a listed model or a callable.
     """
 
     name: str
@@ -55,6 +67,7 @@ class Network:
     classes: int
     options: Mapping[str, Any] = field(default_factory=dict)
     factory: Factory | None = None
+    source: str = ""
 
     @property
     def spec(self) -> MaskSpec:
@@ -82,12 +95,14 @@ class Network:
         if (scheme, seed) == self.initialization:
             return self
         assert self.factory is not None
-        return _build(self.factory, self.name, self.input_shape, self.classes, self.options, scheme, seed)
+        network = _build(self.factory, self.name, self.input_shape, self.classes, self.options, scheme, seed)
+        return replace(network, source=self.source)
 
 
+@checked
 def initialize(
     model: str | Factory,
-    dataset: Dataset,
+    dataset: Shaped,
     scheme: str = "kaiming_normal",
     seed: int = 0,
     **options: Any,
@@ -112,8 +127,9 @@ def initialize(
     Raises :class:`BadInput` for an unknown name or option, or a module that cannot be traced. Warns where
     parameters of half precision are converted to float32.
     """
-    factory, name = _factory(model, options)
-    return _build(factory, name, dataset.input_shape, dataset.classes, options, scheme, seed)
+    factory, name, source = _factory(model, options)
+    network = _build(factory, name, dataset.input_shape, dataset.classes, options, scheme, seed)
+    return replace(network, source=source)
 
 
 def restore(
@@ -126,27 +142,67 @@ def restore(
 ) -> Network:
     """Return a network whose initial parameters are given: the architecture of a saved ticket.
 
+    Names and shapes of the parameters are compared before anything of the module is allocated.
+
     Raises :class:`BadInput` if the parameters are not those of the model.
     """
-    factory, name = _factory(model, options)
+    factory, name, source = _factory(model, options)
+    _check_parameters(factory, name, input_shape, classes, options, parameters)
     module = _make(factory, name, input_shape, classes, options, initialization.seed)
     # A ticket holds what is initialized and trained; buffers are made anew, as initialize makes them.
     if initialization.scheme != AS_BUILT:
         reset_normalisation(module)
+    _compare_parameters(module, name, parameters)
+    with torch.no_grad():
+        for tensor_name, parameter in module.named_parameters():
+            parameter.copy_(parameters[tensor_name])
+    with own_code("model", name):  # tracing calls its forward
+        wiring = trace(module, input_shape)
+    return Network(
+        name, module, initialization, wiring, tuple(input_shape), classes, dict(options), factory, source
+    )
+
+
+def _check_parameters(
+    factory: Factory,
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any],
+    parameters: Mapping[str, Tensor],
+) -> None:
+    """Refuse parameters that are not those of the model, building it on the meta device, without memory.
+
+    A factory that cannot build there passes: its module is compared when it is built.
+    """
     try:
-        found = module.load_state_dict(dict(parameters), strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"the parameters are not those of model {name!r}: {reason}") from error
-    missing = set(found.missing_keys) - {buffer for buffer, _ in module.named_buffers()}
-    if missing or found.unexpected_keys:
-        wrong = ", ".join(sorted(missing) + found.unexpected_keys)
-        raise BadInput(f"the parameters are not those of model {name!r}: {wrong} missing or unknown")
-    wiring = trace(module, input_shape)
-    return Network(name, module, initialization, wiring, tuple(input_shape), classes, dict(options), factory)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what there is to warn of is told when it is built
+            module = call(factory, "model", name, input_shape, classes, **options)
+    except BadInput:
+        raise
+    except Exception:  # whatever a factory raises where tensors hold no values
+        return
+    if isinstance(module, nn.Module):
+        _compare_parameters(module, name, parameters)
 
 
-def _factory(model: str | Factory, options: Mapping[str, Any]) -> tuple[Factory, str]:
+def _compare_parameters(module: nn.Module, name: str, parameters: Mapping[str, Tensor]) -> None:
+    """Raise :class:`BadInput` unless a module has parameters of these names and shapes, and no others."""
+    wanted = {key: tuple(parameter.shape) for key, parameter in module.named_parameters()}
+    if wrong := sorted(wanted.keys() ^ parameters.keys()):
+        raise BadInput(f"the parameters are not those of model {name!r}: {wrong[0]} is missing or unknown")
+    for key, shape in wanted.items():
+        if (got := tuple(parameters[key].shape)) != shape:
+            raise BadInput(
+                f"the parameters are not those of model {name!r}: {key} has shape {got}, "
+                f"but the model's has {shape}"
+            )
+
+
+def _factory(model: str | Factory, options: Mapping[str, Any]) -> tuple[Factory, str, str]:
+    """Return a factory, its name, and the SHA-256 of the file that the name stands for."""
+    source = ""
     if isinstance(model, nn.Module):
         raise BadInput(
             f"a model is a name or a factory of modules, but got a {type(model).__name__} itself; give "
@@ -156,16 +212,11 @@ def _factory(model: str | Factory, options: Mapping[str, Any]) -> tuple[Factory,
         factory, name = model, getattr(model, "__name__", type(model).__name__)
     else:
         known = listed(sys.modules[__name__.rpartition(".")[0]])  # the package, whose __all__ are the models
+        source = source_digest(model) if code_of(model, known) else ""
         factory, name = resolve(model, known, "model", ("input_shape", "classes")), model
     check_options(factory, options, "model", name)
-    try:
-        signature(factory).bind((), 0, **options)
-    except TypeError as error:
-        raise BadInput(
-            f"a model is built by factory(input_shape, classes, **options), which {name!r} does not take "
-            f"({error})"
-        ) from error
-    return factory, name
+    check_call(factory, "model", name, "factory(input_shape, classes, **options)", 2, options)
+    return factory, name, source
 
 
 def _make(
@@ -176,10 +227,21 @@ def _make(
     options: Mapping[str, Any],
     seed: int,
 ) -> nn.Module:
-    """Build the module under its seed, leaving torch's global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = factory(input_shape, classes, **options)
+    """Build the module under its seed, leaving torch's global generator as it was.
+
+    Raises :class:`BadInput`, from whatever the factory raises.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = call(factory, "model", name, input_shape, classes, **options)
+    except BadInput:
+        raise
+    except Exception as error:  # a factory may raise anything
+        raise BadInput(
+            f"model {name!r} cannot be built for input_shape {tuple(input_shape)}, {classes} classes and "
+            f"options {dict(options)} ({one_line(error)})"
+        ) from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"model {name!r} must return a torch.nn.Module, but got {type(module).__name__}")
     _check_precision(name, module)
@@ -209,7 +271,7 @@ def _check_precision(name: str, module: nn.Module) -> None:
         warnings.warn(
             f"model {name!r} has {len(half)} parameters of half precision ({half[0]} is {dtype}); they are "
             "converted to float32, in which everything is computed",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -229,7 +291,9 @@ def _build(
     module = _make(factory, name, input_shape, classes, options, seed)
     if scheme != AS_BUILT:
         set_weights(module, scheme, seed)
-    wiring = trace(module, input_shape)
+    check_first_layer(name, module, input_shape)
+    with own_code("model", name):  # tracing calls its forward
+        wiring = trace(module, input_shape)
     # Groups declared by hand come without steps. Groups alone do not tell: outputs that an input is added to
     # are numbered by the inputs.
     outputs = wiring.steps[-1].shape[0] if wiring.steps else wiring.spec.outputs

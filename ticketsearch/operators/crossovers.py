@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.guidance import Guidance, strongest
-from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.masks import Mask, MaskSpec, random_choice, readable_first
 from ticketsearch.operators.finishing import finished
 
 __all__ = ["neuron_crossover", "uniform_crossover", "union_crossover"]
@@ -22,9 +22,9 @@ def uniform_crossover(a: Mask, b: Mask, *, spec: MaskSpec, rng: np.random.Genera
         own = np.flatnonzero(differing[layer.slice])
         if missing and len(own) and not child[layer.slice].any():
             # Parents that agree on nothing here: one weight comes first, so that the layer is not emptied.
-            child[layer.offset + rng.choice(own)] = True
+            child[rng.choice(readable_first(layer.offset + own, spec))] = True
             missing -= 1
-    child[rng.choice(np.flatnonzero(differing & ~child), missing, replace=False)] = True
+    child[random_choice(np.flatnonzero(differing & ~child), missing, spec=spec, rng=rng)] = True
     return finished(child, spec, rng)
 
 
@@ -47,7 +47,7 @@ def union_crossover(
     if first is None or second is None:
         return uniform_crossover(a, b, spec=spec, rng=rng)
     union = np.flatnonzero(a | b)
-    values = _pooled(a, b, first, second)[union]
+    values = _pooled(a, b, first, second, spec)[union]
     child = np.zeros_like(a)
     child[union[strongest(values, int(np.count_nonzero(a)), rng, temperature)]] = True
     return finished(child, spec, rng)
@@ -76,9 +76,9 @@ def neuron_crossover(
     child = np.where(taken, b, a)
     first, second = guidance
     if first is None or second is None:
-        values, temperature = np.ones(len(a)), 1.0
+        values, temperature = spec.readable.astype(np.float64), 1.0
     else:
-        values = _pooled(a, b, first, second)
+        values = _pooled(a, b, first, second, spec)
     missing = int(np.count_nonzero(a)) - int(np.count_nonzero(child))
     pool = np.flatnonzero((a | b) & ~child if missing > 0 else child)
     chosen = strongest(values[pool], missing if missing > 0 else len(pool) + missing, rng, temperature)
@@ -87,10 +87,13 @@ def neuron_crossover(
     return finished(child, spec, rng)
 
 
-def _pooled(a: Mask, b: Mask, first: Guidance, second: Guidance) -> NDArray[np.float64]:
-    """Return ``(weights,)`` saliencies of what either parent keeps, of what both keep the mean; else 0."""
+def _pooled(a: Mask, b: Mask, first: Guidance, second: Guidance, spec: MaskSpec) -> NDArray[np.float64]:
+    """Return ``(weights,)`` saliencies of what either parent keeps, of what both keep the mean; else 0.
+
+    That of a weight that reads padding alone is 0, however large it was drawn.
+    """
     total = np.zeros(len(a))
     total[a] += first.saliency
     total[b] += second.saliency
     total[a & b] /= 2
-    return total
+    return total * spec.readable

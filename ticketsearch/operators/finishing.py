@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.masks import Mask, MaskSpec, layer_counts
+from ticketsearch.masks import Mask, MaskSpec, layer_counts, readable_first
 
 __all__ = ["finished"]
 
@@ -19,7 +19,8 @@ def finished(child: NDArray[np.bool_], spec: MaskSpec, rng: np.random.Generator)
             break  # fewer weights than layers: some layer must stay empty
         giver, taker = spec.layers[richest], spec.layers[index]
         child[giver.offset + rng.choice(np.flatnonzero(child[giver.slice]))] = False
-        child[taker.offset + rng.integers(taker.size)] = True
+        numbers = readable_first(np.arange(taker.offset, taker.offset + taker.size), spec)
+        child[numbers[rng.integers(len(numbers))]] = True
         counts[richest] -= 1
         counts[index] += 1
     child.flags.writeable = False

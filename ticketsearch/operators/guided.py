@@ -33,15 +33,17 @@ def guided_mutation(
         :func:`swap_mutation`'s.
     temperature : of the noise on both choices, see :func:`ticketsearch.guidance.strongest`.
     """
-    if guidance is None or not len(guidance.candidates):
+    # Weights that read padding alone go first, and none of them is grown.
+    open_to = None if guidance is None else spec.readable[guidance.candidates]
+    if guidance is None or open_to is None or not open_to.any():
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
-    kept = np.flatnonzero(mask)
-    swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(guidance.candidates))
-    stay = strongest(guidance.saliency, len(kept) - swaps, rng, temperature)
-    grown = strongest(guidance.growth, swaps, rng, temperature)
+    kept, candidates = np.flatnonzero(mask), guidance.candidates[open_to]
+    swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(candidates))
+    stay = strongest(guidance.saliency * spec.readable[kept], len(kept) - swaps, rng, temperature)
+    grown = strongest(guidance.growth[open_to], swaps, rng, temperature)
     child = np.zeros_like(mask)
     child[kept[stay]] = True
-    child[guidance.candidates[grown]] = True
+    child[candidates[grown]] = True
     child = finished(child, spec, rng)
     if np.array_equal(child, mask):  # refilling an emptied layer undid the swap
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)

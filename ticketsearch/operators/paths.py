@@ -66,43 +66,99 @@ def _paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask:
     """Return the ``(weights,)`` mask of random paths of about so many weights: at least one path.
 
     They are drawn from the output back. A layer's value is reached through a piece of it from any of the
-    piece's sources, a sum through one of its terms.
+    piece's sources, a sum through one of its terms, a product through one of its factors and all others that
+    are zero by themselves.
     """
     way = _way(spec, rng)
     grown = np.zeros(spec.size, dtype=np.bool_)
     if not way:  # a shortcut from inputs to outputs
         return grown
     paths = max(1, weights // len(way))
-    units = rng.integers(spec.groups[spec.pieces[way[0]].target].size, size=paths)
-    none = Edges(units[:0], units[:0], units[:0])
-    for index in way:
+    first = rng.integers(spec.groups[spec.pieces[way[0][0]].target].size, size=paths)
+    none = Edges(first[:0], first[:0], first[:0])
+    reached: list[Integers] = []
+    for index, origin in way:
         piece = spec.pieces[index]
+        units = first if origin < 0 else reached[origin]
         sources = units if piece.diagonal else rng.integers(spec.groups[piece.source].size, size=paths)
         found = [none] * len(spec.pieces)
-        found[index] = Edges(units, sources, rng.integers(piece.positions, size=paths))
+        positions = spec.data_positions(index)
+        found[index] = Edges(units, sources, positions[rng.integers(len(positions), size=paths)])
         grown |= mask_of(found, spec)
-        units = sources
+        reached.append(sources)
     return grown
 
 
-def _way(spec: MaskSpec, rng: np.random.Generator) -> list[int]:
-    """Return the pieces of a random way from the output back to the input."""
-    way: list[int] = []
+def _way(spec: MaskSpec, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Return the pieces of a random way from the output back to the input.
+
+    With each piece comes the number of the one whose sources are its targets, -1 for the first of all.
+    """
+    way: list[tuple[int, int]] = []
+    alone = _reached(spec)
+    fed = _reached(spec, alone)
     number = len(spec.nodes) - 1
-    place = int(rng.integers(len(spec.nodes[number].groups)))
-    while (node := spec.nodes[number]).operation != "input":
+    ends = [(number, int(rng.integers(len(spec.nodes[number].groups))), -1)]
+    while ends:
+        number, place, origin = ends.pop()
+        node = spec.nodes[number]
         if node.operation == "linear":
-            pieces = [index for index in spec.layer_pieces[node.layer] if spec.pieces[index].to == place]
-            way.append(int(rng.choice(pieces)))
-            number, place = node.inputs[0], spec.pieces[way[-1]].of
+            pieces = [i for i in spec.layer_pieces[node.layer] if spec.pieces[i].to == place]
+            pieces = [i for i in pieces if fed[node.inputs[0]][spec.pieces[i].of]]
+            if pieces:
+                way.append((int(rng.choice(pieces)), origin))
+                ends.append((node.inputs[0], spec.pieces[way[-1][0]].of, len(way) - 1))
         elif node.operation == "concatenate":
-            for number in node.inputs:
-                if place < len(spec.nodes[number].groups):
+            for source in node.inputs:
+                if place < len(spec.nodes[source].groups):
+                    ends.append((source, place, origin))
                     break
-                place -= len(spec.nodes[number].groups)
-        else:
-            number = int(rng.choice(node.inputs))
+                place -= len(spec.nodes[source].groups)
+        elif node.operation == "select":
+            ends.append((node.inputs[0], node.places[place], origin))
+        elif sources := [source for source in node.inputs if fed[source][place]]:
+            chosen = int(rng.choice(sources))
+            ends.append((chosen, place, origin))
+            if node.operation == "multiply":
+                others = [s for s in node.inputs if s != chosen and not alone[s][place]]
+                ends += [(source, place, origin) for source in others]
     return way
+
+
+def _reached(spec: MaskSpec, alone: list[list[bool]] | None = None) -> list[list[bool]]:
+    """Return for each group of each value whether inputs can reach it through some weights.
+
+    Without ``alone``, what is non-zero by itself, return that: without any weights.
+    """
+    values: list[list[bool]] = []
+    for node in spec.nodes:
+        inputs = [values[i] for i in node.inputs]
+        value = [node.operation == "input"] * len(node.groups)
+        if node.operation == "linear" and alone is None:
+            value = [node.constant] * len(node.groups)
+        elif node.operation == "linear":
+            for index in spec.layer_pieces[node.layer]:
+                value[spec.pieces[index].to] |= inputs[0][spec.pieces[index].of]
+        elif node.operation == "concatenate":
+            value = [part for whole in inputs for part in whole]
+        elif node.operation == "select":
+            value = [inputs[0][place] for place in node.places]
+        elif alone is None and node.constant:
+            value = [True] * len(node.groups)
+        elif node.operation == "multiply":
+            factors = (
+                inputs
+                if alone is None
+                else [[a or b for a, b in zip(values[i], alone[i], strict=True)] for i in node.inputs]
+            )
+            value = [all(own) for own in zip(*factors, strict=True)]
+        elif inputs:
+            value = [any(own) for own in zip(*inputs, strict=True)]
+        if node.operation == "multiply" and alone is not None:
+            some = [any(own) for own in zip(*inputs, strict=True)]
+            value = [a and b for a, b in zip(value, some, strict=True)]
+        values.append(value)
+    return values
 
 
 def _payers(

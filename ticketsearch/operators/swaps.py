@@ -13,7 +13,7 @@ __all__ = ["swap_mutation"]
 def swap_mutation(
     mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, rate: float = 0.05, across: float = 0.1
 ) -> Mask:
-    """Prune some kept weights and keep as many pruned ones instead.
+    """Prune some kept weights and keep as many pruned ones instead, none that read padding alone.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def swap_mutation(
         where its own is full).
     """
     kept = np.flatnonzero(mask)
-    free = np.flatnonzero(~mask)
+    free = np.flatnonzero(spec.reading(~mask))
     swaps = min(max(1, int(rng.binomial(len(kept), rate))), len(kept), len(free))
     dropped = rng.choice(kept, swaps, replace=False)
     child = mask.copy()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_mask, layer_counts, permute, random_order, unit_orders
 from ticketsearch.overlap.activations import activation_order
@@ -25,6 +26,7 @@ RESTARTS = 2
 LEAST = 1e-6
 
 
+@checked
 def align(
     mask: ArrayLike,
     reference: ArrayLike,

@@ -26,9 +26,10 @@ class Chance(NamedTuple):
 def chance_iou(masks: ArrayLike, spec: MaskSpec) -> Chance:
     """Return the expected IoU of masks with these layer counts, placed at random within each layer.
 
-    ``masks`` is ``(population, weights)`` bool, or its ``(population, layers)`` integer layer counts. The
-    intersection in a layer is hypergeometric, that of whole masks a sum of independent ones; as IoU is not
-    linear in it, the expectation is over its distribution, exact but for tails beyond 10 standard
+    Placed are the weights that can be live: those that read padding alone count neither in masks nor in
+    layers. ``masks`` is ``(population, weights)`` bool, or its ``(population, layers)`` integer layer
+    counts. The intersection in a layer is hypergeometric, that of whole masks a sum of independent ones; as
+    IoU is not linear in it, the expectation is over its distribution, exact but for tails beyond 10 standard
     deviations. The diagonal is the chance level of two masks that share the counts.
     Raises :class:`BadInput` for another shape, or counts that a layer cannot have.
     """
@@ -38,9 +39,9 @@ def chance_iou(masks: ArrayLike, spec: MaskSpec) -> Chance:
     layers = np.empty((len(spec.layers), population, population))
     for i, j in itertools.combinations_with_replacement(range(population), 2):
         start, odds = 0, np.ones(1)
-        for index, layer in enumerate(spec.layers):
+        for index, size in enumerate(spec.readable_sizes):
             a, b = int(counts[i, index]), int(counts[j, index])
-            first, part = _hypergeometric(layer.size, a, b)
+            first, part = _hypergeometric(size, a, b)
             layers[index, i, j] = layers[index, j, i] = _expected(first, part, a + b)
             start, odds = start + first, np.convolve(odds, part)
         whole[i, j] = whole[j, i] = _expected(start, odds, int(counts[i].sum() + counts[j].sum()))
@@ -50,12 +51,14 @@ def chance_iou(masks: ArrayLike, spec: MaskSpec) -> Chance:
 def _counts(masks: ArrayLike, spec: MaskSpec) -> NDArray[np.int64]:
     array = np.asarray(masks)
     if array.dtype == np.bool_ or array.ndim != 2 or array.shape[1] != len(spec.layers):
-        return layer_counts(check_masks(array, spec), spec)
-    sizes = np.array([layer.size for layer in spec.layers])
+        return layer_counts(spec.reading(check_masks(array, spec)), spec)
+    sizes = np.array(spec.readable_sizes)
     counts = array.astype(np.int64)
     if (counts < 0).any() or (counts > sizes).any() or (counts != array).any():
+        left_out = " (weights that read padding alone left out)" if spec.reads else ""
         raise BadInput(
-            f"layer counts lie between 0 and the layers' sizes {sizes.tolist()}, but got {array.tolist()}"
+            f"layer counts lie between 0 and the layers' sizes {sizes.tolist()}{left_out}, but got "
+            f"{array.tolist()}"
         )
     return counts
 

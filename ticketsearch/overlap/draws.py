@@ -63,22 +63,27 @@ class Masks:
         """``(population, weights)``, or None."""
         return np.stack([unpack(bits, self.spec) for bits in self.signs]) if self.signs else None
 
+    @cached_property
+    def compared(self) -> Mask:
+        """``(population, weights)``: the masks without weights that read padding alone, which say nothing."""
+        return self.spec.reading(self.masks)
+
     def raw(self) -> Counts:
         """Return what the masks share as they are."""
-        return raw_counts(self.masks, self.spec, self.positive)
+        return raw_counts(self.compared, self.spec, self.positive)
 
     def aligned(self) -> tuple[Counts, Mask]:
         """Return what they share after alignment, and for which pairs that is exact."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed))
         with one_thread():
-            return aligned_counts(self.masks, self.spec, self.restarts, rng, self.positive)
+            return aligned_counts(self.compared, self.spec, self.restarts, rng, self.positive)
 
     def draw(self, null: str, number: int) -> Counts:
         """Return what one draw of a null model shares; signs stay where they are before any alignment."""
         stream = np.random.SeedSequence(self.seed, spawn_key=(list(NULLS).index(null), number))
         rng = np.random.default_rng(stream)
         model = NULLS[null]
-        masks = np.stack([model.shuffle(mask, spec=self.spec, rng=rng) for mask in self.masks])
+        masks = np.stack([model.shuffle(mask, spec=self.spec, rng=rng) for mask in self.compared])
         if not model.aligned:
             return raw_counts(masks, self.spec, self.positive)
         return aligned_counts(masks, self.spec, self.restarts, rng, self.positive)[0]

@@ -104,9 +104,10 @@ class RawOverlap(NamedTuple):
 def raw_overlap(masks: ArrayLike, spec: MaskSpec) -> RawOverlap:
     """Return the raw overlap of all pairs of ``(population, weights)`` masks beside its chance level.
 
-    Raises :class:`BadInput` for another shape or fewer than two masks.
+    Weights that read padding alone are left out. Raises :class:`BadInput` for another shape or fewer than
+    two masks.
     """
-    array = check_several(masks, spec)
+    array = spec.reading(check_several(masks, spec))
     layers = np.stack([pairwise_iou(array[:, layer.slice]) for layer in spec.layers])
     chance = chance_iou(array, spec)
     return RawOverlap(pairwise_iou(array), chance.whole, layers, chance.layers)

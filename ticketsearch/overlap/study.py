@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.canonical import canonical_key
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, live
 from ticketsearch.overlap.alignment import RESTARTS
@@ -185,6 +186,7 @@ class OverlapStudy:
         )
 
 
+@checked
 def overlap_study(
     masks: ArrayLike,
     spec: MaskSpec,

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import Steps, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 from ticketsearch.models import Network
-from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.names import listed, parameters_of, resolve
 from ticketsearch.pruners.copies import Batch as Batch
 from ticketsearch.pruners.copies import Copies as Copies
 from ticketsearch.pruners.copies import Parts as Parts
@@ -32,6 +32,7 @@ from ticketsearch.pruners.loop import LayerCollapseWarning as LayerCollapseWarni
 from ticketsearch.pruners.loop import Schedule as Schedule
 from ticketsearch.pruners.loop import Scope as Scope
 from ticketsearch.pruners.loop import check_density as check_density
+from ticketsearch.pruners.loop import check_scores as check_scores
 from ticketsearch.pruners.loop import prune_each
 from ticketsearch.pruners.loop import schedule_steps as schedule_steps
 from ticketsearch.pruners.popup import edge_popup
@@ -40,6 +41,10 @@ from ticketsearch.pruners.retention import flow_retention as flow_retention
 from ticketsearch.pruners.rounds import Rounds as Rounds
 from ticketsearch.pruners.saliency import grasp, saliency, snip
 from ticketsearch.pruners.synflow import balanced_synflow, synflow
+from ticketsearch.pruners.ties import UNMENTIONED as UNMENTIONED
+from ticketsearch.pruners.ties import EqualScoresWarning as EqualScoresWarning
+from ticketsearch.pruners.ties import PruningWarning as PruningWarning
+from ticketsearch.pruners.ties import mask_of_scores as mask_of_scores
 from ticketsearch.pruners.unscored import magnitude, random
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
@@ -59,6 +64,7 @@ __all__ = [
 ]
 
 
+@checked
 def prune(
     network: Network,
     method: str | ScoreFunction,
@@ -68,7 +74,7 @@ def prune(
     seed: int = 0,
     scope: Scope = "global",
     schedule: Schedule = "exponential",
-    steps: int | None = None,
+    steps: Steps | None = None,
     batch: int = 256,
     watch: Callable[[Cut], None] | None = None,
     **options: Any,
@@ -77,7 +83,7 @@ def prune(
 
     After step ``k < steps`` of the exponential schedule ``N - floor((1 - density^(k/steps)) * N)`` weights
     are kept, as in the SynFlow authors' code (Tanaka et al. 2020, algorithm 1); what a step prunes never
-    comes back. Ties go to the smaller index.
+    comes back. Equal scores are ordered by lot, drawn from the seed and the network's initialization.
 
     Parameters
     ----------
@@ -99,7 +105,8 @@ def prune(
     options : of the score function.
 
     Returns the ``(weights,)`` bool mask, read-only. Warns with :class:`LayerCollapseWarning` if a layer is
-    left empty. Raises :class:`BadInput` for a bad argument or scores that are not finite.
+    left empty, and with :class:`EqualScoresWarning` if more than a hundredth of the kept weights were drawn
+    among equal scores. Raises :class:`BadInput` for a bad argument or scores that are not finite.
     """
     masks = _masks(
         [network],
@@ -118,6 +125,7 @@ def prune(
     return mask
 
 
+@checked
 def prune_all(
     networks: Sequence[Network],
     method: str | ScoreFunction,
@@ -127,7 +135,7 @@ def prune_all(
     seeds: Sequence[int] | None = None,
     scope: Scope = "global",
     schedule: Schedule = "exponential",
-    steps: int | None = None,
+    steps: Steps | None = None,
     batch: int = 256,
     watch: Callable[[Cut], None] | None = None,
     **options: Any,
@@ -254,7 +262,7 @@ def scores_at_once(
     """
     function, name = (method, _name_of(method)) if callable(method) else (named(method), method)
     cuts = schedule_steps(name, 0.5) if steps is None else steps
-    if cuts != 1 or "target" in signature(function).parameters:
+    if cuts != 1 or "target" in parameters_of(function):
         return None
     return scores_of(network, method, dataset=dataset, seed=seed, **options)
 
@@ -264,11 +272,11 @@ def method_options(methods: Sequence[str], options: Mapping[str, Any]) -> dict[s
 
     Raises :class:`BadInput` for an unknown pruner, an option that none takes, or one that is missing.
     """
-    taken = {method: signature(named(method)).parameters for method in methods}
+    taken = {method: parameters_of(named(method)) for method in methods}
     found = {m: {name: options[name] for name in options if name in taken[m]} for m in methods}
     unused = {
         name: value for name, value in options.items() if not any(name in own for own in found.values())
     }
     for method, own in found.items():
-        check_options(named(method), own | unused, "pruner", method, SUPPLIED)
+        check_scores(named(method), method, own | unused)
     return found

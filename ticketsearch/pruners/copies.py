@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Network
@@ -95,6 +96,7 @@ class _Batched(Protocol):
     ) -> Parts: ...
 
 
+@checked
 def batched(function: Callable[..., Parts]) -> ScoreFunction:
     """Make a score function of :class:`Copies` one of a single network too.
 

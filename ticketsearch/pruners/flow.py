@@ -5,11 +5,19 @@ multiply by a number), no biases or shifts, batch normalisation as its evaluatio
 all-ones inputs (equation 6 of the seed note). A weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) ·
 (flow out of its target), equation 7. All is float64 with a power of two carried along each value, so that no
 depth overflows.
+
+As all signs are taken off (Tanaka et al. 2020), a difference flows as a sum, and a tensor that multiplies
+values or divides them by its absolute entries. A maximum or minimum of values is that of their flows, as in
+max-pooling, and passes the way back to the one that it takes. A product of values is that of their flows,
+gates without their sigmoid, as all activations: R then is no longer of degree 1 in each layer, and what a
+product passes back, flow times flow, enters both its factors in full. Layers before it hold as much of R
+more as the products behind them pass on; see :mod:`ticketsearch.theory.conservation`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,8 +27,17 @@ from torch import Tensor
 from ticketsearch.errors import BadInput
 from ticketsearch.pruners.copies import Copies
 from ticketsearch.pruners.flow_layers import ConvolutionFlow, FlowLayer, LinearFlow
-from ticketsearch.pruners.scaled import Flow, aligned, normalized, summed, times_power
+from ticketsearch.pruners.scaled import (
+    Flow,
+    aligned,
+    gathered,
+    normalized,
+    product,
+    summed,
+    times_power,
+)
 from ticketsearch.wiring import Step
+from ticketsearch.wiring.functions import Scale, Shift, Sum
 from ticketsearch.wiring.operations import Convolution, factor
 
 __all__ = ["Flow", "FlowNetwork"]
@@ -65,7 +82,8 @@ class FlowNetwork:
         self.tensors = {**copies.parameters(), **copies.buffers()}
         weights = copies.weights()
         for step in copies.wiring.steps:
-            for name in step.names if step.operation in ("normalize", "mix") else ():
+            scales = step.operation in ("normalize", "mix") or isinstance(step.function, Scale)
+            for name in step.names if scales else ():
                 if name is not None and not self.tensors[name].isfinite().all():
                     raise BadInput(f"scores must be finite, but {name}, which scales the flow, is not")
         functions = {step.layer: step.function for step in copies.wiring.steps if step.operation == "linear"}
@@ -137,7 +155,7 @@ class FlowNetwork:
                 back = normalized(slope, flow.exponent)
                 parts = [back]
             else:
-                parts = self._back(step, index, flow)
+                parts = self._back(step, index, flow, [values[source] for source in step.inputs])
             for source, part in zip(step.inputs, parts, strict=True):
                 known = outgoing[source]
                 outgoing[source] = part if known is None else summed(known, part)
@@ -154,12 +172,19 @@ class FlowNetwork:
             if step.operation == "linear":
                 made = self.layers[step.layer].forward(values[0].mantissa)
                 return self._fed(step.names[1], normalized(made, values[0].exponent))
-            if step.operation == "spatial":
+            if step.operation in ("spatial", "select"):
                 return Flow(self._local(step, values[0].mantissa), values[0].exponent)
             if step.operation in ("normalize", "mix"):
                 return self._scaled(step, values[0])
             if step.operation == "add":
-                return summed(values[0], values[1])
+                return summed(values[0], _times(values[1], _weight_of(step)))
+            if step.operation == "multiply":
+                return product(values[0], values[1])
+            if step.operation in ("maximum", "minimum"):
+                parts, exponent = aligned(values)
+                return Flow(self._local(step, *parts), exponent)
+            if step.operation == "zeros":
+                return Flow(torch.zeros((self.count, *step.shape), dtype=torch.float64), zero)
             if step.operation == "concatenate":
                 parts, exponent = aligned(values)
                 return Flow(torch.cat(parts, 1), exponent)
@@ -168,18 +193,34 @@ class FlowNetwork:
         ones = torch.ones((self.count, *self.copies.wiring.steps[0].shape), dtype=torch.float64)
         return self.copies.wiring.run(Flow(ones, zero), evaluate)
 
-    def _local(self, step: Step, x: Tensor) -> Tensor:
-        """Return the value of a spatial step, kept for the way back."""
+    def _local(self, step: Step, *values: Tensor) -> Tensor:
+        """Return the value of a step that autograd runs, kept for the way back."""
         with torch.enable_grad():
-            own = x.detach().requires_grad_()
-            result = step.function(own)
-        self.inputs[-1], self.results[-1] = [own], result
+            own = [value.detach().requires_grad_() for value in values]
+            result = step.function(*own)
+        self.inputs[-1], self.results[-1] = own, result
         return result.detach()
 
-    def _multiplied(self, step: Step, value: Flow) -> Flow:
-        """Return a flow through an activation: as it is, or multiplied where that is a number times it."""
-        number = factor(step.function) if step.operation == "elementwise" else 1.0
-        return value if number == 1.0 else normalized(value.mantissa * number, value.exponent)
+    def _multiplied(self, step: Step, value: Flow, *, back: bool = False) -> Flow:
+        """Return a flow through a map: as it is, or multiplied where that is a number or tensor times it.
+
+        A tensor that is added feeds the flow where biases do, on the way forward.
+        """
+        function = step.function
+        if isinstance(function, Scale):
+            scale = self._each(step, function.factor)
+            return normalized(value.mantissa * scale, value.exponent)
+        if isinstance(function, Shift):
+            if back or not self.biases or not function.learned:
+                return value
+            shift = self._each(step, function.added).expand_as(value.mantissa)
+            return summed(value, normalized(shift, np.zeros(self.count, dtype=np.intp)))
+        return _times(value, factor(function) if step.operation == "elementwise" else 1.0)
+
+    def _each(self, step: Step, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a map makes of its tensor, of each copy, without signs."""
+        assert step.names[0] is not None
+        return torch.cat([function(own.double()) for own in self.tensors[step.names[0]]]).abs()
 
     def _fed(self, name: str | None, flow: Flow) -> Flow:
         """Add |bias| to a flow, where biases are wanted."""
@@ -207,22 +248,38 @@ class FlowNetwork:
             value = normalized(value.mantissa * scale, value.exponent)
         return self._fed(step.names[1], value) if step.operation == "normalize" else value
 
-    def _back(self, step: Step, index: int, flow: Flow) -> list[Flow]:
+    def _back(self, step: Step, index: int, flow: Flow, values: list[Flow]) -> list[Flow]:
         """Return the flow from each value that a step takes to the outputs, through this step."""
-        if step.operation == "spatial":
+        if step.operation in ("spatial", "select", "maximum", "minimum"):
             result = self.results[index]
             assert result is not None
-            (back,) = torch.autograd.grad(result, self.inputs[index], flow.mantissa)
-            return [normalized(back, flow.exponent)]
+            found = torch.autograd.grad(result, self.inputs[index], flow.mantissa)
+            return [normalized(back, flow.exponent) for back in found]
+        if step.operation == "multiply":
+            first, second = values
+            parts = [product(flow, second), product(flow, first)]
+            return [gathered(part, value) for part, value in zip(parts, values, strict=True)]
+        if step.operation == "add":
+            parts = [flow, _times(flow, _weight_of(step))]
+            return [gathered(part, value) for part, value in zip(parts, values, strict=True)]
         if step.operation in ("normalize", "mix"):
             scale = self._scale(step, flow.mantissa)
             return [flow if scale is None else normalized(flow.mantissa * scale, flow.exponent)]
         if step.operation == "elementwise":
-            return [self._multiplied(step, flow)]
+            return [self._multiplied(step, flow, back=True)]
         if step.operation == "concatenate":
             sizes = [value.shape[1] for value in self.inputs[index]]
             return [Flow(part, flow.exponent) for part in torch.split(flow.mantissa, sizes, 1)]
         return [flow] * len(step.inputs)
+
+
+def _times(flow: Flow, number: float) -> Flow:
+    return flow if number == 1.0 else normalized(flow.mantissa * number, flow.exponent)
+
+
+def _weight_of(step: Step) -> float:
+    """Return the absolute number that the second value of a sum is multiplied by."""
+    return abs(step.function.scale) if isinstance(step.function, Sum) else 1.0
 
 
 def _split(scores: Floats, bounds: Integers) -> list[Floats]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.masks import Mask, MaskSpec, largest, layer_counts
+from ticketsearch.masks import Mask, MaskSpec, drawn_among_equals, largest, layer_counts
 from ticketsearch.models import Network
-from ticketsearch.names import check_options, parameters_of
-from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction, check_copies
+from ticketsearch.names import check_call, check_options, parameters_of
+from ticketsearch.pruners.copies import Batch, Copies, ScoreFunction, check_copies
+from ticketsearch.pruners.function_scorer import FunctionScorer
+from ticketsearch.pruners.ties import PruningWarning, tie_generator, warn_of_equal_scores
 from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.training import one_thread
 
@@ -28,6 +29,7 @@ __all__ = [
     "LayerCollapseWarning",
     "Scorer",
     "check_density",
+    "check_scores",
     "prune_each",
     "schedule_steps",
     "scheduled_count",
@@ -44,7 +46,7 @@ SUPPLIED = ("rng", "dataset", "target")
 STACK_BYTES = 2**22
 
 
-class LayerCollapseWarning(UserWarning):
+class LayerCollapseWarning(PruningWarning):
     """A pruner left a layer without any weight."""
 
 
@@ -55,7 +57,8 @@ TRAINING = ("imp", "averaged_imp", "obd")
 class Cut(NamedTuple):
     """One cut of one copy, for whoever watches: scores of the weights kept before, and which are kept.
 
-    ``numbers`` are those of the weights kept before, ascending; ``scores`` and ``kept`` go with them.
+    ``numbers`` are those of the weights kept before, ascending; ``scores``, ``kept`` and ``drawn`` go with
+    them. ``drawn`` are the kept weights that this cut drew among weights of equal scores.
     """
 
     copy: int
@@ -63,6 +66,7 @@ class Cut(NamedTuple):
     numbers: Integers
     scores: Floats
     kept: NDArray[np.bool_]
+    drawn: NDArray[np.bool_]
 
 
 class Scorer(Protocol):
@@ -84,6 +88,24 @@ class _Plan(NamedTuple):
     target: int
 
 
+class _Left(NamedTuple):
+    """The weights that a copy keeps: numbers, scores at the last cut, and which the lot has decided."""
+
+    numbers: Integers
+    scores: Floats
+    drawn: NDArray[np.bool_]
+
+
+def check_scores(function: ScoreFunction, name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a score function that does not take these options, or the arguments of every score function.
+
+    Raises :class:`BadInput`.
+    """
+    check_options(function, options, "pruner", name, SUPPLIED)
+    given = {*options, "rng", *(parameters_of(function) & set(SUPPLIED))}
+    check_call(function, "pruner", name, "scores(network, mask, batch, *, rng, **options)", 3, given)
+
+
 def prune_each(
     networks: Sequence[Network],
     scores: ScoreFunction,
@@ -102,7 +124,7 @@ def prune_each(
     """Return the ``(copies, weights)`` masks of several networks; see :func:`ticketsearch.prune`."""
     spec = networks[0].spec
     check_copies(networks)
-    check_options(scores, options, "pruner", name, SUPPLIED)
+    check_scores(scores, name, options)
     target = check_density(density, spec)
     for word, number in (("steps", steps), ("batch", batch)):
         if not isinstance(number, int | np.integer) or isinstance(number, bool):
@@ -114,6 +136,8 @@ def prune_each(
         raise BadInput(f"pruning takes at least 1 step, but got steps={steps}")
     plan = _Plan(spec, scope, tuple(_fractions(density, schedule, steps)), target)
     masks = np.zeros((len(networks), spec.size), dtype=np.bool_)
+    left: list[_Left] = []
+    initializations = [network.initialization for network in networks]
     together = max(1, STACK_BYTES // (8 * spec.size))
     for start in range(0, len(networks), together):
         part = slice(start, start + together)
@@ -122,10 +146,13 @@ def prune_each(
         supplied = _supplied(scores, dataset, target)
         with one_thread():  # the products are small: threads make them slower, many times so on busy cores
             scorer = _scorer(networks[part], scores, name, samples, rngs, {**supplied, **options})
-            for copy, kept in enumerate(_cut_down(scorer, plan, len(rngs), start, watch)):
-                masks[start + copy, kept] = True
-    for mask in masks:
+            lots = [tie_generator(*each) for each in zip(rngs, initializations[part], strict=True)]
+            left += _cut_down(scorer, plan, lots, start, watch)
+    for mask, copy in zip(masks, left, strict=True):
+        mask[copy.numbers] = True
         _warn_of_collapse(mask, spec, name, density)
+    drawn, last = [copy.drawn for copy in left], [copy.scores for copy in left]
+    warn_of_equal_scores(name, density, networks, target, drawn, last, stacklevel=4)
     masks.flags.writeable = False
     return masks
 
@@ -136,7 +163,7 @@ def _warn_of_collapse(mask: Mask, spec: MaskSpec, name: str, density: float) -> 
         warnings.warn(
             f"{name} at density {density:g} left no weight in {', '.join(empty)}: layer collapse",
             LayerCollapseWarning,
-            stacklevel=5,  # the line that called prune or prune_all
+            stacklevel=6,  # the line that called prune or prune_all
         )
 
 
@@ -148,37 +175,50 @@ def _supplied(scores: ScoreFunction, dataset: Dataset | None, target: int) -> di
 
 
 def _cut_down(
-    scorer: Scorer, plan: _Plan, copies: int, first: int, watch: Callable[[Cut], None] | None
-) -> list[Integers]:
-    """Score and cut once for each fraction to keep; the last cut leaves exactly the target of weights."""
-    kept = [np.arange(plan.spec.size)] * copies
+    scorer: Scorer,
+    plan: _Plan,
+    lots: Sequence[np.random.Generator],
+    first: int,
+    watch: Callable[[Cut], None] | None,
+) -> list[_Left]:
+    """Score and cut once for each fraction to keep; the last cut leaves exactly the target of weights.
+
+    ``lots`` are a generator a copy, which draws among equal scores.
+    """
+    size = plan.spec.size
+    left = [_Left(np.arange(size), np.zeros(size), np.zeros(size, dtype=np.bool_)) for _ in lots]
     for step, fraction in enumerate(plan.fractions, start=1):
         scores = scorer.scores()
         last = step == len(plan.fractions)
-        chosen = [_chosen(kept[i], scores[i], plan, fraction, last) for i in range(copies)]
-        if watch is not None:
-            for i in range(copies):
-                watch(Cut(first + i, step, kept[i], scores[i], chosen[i]))
-        kept = [kept[i][chosen[i]] for i in range(copies)]
+        chosen = []
+        for i, (copy, lot) in enumerate(zip(left, lots, strict=True)):
+            keep, drawn = _chosen(copy.numbers, scores[i], plan, fraction, last, lot)
+            if watch is not None:
+                watch(Cut(first + i, step, copy.numbers, scores[i], keep, drawn))
+            left[i] = _Left(copy.numbers[keep], scores[i][keep], (copy.drawn | drawn)[keep])
+            chosen.append(keep)
         if not last:
             scorer.cut(chosen)
-    return kept
+    return left
 
 
-def _chosen(numbers: Integers, scores: Floats, plan: _Plan, fraction: float, last: bool) -> NDArray[np.bool_]:
-    """Return which of the kept weights stay after this step."""
+def _chosen(
+    numbers: Integers, scores: Floats, plan: _Plan, fraction: float, last: bool, lot: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of the kept weights stay after this step, and which of these ``lot`` has drawn."""
     spec = plan.spec
     if plan.scope == "global":
-        return largest(scores, plan.target if last else scheduled_count(spec.size, fraction))
+        chosen = largest(scores, plan.target if last else scheduled_count(spec.size, fraction), lot)
+        return chosen, drawn_among_equals(scores, chosen)
     ends = [*np.searchsorted(numbers, [layer.offset for layer in spec.layers]), len(numbers)]
     parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
     chosen = np.zeros(len(numbers), dtype=np.bool_)
     for layer, part in zip(spec.layers, parts, strict=True):
         count = max(1, round(fraction * layer.size)) if last else scheduled_count(layer.size, fraction)
-        chosen[part] = largest(scores[part], count)
+        chosen[part] = largest(scores[part], count, lot)
     if last:
-        _correct_total(chosen, scores, parts, plan)
-    return chosen
+        _correct_total(chosen, scores, parts, plan, lot)
+    return chosen, np.concatenate([drawn_among_equals(scores[part], chosen[part]) for part in parts])
 
 
 def scheduled_count(size: int, fraction: float) -> int:
@@ -186,7 +226,13 @@ def scheduled_count(size: int, fraction: float) -> int:
     return size - math.floor((1.0 - fraction) * size)
 
 
-def _correct_total(chosen: NDArray[np.bool_], scores: Floats, parts: Sequence[slice], plan: _Plan) -> None:
+def _correct_total(
+    chosen: NDArray[np.bool_],
+    scores: Floats,
+    parts: Sequence[slice],
+    plan: _Plan,
+    lot: np.random.Generator,
+) -> None:
     """Take back what rounding layer by layer kept too much, or give what it kept too little.
 
     Largest layer first: the total is exact and no layer changes by more than rounding does.
@@ -199,10 +245,10 @@ def _correct_total(chosen: NDArray[np.bool_], scores: Floats, parts: Sequence[sl
         own = chosen[part]
         count = int(np.count_nonzero(own))
         if excess > 0 and count > 1:
-            chosen[part] = largest(np.where(own, scores[part], -np.inf), count - 1)
+            chosen[part] = largest(np.where(own, scores[part], -np.inf), count - 1, lot)
             excess -= 1
         elif excess < 0 and count < len(own):
-            chosen[part] = largest(np.where(own, np.inf, scores[part]), count + 1)
+            chosen[part] = largest(np.where(own, np.inf, scores[part]), count + 1, lot)
             excess += 1
         turn += 1
 
@@ -266,75 +312,4 @@ def _scorer(
     own: Callable[..., Scorer] | None = getattr(scores, "scorer", None)
     if own is not None:
         return own(Copies(networks), [np.arange(networks[0].spec.size)] * len(networks), **options)
-    return _FunctionScorer(networks, scores, name, batches, rngs, options)
-
-
-class _FunctionScorer:
-    """Calls a score function on the networks as masked so far."""
-
-    def __init__(
-        self,
-        networks: Sequence[Network],
-        function: ScoreFunction,
-        name: str,
-        batches: list[Batch] | None,
-        rngs: list[np.random.Generator],
-        options: dict[str, Any],
-    ) -> None:
-        self.networks, self.function, self.name = networks, function, name
-        self.batches, self.rngs, self.options = batches, rngs, options
-        self.spec = networks[0].spec
-        self.masks = np.ones((len(networks), self.spec.size), dtype=np.bool_)
-
-    def scores(self) -> list[Floats]:
-        """Return the scores of each copy's kept weights."""
-        if getattr(self.function, "batched", False):
-            batch = None
-            if self.batches is not None:
-                x, y = zip(*self.batches, strict=True)
-                batch = (torch.stack(x), torch.stack(y))
-            found = self._called(Copies(self.networks), self.masks, batch, self.rngs)
-        else:
-            each = [
-                self._called(
-                    network,
-                    self.masks[i],
-                    None if self.batches is None else self.batches[i],
-                    self.rngs[i],
-                )
-                for i, network in enumerate(self.networks)
-            ]
-            found = np.stack(each)
-        return [own[mask] for own, mask in zip(found, self.masks, strict=True)]
-
-    def _called(self, network: Network | Copies, masks: Mask, batch: Batch | None, rng: Any) -> Floats:
-        # Of a copy: a score function may keep its mask or write to it.
-        masked = {key: torch.from_numpy(part) for key, part in self.spec.split(masks.copy()).items()}
-        parts = self.function(network, masked, batch, rng=rng, **self.options)
-        return _flat_scores(parts, self.spec, self.name, masks.shape[:-1])
-
-    def cut(self, keep: list[NDArray[np.bool_]]) -> None:
-        """Drop weights."""
-        for mask, kept in zip(self.masks, keep, strict=True):
-            mask[np.flatnonzero(mask)[~kept]] = False
-
-
-def _flat_scores(parts: Parts, spec: MaskSpec, name: str, lead: tuple[int, ...]) -> Floats:
-    if not isinstance(parts, dict):
-        raise BadInput(f"pruner {name!r} must return {{layer name: scores}}, but gave {type(parts).__name__}")
-    flat = np.empty((*lead, spec.size), dtype=np.float64)
-    for layer in spec.layers:
-        part = parts.get(layer.name)
-        shape = (*lead, *layer.shape)
-        if not isinstance(part, Tensor) or tuple(part.shape) != shape:
-            kind = "nothing" if part is None else type(part).__name__
-            got = f"shape {tuple(part.shape)}" if isinstance(part, Tensor) else kind
-            raise BadInput(
-                f"pruner {name!r} must score {layer.name} by a tensor of shape {shape}, but gave {got}"
-            )
-        scores = part.detach().cpu().double().numpy()
-        if not np.isfinite(scores).all():
-            bad = int(np.count_nonzero(~np.isfinite(scores)))
-            raise BadInput(f"scores must be finite, but {name!r} gave {bad} that are not in {layer.name}")
-        flat[..., layer.slice] = scores.reshape(*lead, layer.size)
-    return flat
+    return FunctionScorer(networks, scores, name, batches, rngs, options)

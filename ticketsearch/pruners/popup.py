@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ticketsearch.checks import Count, check, is_number
 from ticketsearch.datasets import Dataset
-from ticketsearch.datasets.dataset import is_integer
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, shown
 from ticketsearch.models import Network
 from ticketsearch.pruners.copies import Batch, Parts
 from ticketsearch.training import find_device, one_thread
@@ -66,8 +67,11 @@ def edge_popup(
     if dataset is None:
         raise BadInput("edge_popup needs data that its scores learn, but got dataset=None; give dataset=…")
     for name, value in (("training_steps", training_steps), ("training_batch", training_batch)):
-        if not is_integer(value) or value < 1:
+        check(name, value, Count)
+        if value < 1:
             raise BadInput(f"{name} must be an integer >= 1, but got {value!r}")
+    if not is_number(lr) or not 0 < lr < math.inf:
+        raise BadInput(f"lr must be > 0 and finite, but got {shown(lr)}")
     place = find_device(device)
     module = copy.deepcopy(network.module).to(place).eval()
     tensors = {name: tensor.to(place) for name, tensor in network.parameters().items()}

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.checks import Count, check
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, Piece, largest, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners.copies import Batch, Copies, Parts
 from ticketsearch.pruners.flow import Flow, FlowNetwork
 from ticketsearch.pruners.loop import schedule_steps, scheduled_count
+from ticketsearch.pruners.ties import tie_generator
 
 __all__ = ["ROUNDS", "TRIES", "FlowSearch", "flow_preserving", "log2_of", "log_flow", "unit_flows", "worths"]
 
@@ -64,13 +66,20 @@ def flow_preserving(
     Raises :class:`BadInput` for a floor that needs more weights than are kept.
     """
     for word, number, least in (("floor", floor, 0), ("rounds", rounds, 1), ("tries", tries, 0)):
-        if not isinstance(number, int) or number < least:
+        check(word, number, Count)
+        if number < least:
             raise BadInput(f"{word} is an integer from {least} up, but got {number!r}")
     spec = network.spec
+    if floor > (widest := max((group.size for group in spec.groups if group.kind == "hidden"), default=0)):
+        raise BadInput(
+            f"floor is at most the widest hidden layer, of {widest} neurons, but got {floor}; lower it"
+        )
     allowed = np.concatenate([mask[layer.name].numpy().ravel() for layer in spec.layers])
-    chosen = FlowSearch(network, allowed, target, 0).best(rounds, tries)
+    if np.count_nonzero(readable := spec.reading(allowed)) >= target:
+        allowed = readable  # the others read padding alone
+    chosen = FlowSearch(network, allowed, target, 0, rng).best(rounds, tries)
     if not _has_floor(chosen, spec, floor):  # only then must some paths be kept that hold less
-        chosen = FlowSearch(network, allowed, target, floor).best(rounds, tries)
+        chosen = FlowSearch(network, allowed, target, floor, rng).best(rounds, tries)
     scores = np.zeros(spec.size)
     kept = np.flatnonzero(allowed)
     scores[kept] = FlowNetwork(Copies([network]), [kept]).scores()[0]
@@ -86,12 +95,18 @@ def _has_floor(mask: Mask, spec: MaskSpec, floor: int) -> bool:
 
 
 class FlowSearch:
-    """The search for the mask of largest flow within ``allowed``, of ``target`` weights, with a floor."""
+    """The search for the mask of largest flow within ``allowed``, of ``target`` weights, with a floor.
 
-    def __init__(self, network: Network, allowed: Mask, target: int, floor: int) -> None:
+    Equal flows are ordered by lot, which ``rng`` and the network's initialization decide.
+    """
+
+    def __init__(
+        self, network: Network, allowed: Mask, target: int, floor: int, rng: np.random.Generator
+    ) -> None:
         self.network, self.allowed, self.target, self.floor = network, allowed, target, floor
         self.spec = network.spec
-        self.backbone, self.spared = _backbone(network, allowed, floor)
+        self.lot = tie_generator(rng, network.initialization)
+        self.backbone, self.spared = _backbone(network, allowed, floor, self.lot)
         if np.count_nonzero(self.backbone) > target:
             raise BadInput(
                 f"floor={floor} live neurons a layer need {np.count_nonzero(self.backbone)} weights, but "
@@ -117,7 +132,7 @@ class FlowSearch:
             scores = flow.scores()[0]
             scores[self.backbone[kept]] = np.inf
             count = scheduled_count(start, (self.target / start) ** (step / rounds))
-            keep = largest(scores, max(self.target, count) if step < rounds else self.target)
+            keep = largest(scores, max(self.target, count) if step < rounds else self.target, self.lot)
             flow.cut([keep])
             kept = kept[keep]
         mask = np.zeros_like(allowed)
@@ -150,7 +165,7 @@ class FlowSearch:
         drop = max(1, int(share * len(units)))
         if len(units) - drop < max(1, self.floor):
             return None
-        gone = np.setdiff1d(np.arange(len(flows)), units[np.argsort(-flows[units], kind="stable")][:-drop])
+        gone = np.setdiff1d(np.arange(len(flows)), units[_descending(flows[units], self.lot)][:-drop])
         allowed = self.allowed.copy()
         for piece in self.spec.pieces:
             window = self.spec.window(piece, allowed)
@@ -167,7 +182,7 @@ class FlowSearch:
         outside = np.flatnonzero(allowed & ~mask)
         count = int((1 + GROWTH) * self.target) - int(np.count_nonzero(mask))
         grown = mask.copy()
-        grown[outside[largest(worth[outside], count)]] = True
+        grown[outside[largest(worth[outside], count, self.lot)]] = True
         return grown
 
     def _swapped(self, mask: Mask, rounds: int) -> Mask:
@@ -178,8 +193,8 @@ class FlowSearch:
             inside = np.flatnonzero(mask & ~self.backbone)
             outside = np.flatnonzero(self.allowed & ~mask)
             count = min(swaps, len(inside), len(outside))
-            leave = inside[np.argsort(worth[inside], kind="stable")[:count]]
-            enter = outside[np.argsort(-worth[outside], kind="stable")[:count]]
+            leave = inside[_descending(-worth[inside], self.lot)[:count]]
+            enter = outside[_descending(worth[outside], self.lot)[:count]]
             better = worth[enter] > worth[leave]
             changed = mask.copy()
             changed[leave[better]] = False
@@ -216,7 +231,14 @@ def unit_flows(network: Network, mask: Mask) -> list[Floats]:
     return flows
 
 
-def _backbone(network: Network, allowed: Mask, floor: int) -> tuple[Mask, list[Integers]]:
+def _descending(values: Floats, lot: np.random.Generator) -> Integers:
+    """Return the order of ``(n,)`` values from the largest down, equals by lot."""
+    return np.lexsort((lot.random(len(values)), -values))
+
+
+def _backbone(
+    network: Network, allowed: Mask, floor: int, lot: np.random.Generator
+) -> tuple[Mask, list[Integers]]:
     """Return the weights that keep ``floor`` units of each hidden group live, and those units.
 
     The units are those of largest flow. Each is given its best weight from a unit so chosen of the first
@@ -226,7 +248,7 @@ def _backbone(network: Network, allowed: Mask, floor: int) -> tuple[Mask, list[I
     spec = network.spec
     backbone = np.zeros_like(allowed)
     chosen = [
-        np.argsort(-flows, kind="stable")[: floor if group.kind == "hidden" else None]
+        _descending(flows, lot)[: floor if group.kind == "hidden" else None]
         for group, flows in zip(spec.groups, unit_flows(network, allowed), strict=True)
     ]
     kept = np.flatnonzero(allowed)
@@ -237,8 +259,9 @@ def _backbone(network: Network, allowed: Mask, floor: int) -> tuple[Mask, list[I
         readers = [p for p in spec.pieces if p.source == group and p.target != group]
         own = [p for p in spec.pieces if p.diagonal and p.target == group]
         for piece in (writers[0], *own):
-            _keep_best(backbone, spec, piece, scores, chosen[group], chosen[piece.source], rows=True)
-        _keep_best(backbone, spec, readers[-1], scores, chosen[group], chosen[readers[-1].target], rows=False)
+            _keep_best(backbone, spec, piece, scores, chosen[group], chosen[piece.source], lot, rows=True)
+        ends = chosen[group], chosen[readers[-1].target]
+        _keep_best(backbone, spec, readers[-1], scores, *ends, lot, rows=False)
     return backbone, chosen
 
 
@@ -249,6 +272,7 @@ def _keep_best(
     scores: Floats,
     units: Integers,
     others: Integers,
+    lot: np.random.Generator,
     *,
     rows: bool,
 ) -> None:
@@ -259,9 +283,8 @@ def _keep_best(
             own = numbers[unit]
         else:
             own = numbers[unit][others] if rows else numbers[others, unit]
-        best = own.ravel()[np.argmax(scores[own])] if own.size else 0
-        if own.size and scores[best] > 0:
-            backbone[best] = True
+        if own.size and scores[own].max() > 0:
+            backbone[own.ravel()[largest(scores[own].ravel(), 1, lot)]] = True
 
 
 def log_flow(network: Network, mask: Mask) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.masks import check_mask
 from ticketsearch.models import Network
 from ticketsearch.pruners.copies import Copies
@@ -45,6 +46,7 @@ class Retention(NamedTuple):
     kind: Literal["exact", "bound", "search"]
 
 
+@checked
 def flow_retention(mask: ArrayLike, network: Network) -> Retention:
     """Return R(mask) / R*(count) of a ``(weights,)`` mask: the flow it keeps of the best at its count.
 
@@ -72,8 +74,9 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
     With more layers R* is bounded: no weight's score rises when others are pruned, so where all flow passes
     layer l, R(mask) = the sum of its kept scores <= the sum of their *dense* scores <= T_l(n_l), the sum of
     the n_l largest. Hence R* <= max over n_1 + n_2 + … = count of min over l of T_l(n_l).
-    Where flow passes some layer by (shortcuts), that bound says little, and max-pooling lets scores rise when
-    weights go: there R* is the best that the search of :func:`flow_preserving` finds.
+    Where flow passes some layer by (shortcuts), that bound says little, max-pooling lets scores rise when
+    weights go, and the scores of a layer do not sum to R where products lie behind it: there R* is the best
+    that the search of :func:`flow_preserving` finds.
     """
     kind = retention_kind(network, count)
     dense = FlowNetwork(Copies([network]), [np.arange(network.spec.size)])
@@ -95,7 +98,8 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
             shares = np.ldexp(scores, int(exponent[0] - math.floor(total))) / 2.0 ** (total % 1)
             sums.append(np.cumsum(np.sort(shares)[::-1]))
         return total + _log2(_waterfill(sums, count)), kind
-    mask = FlowSearch(network, np.ones(network.spec.size, dtype=np.bool_), count, 0).best(ROUNDS, TRIES)
+    every = np.ones(network.spec.size, dtype=np.bool_)
+    mask = FlowSearch(network, every, count, 0, np.random.default_rng(0)).best(ROUNDS, TRIES)
     return log_flow(network, mask), kind
 
 
@@ -103,11 +107,13 @@ def retention_kind(network: Network, count: int = 0) -> Literal["exact", "bound"
     """Return how :func:`best_flow` knows the best flow of a network's masks of ``count`` weights."""
     wiring = network.wiring
     operations = {step.operation for step in wiring.steps}
-    if wiring.dense and len(network.spec.layers) == 2 and not {"add", "concatenate"} & operations:
+    plain = operations <= {"input", "linear", "elementwise", "dropout"}
+    if wiring.dense and plain and len(network.spec.layers) == 2:
         inputs, hidden, outputs = (group.size for group in network.spec.groups)
         return "exact" if hidden * (inputs + outputs) * count <= MOST_WORK else "bound"
     linear = all(_is_linear(wiring, step) for step in wiring.steps if step.operation == "spatial")
     chain = len(wiring.cut_layers) == len(network.spec.layers)
+    linear = linear and not operations & {"multiply", "maximum", "minimum"}
     return "bound" if chain and linear else "search"
 
 

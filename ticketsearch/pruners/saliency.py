@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import signature
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.models import Network
 from ticketsearch.models.options import flag
-from ticketsearch.names import resolve
+from ticketsearch.names import check_call, resolve
 from ticketsearch.pruners.copies import Batch, Parts
 from ticketsearch.training import find_device, reproducible
 from ticketsearch.wiring import Wiring
@@ -267,12 +266,7 @@ def find_reward(reward: str | Reward) -> Reward:
     And for a function that does not take outputs and labels.
     """
     found = reward if callable(reward) else resolve(str(reward), REWARDS, "reward", ("outputs", "y"))
-    try:
-        signature(found).bind(None, None)
-    except TypeError as error:
-        raise BadInput(
-            f"a reward is called as reward(outputs, y), which {reward!r} does not take ({error})"
-        ) from error
+    check_call(found, "reward", str(reward), "reward(outputs, y)", 2)
     return found
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Flow", "aligned", "normalized", "shifted", "summed", "times_power"]
+__all__ = ["Flow", "aligned", "gathered", "normalized", "product", "shifted", "summed", "times_power"]
 
 Integers = NDArray[np.intp]
 # The largest flow of a value lies in [2 ** -REACH, 2 ** REACH]: products of three such are numbers.
@@ -57,6 +57,18 @@ def summed(a: Flow, b: Flow) -> Flow:
     """Add two flows at the larger of their scales."""
     (first, second), top = aligned([a, b])
     return normalized(first + second, top)
+
+
+def product(a: Flow, b: Flow) -> Flow:
+    """Multiply two flows."""
+    return normalized(a.mantissa * b.mantissa, a.exponent + b.exponent)
+
+
+def gathered(flow: Flow, like: Flow) -> Flow:
+    """Sum a flow over the axes along which a value of another shape was repeated."""
+    if flow.mantissa.shape == like.mantissa.shape:
+        return flow
+    return normalized(flow.mantissa.sum_to_size(like.mantissa.shape), flow.exponent)
 
 
 def times_power(values: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:

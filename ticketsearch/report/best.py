@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import pack
 from ticketsearch.report.diagram import Diagram, diagram
 from ticketsearch.report.drawing import WIDTH, draw_diagram, drawing_height, lines_drawn
 from ticketsearch.report.lineage import Lineage, draw_lineage
 from ticketsearch.report.pages import Picture, picture
 from ticketsearch.runs import Run
-from ticketsearch.tickets import Ticket
+from ticketsearch.tickets import Ticket, read_ticket
 
 __all__ = ["Stored", "diagram_caption", "lineage_picture", "network_picture", "stored"]
 
@@ -28,16 +28,16 @@ class Stored(NamedTuple):
 
 
 def stored(run: Run, best: Ticket) -> Stored | None:
-    """Return the content of ``tickets/best.safetensors``, or None if it is missing or another ticket's."""
+    """Return the content of ``tickets/best.safetensors``, None if it is missing, damaged or another's."""
     try:
-        with safe_open(run.path / "tickets" / "best.safetensors", framework="np") as file:
-            content = file.metadata() or {}
-            if content.get("digest") != best.digest:
-                return None
-            parts = {layer.name: file.get_tensor(layer.name) for layer in run.spec.layers}
-    except (OSError, SafetensorError):
+        found = read_ticket(run.path / "tickets" / "best.safetensors")
+        if found.packed != pack(best.mask):
+            return None
+        parts = {layer.name: found.parameters.get(layer.name) for layer in run.spec.layers}
+        weights = run.spec.join({name: part.numpy() for name, part in parts.items() if part is not None})
+    except BadInput:
         return None
-    return Stored(tuple(json.loads(content["input_shape"])), run.spec.join(parts))
+    return Stored(found.metadata.input_shape, weights)
 
 
 def network_picture(run: Run, best: Ticket, file: Stored | None) -> Picture:

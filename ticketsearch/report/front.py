@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from ticketsearch.masks import density
-from ticketsearch.report.pages import BLUE, GREY, ORANGE, Picture, picture
+from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture
 from ticketsearch.runs import Run
 from ticketsearch.summary import front_rows
 
@@ -36,7 +36,7 @@ def front_points(run: Run) -> FrontPoints | None:
     if run.settings.evolution.objective != "front" or last is None:
         return None
     columns = [
-        [(density(ticket.mask), ticket.score) for ticket in tickets if not ticket.diverged]
+        [(density(ticket.mask), ticket.score) for ticket in tickets if abs(ticket.score) < DRAWN]
         for tickets in (last.population, last.front)
     ]
     columns.append([(row.density, row.accuracy) for row in front_rows(run)])

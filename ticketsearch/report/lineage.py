@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PAPER, PURPLE, TEAL, segments
+from ticketsearch.report.pages import BLUE, DRAWN, GREY, INK, ORANGE, PAPER, PURPLE, TEAL, segments
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket
 
@@ -40,14 +39,7 @@ class Lineage(NamedTuple):
 
 def lineage(run: Run, number: int) -> Lineage:
     """Return the ancestors of a run's ticket. Raises :class:`BadInput` for a number that is not there."""
-    found: dict[int, Ticket] = {}
-    waiting = {number}
-    while waiting:
-        ticket = run.ticket(waiting.pop())
-        # One at a time and without its mask, as the masks of a long search do not fit into memory.
-        found[ticket.number] = replace(ticket, mask=ticket.mask[:0])
-        waiting |= set(ticket.parents) - set(found)
-    tickets = [found[key] for key in sorted(found)]
+    tickets = run.ancestors(number)
     position = {ticket.number: place for place, ticket in enumerate(tickets)}
     links = [(position[parent], position[t.number]) for t in tickets for parent in t.parents]
     line = [position[number]]
@@ -95,7 +87,7 @@ def draw_lineage(figure: Figure, found: Lineage) -> None:
     generation = np.array([ticket.generation for ticket in found.tickets], dtype=np.float64)
     fitness = np.array([ticket.score for ticket in found.tickets])
     rung = np.array([ticket.rung for ticket in found.tickets])
-    fitness[(rung < rung[-1]) | ~np.isfinite(fitness)] = np.nan
+    fitness[(rung < rung[-1]) | ~(np.abs(fitness) < DRAWN)] = np.nan
     tree = np.stack([generation, lanes(found)], axis=1)
     above.add_patch(segments(tree[found.links], GREY, 0.7, float(np.clip(8 / np.sqrt(len(tree)), 0.35, 0.8))))
     above.plot(*tree[found.line].T, color=INK, linewidth=1.4, label="line of first parents")

@@ -18,9 +18,12 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 
+from ticketsearch.storage import write_atomically
+
 __all__ = [
     "BAND",
     "BLUE",
+    "DRAWN",
     "GREY",
     "HEAT",
     "INK",
@@ -76,6 +79,8 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",  # text stays text: searchable, and in the page's own font
 }
+# Values of one's own fitness that are larger are left out of figures: the span of an axis is a number too.
+DRAWN = 1e100
 Draw = Callable[[Figure], None]
 
 
@@ -159,7 +164,5 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(theme=THEME, **values)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, page)
     return path

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ticketsearch import config
 from ticketsearch.masks import layer_counts
+from ticketsearch.names import relative_name
 from ticketsearch.overlap.profiles import degrees
 from ticketsearch.report.best import lineage_picture, network_picture, stored
 from ticketsearch.report.front import front_picture
 from ticketsearch.report.lineage import lineage, lineage_words
-from ticketsearch.report.pages import BLUE, GREY, ORANGE, Picture, picture, write_page
+from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture, write_page
 from ticketsearch.report.profiles import profiles
 from ticketsearch.report.studies import layer_picture, pair_picture, pixel_pictures, profile_pictures
 from ticketsearch.runs import Run
@@ -31,6 +32,7 @@ from ticketsearch.summary import (
     own_work,
     phases,
     seed_study,
+    spread,
     study_lines,
     winner,
 )
@@ -63,8 +65,7 @@ class LayerDensities(NamedTuple):
 
 def fitness_curve(run: Run) -> FitnessCurve:
     """Return the fitness of a run's populations, NaN where no member was finite."""
-    # The statistics alone: the masks of a long search do not fit into memory.
-    statistics = [generation.statistics for generation in run.generations()]
+    statistics = run.statistics()
     columns = [
         np.array([each.get(name, np.nan) for each in statistics]) for name in ("best", "mean", "worst")
     ]
@@ -102,11 +103,14 @@ def write_report(run: Run) -> Path:
         "report.html",
         run.path / "report.html",
         run=run,
+        data=relative_name(run.settings.data.name, run.folder),
+        model=relative_name(run.settings.model.name, run.folder),
         rows=rows,
         front=front_rows(run),
         front_figure=front_picture(run),
         masking_lines=masking_lines(run),
         final=run.settings.final,
+        spread=spread,
         methods=" and ".join(config.as_list(run.settings.seeding.method)),
         rungs=_words(run.settings.training.steps),
         ladder_lines=ladder_lines(run),
@@ -122,7 +126,7 @@ def write_report(run: Run) -> Path:
         seeds=seeds,
         progress=run.progress(),
         winner=best,
-        settings=config.to_toml(run.settings),
+        settings=config.to_toml(run.settings, run.folder),
         environment=run.environment,
     )
 
@@ -145,6 +149,8 @@ def _search_pictures(run: Run, points: list[tuple[str, tuple[float, ...]]]) -> l
         pictures.append(
             picture("accuracy", "Test accuracy, a point a data order", partial(_draw_accuracy, points=points))
         )
+    if not len(densities.seeds) and densities.winner is None:
+        return pictures
     height = max(2.9, 1 + 0.28 * len(densities.names))
     draw = partial(_draw_layers, densities=densities)
     return [*pictures, picture("layers", "Density of each layer, seeds and winner", draw, height)]
@@ -159,6 +165,7 @@ def _words(steps: int | list[int]) -> str:
 
 def _draw_fitness(figure: Figure, curve: FitnessCurve) -> None:
     axes = figure.subplots()
+    curve = FitnessCurve(curve.number, *(np.where(np.abs(c) < DRAWN, c, np.nan) for c in curve[1:]))
     axes.fill_between(curve.number, curve.worst, curve.best, color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(curve.number, curve.best, color=BLUE, marker=".", label="best")
     axes.plot(curve.number, curve.mean, color=ORANGE, marker=".", label="mean")

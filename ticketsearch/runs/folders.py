@@ -1,23 +1,34 @@
-"""The folders of runs: their names, the lock that keeps other writers out, and what is replaced in them."""
+"""The folders of runs: their names, and how one is made as a whole."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
+from ticketsearch.storage import LOCK, lock_folder
 
 __all__ = [
     "NameTaken",
     "check_free",
     "check_name",
     "counting_name",
+    "discard",
     "list_runs",
-    "lock_folder",
-    "write_atomically",
+    "made_whole",
 ]
+
+# What a folder holds that is being made, and the seconds after which one without a lock counts as abandoned.
+OWN = {LOCK, "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "settings.toml", "environment.json", "tickets"}
+UNLOCKED_FOR = 86_400
 
 
 class NameTaken(BadInput):
@@ -56,31 +67,93 @@ def counting_name(root: Path, settings: Settings) -> str:
 
 
 def list_runs(root: Path) -> list[Path]:
-    """Return the run folders inside ``root``, by name."""
+    """Return the run folders inside ``root``, by name; one that cannot be looked into may be a run."""
     if not root.is_dir():
         return []
-    return sorted(file.parent for file in root.glob("*/run.sqlite") if not file.parent.name.startswith("."))
+    return sorted(path for path in root.iterdir() if not path.name.startswith(".") and _may_be_run(path))
 
 
-def lock_folder(path: Path) -> Any:
-    """Lock the run for one writer; the lock goes with the process, also when it is killed."""
+def _may_be_run(path: Path) -> bool:
+    try:
+        return (path / "run.sqlite").exists()
+    except PermissionError:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def made_whole(root: Path, name: str, fill: Callable[[Path], None]) -> IO[bytes] | None:
+    """Make the folder ``root/name``: fill it under a hidden name, then rename it; return its lock.
+
+    Hidden folders that a killed process has left are removed on this occasion.
+    Raises :class:`NameTaken` where another process was faster.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _root_locked(root):
+        _remove_abandoned(root)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
+        lock = lock_folder(hidden)
+    try:
+        hidden.chmod(0o755)
+        fill(hidden)
+        try:
+            os.rename(hidden, root / name)  # noqa: PTH104 - Path.rename says no more
+        except OSError as error:
+            raise NameTaken(
+                f"run {name!r} was made by another process just now; choose another --name"
+            ) from error
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if lock is not None:
+            lock.close()
+        raise
+    return lock
+
+
+def discard(path: Path) -> None:
+    """Remove the folder of a run that has come to nothing; what cannot be removed stays."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _root_locked(root: Path) -> Iterator[bool]:
+    """Keep others from making folders in ``root``; yields whether that is possible on this system."""
     try:
         import fcntl
-    except ImportError:  # no such locks on this system: SQLite still lets only one transaction in
-        return None
-    file = (path / "run.lock").open("w")
+
+        descriptor = os.open(root, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise BadInput(
-            f"run {path.name!r} is being written by another process; wait for it or stop it"
-        ) from error
-    return file
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by one that holds the text: a reader sees the old or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _remove_abandoned(root: Path) -> None:
+    """Remove hidden folders of runs that were being made when their processes were killed.
+
+    The maker of one holds its lock from the first moment, so that a lock which is free tells. Folders of
+    versions that had no lock there are known by their age. Whatever else lies in one keeps it.
+    """
+    for path in root.glob(".*.????????"):
+        if not re.fullmatch(r"\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.[a-z0-9_]{8}", path.name):
+            continue
+        with contextlib.suppress(OSError, BadInput):
+            if path.is_symlink() or not path.is_dir():
+                continue
+            names = {found.name for found in path.iterdir()}
+            if not all(name.startswith(".") or name in OWN for name in names):
+                continue
+            if LOCK not in names and time.time() - path.stat().st_mtime < UNLOCKED_FOR:
+                continue
+            lock = lock_folder(path)
+            if lock is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                lock.close()

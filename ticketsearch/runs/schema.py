@@ -1,43 +1,41 @@
-"""The SQLite file of a run: its tables, how it is made, opened and checked, and a ticket as a row."""
+"""The SQLite file of a run: its tables, how it is made and checked, and what becomes of older ones."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.errors import BadInput
-from ticketsearch.guidance import Guidance
-from ticketsearch.masks import MaskSpec, pack, unpack
-from ticketsearch.models import Initialization
-from ticketsearch.tickets import Assessment, Ticket
+from ticketsearch.masks import pack
+from ticketsearch.runs.tables import OLD_STATES, SEEDS, STATES, WORTH
+from ticketsearch.storage import transaction
+from ticketsearch.tickets import Ticket
 
-__all__ = [
-    "assessment_of",
-    "assessment_row",
-    "check",
-    "connect",
-    "create",
-    "guidance_of",
-    "guidance_row",
-    "ticket_of",
-    "ticket_row",
-    "transaction",
-]
+__all__ = ["OLDEST", "SCHEMA_VERSION", "check", "create", "migrate"]
 
 APPLICATION_ID = 0x7469636B  # "tick"
-SCHEMA_VERSION = 5
-# Of saliencies, numbers of candidates, and their growth, little-endian.
-GUIDANCE = ("<f4", "<u4", "<f4")
-SCHEMA = """
+# 6: what rounds are worth is a table of its own, where 5 repeated all of it in each generation's state. Since
+# 6 the keys of new runs leave out kernel positions that can read padding alone; a run that began under 5
+# goes on with its own spec, which knows nothing of such positions, so that its keys stay what they were.
+SCHEMA_VERSION = 6
+# The oldest that is read as it is, and that becomes one of the present version when it is written.
+OLDEST = 5
+# Generations whose states are converted at a time, as those of a long search do not fit into memory.
+CHUNK = 64
+LEVELLING = """
+CREATE TABLE worth (
+    generation INTEGER NOT NULL REFERENCES generations (number),
+    rung INTEGER NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (generation, rung)
+) WITHOUT ROWID;
+CREATE INDEX assessments_of_generation ON assessments (generation);
+"""
+SCHEMA = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generations (
     number INTEGER PRIMARY KEY,
@@ -109,6 +107,8 @@ CREATE TABLE results (
     PRIMARY KEY (contender, data_order, part)
 ) WITHOUT ROWID;
 """
+    + LEVELLING
+)
 
 
 def create(file: Path, meta: Mapping[str, str], seeds: Iterable[Ticket]) -> None:
@@ -121,137 +121,60 @@ def create(file: Path, meta: Mapping[str, str], seeds: Iterable[Ticket]) -> None
         connection.execute("BEGIN")
         for statement in SCHEMA.split(";"):
             connection.execute(statement)
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+        connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", list(meta.items()))
         for position, seed in enumerate(seeds):
             connection.execute(
-                "INSERT INTO seeds VALUES (?, ?, ?, ?, ?, ?, ?)",
+                SEEDS.insert,
                 (position, pack(seed.mask), seed.digest, seed.key, seed.operator, *(seed.pruned_from or ())),
             )
         connection.execute("COMMIT")
 
 
-def connect(file: Path, write: bool) -> sqlite3.Connection:
-    """Open the file of a run that exists, for reading or for writing."""
-    location = file.resolve().as_uri()
-    if write:
-        connection = sqlite3.connect(f"{location}?mode=rw", uri=True, isolation_level=None)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        return connection
-    # A reader of a WAL file writes a little beside it; where it may not, nobody else writes either.
-    mode = "mode=ro" if os.access(file.parent, os.W_OK) else "mode=ro&immutable=1"
-    return sqlite3.connect(f"{location}?{mode}", uri=True, isolation_level=None)
+def check(connection: sqlite3.Connection, file: Path, write: bool) -> int:
+    """Return the schema version; raise :class:`BadInput` for the file of another program or version.
 
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[Callable[..., Any]]:
-    """Do all of a commit or nothing; yields the connection's ``execute``."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection.execute
-        connection.execute("COMMIT")
-    except BaseException:
-        # The error that brought us here is the one to report, also where SQLite rolled back by itself.
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def check(connection: sqlite3.Connection, file: Path, write: bool) -> None:
-    """Raise :class:`BadInput` for the file of another program or version; look for damage before writing.
-
-    Raises :class:`sqlite3.DatabaseError` for a damaged file.
+    Looks for damage before writing. Raises :class:`sqlite3.DatabaseError` for a damaged file.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise BadInput(f"{str(file)!r} is no ticketsearch run: it belongs to another program")
-    if version != SCHEMA_VERSION:
+    if not OLDEST <= version <= SCHEMA_VERSION:
         raise BadInput(
-            f"{str(file)!r} has schema {version}, but this version of ticketsearch reads "
+            f"{str(file)!r} has schema {version}, but this version of ticketsearch reads {OLDEST} to "
             f"{SCHEMA_VERSION}; use the version that wrote it"
         )
     if write:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+    return int(version)
 
 
-def unreadable(file: Path, error: Exception) -> BadInput:
-    """Return the one line for a file that SQLite, or what is in it, says is damaged."""
-    return BadInput(
-        f"{str(file)!r} cannot be read ({error}): it is damaged or not a run; "
-        "start again with the settings.toml beside it"
-    )
+def old_worth(connection: sqlite3.Connection, until: int) -> list[tuple[int, int, float]]:
+    """Return what rounds were worth, rung, generation and value, in a file of schema 5.
+
+    There the state of a generation repeats those of all before it.
+    """
+    rows = OLD_STATES.read(connection, "WHERE number <= ? ORDER BY number DESC LIMIT 1", (until,))
+    found = [each for row in rows for each in row.state.worth if each[1]]
+    return sorted(found, key=lambda each: (each[1], each[0]))
 
 
-def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
-    """Return a ticket as a row of the table ``tickets``, with its first assessment."""
-    trained, pruned = ticket.initialization, ticket.pruned_from
-    return (
-        ticket.number,
-        ticket.generation,
-        pack(ticket.mask),
-        ticket.digest,
-        ticket.key,
-        int(ticket.exact),
-        ticket.operator,
-        json.dumps(ticket.parents),
-        *(trained or (None, None)),
-        *(pruned or (None, None)),
-        *assessment_row(ticket.assessments[0])[1:],
-    )
+def migrate(connection: sqlite3.Connection, last: int) -> None:
+    """Bring a file of schema 5, whose last generation is given, to the present one: all or nothing.
 
-
-def guidance_row(ticket: Ticket, guidance: Guidance) -> tuple[Any, ...]:
-    """Return a ticket's guidance as a row of the table ``guidance``."""
-    arrays: tuple[NDArray[Any], ...] = guidance
-    stored = (array.astype(dtype).tobytes() for array, dtype in zip(arrays, GUIDANCE, strict=True))
-    return (ticket.number, *stored)
-
-
-def guidance_of(row: Sequence[Any]) -> Guidance:
-    """Return the guidance in a row of the table ``guidance``."""
-    _, saliency, candidates, growth = row
-    return Guidance(
-        np.frombuffer(saliency, GUIDANCE[0]).astype(np.float32),
-        np.frombuffer(candidates, GUIDANCE[1]).astype(np.int64),
-        np.frombuffer(growth, GUIDANCE[2]).astype(np.float32),
-    )
-
-
-def seed_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
-    """Return the pruned mask in a row of the table ``seeds``; it has no scores and no place in the run."""
-    _, mask, _, key, operator, scheme, seed = row
-    return Ticket(unpack(mask, spec), None, Initialization(scheme, seed), operator, key=key)
-
-
-def ticket_of(row: Sequence[Any], spec: MaskSpec) -> Ticket:
-    """Return the ticket in a row of the table ``tickets``."""
-    number, generation, mask, _, key, exact, operator, parents = row[:8]
-    scheme, seed, pruned_scheme, pruned_seed, rung, score, measures = row[8:]
-    ticket = Ticket(
-        unpack(mask, spec),
-        None if scheme is None else Initialization(scheme, seed),
-        None if pruned_scheme is None else Initialization(pruned_scheme, pruned_seed),
-        operator,
-        generation,
-        tuple(json.loads(parents)),
-        number,
-        key,
-        bool(exact),
-    )
-    ticket.add(assessment_of((generation, rung, score, measures)))
-    return ticket
-
-
-def assessment_of(row: Sequence[Any]) -> Assessment:
-    """Return an assessment from generation, rung, fitness and measures as tables have them."""
-    generation, rung, score, measures = row
-    return Assessment(generation, rung, float("-inf") if score is None else score, json.loads(measures))
-
-
-def assessment_row(assessment: Assessment) -> tuple[Any, ...]:
-    """Return an assessment as tables have it; a diverged one has no fitness there."""
-    generation, rung, score, measures = assessment
-    return generation, rung, score if math.isfinite(score) else None, json.dumps(measures)
+    Raises :class:`ValueError` for content that is not of that schema.
+    """
+    with transaction(connection) as execute:
+        for statement in LEVELLING.split(";"):
+            execute(statement)
+        for rung, generation, value in old_worth(connection, last):
+            execute(WORTH.insert, (generation, rung, value))
+        for first in range(0, last + 1, CHUNK):
+            for row in STATES.read(connection, "WHERE number BETWEEN ? AND ?", (first, first + CHUNK - 1)):
+                state = json.dumps(row.state.content())
+                execute("UPDATE generations SET state = ? WHERE number = ?", (state, row.number))
+        execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    with contextlib.suppress(sqlite3.Error):  # it only makes the file smaller; a reader may be in the way
+        connection.execute("VACUUM")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ticketsearch.checks import checked
 from ticketsearch.masks import MaskSpec, layer_counts
 from ticketsearch.overlap import OverlapStudy
 from ticketsearch.overlap.counts import Counts
@@ -32,6 +33,7 @@ class Case:
     title : in words, e.g. ``synflow at density 0.1``.
     method, density : of all masks, or None.
     study : what was found.
+    drawn : the largest share of a mask's kept weights that its pruner drew among equal scores.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Case:
     method: str | None
     density: float | None
     study: OverlapStudy
+    drawn: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +74,14 @@ class Overlaps:
 
 def packed(store: Store, case: int) -> Masks:
     """Return the masks of a set as they are sent to workers."""
-    outline, masks = store.outlines[case], store.masks()
-    chosen = [masks[name] for name in outline.masks]
+    outline, chosen = store.outlines[case], store.masks_of(case)
     signs = tuple(mask.signs for mask in chosen) if outline.signed else ()
     return Masks(
         store.spec, tuple(mask.bits for mask in chosen), signs, store.sizes.restarts, outline.seed(store.seed)
     )
 
 
+@checked
 def read_overlaps(folder: str | Path) -> Overlaps:
     """Read the study in a folder, as far as it is: sets whose pairs were compared, with the draws there are.
 
@@ -96,7 +99,7 @@ def _case(store: Store, case: int) -> Case | None:
     if found is None:
         return None
     outline, masks = store.outlines[case], packed(store, case)
-    sizes = layer_counts(masks.masks, store.spec)
+    sizes = layer_counts(masks.compared, store.spec)
     raw, aligned = (
         Counts(sizes, counts[0], counts[1] if outline.signed else None)
         for counts in (found.raw, found.aligned)
@@ -112,4 +115,7 @@ def _case(store: Store, case: int) -> Case | None:
         drawn={null: counts for null, counts in drawn.items() if counts is not None},
         leaders=outline.leaders,
     )
-    return Case(outline.kind, outline.title, outline.method, outline.density, study)
+    stored = store.masks()
+    lots = [stored[name].drawn for name in outline.masks]
+    share = float(np.max(np.divide(lots, np.maximum(sizes.sum(axis=-1), 1))))
+    return Case(outline.kind, outline.title, outline.method, outline.density, study, share)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ticketsearch.overlap import Null, OverlapStudy
+from ticketsearch.pruners import UNMENTIONED
 from ticketsearch.tables import aligned
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def headline(cases: Sequence[Case]) -> str:
         f"{subject} share no more than {_percent(raw)} of the weights that either keeps, as they are{where}.",
         *_identities(own),
         *_renumbered(own),
+        *_drawn(cases),
     ]
     return " ".join(sentences)
 
@@ -58,6 +60,16 @@ def _identities(cases: Sequence[Case]) -> Iterator[str]:
             f"Of {these}, {same or 'none'} "
             f"{'are' if same > 1 else 'is'} the same network up to a renumbering of hidden neurons."
         )
+
+
+def _drawn(cases: Sequence[Case]) -> Iterator[str]:
+    """Name the sets in which equal scores left more than a hundredth of some mask to the lot."""
+    for case in cases:
+        if case.drawn > UNMENTIONED:
+            yield (
+                f"The lot decided up to {_percent(case.drawn)} of the weights that a mask of {case.title} "
+                "keeps: their scores were equal."
+            )
 
 
 def _renumbered(cases: Sequence[Case]) -> Iterator[str]:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ticketsearch.canonical import canonical_key
+from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network
@@ -16,7 +19,7 @@ from ticketsearch.overlap.checks import check_count
 from ticketsearch.overlap.counts import IOU
 from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
 from ticketsearch.overlap.nulls import NULLS
-from ticketsearch.pruners import LayerCollapseWarning, prune
+from ticketsearch.pruners import Cut, PruningWarning, prune
 from ticketsearch.seeding import DEFAULT_SCHEMES
 from ticketsearch.seeding import initializations as drawn_initializations
 from ticketsearch.study.overlaps import Overlaps, packed, read_overlaps
@@ -111,12 +114,17 @@ class Work:
 def _prune(network: Network, dataset: Dataset | None, job: _Job) -> StoredMask:
     method, density, initialization, seed = job.pruning
     copy = network.reinitialized(*initialization)
+    drawn = np.zeros(copy.spec.size, dtype=np.bool_)
+
+    def watch(cut: Cut) -> None:
+        drawn[cut.numbers[cut.drawn]] = True
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)  # layer densities say it
-        mask = prune(copy, method, density=density, dataset=dataset, seed=seed, **job.options)
+        warnings.simplefilter("ignore", PruningWarning)  # layer densities and the headline say it
+        mask = prune(copy, method, density=density, dataset=dataset, seed=seed, watch=watch, **job.options)
     weights = copy.parameters()
     signs = copy.spec.join({layer.name: weights[layer.name].numpy() > 0 for layer in copy.spec.layers})
-    return StoredMask(pack(mask), pack(signs))
+    return StoredMask(pack(mask), pack(signs), int(np.count_nonzero(drawn & mask)))
 
 
 def _prune_there(task: tuple[Source, _Job]) -> StoredMask:
@@ -131,6 +139,7 @@ def _observed(masks: Masks) -> Observed:
     return Observed(stacked(raw), stacked(aligned), exact, keys, *ious)
 
 
+@checked
 def study_pruners(
     network: Network,
     dataset: Dataset | None = None,

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import Mask, MaskSpec, largest, layer_counts
+from ticketsearch.masks import Mask, MaskSpec, layer_counts
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
-    LayerCollapseWarning,
+    PruningWarning,
+    mask_of_scores,
     prune,
     schedule_steps,
     scores_at_once,
@@ -93,6 +95,7 @@ class MethodAudit:
     disconnected: tuple[float, ...]
 
 
+@checked
 def audit(
     network: Network,
     methods: Sequence[str],
@@ -135,9 +138,9 @@ def _audited(
 
     def pruned(count: int) -> Mask:
         if scores is not None:
-            return largest(scores, count)
+            return mask_of_scores(scores, count, seed=seed, initialization=network.initialization)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LayerCollapseWarning)
+            warnings.simplefilter("ignore", PruningWarning)
             density = count / spec.size
             return prune(network, method, density=density, dataset=dataset, seed=seed, steps=steps, **options)
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask, MaskSpec, layer_counts, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
     Cut,
-    LayerCollapseWarning,
+    PruningWarning,
     ScoreFunction,
     prune,
     schedule_steps,
@@ -33,16 +34,19 @@ __all__ = [
 ]
 
 
+@checked
 def rho_max(spec: MaskSpec) -> float:
     """Return the largest compression without layer collapse: N weights / one for each layer."""
     return spec.size / len(spec.layers)
 
 
+@checked
 def collapsed(mask: Mask, spec: MaskSpec) -> list[str]:
     """Return the names of the layers in which a mask keeps no weight: layer collapse."""
     return [layer.name for layer, n in zip(spec.layers, layer_counts(mask, spec), strict=True) if n == 0]
 
 
+@checked
 def disconnected(mask: Mask, spec: MaskSpec) -> bool:
     """Return whether no kept path leads from an input to an output.
 
@@ -77,6 +81,7 @@ class Critical(NamedTuple):
         return self.exact and self.rho >= self.rho_max
 
 
+@checked
 def critical_compression(
     network: Network,
     method: str | ScoreFunction,
@@ -101,7 +106,7 @@ def critical_compression(
 
     def collapses(count: int) -> bool:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LayerCollapseWarning)
+            warnings.simplefilter("ignore", PruningWarning)
             mask = prune(
                 network, method, density=count / spec.size, dataset=dataset, seed=seed, steps=steps, **options
             )
@@ -120,11 +125,18 @@ def critical_compression(
 
 
 def critical_at_once(scores: NDArray[np.float64], spec: MaskSpec) -> Critical:
-    """Return ρ_cr of a pruner that scores once: the lowest rank of the layers' best weights decides."""
-    order = np.argsort(-scores, kind="stable")
-    ranks = np.empty(len(order), dtype=np.intp)
-    ranks[order] = np.arange(1, len(order) + 1)
-    kept = max(int(ranks[layer.slice].min()) for layer in spec.layers)
+    """Return ρ_cr of a pruner that scores once: the lowest rank of the layers' best weights decides.
+
+    Among equal scores it is the ρ that every lot reaches.
+    """
+    ranked = np.sort(scores)
+    kept = 0
+    for layer in spec.layers:
+        own = scores[layer.slice]
+        best = own.max()
+        # Equal scores of other layers may all be drawn before it.
+        before = spec.size - int(np.searchsorted(ranked, best)) - int(np.count_nonzero(own == best))
+        kept = max(kept, before + 1)
     return Critical(spec.size / kept, kept, rho_max(spec), True)
 
 
@@ -146,6 +158,7 @@ class _Watch:
         self.ratios.append(size / min(cuts) if cuts else 0.0)
 
 
+@checked
 def prune_to_cut(
     network: Network,
     method: str | ScoreFunction,
@@ -164,7 +177,7 @@ def prune_to_cut(
     watch = _Watch(network.spec)
     density = len(network.spec.layers) / network.spec.size
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)
+        warnings.simplefilter("ignore", PruningWarning)
         prune(
             network, method, density=density, dataset=dataset, seed=seed, steps=steps, watch=watch, **options
         )

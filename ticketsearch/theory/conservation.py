@@ -4,12 +4,17 @@ Theorem 1 of the seed note: at a hidden neuron the scores of incoming parameters
 ones. Theorem 2: across any set of parameters that separates inputs from outputs they sum to <∂R/∂y, y>. Both
 hold for the saliency ∂R/∂θ ⊙ θ of any R of the outputs if activations are homogeneous. What a bias, or the
 shift of a normalisation, adds counts as incoming; an identity shortcut that a cut crosses counts as an edge.
+
+A product p = a b of two values (a gate, say) is homogeneous in each of them, so <∂R/∂a, a> = <∂R/∂b, b> =
+<∂R/∂p, p>: what passes it enters twice. Then holds: at a neuron the incoming scores are the outgoing ones and
+what its products pass on, and a cut holds <∂R/∂y, y> and what the products behind it pass on. Both theorems
+hold as they stand for neurons that no product has as its unit, and for cuts with no product behind them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,10 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
 from ticketsearch.wiring import Step
+from ticketsearch.wiring.functions import Scale, Shift, Sum
 from ticketsearch.wiring.operations import BatchNormalization, factor
 
 __all__ = ["Conservation", "Reward", "conservation", "saliency_conservation"]
@@ -46,23 +53,29 @@ class Conservation(NamedTuple):
     cuts: int
 
 
+@checked
 def conservation(scores: Mapping[str, Tensor] | Floats, network: Network) -> Conservation:
     """Return how far any scores of a network's weights are from being conserved.
 
     ``scores`` is ``{layer name: tensor of the layer's shape}`` or flat ``(weights,)``. Without a reward what
-    biases add and what shortcuts carry is not known, so the cuts are the layers that separate inputs from
-    outputs alone.
+    biases add, what shortcuts carry and what products pass on is not known, so the cuts are the layers alone
+    that separate inputs from outputs, with no product behind them, and the neurons those of no product.
     """
     spec = network.spec
     flat = scores if isinstance(scores, np.ndarray) else spec.join({k: v.numpy() for k, v in scores.items()})
     sums = {layer.name: float(flat[layer.slice].sum()) for layer in spec.layers}
-    cuts = [sums[spec.layers[index].name] for index in network.wiring.cut_layers]
+    products = [i for i, node in enumerate(spec.nodes) if node.operation == "multiply"]
+    behind = {node.layer for node in spec.nodes[max(products, default=0) :]}
+    layers = [index for index in network.wiring.cut_layers if index in behind]
+    cuts = [sums[spec.layers[index].name] for index in layers]
     mean = float(np.mean(cuts)) if cuts else 0.0
     nothing = [np.zeros(group.size) for group in spec.groups]
-    worst, neurons = _at_neurons(flat, spec, nothing)
+    twice = {group for index in products for group in spec.nodes[index].groups}
+    worst, neurons = _at_neurons(flat, spec, nothing, twice)
     return Conservation(worst, _violation(cuts, mean), neurons, len(cuts))
 
 
+@checked
 def saliency_conservation(
     network: Network,
     mask: Mask,
@@ -97,8 +110,13 @@ def _violation(cuts: list[float], reference: float) -> float:
     return max(abs(cut - reference) for cut in cuts) / scale
 
 
-def _at_neurons(flat: Floats, spec: MaskSpec, shifts: list[Floats]) -> tuple[float, int]:
-    """Return the largest relative violation at a hidden neuron, and the number of neurons."""
+def _at_neurons(
+    flat: Floats, spec: MaskSpec, shifts: list[Floats], skipped: Container[int] = ()
+) -> tuple[float, int]:
+    """Return the largest relative violation at a hidden neuron, and the number of neurons.
+
+    Of the groups that are not ``skipped``.
+    """
     incoming = [shift.copy() for shift in shifts]
     outgoing = [np.zeros(group.size) for group in spec.groups]
     traffic = [np.abs(shift) for shift in shifts]
@@ -112,6 +130,8 @@ def _at_neurons(flat: Floats, spec: MaskSpec, shifts: list[Floats]) -> tuple[flo
         traffic[piece.source] += np.abs(part).sum((0, 2))
     worst, neurons = 0.0, 0
     for group in spec.hidden:
+        if group in skipped:
+            continue
         busy = traffic[group] > 0
         neurons += len(busy)
         gaps = np.abs(incoming[group] - outgoing[group])[busy] / (traffic[group][busy] / 2)
@@ -191,8 +211,13 @@ class _Saliency:
         if step.operation == "linear":
             assert step.names[0] is not None
             return step.function(values[0], self.tensors[step.names[0]], None)
+        if isinstance(step.function, Scale):
+            assert step.names[0] is not None
+            return values[0] * step.function.factor(self.tensors[step.names[0]]).abs()
         if step.operation in ("elementwise", "dropout"):
             return values[0] * (factor(step.function) if step.operation == "elementwise" else 1.0)
+        if isinstance(step.function, Sum):
+            return values[0] + abs(step.function.scale) * values[1]
         if step.operation in ("normalize", "mix"):
             scale = None if step.names[0] is None else self.tensors[step.names[0]].abs()
             if isinstance(step.function, BatchNormalization) and step.names[3] is not None:
@@ -224,18 +249,21 @@ class _Saliency:
         self.shifts = [np.zeros(group.size) for group in self.spec.groups]
         self.added = np.zeros(len(self.wiring.steps))
         for index, (step, slope) in enumerate(zip(self.wiring.steps, parts, strict=True)):
-            if step.operation in ("linear", "normalize") and not self.linear and slope is not None:
-                self._add_shift(index, step, slope)
+            shifted = step.operation in ("linear", "normalize") or isinstance(step.function, Shift)
+            if shifted and not self.linear and slope is not None:
+                source = self.wiring.steps[step.inputs[0]].shape
+                with torch.no_grad():
+                    constant = self._value(step, [torch.zeros((1, *source), dtype=torch.float64)])
+                self._add(index, slope * constant)
+            elif step.operation == "multiply" and slope is not None:  # enters both factors
+                self._add(index, -slope * self.made[index].detach())
         last = self.made[-1].detach()
         final = slopes[-1]
         self.output = float(self.sized((last * final).numpy()).sum()) if final is not None else 0.0
 
-    def _add_shift(self, index: int, step: Step, slope: Tensor) -> None:
-        """Note what the constant part of a step adds, unit by unit."""
-        source = self.wiring.steps[step.inputs[0]].shape
-        with torch.no_grad():
-            constant = self._value(step, [torch.zeros((1, *source), dtype=torch.float64)])
-        own = self.sized((slope * constant).numpy()).sum(0)
+    def _add(self, index: int, saliency: Tensor) -> None:
+        """Note what a step adds ``(samples, *shape)``, unit by unit: its constant part, or less a product."""
+        own = self.sized(saliency.numpy()).sum(0)
         own = own.reshape(len(own), -1).sum(1)
         self.added[index] = own.sum()
         start, groups = 0, self.spec.nodes[index].groups
@@ -246,7 +274,7 @@ class _Saliency:
             start += size * block
 
     def cuts(self) -> list[float]:
-        """Return <∂R/∂x, x> and the cut before each layer, with what later shifts add.
+        """Return <∂R/∂x, x> and the cut before each layer, with what later shifts add, less later products.
 
         All are <∂R/∂y, y> if R is conserved.
         """

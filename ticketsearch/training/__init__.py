@@ -12,11 +12,14 @@ Which networks go together, without their dead units (``layout``)
     programs, obstacle, kept_whole
 Training and evaluation (``loop``; ``noise`` is what dropout draws, ``replay`` records steps on CUDA)
     Training, train, evaluate, Evaluation, TrainingPart, check_normalisation, check_noise
+Whether samples are evaluated each by itself (``independence``)
+    check_independence
 What training goes on from (``states``)
     State
 """
 
 from ticketsearch.training.cohort import Cohort, resident
+from ticketsearch.training.independence import check_independence
 from ticketsearch.training.layout import (
     BLOCK,
     growable_operations,
@@ -63,6 +66,7 @@ __all__ = [
     "Training",
     "TrainingPart",
     "check_batch",
+    "check_independence",
     "check_noise",
     "check_normalisation",
     "data_order",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
 from ticketsearch.wiring import Compaction, Step, Wiring
+from ticketsearch.wiring.operations import drop_path
 
 __all__ = ["Noise", "check_noise"]
 
@@ -93,6 +94,8 @@ def _drawn(function: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape that torch's dropout functions draw for values of a shape."""
     if function is F.dropout:
         return shape
+    if function is drop_path:
+        return shape[:1] + (1,) * (len(shape) - 1)
     # What lacks an axis torch takes for one sample, whose channels are then our samples.
     wholes = 1 if (function, len(shape)) in ((F.dropout1d, 2), (F.dropout3d, 4)) else 2
     return shape[:wholes] + (1,) * (len(shape) - wholes)

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ticketsearch.datasets.dataset import is_integer
+from ticketsearch.checks import is_integer
+from ticketsearch.checks import is_number as is_number
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.training.maskings import MASKINGS
 
@@ -132,11 +133,6 @@ def _rate(parameters: Sequence[Tensor], recipe: Recipe) -> float | Tensor:
         return recipe.lr
     # Fused kernels take it in float32 only, whatever the weights are.
     return torch.tensor(recipe.lr, dtype=torch.float32, device=parameters[0].device)
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a real number of Python or NumPy, infinite or not; a truth value is none."""
-    return is_integer(value) or isinstance(value, float | np.floating)
 
 
 def data_order(

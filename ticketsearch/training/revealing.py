@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.guidance import Guidance
-from ticketsearch.masks import Mask, MaskSpec, between_live, largest
+from ticketsearch.masks import Mask, MaskSpec, between_live
 from ticketsearch.wiring import Compaction
 
 __all__ = ["SALIENCIES", "Slopes", "gradients", "outer", "revealed"]
@@ -61,7 +61,7 @@ def revealed(
     slopes : of all weights that are in memory; with squares unless guidance is by magnitude alone.
     specs : whose rule of dead units holds for each network: candidates then join live units, inputs and
         outputs. None where networks are trained whole, and any pruned weight may be a candidate.
-    share : candidates, as a share of the kept weights.
+    share : candidates, as a share of the kept weights; more where equals share the last place.
     saliency : one of ``SALIENCIES``.
     """
     spec = compactions[0].wiring.spec
@@ -92,9 +92,17 @@ def revealed(
             found.append(None)
             continue
         worth = np.flatnonzero(open_to[inside] & (growth > 0))
-        strong = worth[largest(growth[worth], round(share * len(salient)))]
+        strong = worth[_at_least(growth[worth], round(share * len(salient)))]
         each = salient.astype(np.float32), inside[strong], growth[strong].astype(np.float32)
         found.append(Guidance(*each))
+    return found
+
+
+def _at_least(values: NDArray[np.floating], count: int) -> NDArray[np.bool_]:
+    """Return which of ``(n,)`` values are among the ``count`` largest; equals are, or are not, together."""
+    if not 0 < count < len(values):
+        return np.full(len(values), count > 0)
+    found: NDArray[np.bool_] = values >= np.partition(values, len(values) - count)[len(values) - count]
     return found
 
 

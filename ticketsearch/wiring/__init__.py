@@ -2,8 +2,8 @@
 
 The trace is a list of steps, which the flow of the pruners, the scores and the training all run. It knows
 Linear and convolution layers, batch and layer normalisation, pooling, flattening, dropout, elementwise maps,
-sums and concatenations; anything else is refused by name and place. For such networks the groups may be
-declared by hand, see :func:`trace`.
+sums, products, slices and concatenations; anything else is refused by name and place. For such networks the
+groups may be declared by hand, see :func:`trace`.
 """
 
 from ticketsearch.wiring.compaction import Compaction, compact, fixed_groups, live_groups, spec_for, whole

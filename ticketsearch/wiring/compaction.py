@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ticketsearch.masks import Mask, MaskSpec, live_edges
 from ticketsearch.wiring.constants import is_constant, shifts
+from ticketsearch.wiring.functions import Select, Zeros
 from ticketsearch.wiring.operations import Convolution, Reshape
 from ticketsearch.wiring.steps import Step, Wiring
 
@@ -76,15 +77,18 @@ def compact(wiring: Wiring, kept: Sequence[Integers]) -> Compaction:
     features: list[Integers] = []
     steps: list[Step] = []
     places: dict[str, tuple[Integers, ...]] = {}
+    sizes = {name: tuple(tensor.shape) for name, tensor in _tensors(wiring)}
     for node, step in zip(wiring.spec.nodes, wiring.steps, strict=True):
         inputs = [features[i] for i in step.inputs]
         before = [wiring.steps[i].shape for i in step.inputs]
         shape = step.shape
         function: Any = step.function
-        if step.operation in ("input", "linear"):
+        if step.operation in ("input", "linear", "zeros"):
             found = _joined([kept[g] for g in node.groups], [wiring.spec.groups[g].size for g in node.groups])
         elif step.operation == "concatenate":
             found = _joined(inputs, [own[0] for own in before])
+        elif isinstance(function, Select):
+            found, function = function.among(inputs[0])
         elif step.operation == "spatial":
             block = shape[0] // before[0][0]  # more than 1 where feature maps are flattened
             found = (inputs[0][:, None] * block + np.arange(block)).ravel()
@@ -96,14 +100,17 @@ def compact(wiring: Wiring, kept: Sequence[Integers]) -> Compaction:
             places[str(step.names[0])] = (found, inputs[0]) if _divisions(step) == 1 else (found,)
             if _divisions(step) > 1 and _depthwise(wiring.spec, step):
                 function = replace(function, groups=len(found))
-        elif isinstance(function, Reshape) and step.operation == "spatial":
-            function = Reshape(narrow)
+        elif isinstance(function, Reshape | Zeros) and step.operation in ("spatial", "zeros"):
+            function = type(function)(narrow)
         own = step.names[1:] if step.operation == "linear" else step.names
         if step.operation != "mix":
-            places |= {name: (found,) for name in own if name is not None and name in wiring.axes}
+            places |= {
+                name: (*map(np.arange, sizes[name][: wiring.numbered_axis(name, sizes[name])]), found)
+                for name in own
+                if name is not None and name in wiring.axes
+            }
         features.append(found)
         steps.append(step._replace(shape=narrow, function=function))
-    sizes = {name: tensor.shape for name, tensor in _tensors(wiring)}
     smaller = {
         name: numbers
         for name, numbers in places.items()

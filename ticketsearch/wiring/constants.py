@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ticketsearch.wiring.functions import Shift
 from ticketsearch.wiring.steps import Step
 
 __all__ = ["is_constant", "shifts"]
@@ -21,6 +22,9 @@ def is_constant(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]
     step = steps[index]
     if step.operation == "mix":
         return True
+    if isinstance(step.function, Shift):
+        moves = step.function.learned and not _blocked(steps, index, tensors)
+        return moves or any(bool(tensors[name].ne(0).any()) for name in shifts(step))
     if step.operation in ("elementwise", "spatial"):
         return _at_zero(step, tensors)[0] != 0
     if step.operation not in ("linear", "normalize"):
@@ -31,8 +35,10 @@ def is_constant(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]
 
 
 def shifts(step: Step) -> list[str]:
-    """Return the names of what a layer or batch normalisation adds; nothing for another step."""
-    places = {"linear": (1,), "normalize": (1, 2)}.get(step.operation, ())
+    """Return the names of what a layer, a batch normalisation or a map adds; nothing for another step."""
+    places: tuple[int, ...] = {"linear": (1,), "normalize": (1, 2)}.get(step.operation, ())
+    if isinstance(step.function, Shift):
+        places = (0,)
     return [name for place in places if (name := step.names[place]) is not None]
 
 
@@ -49,8 +55,8 @@ def _blocked(steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor]) -
                 slope = 1.0  # whatever it is now: it learns
         elif step.operation == "normalize":
             value, slope = float(any(bool(tensors[n].ne(0).any()) for n in shifts(step))), 1.0
-        elif step.operation in ("dropout", "concatenate"):
-            value, slope = 0.0, 1.0
+        elif step.operation in ("dropout", "concatenate", "select", "multiply"):
+            value, slope = 0.0, 1.0  # of a product: whatever the other factor is
         else:
             return False
         if value != 0 or (slope != 0 and not _blocked(steps, consumer, tensors)):
@@ -63,7 +69,7 @@ def _at_zero(step: Step, tensors: Mapping[str, Tensor]) -> tuple[float, float]:
     if step.operation == "spatial":
         return 0.0, 1.0
     own = [tensors[name].detach().double() for name in step.names if name is not None]
-    shape = (1, own[0].numel(), 1) if own else (1,)
+    shape = (1, *step.shape) if own else (1,)
     zero = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
     value = step.function(zero, *own)
     slope = torch.autograd.grad(value.sum(), zero)[0] if value.requires_grad else torch.zeros(1)

@@ -12,6 +12,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Layer
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.numbering import LayerEnds
+from ticketsearch.wiring.slicing import pad, read_glu
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Tracer
 from ticketsearch.wiring.views import flatten, is_view_of_input, spatial
@@ -49,6 +50,11 @@ def read_module(tracer: Tracer, node: fx.Node) -> None:
         tracer.append(node, "elementwise", (source,), F.prelu, shape, names)
     elif isinstance(child, known.ELEMENTWISE_MODULES):
         tracer.append(node, "elementwise", (source,), known.module_function(child), shape)
+    elif isinstance(child, nn.GLU):
+        read_glu(tracer, node, source, child.dim)
+    elif type(child) in known.PADS:
+        mode = known.PADS[type(child)]
+        pad(tracer, node, source, child.padding, mode, getattr(child, "value", 0))
     elif isinstance(child, known.POOLINGS):
         spatial(tracer, node, source, known.module_function(child))
     else:

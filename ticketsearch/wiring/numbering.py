@@ -48,21 +48,46 @@ class LayerEnds(NamedTuple):
 class Numbering:
     """Units as they are met, and what is known of them.
 
-    ``new`` units come in axes that layers (or the input) make; ``tie`` says that units of two axes are
-    numbered together, ``part`` that the units of an axis may only be renumbered within stretches.
+    ``new`` units come in axes that layers (or the input) make, ``zeros`` in axes that nothing feeds;
+    ``tie`` says that units of two axes are numbered together, ``part`` that the units of an axis may only be
+    renumbered within stretches, ``select`` that some of an axis are an axis of their own.
     """
 
     axes: list[tuple[str, Integers]] = field(default_factory=list)
+    fillings: list[tuple[str, Integers]] = field(default_factory=list)
+    selections: list[Integers] = field(default_factory=list)
     count: int = 0
     ties: list[tuple[Integers, Integers]] = field(default_factory=list)
     cuts: list[tuple[int, int]] = field(default_factory=list)
 
     def new(self, name: str, size: int) -> Features:
         """Return the units of a new axis."""
+        return self._added(self.axes, name, size)
+
+    def zeros(self, name: str, size: int) -> Features:
+        """Return the units of an axis of zeros; where they are tied to others, they are named as those."""
+        return self._added(self.fillings, name, size)
+
+    def _added(self, axes: list[tuple[str, Integers]], name: str, size: int) -> Features:
         units = np.arange(self.count, self.count + size)
         self.count += size
-        self.axes.append((name, units))
+        axes.append((name, units))
         return Features(units, np.ones(size, dtype=np.intp))
+
+    def select(self, features: Features, entries: Integers) -> Features | None:
+        """Return the axis of some entries of another; None if they are not whole units."""
+        owners = np.repeat(np.arange(len(features.units)), features.blocks)
+        within = np.arange(len(owners)) - np.repeat(
+            np.cumsum(features.blocks) - features.blocks, features.blocks
+        )
+        numbers = owners[entries][within[entries] == 0]
+        chosen = Features(features.units[numbers], features.blocks[numbers])
+        starts = np.cumsum(features.blocks) - features.blocks
+        whole = [np.arange(starts[n], starts[n] + features.blocks[n]) for n in numbers]
+        if not whole or not np.array_equal(np.concatenate(whole), entries):
+            return None
+        self.selections.append(chosen.units)
+        return chosen
 
     def tie(self, a: Features, b: Features) -> bool:
         """Number two axes together; False if their units do not stand side by side."""
@@ -101,7 +126,7 @@ class Numbering:
         """
         following, leading = np.full(classes.max() + 1, -1), np.full(classes.max() + 1, -1)
         meetings = [pair for a, b in self.cuts for pair in ((int(classes[a]), -2), (-2, int(classes[b])))]
-        for _, units in self.axes:
+        for units in (*(units for _, units in (*self.axes, *self.fillings)), *self.selections):
             own = classes[units].tolist()
             meetings += [*itertools.pairwise(own), (-2, own[0]), (own[-1], -2)]
         for a, b in meetings:  # -1 is nothing so far, -2 nothing or no one unit
@@ -135,7 +160,7 @@ class Numbering:
             fixed = [group for group, own in enumerate(kinds) if own == kind]
             for number, group in enumerate(fixed):
                 names[group] = kind if len(fixed) == 1 else f"{kind}[{number}]"
-        for name, units in self.axes:
+        for name, units in (*self.axes, *self.fillings):
             groups = list(dict.fromkeys(group_of[classes[units]].tolist()))
             # A layer may be called what the fixed groups are.
             base = f"hidden {name}" if name in ("input", "output") else name
@@ -163,6 +188,17 @@ class Closed:
             segments.append(Segment(group, int(features.blocks[position])))
             position += self.groups[group].size
         return tuple(segments)
+
+    def places(self, source: Features, entries: Sequence[int]) -> tuple[int, ...]:
+        """Return which segments of an axis some of its entries are, whole segments in any order."""
+        axis = self.axis(source)
+        starts = np.array([start for start, _ in self._starts(axis)])
+        sizes = [self.groups[segment.group].size * segment.block for segment in axis]
+        found, position = [], 0
+        while position < len(entries):
+            found.append(int(np.searchsorted(starts, entries[position], side="right")) - 1)
+            position += sizes[found[-1]]
+        return tuple(found)
 
     def pieces(self, ends: Sequence[LayerEnds]) -> tuple[Piece, ...]:
         """Return the pieces of all layers."""

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 __all__ = [
-    "ADDITIONS",
     "ARITHMETIC",
     "CONCATENATIONS",
     "CONVOLUTIONS",
@@ -23,9 +22,9 @@ __all__ = [
     "ELEMENTWISE_METHODS",
     "ELEMENTWISE_MODULES",
     "NORMALIZATIONS",
+    "PADS",
     "POOLINGS",
     "POOLING_FUNCTIONS",
-    "PRODUCTS",
     "BatchNormalization",
     "Convolution",
     "Dropout",
@@ -33,7 +32,9 @@ __all__ = [
     "Replay",
     "Reshape",
     "concatenate",
+    "drop_path",
     "factor",
+    "is_elementwise",
     "module_function",
 ]
 
@@ -55,11 +56,14 @@ ELEMENTWISE_METHODS = {
 }
 # With a number on one side these are elementwise; a sum of two values joins their neurons, and a product of
 # two functions of one value is a function of it.
-ARITHMETIC = {operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, torch.add, torch.mul}
+ARITHMETIC = {
+    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow),
+    *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.rsub),
+    *("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "pow"),
+}
 # Multiples of a value, where the other operand is a number.
-SCALINGS = {operator.mul, operator.truediv, operator.neg, torch.mul, torch.neg, "neg"}
-ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-PRODUCTS = {operator.mul, operator.imul, torch.mul, "mul"}
+QUOTIENTS = {operator.truediv, torch.div, "div", "div_"}
+SCALINGS = {operator.mul, torch.mul, "mul", "mul_", operator.neg, torch.neg, "neg", *QUOTIENTS}
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 
 CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
@@ -70,6 +74,13 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
+# How paddings fill the margins, as torch.nn.functional.pad says it.
+PADS: dict[type[nn.Module], str] = {
+    **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), "constant"),
+    **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d), "reflect"),
+    **dict.fromkeys((nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d), "replicate"),
+    **dict.fromkeys((nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d), "circular"),
+}
 POOLINGS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
@@ -165,6 +176,14 @@ class Dropout:
         return self.function(x, self.p, training) if training else x
 
 
+def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
+    """Return ``x`` with whole samples dropped: stochastic depth (Huang et al. 2016) as in torchvision."""
+    if not training or p == 0:
+        return x
+    kept = torch.empty(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(1 - p)
+    return x * (kept / (1 - p) if p < 1 else kept)
+
+
 @dataclass(frozen=True)
 class Reshape:
     """Gives each sample a shape."""
@@ -206,6 +225,15 @@ class Replay:
         return result
 
 
+def is_elementwise(node: fx.Node) -> bool:
+    """Return whether a call of one tensor, beside numbers, is a map of each of its entries."""
+    if sum(isinstance(a, fx.Node) for a in (*node.args, *node.kwargs.values())) != 1:
+        return False
+    if node.target in ARITHMETIC:
+        return sum(isinstance(a, int | float) for a in node.args) == 1 and not node.kwargs
+    return node.target in (ELEMENTWISE_METHODS if node.op == "call_method" else ELEMENTWISE_FUNCTIONS)
+
+
 def factor(function: object) -> float:
     """Return the absolute number that an elementwise call multiplies by; 1 for any other map.
 
@@ -213,7 +241,7 @@ def factor(function: object) -> float:
     """
     if not isinstance(function, Replay) or function.target not in SCALINGS:
         return 1.0
-    if function.target is operator.truediv and function.open != [0]:
+    if function.target in QUOTIENTS and function.open != [0]:
         return 1.0  # a number over the value is no multiple of it
     result = function(torch.ones((), dtype=torch.float64))
     return abs(float(result))

@@ -21,7 +21,20 @@ Value = TypeVar("Value")
 # What numbers the neuron axis of a tensor or value, one segment after the other.
 Axis = tuple[Segment, ...]
 Operation = Literal[
-    "input", "linear", "elementwise", "spatial", "normalize", "mix", "dropout", "add", "concatenate"
+    "input",
+    "linear",
+    "elementwise",
+    "spatial",
+    "normalize",
+    "mix",
+    "dropout",
+    "add",
+    "multiply",
+    "maximum",
+    "minimum",
+    "concatenate",
+    "select",
+    "zeros",
 ]
 
 
@@ -33,13 +46,15 @@ class Step(NamedTuple):
     operation : ``input`` (its function gives samples the shape they are first used in), ``linear`` (a Linear
         or convolution layer: the maskable ones), ``elementwise``, ``spatial`` (channel by channel: pooling,
         flattening, means over positions), ``normalize`` (batch normalisation), ``mix`` (normalisation over
-        the units of a sample), ``dropout``, ``add``, ``concatenate``.
+        the units of a sample), ``dropout``, ``add`` (sums and differences), ``multiply`` (a product unit by
+        unit), ``maximum``, ``minimum``, ``concatenate``, ``select`` (some of the units), ``zeros`` (takes no
+        value, but the samples, for their number).
     inputs : the values it takes.
     shape : of its value, without the axis of samples.
     function : ``function(*values, *tensors)``; ``normalize`` and ``dropout`` also take ``training``.
     names : the tensors it takes, as in ``named_parameters()`` and ``named_buffers()``; None for one that the
         layer does not have. Those of ``linear`` are its weight and bias, those of ``normalize`` its scale,
-        shift, running mean and running variance.
+        shift, running mean and running variance. An ``elementwise`` map by a tensor has one.
     layer : index of the maskable layer.
     """
 
@@ -60,8 +75,8 @@ class Wiring:
     spec : the mask spec.
     steps : the computation in topological order; the last step is the output. Empty where the groups were
         declared by hand: the module itself is then what computes.
-    axes : for each tensor that is not maskable but numbered (biases, normalisations), what numbers its first
-        axis.
+    axes : for each tensor that is not maskable but numbered (biases, normalisations), what numbers one of
+        its axes, see :meth:`numbered_axis`.
     module : the traced module, whose tensors :meth:`forward` replaces.
     """
 
@@ -79,13 +94,18 @@ class Wiring:
     @property
     def dense(self) -> bool:
         """Whether all values are plain feature vectors and samples do not meet, as with Linear layers."""
-        plain = {"input", "linear", "elementwise", "add", "concatenate", "dropout"}
+        plain = {"input", "linear", "elementwise", "dropout", "concatenate", "select"}
+        plain |= {"add", "multiply", "maximum", "minimum"}
         return bool(self.steps) and all(
             step.operation in plain
             and len(step.shape) == 1
             and (step.operation == "linear" or not step.names)
             for step in self.steps
         )
+
+    def numbered_axis(self, name: str, shape: tuple[int, ...]) -> int:
+        """Return which axis of a tensor of this shape ``axes`` numbers: the first of that length."""
+        return shape.index(sum(self.spec.groups[s.group].size * s.block for s in self.axes[name]))
 
     @cached_property
     def cut_layers(self) -> tuple[int, ...]:
@@ -102,7 +122,7 @@ class Wiring:
         """Return the value of every step for the input ``x``.
 
         ``evaluate(step, values)`` says what a step makes of the values it takes, and so what a value is: a
-        batch, a stack of batches, a flow with its exponent. The input step is given ``[x]``.
+        batch, a stack of batches, a flow with its exponent. A step that takes no value is given ``[x]``.
         """
         values: list[Value] = []
         for step in self.steps:
@@ -147,7 +167,10 @@ class Wiring:
             found[layer.name] = tensors[layer.name].flatten()[old].reshape(layer.shape)
         for name, axis in self.axes.items():
             entries = segment_order(axis, self.spec, orders, origins)
-            found[name] = tensors[name][torch.from_numpy(entries).to(tensors[name].device)]
+            place = self.numbered_axis(name, tuple(tensors[name].shape))
+            found[name] = tensors[name].index_select(
+                place, torch.from_numpy(entries).to(tensors[name].device)
+            )
         return found
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, Node
 from ticketsearch.wiring.constants import is_constant
+from ticketsearch.wiring.functions import Select
 from ticketsearch.wiring.numbering import Features, LayerEnds, Numbering
 from ticketsearch.wiring.steps import Axis, Operation, Step, Wiring
 
@@ -28,7 +29,9 @@ class Tracer:
     """What has been read of a graph; ``place`` maps an fx node to the step that makes its value.
 
     ``features`` are the neuron axes of the steps' values, ``ends`` those of the maskable layers, and
-    ``numbered`` the first axes of biases and normalisations.
+    ``numbered`` those of biases, normalisations and other tensors; ``unnumbered`` are operands without such
+    an axis. ``given`` maps nodes to the tensors that they are, ``parts`` to the slices that a value is
+    divided into.
     """
 
     def __init__(self, module: nn.Module, input_shape: Shape) -> None:
@@ -41,6 +44,9 @@ class Tracer:
         self.ends: list[LayerEnds] = []
         self.numbering = Numbering()
         self.numbered: dict[str, Features] = {}
+        self.unnumbered: set[str] = set()
+        self.given: dict[fx.Node, Any] = {}
+        self.parts: dict[fx.Node, list[tuple[int, Any]]] = {}
 
     def wiring(self, end: int) -> Wiring:
         """Return the wiring of all that was read, the output being value ``end``."""
@@ -52,6 +58,9 @@ class Tracer:
         unused = {ends.layer.name for i, ends in enumerate(self.ends) if i not in used}
         if unused:
             raise BadInput(f"layer {', '.join(sorted(unused))} does not reach the output; leave it out")
+        for ends in self.ends:
+            if ends.layer.name in self.numbered or ends.layer.name in self.unnumbered:
+                raise BadInput(f"{ends.layer.name} is the weight of a layer and cannot be an operand too")
         closed = self.numbering.close(self.features[end])
         number = {old: new for new, old in enumerate(kept)}
         steps = tuple(
@@ -64,6 +73,9 @@ class Tracer:
                 tuple(segment.group for segment in closed.axis(self.features[old])),
                 step.layer,
                 is_constant(steps, index, self.tensors),
+                closed.places(self.features[self.steps[old].inputs[0]], step.function.numbers)
+                if isinstance(step.function, Select)
+                else (),
             )
             for index, (old, step) in enumerate(zip(kept, steps, strict=True))
         )
@@ -121,6 +133,8 @@ class Tracer:
 
 
 def _liveness(operation: Operation) -> Any:
+    if operation in ("maximum", "minimum"):
+        return "add"
     return "elementwise" if operation in ("spatial", "normalize", "dropout") else operation
 
 

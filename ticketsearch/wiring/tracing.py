@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -11,8 +12,10 @@ from torch import fx, nn
 from ticketsearch.errors import BadInput
 from ticketsearch.wiring.calls import read_call
 from ticketsearch.wiring.checking import check_declared, check_trace
+from ticketsearch.wiring.combining import read_tensor
 from ticketsearch.wiring.declared import declared_wiring
 from ticketsearch.wiring.modules import read_module
+from ticketsearch.wiring.receptive import positions_read
 from ticketsearch.wiring.steps import Wiring
 from ticketsearch.wiring.tracer import Tracer
 from ticketsearch.wiring.views import read_input
@@ -25,7 +28,10 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
 
     Known are Linear and Conv1d/2d/3d layers (also grouped and depthwise), batch normalisation, layer
     normalisation of whole samples, pooling, flattening, means over positions, dropout, elementwise maps,
-    sums and concatenations along the neuron axis. The trace is checked against the module itself on a few
+    concatenations along the neuron axis, sums, differences, products, maxima and minima of values whose
+    neurons then are numbered together (single positions, as of a gate, are repeated), parameters and buffers
+    that values are multiplied by or shifted by, slices of neurons and positions, and zeros beside them. The
+    trace is checked against the module itself on a few
     random samples, in evaluation mode and, without dropout, in training mode.
 
     A module with an attribute ``neuron_groups`` is not traced: it declares what numbers its tensors, as
@@ -48,7 +54,7 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
         check_declared(wiring, shape)
         return wiring
     try:
-        graph = fx.symbolic_trace(own.train()).graph
+        graph = _Reader().trace(own.train())
     except Exception as error:  # fx raises whatever the module's own code raises on a proxy
         line = str(error).splitlines()[0] if str(error) else ""
         raise BadInput(
@@ -57,7 +63,13 @@ def trace(module: nn.Module, input_shape: Sequence[int]) -> Wiring:
         ) from error
     wiring = _read(Tracer(own, shape), graph)
     check_trace(wiring, shape)
-    return wiring
+    return replace(wiring, spec=replace(wiring.spec, reads=positions_read(wiring)))
+
+
+class _Reader(fx.Tracer):
+    """Keeps buffers apart from constants, as parameters are."""
+
+    proxy_buffer_attributes = True
 
 
 def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
@@ -72,8 +84,8 @@ def _read(tracer: Tracer, graph: fx.Graph) -> Wiring:
             read_call(tracer, node)
         elif node.op == "output":
             output = node.args[0]
-        elif len(node.users):
-            raise tracer.refusal(node, f"the tensor {node.target!r} used directly")
+        else:
+            read_tensor(tracer, node)
     if not isinstance(output, fx.Node) or output not in tracer.place:
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     if not tracer.ends:

@@ -15,7 +15,15 @@ from ticketsearch.wiring.numbering import Features
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Shape, Tracer
 
-__all__ = ["asks_for_shape", "flatten", "is_flattening", "is_view_of_input", "read_input", "spatial"]
+__all__ = [
+    "asks_for_shape",
+    "flatten",
+    "is_flattening",
+    "is_view_of_input",
+    "read_input",
+    "spatial",
+    "view_of_units",
+]
 
 
 def read_input(tracer: Tracer, node: fx.Node) -> None:
@@ -35,7 +43,7 @@ def _first_shape(tracer: Tracer, node: fx.Node) -> Shape:
     gives it an axis of channels numbers those.
     """
     views = [shape for user in node.users if (shape := _reshaped(tracer, user, node)) is not None]
-    asked = [user for user in node.users if asks_for_shape(user)]
+    asked = [user for user in node.users if asks_for_shape(user) and user.target is not operator.getitem]
     if views and len(set(views)) == 1 and len(views) + len(asked) == len(node.users):
         return views[0]
     return tracer.input_shape
@@ -63,7 +71,7 @@ def _reshaped(tracer: Tracer, node: fx.Node, source: fx.Node) -> Shape | None:
         if any(isinstance(a, fx.Node) and a is not source for a in node.args):
             return None
         function = known.Replay(node, source)
-    elif node.target in (torch.unsqueeze, torch.squeeze):
+    elif node.target in (torch.unsqueeze, torch.squeeze) or _adds_axes(node):
         function = known.Replay(node, source)
     else:
         return None
@@ -72,6 +80,34 @@ def _reshaped(tracer: Tracer, node: fx.Node, source: fx.Node) -> Shape | None:
     except (RuntimeError, IndexError, TypeError):
         return None
     return shape[1:] if shape[0] == 7 and len(shape) > 1 else None
+
+
+def _adds_axes(node: fx.Node) -> bool:
+    """Whether an index takes everything, and only puts in axes."""
+    if node.target is not operator.getitem or not isinstance(node.args[1], tuple):
+        return False
+    return all(entry is None or entry is Ellipsis or entry == slice(None) for entry in node.args[1])
+
+
+def view_of_units(node: fx.Node, shape: Shape) -> Shape | None:
+    """Return the shape that a view gives samples of this shape if it moves positions alone."""
+    if node.target in ("flatten", torch.flatten):
+        bounds = {**dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)), **node.kwargs}
+        start, end = bounds.get("start_dim", 0), bounds.get("end_dim", -1)
+        if type(start) is not int or type(end) is not int or start % (1 + len(shape)) < 2:
+            return None
+        return tuple(torch.empty((1, *shape), device="meta").flatten(start, end).shape)[1:]
+    arguments = node.args[1:]
+    sizes = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
+    if len(sizes) < 2 or node.kwargs or not all(type(n) is int for n in sizes[1:]):
+        return None
+    if sizes[0] != -1 and not _is_number_of_samples(sizes[0]):
+        return None
+    try:
+        made = tuple(torch.empty((1, *shape), device="meta").reshape(1, *sizes[1:]).shape)[1:]
+    except RuntimeError:
+        return None
+    return made if made[0] == shape[0] else None
 
 
 def is_flattening(node: fx.Node, shape: Shape) -> bool:

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from deap import base
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ticketsearch.budget import Spent
+from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Agreement
-from ticketsearch.masks import Mask, check_mask, density, digest, effective_density, pack, unpack
-from ticketsearch.models import Factory, Initialization, Network, restore
+from ticketsearch.masks import Mask, digest
+from ticketsearch.models import Initialization
 
-__all__ = [
-    "Assessment",
-    "LoadedTicket",
-    "Scores",
-    "Ticket",
-    "TicketFitness",
-    "Tickets",
-    "load_ticket",
-    "save_ticket",
-]
-
-FORMAT = "ticketsearch-ticket-1"
+__all__ = ["Assessment", "Scores", "Ticket", "TicketFitness", "Tickets", "as_tickets"]
 
 
 class TicketFitness(base.Fitness):  # type: ignore[misc]  # deap has no types
@@ -87,8 +72,9 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
 
         Raises :class:`BadInput` for rungs that are no integers >= 0.
         """
-        scores = np.asarray(values, dtype=np.float64).view(cls)
-        scores.measures = {k: np.asarray(v, dtype=np.float64) for k, v in (measures or {}).items()}
+        scores = real_array("scores", values).astype(np.float64).view(cls)
+        named = (measures or {}).items()
+        scores.measures = {k: real_array(f"measures {k!r}", v).astype(np.float64) for k, v in named}
         scores.rungs = None if rungs is None else _rungs(rungs)
         scores.agreements = [Agreement(*map(int, counts)) for counts in agreements]
         scores.phases = {name: float(seconds) for name, seconds in (phases or {}).items()}
@@ -120,6 +106,62 @@ class Assessment(NamedTuple):
     measures: dict[str, float]
 
 
+class Sums(NamedTuple):
+    """Sums over a ticket's assessments of the highest rung: a mean takes no longer the more there are.
+
+    ``measures`` are sums and numbers of summands by name, of the names that the first assessment has.
+    """
+
+    rung: int = -1
+    number: int = 0
+    score: float = 0.0
+    measures: Mapping[str, tuple[float, int]] = {}
+
+    def added(self, assessment: Assessment) -> Sums:
+        """Return the sums with one more assessment; one of a higher rung is the first of its own."""
+        _, rung, score, measures = assessment
+        if rung < self.rung:
+            return self
+        if rung > self.rung:
+            return Sums(rung, 1, score, {name: (value, 1) for name, value in measures.items()})
+        totals = {
+            name: (total + measures[name], count + 1) if name in measures else (total, count)
+            for name, (total, count) in self.measures.items()
+        }
+        return Sums(rung, self.number + 1, self.score + score, totals)
+
+
+class Levelled(NamedTuple):
+    """Sums over the first ``taken`` assessments, those of the highest rung, less what their rounds are worth.
+
+    Those of ``unknown`` rounds, of which nothing was learned, are summed as they are.
+    """
+
+    taken: int = 0
+    rung: int = -1
+    number: int = 0
+    total: float = 0.0
+    unknown: int = 0
+
+    def added(self, assessment: Assessment, worth: float | None) -> Levelled:
+        """Return the sums with one more assessment, whose round is worth so much; None if nothing says."""
+        taken, (_, rung, score, _) = self.taken + 1, assessment
+        if rung < self.rung:
+            return self._replace(taken=taken)
+        before = Levelled(rung=rung) if rung > self.rung else self
+        return Levelled(
+            taken,
+            rung,
+            before.number + 1,
+            before.total + (score if worth is None else score - worth),
+            before.unknown + (worth is None),
+        )
+
+    def mean(self, worth: float) -> float:
+        """Return the mean, where rounds of which nothing was learned are worth so much."""
+        return (self.total - self.unknown * worth) / self.number
+
+
 @dataclass(eq=False)
 class Ticket:
     """A mask with its initialization, provenance and scores.
@@ -140,6 +182,7 @@ class Ticket:
     assessments : what fitness and measures are the means of, those of the highest rung; fitness is less what
         their rounds are worth, where that is known (:mod:`ticketsearch.levelling`).
     guidance : what its training revealed, for operators; None where nothing did.
+    sums, levelled : of the assessments, from which the means are made.
     """
 
     mask: Mask
@@ -155,17 +198,29 @@ class Ticket:
     measures: dict[str, float] = field(default_factory=dict)
     guidance: Guidance | None = None
     assessments: list[Assessment] = field(default_factory=list)
+    sums: Sums = field(default=Sums(), repr=False)
+    levelled: Levelled = field(default=Levelled(), repr=False)
 
     def add(self, assessment: Assessment) -> None:
         """Take account of an assessment, in fitness and measures."""
         self.assessments.append(assessment)
-        top = max(each.rung for each in self.assessments)
-        counted = [each for each in self.assessments if each.rung == top]
-        self.fitness.values = (float(top), sum(each.score for each in counted) / len(counted))
-        self.measures = {
-            name: float(np.mean([each.measures[name] for each in counted if name in each.measures]))
-            for name in counted[0].measures
-        }
+        self.sums = self.sums.added(assessment)
+        rung, number, score, measures = self.sums
+        self.fitness.values = (float(rung), score / number)
+        self.measures = {name: total / count for name, (total, count) in measures.items()}
+
+    def unassessed(self, mask: Mask) -> Ticket:
+        """Return a copy with another mask, of which nothing has been said yet."""
+        return replace(
+            self,
+            mask=mask,
+            fitness=TicketFitness(),
+            measures={},
+            guidance=None,
+            assessments=[],
+            sums=Sums(),
+            levelled=Levelled(),
+        )
 
     def afresh(self) -> Ticket:
         """Return a copy that can be assessed again while this one stays as it is."""
@@ -207,92 +262,6 @@ class Tickets(list[Ticket]):
     def masks(self) -> Mask:
         """The ``(population, weights)`` bool array of the masks."""
         return np.stack([ticket.mask for ticket in self])
-
-
-class LoadedTicket(NamedTuple):
-    """A network with its initial weights, and the mask that makes a ticket of it."""
-
-    network: Network
-    mask: Mask
-
-
-def save_ticket(path: str | Path, network: Network, ticket: Ticket) -> None:
-    """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
-
-    The network must have the ticket's initialization. Metadata are text: model, options, shapes, scheme,
-    seed, densities, digest, key, rung, fitness and measures.
-    """
-    if ticket.initialization is not None and ticket.initialization != network.initialization:
-        raise BadInput(
-            f"the ticket is trained from {ticket.initialization}, but the network has "
-            f"{network.initialization}"
-        )
-    mask = check_mask(ticket.mask, network.spec)
-    tensors = {name: tensor.contiguous() for name, tensor in network.parameters().items()}
-    tensors["mask"] = torch.frombuffer(bytearray(pack(mask)), dtype=torch.uint8)
-    content = {
-        "format": FORMAT,
-        "model": network.name,
-        "options": _options_json(network),
-        "input_shape": json.dumps(network.input_shape),
-        "classes": str(network.classes),
-        "scheme": network.initialization.scheme,
-        "seed": str(network.initialization.seed),
-        "spec": network.spec.signature,
-        "density": repr(density(mask)),
-        "effective_density": repr(effective_density(mask, network.spec)),
-        "digest": ticket.digest,
-        "key": ticket.key,
-        "operator": ticket.operator,
-        "rung": str(ticket.rung),
-        "fitness": repr(ticket.score),
-        "measures": json.dumps(ticket.measures),
-    }
-    save_file(tensors, path, metadata=content)
-
-
-def _options_json(network: Network) -> str:
-    try:
-        return json.dumps(dict(network.options))
-    except TypeError as error:
-        raise BadInput(
-            f"a ticket file holds model options that are text, numbers or lists of them, but {error}; "
-            "bind the others in a factory of your own"
-        ) from error
-
-
-def load_ticket(path: str | Path, *, factory: Factory | None = None) -> LoadedTicket:
-    """Return the network with its initial weights and the mask of a ticket file.
-
-    ``factory`` builds the module where the file's model was a function without a name of its own.
-    Raises :class:`BadInput` for a file that is missing, torn, or no ticket.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            content = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise BadInput(f"no ticket file {str(path)!r}") from error
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{str(path)!r} is torn or no safetensors file ({error})") from error
-    if content.get("format") != FORMAT or "mask" not in tensors:
-        raise BadInput(f"{str(path)!r} is no ticket: its format is {content.get('format')!r}, not {FORMAT!r}")
-    packed = tensors.pop("mask").numpy().tobytes()
-    try:
-        model, signature = content["model"], content["spec"]
-        input_shape, classes = tuple(json.loads(content["input_shape"])), int(content["classes"])
-        options = json.loads(content["options"])
-        initialization = Initialization(content["scheme"], int(content["seed"]))
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"{str(path)!r} is no whole ticket: its metadata lack or garble {error}") from error
-    try:
-        network = restore(factory or model, input_shape, classes, options, initialization, tensors)
-    except BadInput as error:
-        hint = "" if factory else "; load_ticket(path, factory=…) takes the function that builds the module"
-        raise BadInput(f"{error}{hint}") from error
-    if network.spec.signature != signature:
-        raise BadInput(f"{str(path)!r} is of another network than model {model!r} builds now")
-    return LoadedTicket(network, unpack(packed, network.spec))
 
 
 def as_tickets(first: Iterable[Ticket] | ArrayLike) -> Tickets:

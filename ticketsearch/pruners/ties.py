@@ -1,0 +1,106 @@
+"""Equal scores: the lot that decides between them, and how many of the kept weights it has decided."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, largest
+from ticketsearch.models import Initialization, Network
+from ticketsearch.streams import Stream, seed_sequence
+
+__all__ = [
+    "UNMENTIONED",
+    "EqualScoresWarning",
+    "PruningWarning",
+    "mask_of_scores",
+    "tie_generator",
+    "warn_of_equal_scores",
+]
+
+# Child of a pruning's seed; beyond the numbers that spawn() gives, and apart from those of imp.
+TIES = 2**32 - 3
+# The share of the kept weights, and in tiny networks their number, that is drawn among equal scores without a
+# word: weights in series have equal scores, of which the last cut may have to leave out one.
+UNMENTIONED, FEW = 0.01, 10
+
+
+class PruningWarning(UserWarning):
+    """A mask has its exact number of weights, but its pruner had less to go by than one would think."""
+
+
+class EqualScoresWarning(PruningWarning):
+    """More than a hundredth of the kept weights, and more than ten, were drawn among equal scores."""
+
+
+def tie_generator(rng: np.random.Generator, initialization: Initialization) -> np.random.Generator:
+    """Return the generator that draws among equal scores: it follows from a pruner's seed and initialization.
+
+    Two initializations of equal scores so get masks that have no more in common than chance would have it.
+    How often ``rng`` was drawn from does not matter. Raises :class:`BadInput` for one that has no seed.
+    """
+    seed = rng.bit_generator.seed_seq
+    if not isinstance(seed, np.random.SeedSequence):
+        raise BadInput(
+            "equal scores are drawn by a seed, but this rng has none; make it by numpy.random.default_rng(0)"
+        )
+    scheme = int.from_bytes(hashlib.sha256(initialization.scheme.encode()).digest()[:4], "little")
+    key = (*seed.spawn_key, TIES, scheme, initialization.seed)
+    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
+
+
+def mask_of_scores(
+    scores: NDArray[np.float64], count: int, *, seed: int, initialization: Initialization
+) -> Mask:
+    """Return the ``(weights,)`` mask of the ``count`` largest scores, as pruning in one cut leaves it."""
+    rng = np.random.default_rng(seed_sequence(seed, Stream.PRUNING))
+    return largest(scores, count, tie_generator(rng, initialization))
+
+
+def warn_of_equal_scores(
+    name: str,
+    density: float,
+    networks: Sequence[Network],
+    kept: int,
+    drawn: Sequence[NDArray[np.bool_]],
+    scores: Sequence[NDArray[np.float64]],
+    *,
+    stacklevel: int,
+) -> None:
+    """Warn if the lot decided more than a hundredth of the ``kept`` weights of some network.
+
+    ``drawn`` and ``scores``, a ``(kept,)`` array for each network, are of the weights kept in the end: which
+    of them were drawn among equal scores, and their scores at the last cut.
+    """
+    counts = [int(np.count_nonzero(own)) for own in drawn]
+    most = int(np.argmax(counts))
+    if counts[most] <= max(UNMENTIONED * kept, FEW):
+        return
+    several = f", and as many or fewer of {len(counts) - 1} other initializations" if len(counts) > 1 else ""
+    cause = ""
+    if (scores[most][drawn[most]] == 0).any():
+        zero = _zero_tensors(networks[most])
+        cause = "; scores of 0 were among them"
+        if zero:
+            cause += f", since {', '.join(zero)} {'is' if len(zero) == 1 else 'are'} 0"
+    warnings.warn(
+        f"{name} at density {density:g}: {counts[most]:,} of {kept:,} kept weights were drawn among equal "
+        f"scores{several}{cause}",
+        EqualScoresWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def _zero_tensors(network: Network) -> list[str]:
+    """Return the names of weights and scales that are 0 everywhere: nothing flows through those."""
+    tensors = network.parameters()
+    names = [step.names[0] for step in network.wiring.steps if step.names and step.operation != "elementwise"]
+    names += [layer.name for layer in network.spec.layers]
+    unique = dict.fromkeys(name for name in names if name in tensors)
+    return [name for name in unique if not bool(torch.count_nonzero(tensors[name]))]

@@ -1,0 +1,108 @@
+"""A run's generations from its tables, in order: each row is read once, some generations at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+from ticketsearch.budget import Spent
+from ticketsearch.evolution import Generation
+from ticketsearch.ladder import Agreement
+from ticketsearch.levelling import Levels
+from ticketsearch.masks import MaskSpec
+from ticketsearch.runs.tables import (
+    ASSESSMENTS,
+    GENERATIONS,
+    MEMBERS,
+    TICKETS,
+    AssessmentRow,
+    GenerationRow,
+    MemberRow,
+    assessment_of,
+    ticket_of,
+)
+from ticketsearch.tickets import Ticket, Tickets
+
+__all__ = ["replay"]
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
+# Generations that are read at a time: the masks of a long search do not fit into memory.
+CHUNK = 64
+
+
+def replay(
+    read: Callable[..., list[Any]], spec: MaskSpec, levels: Levels, last: int, first: int = 0
+) -> Iterator[Generation]:
+    """Yield the generations up to the ``last`` one, each with its population and offspring.
+
+    Parameters
+    ----------
+    read : ``read(table, rest, parameters, context)`` returns validated rows.
+    spec : of the masks.
+    levels : what rounds are worth.
+    last : the number of the last generation that is committed, −1 for none.
+    first : the first that is wanted.
+
+    Raises :class:`ValueError` for generations or members that are missing.
+    """
+    known, living = Levels(), dict[int, Ticket]()
+    between = "WHERE {0} BETWEEN ? AND ? ORDER BY {0}"
+    for start in range(0, last + 1, CHUNK):
+        bounds = start, min(start + CHUNK - 1, last)
+        rows: list[GenerationRow] = read(GENERATIONS, between.format("number"), bounds)
+        if [row.number for row in rows] != list(range(bounds[0], bounds[1] + 1)):
+            raise ValueError(f"generations {bounds[0]} to {bounds[1]} are not all there")
+        made = _by_generation(read(TICKETS, f"{between.format('generation')}, number", bounds, spec))
+        members = _by_generation(read(MEMBERS, f"{between.format('generation')}, position", bounds))
+        again = _by_generation(read(ASSESSMENTS, f"{between.format('generation')}, ticket", bounds))
+        for row in rows:
+            number = row.number
+            offspring = Tickets(ticket_of(each, spec) for each in made.get(number, ()))
+            living = {ticket: living[ticket].afresh() for ticket in living}
+            living |= {ticket.number: ticket for ticket in offspring}
+            population = _population(members.get(number, ()), living, number)
+            _assess(again.get(number, ()), living)
+            for rung, value in levels.of(number):
+                known.note(rung, number, value)
+            known.apply([*offspring, *population])
+            living = {ticket.number: ticket for ticket in population}
+            if number >= first:
+                yield generation_of(row, population, offspring, levels)
+
+
+def _by_generation(rows: Sequence[Any]) -> dict[int, list[Any]]:
+    return {number: list(own) for number, own in groupby(rows, lambda row: row.generation)}
+
+
+def _population(rows: Sequence[MemberRow], living: dict[int, Ticket], number: int) -> Tickets:
+    for row in rows:
+        if row.ticket not in living:
+            raise ValueError(f"ticket {row.ticket} of generation {number} was not there before")
+    if not rows:
+        raise ValueError(f"generation {number} has no members")
+    return Tickets(living[row.ticket] for row in rows)
+
+
+def _assess(rows: Sequence[AssessmentRow], living: dict[int, Ticket]) -> None:
+    for row in rows:
+        if row.ticket not in living:
+            raise ValueError(f"ticket {row.ticket} was evaluated again but is no member")
+        living[row.ticket].add(assessment_of(row))
+
+
+def generation_of(row: GenerationRow, population: Tickets, offspring: Tickets, levels: Levels) -> Generation:
+    """Return the generation in a row of the table ``generations``, with its tickets."""
+    return Generation(
+        row.number,
+        population,
+        offspring,
+        row.refused,
+        row.immigrants,
+        row.statistics,
+        row.state.content(),
+        [Agreement(*counts) for counts in row.agreements],
+        row.phases,
+        Spent(**row.spent.model_dump()),
+        levels,
+    )

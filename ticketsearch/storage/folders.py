@@ -1,0 +1,91 @@
+"""Folders that are written: one writer at a time, whole files, and nothing through links that lie in them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from ticketsearch.errors import BadInput
+
+__all__ = ["LOCK", "lock_folder", "refuse_links", "write_atomically"]
+
+LOCK = "run.lock"
+# Not on every system; elsewhere links are told by a look beforehand.
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def lock_folder(path: Path) -> IO[bytes] | None:
+    """Lock a folder for one writer; the lock goes with the process, also when it is killed.
+
+    Raises :class:`BadInput` where another process writes, or the lock is a link: the file is opened as it is,
+    and nothing is written into it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system: SQLite still lets only one transaction in
+        return None
+    refuse_links(path, [LOCK])
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | NOFOLLOW, 0o666)
+    except PermissionError as error:
+        raise BadInput(
+            f"{str(path / LOCK)!r} cannot be written: permission denied; ask its owner for write permission"
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise BadInput(f"{str(path / LOCK)!r} is no file; remove it") from error
+        raise
+    file = os.fdopen(descriptor, "r+b", buffering=0) if _is_file(descriptor) else None
+    if file is None:
+        os.close(descriptor)
+        raise BadInput(f"{str(path / LOCK)!r} is no file; remove it")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise BadInput(
+            f"run {path.name!r} is being written by another process; wait for it or stop it"
+        ) from error
+    return file
+
+
+def _is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Raise :class:`BadInput` if one of the names in a folder is a symbolic link.
+
+    A folder may come from elsewhere: behind a link in it lie files that are none of its own.
+    """
+    for name in names:
+        if (folder / name).is_symlink():
+            raise BadInput(
+                f"{str(folder / name)!r} is a link, and nothing outside its folder is written or deleted "
+                "through one; remove the link, or put there what it leads to"
+            )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by one that holds the text: a reader sees the old or the new, never a part.
+
+    A link of that name is replaced, not followed. An :class:`OSError` names the file.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        raise

@@ -1,0 +1,104 @@
+"""Tables: rows as NamedTuples whose fields are columns, all of them validated by pydantic as they are read.
+
+Whatever stands in a file that somebody else may have written, a reader gets rows of the declared types, JSON
+in columns included, or one line that names the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
+
+from ticketsearch.errors import BadInput
+from ticketsearch.printing import printable
+
+__all__ = ["Count", "Finite", "Share", "Table", "Word", "one_line", "unreadable", "validated"]
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
+T = TypeVar("T")
+# The most characters of a stored value that a message repeats.
+SHOWN = 80
+
+
+# What columns hold: an integer >= 0 as SQLite has it, a number, one in [0, 1], a text that is shown.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Word = Annotated[str, AfterValidator(printable)]
+
+
+class Table(Generic[Row]):
+    """A table of a database, or some columns of one, and the model of its rows.
+
+    Parameters
+    ----------
+    name : of the table.
+    row : a NamedTuple; its fields are the columns. Other columns that are there are not looked at.
+    check : ``check(row, context)`` raises :class:`ValueError` for a row whose fields do not agree with each
+        other, or with what the reader knows: the ``context`` that is given to :meth:`read`.
+    """
+
+    def __init__(self, name: str, row: type[Row], check: Callable[[Row, Any], object] | None = None) -> None:
+        self.name = name
+        self.fields: tuple[str, ...] = row._fields  # type: ignore[attr-defined]
+        self.columns = ", ".join(self.fields)
+        self.insert = f"INSERT INTO {name} ({self.columns}) VALUES ({', '.join('?' * len(self.fields))})"
+
+        def checked(found: Row, info: ValidationInfo) -> Row:
+            if check is not None:
+                check(found, info.context)
+            return found
+
+        rows: Any = list[Annotated[row, AfterValidator(checked)]]  # type: ignore[valid-type]
+        self._adapter: TypeAdapter[list[Row]] = TypeAdapter(rows, config=ConfigDict(strict=True))
+
+    def read(
+        self,
+        connection: sqlite3.Connection,
+        rest: str = "",
+        parameters: Iterable[Any] = (),
+        context: Any = None,
+    ) -> list[Row]:
+        """Return the rows that the ``rest`` of a query selects.
+
+        Raises :class:`ValueError` for a row that is not of the model, and :class:`sqlite3.Error`.
+        """
+        found = connection.execute(f"SELECT {self.columns} FROM {self.name} {rest}", tuple(parameters))
+        try:
+            return self._adapter.validate_python(found.fetchall(), context=context)
+        except ValidationError as error:
+            name = self.name if self.name.isidentifier() else "of tickets"
+            raise ValueError(f"table {name}, {one_line(error, self.fields)}") from None
+
+
+def validated(adapter: TypeAdapter[T], value: Any, what: str) -> T:
+    """Return a value that an adapter has validated; raises :class:`ValueError` in one line otherwise."""
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{what}, {one_line(error)}") from None
+
+
+def one_line(error: ValidationError, fields: Sequence[str] = ()) -> str:
+    """Return the first thing that is wrong as one line; ``fields`` name the columns of a row."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = list(map(str, first["loc"]))
+    if fields and len(first["loc"]) > 1 and isinstance(first["loc"][1], int):
+        place[1] = fields[first["loc"][1]]
+    if fields and place:
+        place[0] = f"row {int(place[0]) + 1}"
+    shown = printable(repr(first["input"]))
+    shown = shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 1]}…"
+    rule = printable(first["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+    got = "" if first["type"] == "value_error" else f", but is {shown}"
+    return f"{' '.join(place)}: {rule}{got}"
+
+
+def unreadable(file: Path, error: Exception, word: str, way_out: str) -> BadInput:
+    """Return the one line for a file of which SQLite, or what is in it, says that it is damaged."""
+    reason = printable(" ".join(str(error).split()))
+    return BadInput(f"{str(file)!r} cannot be read ({reason}): it is damaged or no {word}; {way_out}")

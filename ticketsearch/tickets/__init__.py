@@ -1,0 +1,13 @@
+"""Tickets: a mask, the initialization it is trained from, where it came from, how it scored, and its file."""
+
+from ticketsearch.tickets.files import LoadedTicket as LoadedTicket
+from ticketsearch.tickets.files import StoredTicket as StoredTicket
+from ticketsearch.tickets.files import load_ticket as load_ticket
+from ticketsearch.tickets.files import read_ticket as read_ticket
+from ticketsearch.tickets.files import save_ticket as save_ticket
+from ticketsearch.tickets.ticket import Assessment as Assessment
+from ticketsearch.tickets.ticket import Scores as Scores
+from ticketsearch.tickets.ticket import Ticket as Ticket
+from ticketsearch.tickets.ticket import TicketFitness as TicketFitness
+from ticketsearch.tickets.ticket import Tickets as Tickets
+from ticketsearch.tickets.ticket import as_tickets as as_tickets

@@ -1,0 +1,257 @@
+"""Ticket files: safetensors of a network's initial weights and a packed mask, with checked metadata."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict, Field, Json, JsonValue, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ticketsearch.checks import checked
+from ticketsearch.errors import BadInput
+from ticketsearch.masks import Mask, check_mask, density, effective_density, pack, unpack
+from ticketsearch.models import AS_BUILT, SCHEMES, Factory, Initialization, Network, restore
+from ticketsearch.models import __all__ as MODELS
+from ticketsearch.names import code_of, relative_name
+from ticketsearch.tickets.ticket import Ticket
+
+__all__ = ["LoadedTicket", "StoredTicket", "load_ticket", "read_ticket", "save_ticket"]
+
+FORMAT = "ticketsearch-ticket-1"
+# Values of one sample that a ticket may be of: to trace a network takes several such arrays.
+MAX_INPUT = 2**20
+MAX_CLASSES = 2**20
+
+
+class Metadata(BaseModel):
+    """The part of a ticket file's metadata from which the network is built; all of it is text there.
+
+    Attributes
+    ----------
+    model, source : the model's name, and the SHA-256 of the file that it names, "" for a listed one.
+    options, input_shape, classes : JSON of the arguments of its factory.
+    scheme, seed : of the initialization.
+    spec : the signature of the mask spec.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+    format: Literal["ticketsearch-ticket-1"]
+    model: Annotated[str, Field(min_length=1, max_length=1000)]
+    options: Json[dict[str, JsonValue]]
+    input_shape: Json[Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_INPUT)], ...], Field(max_length=8)]]
+    classes: Json[Annotated[int, Field(ge=1, le=MAX_CLASSES)]]
+    scheme: Annotated[str, Field(pattern=f"^({'|'.join([*SCHEMES, AS_BUILT])})$")]
+    seed: Json[Annotated[int, Field(ge=0, lt=2**63)]]
+    spec: str
+    source: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+    @property
+    def initialization(self) -> Initialization:
+        """The scheme and seed of the initial weights."""
+        return Initialization(self.scheme, self.seed)
+
+
+class StoredTicket(NamedTuple):
+    """The content of a ticket file, checked as far as that takes no network.
+
+    Attributes
+    ----------
+    metadata : what its network is built from.
+    parameters : ``{name: float32 tensor}``, the initial weights, finite.
+    packed : the mask's bits.
+    """
+
+    metadata: Metadata
+    parameters: Mapping[str, Tensor]
+    packed: bytes
+
+
+class LoadedTicket(NamedTuple):
+    """A network with its initial weights, and the mask that makes a ticket of it."""
+
+    network: Network
+    mask: Mask
+
+
+@checked
+def save_ticket(path: str | Path, network: Network, ticket: Ticket | ArrayLike) -> None:
+    """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
+
+    ``ticket`` is a ticket, whose initialization the network must have, or a ``(weights,)`` mask of it. A file
+    that is there is replaced in one step. Metadata are text: model, options, shapes, scheme, seed, densities
+    and digests; of a model of one's own its file's path, relative to the working folder, and its SHA-256.
+
+    Raises :class:`BadInput` for a mask of another network, another initialization, or options that are no
+    JSON.
+    """
+    if not isinstance(network, Network):
+        raise BadInput(
+            f"save_ticket(path, network, mask) takes a Network, but got {type(network).__name__}; "
+            "ts.initialize makes one"
+        )
+    if not isinstance(ticket, Ticket):
+        ticket = Ticket(check_mask(ticket, network.spec), network.initialization)
+    if ticket.initialization is not None and ticket.initialization != network.initialization:
+        raise BadInput(
+            f"the ticket is trained from {ticket.initialization}, but the network has "
+            f"{network.initialization}"
+        )
+    mask = check_mask(ticket.mask, network.spec)
+    tensors = {name: tensor.contiguous() for name, tensor in network.parameters().items()}
+    tensors["mask"] = torch.frombuffer(bytearray(pack(mask)), dtype=torch.uint8)
+    content = {
+        "format": FORMAT,
+        "model": relative_name(network.name, Path.cwd()),
+        "source": network.source,
+        "options": _options_json(network),
+        "input_shape": json.dumps(network.input_shape),
+        "classes": str(network.classes),
+        "scheme": network.initialization.scheme,
+        "seed": str(network.initialization.seed),
+        "spec": network.spec.signature,
+        "density": repr(density(mask)),
+        "effective_density": repr(effective_density(mask, network.spec)),
+        "digest": ticket.digest,
+        "key": ticket.key,
+        "operator": ticket.operator,
+        "rung": str(ticket.rung),
+        "fitness": repr(ticket.score),
+        "measures": json.dumps(ticket.measures),
+    }
+    _write(_path(path), save(tensors, metadata=content))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file by one that holds the data; unlike safetensors' own, it has the mode that files get."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _options_json(network: Network) -> str:
+    try:
+        return json.dumps(dict(network.options))
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"a ticket file holds model options that are text, numbers or lists of them, but {error}; "
+            "bind the others in a factory of your own"
+        ) from error
+
+
+def read_ticket(path: str | Path, *, code: bool = True) -> StoredTicket:
+    """Return the checked content of a ticket file; no network is built.
+
+    ``code`` says whether its model may be a function outside the package. Raises :class:`BadInput` for one
+    that may not, and for a file that is missing, torn, no ticket, or holds values that no ticket has.
+    """
+    path = _path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = _metadata(path, file, code)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise BadInput(f"no ticket file {str(path)!r}") from error
+    except PermissionError as error:
+        raise BadInput(f"ticket file {str(path)!r} cannot be read: permission denied") from error
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{str(path)!r} is torn or no safetensors file ({error})") from error
+    mask = tensors.pop("mask")
+    if mask.dtype != torch.uint8 or mask.ndim != 1:
+        raise BadInput(
+            f"{str(path)!r} is no whole ticket: its mask is bytes, one row of them, but got {mask.dtype} of "
+            f"shape {tuple(mask.shape)}"
+        )
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
+            got = "NaN or infinite values" if tensor.dtype == torch.float32 else str(tensor.dtype)
+            raise BadInput(
+                f"initial weights of a ticket are finite float32, but {name} in {str(path)!r} has {got}"
+            )
+    return StoredTicket(metadata, tensors, mask.numpy().tobytes())
+
+
+def _path(path: object) -> Path:
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise BadInput(f"a ticket file is given by its path, but got {_cut(path)}")
+    return Path(path)
+
+
+def _metadata(path: Path, file: Any, code: bool) -> Metadata:
+    content = file.metadata() or {}
+    if content.get("format") != FORMAT or "mask" not in file.keys():  # noqa: SIM118 - not a dict
+        got = _cut(content.get("format"))
+        raise BadInput(f"{str(path)!r} is no ticket: its format is {got}, not {FORMAT!r}, or it has no mask")
+    if not code and code_of(model := content.get("model", ""), MODELS):  # before all else that is wrong
+        raise BadInput(
+            f"a ticket file runs no code, but {str(path)!r} names the model {_cut(model)}; give the function "
+            "that builds it, load_ticket(path, factory=…), or trust=True after reading that code"
+        )
+    try:
+        found = Metadata.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        got = f", but got {_cut(content[name])}" if name in content else ""
+        raise BadInput(
+            f"{str(path)!r} is no whole ticket: {name} in its metadata is wrong "
+            f"({_cut(first['msg'], repr=str)}){got}"
+        ) from error
+    if math.prod(found.input_shape) > MAX_INPUT:
+        raise BadInput(
+            f"a sample of a ticket's network has at most {MAX_INPUT:,} values, but the input_shape of "
+            f"{str(path)!r} is {found.input_shape}"
+        )
+    return found
+
+
+def _cut(value: object, repr: Any = repr) -> str:
+    """Return a value as text of at most 80 characters on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+@checked
+def load_ticket(path: str | Path, factory: str | Factory | None = None, trust: bool = False) -> LoadedTicket:
+    """Return the network with its initial weights and the mask of a ticket file; no code of the file is run.
+
+    Parameters
+    ----------
+    path : the file.
+    factory : builds the module, ``factory(input_shape, classes, **options)``, in place of what the file
+        names: for a model of one's own, also where its source has moved. A name given here is the caller's.
+    trust : whether a function that the file names, ``file.py:function`` or ``package.module:function``, may
+        be imported and called. Read it first.
+
+    Raises :class:`BadInput` for a file that is missing, torn or no ticket, one of another network than its
+    model builds, and without ``factory`` and ``trust`` for a model that is none of the listed ones.
+    """
+    stored = read_ticket(path, code=factory is not None or trust)
+    metadata = stored.metadata
+    try:
+        network = restore(
+            factory or metadata.model,
+            metadata.input_shape,
+            metadata.classes,
+            metadata.options,
+            metadata.initialization,
+            stored.parameters,
+        )
+    except BadInput as error:
+        hint = "" if factory else "; load_ticket(path, factory=…) takes the function that builds the module"
+        raise BadInput(f"ticket {str(path)!r}: {error}{hint}") from error
+    if network.spec.signature != metadata.spec:
+        raise BadInput(f"{str(path)!r} is of another network than model {metadata.model!r} builds now")
+    return LoadedTicket(network, unpack(stored.packed, network.spec))
