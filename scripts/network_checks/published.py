@@ -256,7 +256,10 @@ PUBLISHED: dict[str, dict[str, Factory]] = {
             "num_attention_heads": 2,
             "intermediate_size": 32,
         },
-        GPT2={"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_positions": 16},
+        GPT2={
+            **{"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_positions": 16},
+            **{"bos_token_id": None, "eos_token_id": None},
+        },
         Llama={
             "hidden_size": WIDTH,
             "num_hidden_layers": 2,
