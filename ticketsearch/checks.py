@@ -185,7 +185,15 @@ def _rule(hint: Any) -> Rule | None:
         return Rule("a function", callable)
     if origin in (Sequence, list, Iterable):
         return _several(origin, arguments)
-    if origin is Mapping or hint is Mapping:
+    if origin is tuple and Ellipsis not in arguments:
+        each = [_rule(argument) for argument in arguments]
+        return Rule(
+            f"{len(each)} in a tuple",
+            lambda value: isinstance(value, tuple | list)
+            and len(value) == len(each)
+            and all(rule is None or rule.holds(one) for rule, one in zip(each, value, strict=True)),
+        )
+    if origin in (Mapping, dict) or hint is Mapping:
         return Rule("a dictionary", lambda value: isinstance(value, Mapping))
     if origin is np.ndarray:
         return Rule("an array", _is_array)

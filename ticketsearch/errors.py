@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TypeGuard
 
@@ -10,10 +11,18 @@ __all__ = ["BadInput", "nearest", "shown", "unknown"]
 
 # Characters of a value that a message repeats.
 SHOWN = 80
+# Values that are cut wherever they stand, as paths seldom are so long: words, quoted texts, lists.
+LONG = re.compile(r"""\S{161,}|(?<![^\s(\[{=])(['"])(?:(?!\1).){161,}?\1(?!\w)|\[[^\[\]]{161,}\]""")
 
 
 class BadInput(ValueError):  # noqa: N818 - it names the fault, and reads well at `raise`
-    """Something the user gave cannot be used; the message is one line: rule, value, way out."""
+    """Something the user gave cannot be used; the message is one line: rule, value, way out.
+
+    Whatever the message repeats, it stays one line, and values much longer than 80 characters are cut.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(LONG.sub(lambda value: f"{value[0][: SHOWN - 1]}…", " ".join(str(message).split())))
 
 
 def shown(value: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.checks import checked
+from ticketsearch.checks import Members, check, checked
 from ticketsearch.errors import BadInput, shown
 
 __all__ = [
@@ -138,6 +138,9 @@ def climb(
 
     Raises :class:`BadInput` for scores of another shape.
     """
+    check("size", size, Members)
+    if size < 0:
+        raise BadInput(f"size must be >= 0, but got {size}")
     rung, score = np.zeros(size, dtype=np.int64), np.full(size, -np.inf)
     reached = np.full(size, -np.inf)  # the latest score of each mask, also of controls
 

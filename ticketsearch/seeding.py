@@ -50,7 +50,7 @@ def initializations(
     """Return ``count`` initializations, scheme after scheme, each with its own seed drawn from ``seed``."""
     if count < 1:
         raise BadInput(f"initializations must be >= 1, but got {count}")
-    if not schemes:
+    if not len(schemes):
         raise BadInput("at least one initialization scheme is needed, but got none")
     seeds = seed_sequence(seed, Stream.INITIALIZATIONS).generate_state(count)
     return [Initialization(schemes[i % len(schemes)], int(s)) for i, s in enumerate(seeds)]

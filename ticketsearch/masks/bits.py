@@ -62,7 +62,10 @@ def read_only_bool(array: NDArray[Any]) -> Mask:
 @checked
 def density(mask: Mask) -> float:
     """Return kept / total, in [0, 1]."""
-    return float(np.count_nonzero(mask)) / mask.size
+    array = np.asarray(mask)
+    if not array.size:
+        raise BadInput(f"a mask has at least one weight, but got shape {array.shape}")
+    return float(np.count_nonzero(array)) / array.size
 
 
 def layer_counts(mask: Mask, spec: MaskSpec) -> NDArray[np.int64]:

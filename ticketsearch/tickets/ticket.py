@@ -57,6 +57,7 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
     guidance: list[Guidance | None] | None
     spent: Spent
 
+    @checked
     def __new__(
         cls,
         values: ArrayLike,
