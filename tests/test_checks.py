@@ -1,4 +1,4 @@
-"""Arguments of another kind than a function's annotations say are refused by name, in all public functions."""
+"""Arguments of another kind than annotations say are refused by name, in all public functions."""
 
 import inspect
 import warnings
@@ -36,6 +36,7 @@ GIVEN = {
     "effective_density": {"mask": MASK, "spec": SPEC},
     "evolve": {"first": TICKETS, "fitness": uniform, "spec": SPEC},
     "flow_retention": {"mask": MASK, "network": NETWORK},
+    "from_pruned": {"module": torch.nn.Linear(4, 3), "dataset": DATA},
     "from_arrays": {"name": "mine", "x": rng.random((60, 4)), "y": np.arange(60) % 3},
     "initializations": {"count": 2},
     "initialize": {"model": "mlp:3", "dataset": DATA},
@@ -91,6 +92,7 @@ OTHERS = (
 # Neither functions nor made of what users give.
 APART = {
     "BadInput",
+    "EqualScoresWarning",
     "Generation",
     "Guidance",
     "Initialization",
@@ -159,7 +161,7 @@ def test_limits_are_said_at_once_and_own_rules_come_first():
         ),
         (lambda: ts.evolve([MASK], uniform, SPEC, generations=10**7), "generations must be at most"),
         (lambda: ts.evolve([MASK], uniform, SPEC, generations="3"), "must be an integer, but got '3'"),
-        (lambda: ts.initialize("mlp:" + "3," * LAYERS + "3", DATA), "at most 256 hidden layers"),
+        (lambda: ts.initialize("mlp:" + "3," * LAYERS + "3", DATA), "at most 1000 hidden layers"),
         (lambda: ts.initializations(10**6), "count must be at most 10,000"),
         (lambda: check("steps", 1.5, int), "steps must be an integer, but got 1.5"),
     ):

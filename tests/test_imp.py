@@ -335,3 +335,18 @@ def test_an_rng_without_a_seed_is_refused(case):
     refused(
         lambda: imp(network, half(network), None, rng=Seedless(), dataset=dataset), "default_rng(seed)", "rng"
     )
+
+
+def test_curvatures_are_not_of_networks_whose_samples_depend_on_each_other():
+    def build(shape, classes):
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(16, 6),
+            nn.BatchNorm1d(6, track_running_stats=False),
+            nn.Linear(6, classes),
+        )
+
+    network = initialize(build, IMAGES)
+    refused(
+        lambda: prune(network, "obd", density=0.5, dataset=IMAGES, training_steps=2), "running statistics"
+    )

@@ -418,3 +418,24 @@ def test_unit_flows_are_the_shares_that_enter_each_unit():
     np.testing.assert_allclose(flows[1] / total, into * out / (into @ out), rtol=1e-12)
     np.testing.assert_allclose(flows[2] / total, (second @ into) * third.sum(0) / (into @ out), rtol=1e-12)
     np.testing.assert_allclose(flows[3] / total, third @ second @ into / (into @ out), rtol=1e-12)
+
+
+def test_units_that_nothing_feeds_or_reads_need_no_floor():
+    """Zeros beside other channels, and a slice of which the rest is never read."""
+
+    class Parts(nn.Module):
+        def __init__(self, padded):
+            super().__init__()
+            self.padded = padded
+            self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(6 if padded else 2, 3, 3)
+            self.head = nn.Linear(3, 3)
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            x = nn.functional.pad(x, (0, 0, 0, 0, 1, 1)) if self.padded else x[:, :2]
+            return self.head(self.second(x).mean((2, 3)))
+
+    for padded in (True, False):
+        net = initialize(lambda shape, classes, padded=padded: Parts(padded), data(1, 6, 6))
+        mask = prune(net, "flow_preserving", density=0.3, floor=1, rounds=3, tries=1)
+        assert mask.sum() == round(0.3 * net.spec.size)

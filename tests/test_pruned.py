@@ -121,3 +121,14 @@ def test_the_module_of_a_data_parallel_one_is_taken_with_a_line(digits):
     module = nn.DataParallel(net())
     prune.l1_unstructured(module.module[1], "weight", 0.5)
     assert ts.density(ts.from_pruned(module, digits).mask) == pytest.approx(840 / 1480)
+
+
+def test_the_shapes_of_a_module_that_begins_with_a_linear_layer_are_its_own(digits):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))
+    prune.l1_unstructured(module[1], "weight", amount=0.5)
+    network, mask = ts.from_pruned(module)
+    assert (network.input_shape, network.classes) == ((64,), 10)
+    assert np.array_equal(mask, ts.from_pruned(module, digits).mask)
+    convolution = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    prune.l1_unstructured(convolution[0], "weight", amount=0.5)
+    assert "from_pruned(module, dataset)" in refusal(ts.from_pruned, convolution)

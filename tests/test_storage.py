@@ -250,7 +250,7 @@ def test_what_a_generation_stores_does_not_grow_with_those_before_it(folder):
         assert len(statements) < 30
 
 
-@pytest.mark.parametrize("scale", [1e150, 1e140])
+@pytest.mark.parametrize("scale", [1e100, 1e90])
 def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tmp_path, scale):
     from ticketsearch.report import write_report
 

@@ -48,7 +48,7 @@ Steps = Annotated[int, Interval(le=100_000)]  # of a pruning
 Orders = Annotated[int, Interval(le=10_000)]  # data orders, initializations, candidates
 Count = Annotated[int, Interval(le=1_000_000)]  # draws, restarts, attempts
 Workers = Annotated[int, Interval(le=1_024)]
-LAYERS, SEVERAL = 256, 1_000  # hidden layers of an mlp; densities or methods of one study
+LAYERS, SEVERAL = 1_000, 1_000  # hidden layers of an mlp; densities or methods of one study
 
 # Where an argument of these types comes from.
 SOURCES = {
@@ -87,6 +87,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     """
     parameters = inspect.signature(function).parameters.values()
     places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    # What is yielded is computed later, where nobody looks at arguments.
+    lazy = str(inspect.signature(function).return_annotation).startswith("Iterator")
 
     @functools.cache
     def rules() -> dict[str, Rule]:
@@ -105,7 +107,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        refuse(first(), args, kwargs)
+        refuse(rules() if lazy else first(), args, kwargs)
         try:
             return function(*args, **kwargs)
         except BadInput:
@@ -189,9 +191,11 @@ def _rule(hint: Any) -> Rule | None:
         each = [_rule(argument) for argument in arguments]
         return Rule(
             f"{len(each)} in a tuple",
-            lambda value: isinstance(value, tuple | list)
-            and len(value) == len(each)
-            and all(rule is None or rule.holds(one) for rule, one in zip(each, value, strict=True)),
+            lambda value: (
+                isinstance(value, tuple | list)
+                and len(value) == len(each)
+                and all(rule is None or rule.holds(one) for rule, one in zip(each, value, strict=True))
+            ),
         )
     if origin in (Mapping, dict) or hint is Mapping:
         return Rule("a dictionary", lambda value: isinstance(value, Mapping))

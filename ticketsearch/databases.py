@@ -63,7 +63,11 @@ class Database(SqliteStore):
             )
         if path.is_dir() and not file.exists() and any(p.name != "run.lock" for p in path.glob("[!.]*")):
             raise BadInput(f"{str(path)!r} exists already and is no {kind.word}; give another --out")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # below a file, or where this user may not write
+            reason = error.strerror or str(error)
+            raise BadInput(f"{str(path)!r} cannot be made ({reason}); give another --out") from error
         refuse_links(path, [kind.file, *kind.folders])
         lock = lock_folder(path)
         try:

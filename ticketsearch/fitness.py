@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.budget import Spent
-from ticketsearch.checks import check
+from ticketsearch.checks import check, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
@@ -99,6 +99,7 @@ class ShortTraining:
         loss, or ``mixed``: it prunes by the one and grows by the other.
     """
 
+    @checked
     def __init__(
         self,
         network: Network,

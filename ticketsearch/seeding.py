@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +165,8 @@ def fill_population(
     """
     if size < 1:
         raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
-    _check_room(size, pruned, spec)
+    if weights is None:  # of which one mask has as many as there are initializations
+        _check_room(size, pruned, spec)
     rng = np.random.default_rng(seed_sequence(seed, Stream.SEEDING))
     different = list({ticket.key: ticket for ticket in reversed(pruned)}.values())[::-1]
     tickets = Tickets(different[:size])
@@ -248,9 +248,9 @@ def seed_population(
 def _copies(
     network: Network, wanted: int | Sequence[Initialization], schemes: Sequence[str], seed: int
 ) -> list[Network]:
-    if isinstance(wanted, Sequence):
-        drawn = list(wanted)
-    else:
+    if isinstance(wanted, int | np.integer):
         # The first drawn one is the network's own place: its scheme comes first in the turn.
-        drawn = initializations(index(wanted), schemes=schemes, seed=seed)[1:]
+        drawn = initializations(int(wanted), schemes=schemes, seed=seed)[1:]
+    else:
+        drawn = list(wanted)
     return [network, *(network.reinitialized(*initialization) for initialization in drawn)]

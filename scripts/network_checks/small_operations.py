@@ -166,7 +166,10 @@ OPERATIONS = {
     "learned scalar gate": Small(
         "traced",
         VECTOR,
-        vector(lambda s, x: s.b(s.a(x) + s.g * s.m(relu(s.a(x)))), g=lambda: nn.Parameter(torch.zeros(1))),
+        vector(
+            lambda s, x: s.b((lambda h: h + s.g * s.m(h))(relu(s.a(x)))),
+            g=lambda: nn.Parameter(torch.zeros(1)),
+        ),
     ),
     "LayerScale": Small("traced", IMAGE, lambda: AffineScale(CLASSES)),
     "ReZero": Small(

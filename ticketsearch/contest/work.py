@@ -13,7 +13,7 @@ import torch
 from joblib import cpu_count
 
 from ticketsearch import config
-from ticketsearch.checks import checked
+from ticketsearch.checks import Orders, Workers, checked
 from ticketsearch.config import Data, Settings
 from ticketsearch.contest.finals import tested
 from ticketsearch.contest.making import Made, best_of, evolved, one_plus_lambda, pruned, random_search
@@ -255,11 +255,11 @@ def compare(
     densities: Sequence[float] = DEFAULT_DENSITIES,
     *,
     folder: str | Path,
-    initializations: int = 10,
+    initializations: Orders = 10,
     controls: Sequence[str] | None = None,
-    orders: int | None = None,
+    orders: Orders | None = None,
     budget: int | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> Contest:
     """Compare methods that find masks by one protocol, with equal budgets for all that search.
 

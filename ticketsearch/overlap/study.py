@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.canonical import canonical_key
-from ticketsearch.checks import checked
+from ticketsearch.checks import Count, Workers, checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, live
 from ticketsearch.overlap.alignment import RESTARTS
@@ -193,11 +193,11 @@ def overlap_study(
     *,
     names: Sequence[str] | None = None,
     weights: ArrayLike | None = None,
-    draws: int = 999,
-    aligned_draws: int = 199,
-    restarts: int = RESTARTS,
+    draws: Count = 999,
+    aligned_draws: Count = 199,
+    restarts: Count = RESTARTS,
     seed: int = 0,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> OverlapStudy:
     """Return how far ``(population, weights)`` masks overlap, raw and aligned, against null models.
 

@@ -181,7 +181,7 @@ def _masks(
             raise BadInput(
                 f"what is pruned is a Network, but got {type(network).__name__}; ts.initialize makes one"
             )
-    if not networks:
+    if not len(networks):
         raise BadInput("pruning takes at least one network, but got none")
     own = list(range(len(networks))) if seeds is None else list(seeds)
     if len(own) != len(networks):

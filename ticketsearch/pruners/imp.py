@@ -20,6 +20,7 @@ from ticketsearch.training import (
     Cohort,
     Recipe,
     Training,
+    check_independence,
     data_order,
     find_device,
     reproducible,
@@ -151,8 +152,10 @@ def obd(
 
     As :func:`imp`, which explains the parameters, but for what is cut: not the smallest weights, but those
     whose saliency is (LeCun, Denker & Solla 1990, "Optimal Brain Damage"), in nats to second order; see
-    :class:`ticketsearch.guidance.Guidance`.
+    :class:`ticketsearch.guidance.Guidance`. Raises :class:`BadInput` also for a network whose outputs for a
+    sample depend on others, as curvatures are means over single samples.
     """
+    check_independence(network.wiring, network.networks[0].input_shape)  # curvatures are of single samples
     recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, lr_schedule
     masks = _flat(mask, network.spec)
     training = _rounds("obd", network, masks, rng, dataset, rewind, recipe, precision, device)

@@ -88,10 +88,10 @@ def flow_preserving(
 
 
 def _has_floor(mask: Mask, spec: MaskSpec, floor: int) -> bool:
-    """Return whether enough units of each hidden group are live."""
-    alive = live_units(mask, spec, constants=False)
-    groups = [spec.groups[group] for group in spec.hidden]
-    return all(np.count_nonzero(alive[group.name]) >= min(floor, group.size) for group in groups)
+    """Return whether enough units of each hidden group are live, of those that can be."""
+    alive, most = (live_units(m, spec, constants=False) for m in (mask, np.ones_like(mask)))
+    names = [spec.groups[group].name for group in spec.hidden]
+    return all(alive[name].sum() >= min(floor, most[name].sum()) for name in names)
 
 
 class FlowSearch:
@@ -258,6 +258,8 @@ def _backbone(
         writers = [p for p in spec.pieces if p.target == group and p.source != group]
         readers = [p for p in spec.pieces if p.source == group and p.target != group]
         own = [p for p in spec.pieces if p.diagonal and p.target == group]
+        if not writers or not readers:  # zeros beside other units, or a slice that nothing reads
+            continue
         for piece in (writers[0], *own):
             _keep_best(backbone, spec, piece, scores, chosen[group], chosen[piece.source], lot, rows=True)
         ends = chosen[group], chosen[readers[-1].target]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ticketsearch.canonical import canonical_key
-from ticketsearch.checks import checked
+from ticketsearch.checks import Count, Orders, Workers, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network
@@ -28,6 +28,9 @@ from ticketsearch.study.store import Observed, Store, StoredMask
 from ticketsearch.workers import Source, Step, side_by_side
 
 __all__ = ["Work", "study_pruners"]
+
+# By default.
+SIZES = Sizes()
 
 
 class _Job(NamedTuple):
@@ -149,12 +152,12 @@ def study_pruners(
     folder: str | Path,
     initializations: int | Sequence[Initialization] = 8,
     schemes: Sequence[str] = DEFAULT_SCHEMES,
-    draws: int = Sizes().draws,
-    aligned_draws: int = Sizes().aligned_draws,
-    restarts: int = Sizes().restarts,
-    orders: int = Sizes().orders,
+    draws: Count = SIZES.draws,
+    aligned_draws: Count = SIZES.aligned_draws,
+    restarts: Count = SIZES.restarts,
+    orders: Orders = SIZES.orders,
     seed: int = 0,
-    workers: int = 1,
+    workers: Workers = 1,
     options: Mapping[str, Any] | None = None,
     **pruning: Any,
 ) -> Overlaps:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
-from ticketsearch.masks import Mask, MaskSpec, layer_counts, live_units
+from ticketsearch.masks import Mask, MaskSpec, check_mask, layer_counts, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
     Cut,
@@ -43,7 +43,8 @@ def rho_max(spec: MaskSpec) -> float:
 @checked
 def collapsed(mask: Mask, spec: MaskSpec) -> list[str]:
     """Return the names of the layers in which a mask keeps no weight: layer collapse."""
-    return [layer.name for layer, n in zip(spec.layers, layer_counts(mask, spec), strict=True) if n == 0]
+    counts = layer_counts(check_mask(mask, spec), spec)
+    return [layer.name for layer, n in zip(spec.layers, counts, strict=True) if n == 0]
 
 
 @checked

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ticketsearch.checks import checked
+from ticketsearch.checks import checked, real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
@@ -62,7 +62,10 @@ def conservation(scores: Mapping[str, Tensor] | Floats, network: Network) -> Con
     that separate inputs from outputs, with no product behind them, and the neurons those of no product.
     """
     spec = network.spec
-    flat = scores if isinstance(scores, np.ndarray) else spec.join({k: v.numpy() for k, v in scores.items()})
+    if isinstance(scores, Mapping):
+        flat = spec.join({name: real_array(f"scores of {name}", part) for name, part in scores.items()})
+    elif (flat := real_array("scores", scores)).shape != (spec.size,):
+        raise BadInput(f"scores are one a weight, i.e. shape ({spec.size},), but got {flat.shape}")
     sums = {layer.name: float(flat[layer.slice].sum()) for layer in spec.layers}
     products = [i for i, node in enumerate(spec.nodes) if node.operation == "multiply"]
     behind = {node.layer for node in spec.nodes[max(products, default=0) :]}

@@ -137,6 +137,8 @@ def _write(path: Path, data: bytes) -> None:
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
+    except IsADirectoryError as error:
+        raise BadInput(f"a ticket is a file, but {str(path)!r} is a folder; give another name") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ from deap import base
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.budget import Spent
-from ticketsearch.checks import real_array
+from ticketsearch.checks import checked, real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.guidance import Guidance
 from ticketsearch.ladder import Agreement

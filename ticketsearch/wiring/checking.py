@@ -75,7 +75,6 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
     for training in (False, True):
         expected = subject.run(training, SEEDS[training], learns=training)
         statistics = {name: buffer.clone() for name, buffer in subject.module.named_buffers()}
-        subject.check_calls(training, None if training and drops else expected, moving)
         tensors = {name: tensor.clone() for name, tensor in subject.tensors.items()}
         found = _run(
             partial(wiring.forward, tensors, training=training),
@@ -83,6 +82,9 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
             {name: tensors[name] for name, _ in subject.module.named_parameters()} if training else {},
             SEEDS[training],
         )
+        # Of torch's numbers dropout may draw those that its trace draws, and no others.
+        repeated = training and drops and torch.equal(expected.state, found.state)
+        subject.check_calls(training, expected, moving, repeated=repeated, dropout=repeated or not drops)
         used = {name for step in wiring.steps for name in step.names}
         same = all(_alike(own, tensors[name]) for name, own in statistics.items() if name in used)
         if not _alike(expected.outputs, found.outputs) or not same:
@@ -154,11 +156,13 @@ def check_declared(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
 
 
 class _Run(NamedTuple):
-    """What a call gave: outputs, gradients by the samples and by parameters, and what it drew from."""
+    """What a call gave: outputs, gradients by the samples and by parameters, what it drew from, and the state
+    in which it left torch's generator."""
 
     outputs: Tensor
     gradients: dict[str, Tensor]
     drawn: Drawn
+    state: Tensor
 
 
 class _Subject:
@@ -199,20 +203,30 @@ class _Subject:
                 f"({type(error).__name__}: {reason}); make it take (samples, {', '.join(map(str, shape))})"
             ) from error
 
-    def check_calls(self, training: bool, first: _Run | None = None, statistics: Container[str] = ()) -> None:
+    def check_calls(
+        self,
+        training: bool,
+        first: _Run | None = None,
+        statistics: Container[str] = (),
+        *,
+        repeated: bool = False,
+        dropout: bool = False,
+    ) -> None:
         """Refuse a module that draws random numbers, dropout apart, or differs from call to call.
 
         ``first`` is a call under the mode's own seed, if there was one; ``statistics`` names the buffers that
-        are known to move.
+        are known to move. ``repeated`` says that the trace draws the same numbers of torch's generator as the
+        module, so that these may be drawn; otherwise training is looked at without ``dropout``.
         """
-        mode, dropout = "training" if training else "evaluation", not training
+        mode, dropout = "training" if training else "evaluation", dropout or not training
         seed = SEEDS[training]
-        runs = [first or self.run(training, seed, dropout=dropout)]
+        runs = [first if first and dropout else self.run(training, seed, dropout=dropout)]
         states = []
-        for other in (seed + 1, seed):
+        for other in (seed if repeated else seed + 1, seed):
             runs.append(self.run(training, other, dropout=dropout))
             states.append(_own_state(self.module, statistics))
-        drawn = next((run.drawn for run in runs if run.drawn), None)
+        allowed = ["torch's random generator"] if repeated else []
+        drawn = [name for run in runs for name in run.drawn if name not in allowed]
         if drawn:
             hint = "" if training else " (F.dropout needs training=self.training)"
             raise BadInput(
@@ -242,6 +256,7 @@ def _run(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Mapping[str
     with global_states(seed) as drawn, torch.set_grad_enabled(learns):
         outputs = forward(x + 0.0)  # no leaf: the module may rewrite its samples in place
         found: Sequence[Tensor | None] = [None] * (len(leaves) + 1)
+        state = torch.get_rng_state()
         if outputs.requires_grad:
             generator = torch.Generator().manual_seed(1)
             weights = torch.rand(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
@@ -250,7 +265,7 @@ def _run(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Mapping[str
     gradients = {
         name: torch.zeros(()) if own is None else own for name, own in zip(names, found, strict=False)
     }
-    return _Run(outputs.detach(), gradients, drawn)
+    return _Run(outputs.detach(), gradients, drawn, state)
 
 
 def _own_state(module: nn.Module, statistics: Container[str]) -> dict[str, object]:

@@ -79,17 +79,29 @@ def traced_graph(
     Raises :class:`BadInput` for a second argument without a default, and for a forward that depends on the
     number of samples; and whatever the module's own code raises.
     """
-    graphs, made = [], []
-    for count in COUNTS:
+
+    def graph(count: int) -> tuple[fx.Graph, dict[str, Any]]:
         with _random_states_kept():
             tracer = (build or ShapeTracer)(copy.deepcopy(module).train(), count, input_shape)
-            graphs.append(tracer.trace(tracer.root))
-            made.append(vars(tracer.root))
-    merged = _merged(type(module).__name__, *graphs)
-    for name in [str(node.target) for node in merged.nodes if node.op == "get_attr"]:
-        if name in made[0]:
-            setattr(module, name, made[0][name])
-    return merged
+            return tracer.trace(tracer.root), vars(tracer.root)
+
+    kind = type(module).__name__
+    (first, made), (second, _) = (graph(count) for count in COUNTS)
+    if not _merge(first, second):
+        again, same = (graph(COUNTS[0])[0] for _ in range(2))
+        if not _merge(again, same):
+            raise BadInput(
+                f"forward of {kind} computes other outputs from call to call (a generator, a clock or a "
+                "counter of its own); make it deterministic"
+            )
+        raise BadInput(
+            f"forward of {kind} does something else with {COUNTS[0]} samples than with {COUNTS[1]}; write it "
+            "so that each sample is computed alike, whatever their number"
+        )
+    for name in [str(node.target) for node in first.nodes if node.op == "get_attr"]:
+        if name in made:
+            setattr(module, name, made[name])
+    return first
 
 
 class ShapedProxy(fx.Proxy):
@@ -244,14 +256,14 @@ def _random_states_kept() -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _merged(name: str, first: fx.Graph, second: fx.Graph) -> fx.Graph:
-    """Return the first graph, with what follows the number of samples marked."""
+def _merge(first: fx.Graph, second: fx.Graph) -> bool:
+    """Mark in the first graph all that follows the number of samples; return whether nothing else differs."""
     other: dict[fx.Node, fx.Node] = {}
-    alike = len(first.nodes) == len(second.nodes)
-    for node, twin in zip(first.nodes, second.nodes, strict=False):
-        alike = alike and node.op == twin.op and node.target == twin.target
-        if not alike:
-            break
+    if len(first.nodes) != len(second.nodes):
+        return False
+    for node, twin in zip(first.nodes, second.nodes, strict=True):
+        if (node.op, node.target) != (twin.op, twin.target):
+            return False
         other[twin] = node
         shapes = [getattr(n.meta.get("value"), "shape", ()) for n in (node, twin)]
         if [shape[:1] for shape in shapes] == [(n,) for n in COUNTS] and shapes[0][1:] == shapes[1][1:]:
@@ -261,15 +273,9 @@ def _merged(name: str, first: fx.Graph, second: fx.Graph) -> fx.Graph:
                 (node.args, dict(node.kwargs)), (twin.args, dict(twin.kwargs)), other
             )
         except _UnlikeError:
-            alike = False
-            break
+            return False
         node.args, node.kwargs = arguments, keywords
-    if not alike:
-        raise BadInput(
-            f"forward of {name} does something else with {COUNTS[0]} samples than with {COUNTS[1]}; write it "
-            "so that each sample is computed alike, whatever their number"
-        )
-    return first
+    return True
 
 
 class _UnlikeError(Exception):
