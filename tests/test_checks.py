@@ -134,6 +134,8 @@ def test_arguments_of_other_types_are_refused_in_one_line(name, tmp_path, monkey
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         for other in OTHERS:
+            if parameter.name == "folder" and isinstance(other, str):
+                continue  # a folder: the comparison or study would be made
             if fault := called(function, {**given, parameter.name: other}):
                 wrong.append(f"{parameter.name}={shown(other)}: {fault}")
     assert not wrong, "\n".join(wrong)

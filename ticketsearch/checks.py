@@ -250,9 +250,9 @@ def _several(origin: Any, arguments: tuple[Any, ...]) -> Rule:
     def holds(value: Any) -> bool:
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
             return False
-        if origin is Iterable:
+        if origin is Iterable and not hasattr(value, "__len__"):
             return True
-        if not hasattr(value, "__len__") or not hasattr(value, "__getitem__"):
+        if origin is not Iterable and not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
             return False
         if isinstance(value, np.ndarray) and value.ndim != 1:
             return False

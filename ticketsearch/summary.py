@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ticketsearch import config
 from ticketsearch.credit import probabilities
 from ticketsearch.ladder import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
-from ticketsearch.masks import MaskSpec, effective_density, layer_counts, live
+from ticketsearch.masks import MaskSpec, effective_densities, layer_counts, live
 from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
 from ticketsearch.phases import OWN
 from ticketsearch.runs import BEST, Result, Run, contenders, front_name
@@ -377,8 +377,13 @@ def content(run: Run) -> Iterator[str]:
                 f"  rungs of {agreement.lower_steps} and {agreement.upper_steps} steps: pairs of controls "
                 f"{agreement.concordant} concordant, {agreement.discordant} discordant, {agreement.tied} tied"
             )
-        for ticket, kept in zip(generation.offspring, _kept(generation.offspring, run.spec), strict=True):
-            yield f"  {_ticket_line(ticket, kept, run.spec)}"
+        offspring = generation.offspring
+        if offspring:
+            masks = offspring.masks
+            counts = layer_counts(masks, run.spec).tolist()
+            shares = effective_densities(masks, run.spec).tolist()
+            for ticket, kept, effective in zip(offspring, counts, shares, strict=True):
+                yield f"  {_ticket_line(ticket, kept, effective, run.spec)}"
         for ticket in generation.population:
             if ticket.generation < ticket.assessments[-1].generation == generation.number:
                 yield f"  ticket {ticket.number} again: {_fitness(ticket)}"
@@ -396,18 +401,13 @@ def content(run: Run) -> Iterator[str]:
     yield from overlap_lines(run)
 
 
-def _kept(tickets: Tickets, spec: MaskSpec) -> list[list[int]]:
-    """Return how many weights each ticket keeps of each layer."""
-    return layer_counts(tickets.masks, spec).tolist() if tickets else []
-
-
-def _ticket_line(ticket: Ticket, kept: list[int], spec: MaskSpec) -> str:
+def _ticket_line(ticket: Ticket, kept: list[int], effective: float, spec: MaskSpec) -> str:
     parents = " from " + " ".join(map(str, ticket.parents)) if ticket.parents else ""
     pruned = f" of {ticket.pruned_from.scheme} {ticket.pruned_from.seed}" if ticket.pruned_from else ""
     return (
         f"ticket {ticket.number} {ticket.digest} key {ticket.key}: {ticket.operator}{parents}{pruned}, "
         f"kept {'+'.join(map(str, kept))}, density {sum(kept) / spec.size:.6g}, "
-        f"effective {effective_density(ticket.mask, spec):.6g}, {_fitness(ticket)}"
+        f"effective {effective:.6g}, {_fitness(ticket)}"
     )
 
 

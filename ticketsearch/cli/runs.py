@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,8 +48,14 @@ def _state(path: Path) -> str:
         return f"unreadable: {printable(' '.join(reason(problem).split()))}"
 
 
+def _collect_nothing() -> None:
+    """Stop the garbage collector: a command that reads and ends makes much that stays, and few cycles."""
+    gc.disable()
+
+
 def show(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
     """Print a run's content: generations, tickets with digests and scores, results; on stderr its times."""
+    _collect_nothing()
     from ticketsearch.runs import Run
     from ticketsearch.summary import content, phase_lines
 
@@ -61,6 +68,7 @@ def show(run: Annotated[str, typer.Argument(help="A run's name, or the path of i
 
 def report(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
     """Write a run's report.html again."""
+    _collect_nothing()
     from ticketsearch.report import write_report
     from ticketsearch.runs import Run
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 __all__ = ["LEVEL", "Interval", "Paired", "interval", "paired", "smallest_p"]
 
@@ -48,8 +48,8 @@ def interval(values: Floats) -> Interval:
     if (count := len(values)) < 2:
         return Interval(mean, math.nan, math.nan)
     chosen = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    reach = math.sqrt(count / (count - 1)) * float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
-    low, high = np.quantile(values[chosen].mean(axis=1), stats.norm.cdf([-reach, reach]))
+    reach = math.sqrt(count / (count - 1)) * float(stdtrit(count - 1, (1 + LEVEL) / 2))
+    low, high = np.quantile(values[chosen].mean(axis=1), ndtr([-reach, reach]))
     return Interval(mean, float(low), float(high))
 
 
@@ -58,9 +58,11 @@ def paired(differences: Floats) -> Paired:
 
     Wilcoxon 1945; differences of 0 are left out of the ranks, equal ones share theirs.
     """
+    from scipy.stats import rankdata  # takes longer to import than a report to write
+
     ranks = np.zeros(len(differences))
     moved = differences != 0
-    ranks[moved] = stats.rankdata(np.abs(differences[moved])) * np.sign(differences[moved])
+    ranks[moved] = rankdata(np.abs(differences[moved])) * np.sign(differences[moved])
     return Paired(len(differences), interval(differences), _sign_flips(differences), _sign_flips(ranks))
 
 

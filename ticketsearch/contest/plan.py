@@ -215,7 +215,7 @@ def _check_settings(settings: Settings) -> None:
 
 def _check_names(methods: Sequence[str], controls: Sequence[str], densities: Sequence[float]) -> None:
     for what, values in (("methods", methods), ("densities", densities), ("controls", controls)):
-        if not values and what != "controls":
+        if not len(values) and what != "controls":
             raise BadInput("a comparison takes at least one method and one density, but got none: name some")
         if len(set(values)) < len(values):
             raise BadInput(

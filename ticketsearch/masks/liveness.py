@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "Ends",
     "between_live",
     "edges",
+    "effective_densities",
     "effective_density",
     "live",
     "live_edges",
@@ -138,16 +140,18 @@ def liveness(
     to itself without.
     A product is active where some factor is and all others can be non-zero, by themselves too, and a factor
     is relevant where all others can be non-zero.
+
+    ``mask`` is ``(..., weights)``, and so are units ``(..., units)``: masks side by side.
     """
     parts = _parts(mask, spec, constants)
     if not spec.nodes:
-        return _declared(parts, spec, constants)
+        return _declared(parts, spec, constants, mask.shape[:-1])
     products = any(node.operation == "multiply" for node in spec.nodes)
     known = parts if constants or not products else _parts(mask, spec, True)
     nonzero = _active(known, spec, True) if products else []
     active = nonzero if products and constants else _active(parts, spec, constants, nonzero)
     relevant = _relevant(parts, active, spec, constants, nonzero)
-    units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
+    units = [np.zeros((*mask.shape[:-1], group.size), dtype=np.bool_) for group in spec.groups]
     ends = [Ends(units[piece.target], units[piece.source]) for piece in spec.pieces]
     for index, node in enumerate(spec.nodes):
         for group, forward, backward in zip(node.groups, active[index], relevant[index], strict=True):
@@ -167,12 +171,13 @@ def _parts(mask: Mask, spec: MaskSpec, constants: bool) -> list[Mask]:
 def _active(parts: list[Mask], spec: MaskSpec, constants: bool, nonzero: Sequence[Units] = ()) -> list[Units]:
     """Return for each node which units something reaches; ``nonzero`` is what constants reach too."""
     values: list[Units] = []
+    filled = partial(_filled, spec=spec, lead=parts[0].shape[:-3])
     for node in spec.nodes:
         inputs = [values[i] for i in node.inputs]
         if node.operation == "input":
-            value = _filled(node, spec, True)
+            value = filled(node, True)
         elif node.operation == "linear":
-            value = _filled(node, spec, constants and node.constant)
+            value = filled(node, constants and node.constant)
             for number in spec.layer_pieces[node.layer]:
                 piece = spec.pieces[number]
                 value[piece.to] |= _reached(parts[number], inputs[0][piece.of], piece)
@@ -181,9 +186,9 @@ def _active(parts: list[Mask], spec: MaskSpec, constants: bool, nonzero: Sequenc
         elif node.operation == "select":
             value = [inputs[0][place] for place in node.places]
         elif node.operation == "zeros":
-            value = _filled(node, spec, False)
+            value = filled(node, False)
         elif constants and node.constant:
-            value = _filled(node, spec, True)
+            value = filled(node, True)
         elif node.operation == "multiply" and constants:
             value = [np.logical_and.reduce(factors) for factors in zip(*inputs, strict=True)]
         elif node.operation == "multiply":
@@ -210,7 +215,7 @@ def _relevant(
     parts: list[Mask], active: list[Units], spec: MaskSpec, constants: bool, nonzero: Sequence[Units]
 ) -> list[Units]:
     """Return for each node which units reach an output; ``nonzero`` is what can be non-zero."""
-    values = [[np.zeros(len(part), np.bool_) for part in value] for value in active]
+    values = [[np.zeros(part.shape, np.bool_) for part in value] for value in active]
     for part in values[-1]:
         part[:] = True
     for index in range(len(spec.nodes) - 1, -1, -1):
@@ -220,9 +225,10 @@ def _relevant(
                 piece = spec.pieces[number]
                 values[node.inputs[0]][piece.of] |= _reaching(parts[number], values[index][piece.to], piece)
             continue
-        if node.operation == "mix" and constants and any(part.any() for part in values[index]):
+        if node.operation == "mix" and constants:
+            anything = np.logical_or.reduce([part.any(axis=-1) for part in values[index]])
             for part in values[index]:
-                part[:] = True
+                part |= anything[..., None]
         if node.operation == "select":
             for place, part in zip(node.places, values[index], strict=True):
                 values[node.inputs[0]][place] |= part
@@ -242,10 +248,12 @@ def _relevant(
     return values
 
 
-def _declared(parts: list[Mask], spec: MaskSpec, constants: bool) -> tuple[list[Ends], Units]:
+def _declared(
+    parts: list[Mask], spec: MaskSpec, constants: bool, lead: tuple[int, ...]
+) -> tuple[list[Ends], Units]:
     """Return what is live where only the groups are known: reached and reaching through kept weights."""
-    active = [np.full(g.size, g.kind == "input" or constants) for g in spec.groups]
-    relevant = [np.full(g.size, g.kind == "output") for g in spec.groups]
+    active = [np.full((*lead, g.size), g.kind == "input" or constants) for g in spec.groups]
+    relevant = [np.full((*lead, g.size), g.kind == "output") for g in spec.groups]
     for values, forward in ((active, True), (relevant, False)):
         before = -1
         while before != (before := sum(int(np.count_nonzero(value)) for value in values)):
@@ -258,19 +266,28 @@ def _declared(parts: list[Mask], spec: MaskSpec, constants: bool) -> tuple[list[
     return ends, [a & r for a, r in zip(active, relevant, strict=True)]
 
 
-def _filled(node: Node, spec: MaskSpec, value: bool) -> Units:
-    return [(np.ones if value else np.zeros)(spec.groups[group].size, np.bool_) for group in node.groups]
+def _filled(node: Node, value: bool, *, spec: MaskSpec, lead: tuple[int, ...]) -> Units:
+    fill = np.ones if value else np.zeros
+    return [fill((*lead, spec.groups[group].size), np.bool_) for group in node.groups]
 
 
 def _reached(part: Mask, sources: NDArray[np.bool_], piece: Piece) -> NDArray[np.bool_]:
-    """Return which targets some weight of a ``(targets, sources, positions)`` part joins to ``sources``."""
+    """Return which targets some weight of a ``(..., targets, sources, positions)`` part joins to sources."""
+    if part.ndim > 3:
+        kept: Mask = np.logical_or.reduce(part, axis=-1)
+        joined: Mask = np.logical_or.reduce(kept & sources[..., None, :], axis=-1)
+        return kept[..., 0] & sources if piece.diagonal else joined
     if piece.diagonal:
         return _any(part, 1) & sources
     return _any(part if _complete(sources) else part[:, sources], 1)
 
 
 def _reaching(part: Mask, targets: NDArray[np.bool_], piece: Piece) -> NDArray[np.bool_]:
-    """Return which sources some weight of a ``(targets, sources, positions)`` part joins to ``targets``."""
+    """Return which sources some weight of a ``(..., targets, sources, positions)`` part joins to targets."""
+    if part.ndim > 3:
+        some: Mask = np.logical_or.reduce(part, axis=-1)
+        joined: Mask = np.logical_or.reduce(some & targets[..., None], axis=-2)
+        return some[..., 0] & targets if piece.diagonal else joined
     if piece.diagonal:
         return _any(part, 1) & targets
     kept = part if _complete(targets) else part[targets]
@@ -332,5 +349,15 @@ def between_live(mask: Mask, spec: MaskSpec) -> Mask:
 @checked
 def effective_density(mask: Mask, spec: MaskSpec) -> float:
     """Return the share of weights that are kept and lie on some input-to-output path, in [0, 1]."""
-    found, _ = live_edges(check_mask(mask, spec), spec, constants=False)
-    return sum(len(part.rows) for part in found) / spec.size
+    return float(effective_densities(check_mask(mask, spec), spec))
+
+
+def effective_densities(masks: Mask, spec: MaskSpec) -> NDArray[np.float64]:
+    """Return the :func:`effective_density` of each of ``(..., weights)`` masks, ``(...)``."""
+    ends, _ = liveness(masks, spec, constants=False)
+    count = np.zeros(masks.shape[:-1], dtype=np.int64)
+    for part, (targets, sources), piece in zip(_parts(masks, spec, False), ends, spec.pieces, strict=True):
+        between = targets & sources if piece.diagonal else targets[..., None] & sources[..., None, :]
+        kept = np.count_nonzero(part, axis=-1)
+        count += (kept * (between[..., None] if piece.diagonal else between)).sum(axis=(-2, -1))
+    return count / spec.size

@@ -255,22 +255,29 @@ class MaskSpec:
         return {layer.name: mask[..., layer.slice].reshape(lead + layer.shape) for layer in self.layers}
 
     def window(self, piece: Piece, flat: NDArray[Any]) -> NDArray[Any]:
-        """Return the view ``(targets, sources * block, *kernel)`` of a piece's weights in a flat array.
+        """Return the view ``(..., targets, sources * block, *kernel)`` of a piece's weights.
 
-        Of a diagonal piece it is ``(units, 1, *kernel)``.
+        ``flat`` is ``(..., weights)``. Of a diagonal piece the view is ``(..., units, 1, *kernel)``.
         """
         layer = self.layers[piece.layer]
         width = 1 if piece.diagonal else self.groups[piece.source].size * piece.block
         rows = slice(piece.row, piece.row + self.groups[piece.target].size)
-        return flat[layer.slice].reshape(layer.shape)[rows, piece.column : piece.column + width]
+        columns = slice(piece.column, piece.column + width)
+        if flat.ndim == 1:
+            return flat[layer.slice].reshape(layer.shape)[rows, columns]
+        whole: NDArray[Any] = flat[..., layer.slice].reshape(*flat.shape[:-1], *layer.shape)
+        places: tuple[Any, ...] = (..., rows, columns, *[slice(None)] * (len(layer.shape) - 2))
+        window: NDArray[Any] = whole[places]
+        return window
 
     def part(self, piece: Piece, flat: NDArray[Any]) -> NDArray[Any]:
-        """Return a piece's weights as ``(targets, sources, positions)``; not always a view.
+        """Return a piece's weights as ``(..., targets, sources, positions)``; not always a view.
 
-        Of a diagonal piece they are ``(units, 1, positions)``.
+        ``flat`` is ``(..., weights)``. Of a diagonal piece they are ``(..., units, 1, positions)``.
         """
         sources = 1 if piece.diagonal else self.groups[piece.source].size
-        return self.window(piece, flat).reshape(self.groups[piece.target].size, sources, piece.positions)
+        shape = *flat.shape[:-1], self.groups[piece.target].size, sources, piece.positions
+        return self.window(piece, flat).reshape(shape)
 
     def join(self, parts: Mapping[str, ArrayLike]) -> NDArray[Any]:
         """Return the flat ``(weights,)`` array of ``{layer name: array of the layer's shape}``.

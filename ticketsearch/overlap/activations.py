@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec
+from ticketsearch.overlap.assignment import assignment
 from ticketsearch.overlap.checks import finite
 
 __all__ = ["activation_order"]
@@ -42,7 +42,7 @@ def activation_order(
                 f"but got {own.shape} and {other.shape}"
             )
         correlation = _standardised(other).T @ _standardised(own)
-        orders[group.name] = linear_sum_assignment(correlation, maximize=True)[1]
+        orders[group.name] = assignment(correlation)
     return orders
 
 

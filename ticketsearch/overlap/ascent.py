@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from ticketsearch.masks import Bundle, MaskSpec
+from ticketsearch.overlap.assignment import assignment
 
 __all__ = ["Pair", "Placement"]
 
@@ -147,7 +147,7 @@ class Pair:
         profit = self._constant(group, origins) + self._profit(group, orders, orders, origins)
         if expecting:
             profit += self._expected(group, orders)
-        orders[group] = linear_sum_assignment(profit, maximize=True)[1]
+        orders[group] = assignment(profit)
 
     def _expected(self, group: int, known: Collection[int]) -> Floats:
         """Return ``(units, units)``: the mean profit from hidden groups that have no order yet."""
@@ -179,7 +179,7 @@ class Pair:
         orders, origins = placement
         held = orders[group]
         linear = self._constant(group, origins) + self._profit(group, orders, orders, origins)
-        order = linear_sum_assignment(linear + self._slope(group, placement), maximize=True)[1]
+        order = assignment(linear + self._slope(group, placement))
         rows = np.arange(len(order))
         gain = float((linear[rows, order] - linear[rows, held]).sum())
         looped = self._looped(group, orders | {group: order}, origins) - self._looped(group, orders, origins)
@@ -201,7 +201,7 @@ class Pair:
                 trial.origins[here] = there
             profit[new, old] = self._placed(column, trial)
         best = placement.copy()
-        for new, old in enumerate(linear_sum_assignment(profit, maximize=True)[1].tolist()):
+        for new, old in enumerate(assignment(profit).tolist()):
             for group in columns[new]:
                 best.orders[group] = placed[new, old].orders[group]
                 best.origins[group] = placed[new, old].origins[group]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 __all__ = ["Null", "compare", "holm", "jackknife"]
 
@@ -69,7 +69,7 @@ def jackknife(values: Floats, pairs: Integers) -> tuple[float, float]:
     if count < FEWEST:
         return math.nan, math.nan
     error = math.sqrt((count - 1) / count * float(np.square(left - left.mean()).sum()))
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    reach = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
     return float(values.mean()) - reach, float(values.mean()) + reach
 
 

@@ -10,8 +10,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ticketsearch.masks import Bundle, Group, Layer, Piece, Segment
 from ticketsearch.wiring.steps import Axis
@@ -305,6 +303,9 @@ class _Exchange:
 
 def _components(a: Integers, b: Integers, size: int) -> Integers:
     """Return the number of the set that each of ``size`` things is in, ``a[i]`` with ``b[i]``."""
+    from scipy.sparse import coo_array  # takes longer to import than a run to show
+    from scipy.sparse.csgraph import connected_components
+
     joined = coo_array((np.ones(len(a)), (a, b)), shape=(size, size))
     labels: Integers = connected_components(joined, directed=False)[1].astype(np.intp)
     return labels
