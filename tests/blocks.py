@@ -256,6 +256,25 @@ def channel_split():
     )
 
 
+def channel_shuffle():
+    """ShuffleNet's unit (Zhang et al. 2018), by hand with a view, and by torch's module."""
+
+    def compute(m, x):
+        x = torch.relu(m.stem(x))
+        samples, channels, height, width = x.shape
+        x = x.view(samples, 2, channels // 2, height, width)
+        x = torch.transpose(x, 1, 2).contiguous().view(samples, channels, height, width)
+        return m.head(m.shuffle(torch.relu(m.grouped(x))).mean((2, 3)))
+
+    return Block(
+        compute,
+        stem=conv(3, 6, 3),
+        grouped=conv(6, 6, 3, groups=2),
+        shuffle=nn.ChannelShuffle(3),
+        head=nn.Linear(6, 3),
+    )
+
+
 def maxima():
     """Maxout (Goodfellow et al. 2013), a minimum, differences, and sums with a number before the second."""
 
@@ -288,5 +307,6 @@ BLOCKS = {
     "highway": (highway, (5,)),
     "learned scales": (learned_scales, IMAGE),
     "channel split": (channel_split, IMAGE),
+    "channel shuffle": (channel_shuffle, IMAGE),
     "maxima": (maxima, (5,)),
 }

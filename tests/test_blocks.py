@@ -319,3 +319,19 @@ def test_a_slice_parts_a_group_and_zeros_have_units_of_their_own():
         2,
         3,
     ]
+
+
+def test_a_shuffle_takes_channel_j_from_where_it_was():
+    """Channel j is then channel (j mod g) C / g + j div g; those beside each other are numbered apart."""
+    for forward in (
+        lambda m, x: m.head(m.shuffle(m.stem(x)).mean((2, 3))),
+        lambda m, x: m.head(torch.channel_shuffle(m.stem(x), 3).mean((2, 3))),
+        lambda m, x: m.head(
+            m.stem(x).reshape(len(x), 3, 4, 4, 4).permute(0, 2, 1, 3, 4).flatten(1, 2).mean((2, 3))
+        ),
+    ):
+        parts = {"stem": nn.Conv2d(3, 12, 3), "shuffle": nn.ChannelShuffle(3), "head": nn.Linear(12, 3)}
+        wiring = trace(Block(forward, **parts), (3, 6, 6))
+        (step,) = (step for step in wiring.steps if step.operation == "select")
+        assert step.function.numbers == (0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11)
+        assert [group.size for group in wiring.spec.groups if group.kind == "hidden"] == [1] * 12

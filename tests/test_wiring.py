@@ -1260,9 +1260,9 @@ IMAGE_REFUSALS = {
         lambda: column(nn.ConvTranspose2d(4, 4, 1)),
         ["ConvTranspose2d, at '1' in Sequential"],
     ),
-    "shuffled channels": (
-        lambda: plane(lambda m, x: m.b(m.s(m.a(x)).flatten(1)), 16, s=nn.ChannelShuffle(2)),
-        ["ChannelShuffle, at 's' in Net"],
+    "mean over parted channels": (
+        lambda: plane(lambda m, x: m.b(m.a(x).view(-1, 2, 2, 4, 4).mean(2).flatten(1)), 8),
+        ["a view of values of shape (4, 4, 4) as (2, 2, 4, 4), which joins or parts channels"],
     ),
     "view that is no flattening": (
         lambda: plane(lambda m, x: m.b(m.a(x).view(-1, 2, 32).mean(2)), b=nn.Linear(2, 3)),

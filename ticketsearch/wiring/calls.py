@@ -14,6 +14,7 @@ from ticketsearch.wiring.functional import is_functional, is_transposition, read
 from ticketsearch.wiring.numbering import Features
 from ticketsearch.wiring.refusals import words
 from ticketsearch.wiring.shapes import counts_samples
+from ticketsearch.wiring.shuffling import read_arranged, shuffle
 from ticketsearch.wiring.slicing import read_part, read_slice
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Tracer
@@ -29,7 +30,7 @@ def read_call(tracer: Tracer, node: fx.Node) -> None:
     target = node.target
     what = words(tracer.module, node)
     values = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node) and a in tracer.place]
-    if is_transposition(node) or read_tensor_call(tracer, node):
+    if read_arranged(tracer, node) or is_transposition(node) or read_tensor_call(tracer, node):
         return
     if values and is_view_of_input(tracer, node, values[0]):
         return
@@ -37,6 +38,8 @@ def read_call(tracer: Tracer, node: fx.Node) -> None:
         return
     if target in known.CONCATENATIONS:
         _concatenate(tracer, node)
+    elif target in known.SHUFFLES and len(values) == 1 and len(node.args) == 2:
+        shuffle(tracer, node, tracer.value(node, node.args[0]), int(node.args[1]))  # type: ignore[arg-type]
     elif is_reshape(tracer, node) and len(values) == 1:
         reshape(tracer, node, tracer.value(node, node.args[0]))
     elif is_functional(node):

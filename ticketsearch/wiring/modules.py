@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.layers import read_batch_norm, read_layer, read_layer_norm, read_prelu
+from ticketsearch.wiring.shuffling import shuffle
 from ticketsearch.wiring.slicing import pad, read_glu
 from ticketsearch.wiring.tracer import Tracer
 from ticketsearch.wiring.views import is_reshape, is_view_of_input, reshape, spatial
@@ -51,6 +52,8 @@ def read_module(tracer: Tracer, node: fx.Node) -> None:
         read_prelu(tracer, node, source, f"{node.target}.weight")
     elif isinstance(child, known.ELEMENTWISE_MODULES):
         tracer.append(node, "elementwise", (source,), known.module_function(child), shape)
+    elif isinstance(child, nn.ChannelShuffle):
+        shuffle(tracer, node, source, child.groups)
     elif isinstance(child, nn.GLU):
         read_glu(tracer, node, source, child.dim)
     elif type(child) in known.PADS:

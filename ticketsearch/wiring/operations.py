@@ -26,6 +26,7 @@ __all__ = [
     "PADS",
     "POOLINGS",
     "POOLING_FUNCTIONS",
+    "SHUFFLES",
     "BatchNormalization",
     "Convolution",
     "Dropout",
@@ -66,6 +67,8 @@ ARITHMETIC = {
 # Multiples of a value, where the other operand is a number.
 QUOTIENTS = {operator.truediv, torch.div, "div", "div_"}
 SCALINGS = {operator.mul, torch.mul, "mul", "mul_", operator.neg, torch.neg, "neg", *QUOTIENTS}
+# Channel shuffles by one call of a value and a number of groups.
+SHUFFLES = {torch.channel_shuffle, torch.native_channel_shuffle, F.channel_shuffle}
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 
 CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {

@@ -19,7 +19,7 @@ from ticketsearch.wiring.numbering import Features
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Shape, Tracer
 
-__all__ = ["pad", "read_glu", "read_part", "read_slice", "zeros_like"]
+__all__ = ["pad", "read_glu", "read_part", "read_slice", "select_units", "zeros_like"]
 
 DIVISIONS = {
     *(torch.chunk, torch.split, torch.tensor_split, torch.split_with_sizes),
@@ -140,7 +140,7 @@ def _index(tracer: Tracer, node: fx.Node, source: int, index: Any) -> None:
         raise tracer.refusal(node, "an index of positions that is no slice")
     tracer.place[node] = source
     if numbers != tuple(range(shape[0])):
-        _select(tracer, node, source, numbers)
+        select_units(tracer, node, source, numbers)
     if any(entry != WHOLE for entry in positions):
         source = tracer.place[node]
         function = Index((WHOLE, WHOLE, *positions))
@@ -152,7 +152,8 @@ def _depends(entry: Any) -> bool:
     return any(isinstance(part, fx.Node) for part in parts)
 
 
-def _select(tracer: Tracer, node: fx.Node, source: int, numbers: Sequence[int]) -> None:
+def select_units(tracer: Tracer, node: fx.Node, source: int, numbers: Sequence[int]) -> None:
+    """Read a selection of units, by their numbers along the axis, in this order."""
     features = None
     if numbers:
         features = tracer.numbering.select(tracer.features[source], np.array(numbers, dtype=np.intp))
@@ -169,7 +170,7 @@ def read_glu(tracer: Tracer, node: fx.Node, source: int, axis: Any) -> None:
         raise tracer.refusal(node, f"glu() of a value of shape {shape} along axis {axis}")
     halves = []
     for numbers in (range(shape[0] // 2), range(shape[0] // 2, shape[0])):
-        _select(tracer, node, source, numbers)
+        select_units(tracer, node, source, numbers)
         halves.append(tracer.place[node])
     value, gate = halves
     if not tracer.numbering.tie(tracer.features[value], tracer.features[gate]):
@@ -210,7 +211,7 @@ def pad(tracer: Tracer, node: fx.Node, source: int, margins: Any, mode: str, val
         tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])
     if before < 0 or behind < 0:
         numbers = range(max(0, -before), shape[0] + min(0, behind))
-        _select(tracer, node, tracer.place[node], numbers)
+        select_units(tracer, node, tracer.place[node], numbers)
     inside = tracer.place[node]
     positions = tracer.steps[inside].shape[1:]
     parts = [inside]

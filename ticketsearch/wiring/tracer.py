@@ -14,6 +14,7 @@ from ticketsearch.wiring.constants import is_constant
 from ticketsearch.wiring.functions import Select
 from ticketsearch.wiring.numbering import Features, LayerEnds, Numbering
 from ticketsearch.wiring.refusals import place, way_out, words
+from ticketsearch.wiring.shapes import sample_shape
 from ticketsearch.wiring.steps import Axis, Operation, Step, Wiring
 
 __all__ = ["Shape", "Tracer"]
@@ -27,7 +28,7 @@ class Tracer:
     ``features`` are the neuron axes of the steps' values, ``ends`` those of the maskable layers, and
     ``numbered`` those of biases, normalisations and other tensors; ``unnumbered`` are operands without such
     an axis. ``given`` maps nodes to the tensors that they are, ``parts`` to the slices that a value is
-    divided into.
+    divided into, ``arranged`` to channels that lie on two axes for the moment.
     """
 
     def __init__(self, module: nn.Module, input_shape: Shape) -> None:
@@ -42,6 +43,7 @@ class Tracer:
         self.numbered: dict[str, Features] = {}
         self.unnumbered: set[str] = set()
         self.given: dict[fx.Node, Any] = {}
+        self.arranged: dict[fx.Node, Any] = {}
         self.parts: dict[fx.Node, list[tuple[int, Any]]] = {}
 
     def wiring(self, end: int) -> Wiring:
@@ -82,6 +84,8 @@ class Tracer:
 
     def value(self, node: fx.Node, argument: Any) -> int:
         """Return the step that makes an argument; raises :class:`BadInput` for what is no value."""
+        if isinstance(argument, fx.Node) and argument in self.arranged:
+            raise self.parted(self.arranged[argument].view)
         if not isinstance(argument, fx.Node) or argument not in self.place:
             raise self.refusal(node, f"{words(self.module, node)} of something that is no value")
         return self.place[argument]
@@ -120,6 +124,13 @@ class Tracer:
             f"{words(self.module, node)} fails on values of shape "
             f"{', '.join(str(self.steps[i].shape) for i in inputs)}, {place(self.module, node)} "
             f"({' '.join(str(error).split())}); make it take samples of shape {self.input_shape}"
+        )
+
+    def parted(self, view: fx.Node) -> BadInput:
+        """Return the error for a view that parts or joins channels, which no shuffle joins again."""
+        shape, after = self.steps[self.place[view.all_input_nodes[0]]].shape, sample_shape(view)
+        return self.refusal(
+            view, f"a view of values of shape {shape} as {after}, which joins or parts channels"
         )
 
     def refusal(self, node: fx.Node, what: str, way: str | None = None) -> BadInput:

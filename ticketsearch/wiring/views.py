@@ -15,6 +15,7 @@ from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.numbering import Features
 from ticketsearch.wiring.refusals import place, words
 from ticketsearch.wiring.shapes import sample_shape
+from ticketsearch.wiring.shuffling import arrange
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Shape, Tracer
 
@@ -90,10 +91,10 @@ def reshape(tracer: Tracer, node: fx.Node, source: int) -> None:
         blocks = blocks * math.prod(before[1:])
     elif len(before) == 1 and not (blocks % positions).any():
         blocks = blocks // positions
+    elif after[:1] != before[:1] and arrange(tracer, node, source, after):
+        return
     elif after[:1] != before[:1]:
-        raise tracer.refusal(
-            node, f"a view of values of shape {before} as {after}, which joins or parts channels"
-        )
+        raise tracer.parted(node)
     tracer.add(node, Step("spatial", (source,), after, known.Reshape(after)), Features(units, blocks))
 
 
