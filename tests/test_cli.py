@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and what bad input comes to."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -500,3 +501,13 @@ def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
     for steps in (["--steps", "50,200,800"], ["--set", "training.steps=[50,200]"], ["--steps", "60"]):
         refused(shell("evolve", *steps), "enough")
     assert seen == [[50, 200, 800], [50, 200], 60]
+
+
+def test_a_reader_that_has_read_enough_is_no_error(small_run):
+    """As of ``show RUN | head``: the pipe is closed before the command writes."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "ticketsearch", "show", str(small_run)]
+    found = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (0, "")

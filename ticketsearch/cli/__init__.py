@@ -44,8 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BadInput as problem:
         code = fail(str(problem))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain again
-        code = 0
+        code = _read_enough()
     except (OSError, sqlite3.Error) as problem:
         code = fail(reason(problem))
     except MemoryError as problem:
@@ -54,11 +53,19 @@ def main(arguments: list[str] | None = None) -> None:
         print("Interrupted.", file=sys.stderr)
         code = INTERRUPTED
     except BaseException as problem:
+        if isinstance(problem.__context__, BrokenPipeError):  # typer exits by itself
+            sys.exit(_read_enough())
         line = own_fault(problem)
         if line is None:
             raise
         code = fail(line)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _read_enough() -> int:
+    """Return the exit code where whoever read the output has read enough, and let the exit be silent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
 
 
 def _version(wanted: bool) -> None:
