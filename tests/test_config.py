@@ -298,6 +298,13 @@ def test_an_assignment_without_a_name_or_a_sign_is_refused(text):
 
 def test_a_number_as_people_write_it_is_a_number():
     assert load(None, [parse_assignment("seeding.density=.05")]).seeding.density == 0.05
+    assert load(None, [parse_assignment("seed=007")]).seed == 7
+    assert len(refusal(load, None, [parse_assignment("seed=" + "9" * 5000)])) < 160
+    assert "9…" in refusal(load, None, [parse_assignment("seed=" + "9" * 5000)])
+    assert "nested at most 16 deep" in refusal(parse_assignment, "data.options.x=" + "[" * 20_000)
+    assert "leave it out" in refusal(load, None, [("model.options.seed", 1)])
+    for value in (True, "8", 2.0, 10**7):
+        assert "setting evolution.population" in refusal(load, None, [("evolution.population", value)])
 
 
 @settings(max_examples=80, deadline=None)

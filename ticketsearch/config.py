@@ -248,8 +248,8 @@ def parse_value(text: str) -> Any:
         raise BadInput(f"a value is nested at most {DEEPEST} deep, but got {shown(text)}") from error
     except ValueError:  # also of an integer of thousands of digits
         plain = text.strip()
-    for kind, pattern in ((int, r"[+-]?\d{1,40}"), (float, r"[+-]?(\d+\.?|\d*\.\d+)(e[+-]?\d+)?")):
-        if re.fullmatch(pattern, plain, re.IGNORECASE):
+    for kind, pattern in ((int, r"[+-]?\d+"), (float, r"[+-]?(\d+\.?|\d*\.\d+)(e[+-]?\d+)?")):
+        if len(plain) <= 40 and re.fullmatch(pattern, plain, re.IGNORECASE):
             return kind(plain)
     return plain
 
