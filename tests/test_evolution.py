@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from networks import mlp
 
 from ticketsearch.errors import BadInput
@@ -186,6 +187,23 @@ def test_a_fitness_of_another_shape_is_one_line(result):
     with pytest.raises(BadInput, match=r"one float a mask, i\.e\. shape \(12,\)") as caught:
         run_with(lambda masks: result)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrapped", [lambda values: values, Scores])
+@pytest.mark.parametrize(
+    ("factor", "said"), [(1j, "real numbers, but got dtype complex128"), (1e308, "return -inf")]
+)
+def test_scores_that_are_complex_or_cannot_be_drawn_are_one_line(factor, said, wrapped):
+    with pytest.raises(BadInput, match=said):
+        run_with(lambda masks: wrapped(factor * np.ones(len(masks))))
+
+
+def test_scores_with_a_gradient_are_taken_without_it():
+    def fitness(masks):
+        return torch.tensor(likeness(masks), requires_grad=True)
+
+    assert next(evolve(first_masks(), fitness, SPEC)).best.score == likeness(first_masks()).max()
+    assert Scores(fitness(first_masks())).tolist() == likeness(first_masks()).tolist()
 
 
 def run_with(fitness):

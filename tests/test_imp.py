@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from conftest import refused
 from torch import nn
 
-from ticketsearch.datasets import Dataset
+from ticketsearch.datasets import Dataset, from_arrays
+from ticketsearch.errors import BadInput
 from ticketsearch.models import initialize
 from ticketsearch.pruners import imp, obd, prune, prune_all
 from ticketsearch.streams import Stream, seed_sequence
@@ -350,3 +351,14 @@ def test_curvatures_are_not_of_networks_whose_samples_depend_on_each_other():
     refused(
         lambda: prune(network, "obd", density=0.5, dataset=IMAGES, training_steps=2), "running statistics"
     )
+
+
+@pytest.mark.parametrize("method", ["imp", "averaged_imp", "obd"])
+def test_a_training_that_diverges_says_to_lower_lr(method):
+    rng = np.random.default_rng(0)
+    data = from_arrays("mine", rng.random((90, 4)), np.arange(90) % 3)
+    network = initialize("mlp:5", data)
+    with pytest.raises(BadInput, match="its training diverged, lower lr"):
+        prune(
+            network, method, density=0.5, dataset=data, steps=2, lr=1e30, training_steps=9, training_batch=8
+        )
