@@ -205,9 +205,9 @@ OPERATIONS = {
     ),
     "softmax inside": Small("either", VECTOR, vector(lambda s, x: s.b(F.softmax(s.a(x), 1)))),
     "normalize inside": Small("either", VECTOR, vector(lambda s, x: s.b(F.normalize(s.a(x), dim=1)))),
-    "channel shuffle by hand": Small("either", IMAGE, image(_shuffled)),
+    "channel shuffle by hand": Small("traced", IMAGE, image(_shuffled)),
     "ChannelShuffle": Small(
-        "either",
+        "traced",
         IMAGE,
         row(
             *(conv(3, 8, 3), lambda: nn.ChannelShuffle(2), conv(8, 8, 3, groups=2), nn.ReLU, nn.Flatten),
