@@ -107,14 +107,17 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        refuse(rules() if lazy else first(), args, kwargs)
+        refuse(first(), args, kwargs)
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
         except BadInput:
             raise
         except Exception:
             refuse(rules(), args, kwargs)
             raise
+        if lazy:
+            refuse(rules(), args, kwargs)
+        return result
 
     return call
 
@@ -166,7 +169,8 @@ def _rule(hint: Any) -> Rule | None:
     """Return the rule of an annotation, or None for one that says nothing that is checked here."""
     plain = {
         int: Rule("an integer", is_integer),
-        float: Rule("a number", lambda value: is_number(value) and not math.isnan(value)),
+        # Rates may be comparisons: False is 0, True is 1.
+        float: Rule("a number", lambda v: isinstance(v, bool) or (is_number(v) and not math.isnan(v))),
         bool: Rule("True or False", lambda value: isinstance(value, bool | np.bool_)),
         str: Rule("a text", lambda value: isinstance(value, str)),
         type(None): Rule("None", lambda value: value is None),
