@@ -344,7 +344,7 @@ class Residual(nn.Module):
         nn.init.zeros_(self.norm.weight)
         nn.init.zeros_(self.head.weight)
         self.rule = rule
-        self.calls = 0
+        self.calls, self.own = 0, random.Random(0)
 
     def forward(self, x):
         x = self.stem(x)
@@ -369,6 +369,7 @@ own_generator = np.random.default_rng(0)
         (lambda m, x: x * float(torch.rand(())), "draws from torch's random generator"),
         (lambda m, x: x * 2 if m.training and random.random() < 0.5 else x, "in training mode"),
         (counted, "'calls' changes with each call"),
+        (lambda m, x: x * (2 if m.own.random() < 1e-9 else 1), "'own' changes with each call"),
         (lambda m, x: x * next(numbers), "other outputs from call to call"),
         (lambda m, x: x * own_generator.random(), "other outputs from call to call"),
         (lambda m, x: x * time.perf_counter(), "other outputs from call to call"),

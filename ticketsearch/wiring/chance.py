@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from ticketsearch.wiring.operations import DROPOUT_FUNCTIONS
 
-__all__ = ["Drawn", "WithoutDropout", "global_states"]
+__all__ = ["Drawn", "WithoutDropout", "global_states", "state_of"]
 
 # The generators that were drawn from.
 Drawn = list[str]
@@ -38,6 +38,19 @@ def global_states(seed: int) -> Iterator[Drawn]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+
+
+def state_of(value: object) -> object:
+    """Return the state of a plain value or of a random generator, None of anything else."""
+    if isinstance(value, int | float | str):
+        return value
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, torch.Generator):
+        return bytes(value.get_state().numpy())
+    if isinstance(value, np.random.Generator):
+        return str(value.bit_generator.state)
+    return str(value.get_state()) if isinstance(value, np.random.RandomState) else None
 
 
 def _states() -> dict[str, Any]:

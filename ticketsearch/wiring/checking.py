@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.wiring.chance import Drawn, WithoutDropout, global_states
+from ticketsearch.wiring.chance import Drawn, WithoutDropout, global_states, state_of
 from ticketsearch.wiring.steps import Wiring
 from ticketsearch.wiring.verification import orders_of
 
@@ -269,12 +269,12 @@ def _run(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Mapping[str
 
 
 def _own_state(module: nn.Module, statistics: Container[str]) -> dict[str, object]:
-    """Return what a module may count by: its plain attributes, and buffers but for running statistics."""
+    """Return what a module may count or draw by: plain attributes, generators, and buffers but statistics."""
     found: dict[str, object] = {}
     for path, child in module.named_modules():
         for name, value in vars(child).items():
-            if isinstance(value, int | float | str):
-                found[f"{path}.{name}".lstrip(".")] = value
+            if (state := state_of(value)) is not None:
+                found[f"{path}.{name}".lstrip(".")] = state
         if not isinstance(child, nn.modules.batchnorm._NormBase):
             for name, buffer in child.named_buffers(recurse=False):
                 full = f"{path}.{name}".lstrip(".")

@@ -12,7 +12,7 @@ from ticketsearch.wiring.layers import read_batch_norm, read_layer, read_layer_n
 from ticketsearch.wiring.shuffling import shuffle
 from ticketsearch.wiring.slicing import pad, read_glu
 from ticketsearch.wiring.tracer import Tracer
-from ticketsearch.wiring.views import is_reshape, is_view_of_input, reshape, spatial
+from ticketsearch.wiring.views import check_axes, is_reshape, is_view_of_input, reshape, spatial
 
 __all__ = ["read_module"]
 
@@ -57,6 +57,7 @@ def read_module(tracer: Tracer, node: fx.Node) -> None:
     elif isinstance(child, nn.GLU):
         read_glu(tracer, node, source, child.dim)
     elif type(child) in known.PADS:
+        check_axes(tracer, node, source, known.dimensions(type(child).__name__))
         mode = known.PADS[type(child)]
         pad(tracer, node, source, child.padding, mode, getattr(child, "value", 0))
     elif isinstance(child, known.POOLINGS):

@@ -19,7 +19,7 @@ from ticketsearch.wiring.shuffling import arrange
 from ticketsearch.wiring.steps import Step
 from ticketsearch.wiring.tracer import Shape, Tracer
 
-__all__ = ["is_reshape", "is_view_of_input", "read_input", "reshape", "spatial"]
+__all__ = ["check_axes", "is_reshape", "is_view_of_input", "read_input", "reshape", "spatial"]
 
 RESHAPES = {
     *("flatten", "view", "reshape", "unsqueeze", "squeeze", "unflatten"),
@@ -106,14 +106,20 @@ def spatial(
     dimensions: int | None = None,
 ) -> None:
     """Read what works on each channel by itself, over so many axes of positions, or any number."""
-    shape = tracer.steps[source].shape
-    if dimensions is not None and len(shape) != dimensions + 1:
-        # Torch takes what lacks an axis for one sample, and its units for positions.
-        raise BadInput(
-            f"{words(tracer.module, node)} works over {dimensions} axes of positions, behind samples and "
-            f"channels, but reads values of shape {shape}, {place(tracer.module, node)}; give it values of "
-            f"{dimensions + 1} axes"
-        )
+    check_axes(tracer, node, source, dimensions)
     tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])
     if tracer.steps[-1].shape[:1] != tracer.steps[source].shape[:1]:
         raise tracer.refusal(node, f"{words(tracer.module, node)} over the neuron axis")
+
+
+def check_axes(tracer: Tracer, node: fx.Node, source: int, dimensions: int | None) -> None:
+    """Refuse what works over so many axes of positions on a value of another number of them."""
+    shape = tracer.steps[source].shape
+    axes = "axis" if dimensions == 1 else "axes"
+    if dimensions is not None and len(shape) != dimensions + 1:
+        # Torch takes what lacks an axis for one sample, and its units for positions.
+        raise BadInput(
+            f"{words(tracer.module, node)} works over {dimensions} {axes} of positions, behind samples and "
+            f"channels, but reads values of shape {shape}, {place(tracer.module, node)}; give it values of "
+            f"{dimensions + 1} axes"
+        )
