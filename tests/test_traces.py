@@ -75,7 +75,7 @@ def traced(module, shape=(5,)):
     ids=lambda kind: type(kind).__name__,
 )
 def test_pooling_of_features_is_refused(kind):
-    refused(nn.Sequential(nn.Linear(5, 5), kind, nn.Linear(5, 3)), "over 1 axes of positions", "shape (5,)")
+    refused(nn.Sequential(nn.Linear(5, 5), kind, nn.Linear(5, 3)), "over 1 axis of positions", "shape (5,)")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_pooling_of_features_is_refused(kind):
     ],
 )
 def test_pooling_of_features_by_a_function_is_refused(function):
-    refused(Net(lambda m, x: m.b(function(m.a(x)))), "over 1 axes of positions")
+    refused(Net(lambda m, x: m.b(function(m.a(x)))), "over 1 axis of positions")
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_a_run_whose_code_has_changed_asks(here, capsys):
     Path("mine.py").write_text(CODE + "# more\n")
     message = refusal(search.resume, path, {})
     assert message == (
-        f"run 'one' goes on with its own code, but '{here.resolve()}/mine.py' has changed since "
+        "run 'one' goes on with its own code, but 'mine.py' has changed since "
         "(model.name); put it back, or add --trust (in Python trust=True) to go on with it as it is"
     )
     code, _, err = shell(capsys, "evolve", "--resume", "one")

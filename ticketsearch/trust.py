@@ -126,8 +126,8 @@ def check_word(
                 f"say where it is now: {flag}FILE.py:{code.function}"
             )
         raise BadInput(
-            f"{what} goes on with its own code, but {_cut(code.place)} has changed since ({name}); put it "
-            "back, or add --trust (in Python trust=True) to go on with it as it is"
+            f"{what} goes on with its own code, but {_cut(shown.rpartition(':')[0])} has changed since "
+            f"({name}); put it back, or add --trust (in Python trust=True) to go on with it as it is"
         )
 
 
