@@ -27,7 +27,7 @@ ALLOWED = {
     "models": "names masks wiring datasets",
     "pruners": "streams names masks wiring models datasets training budget",
     "tickets": "names masks models ladder guidance budget",
-    "pruned": "masks datasets models tickets",
+    "pruned": "masks datasets models tickets wiring",
     "operators": "masks guidance overlap",
     "seeding": "streams names masks models pruners datasets operators tickets canonical identity budget",
     "guidance": "masks",

@@ -132,3 +132,23 @@ def test_the_shapes_of_a_module_that_begins_with_a_linear_layer_are_its_own(digi
     convolution = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10))
     prune.l1_unstructured(convolution[0], "weight", amount=0.5)
     assert "from_pruned(module, dataset)" in refusal(ts.from_pruned, convolution)
+
+
+def test_masks_are_zeros_and_ones_wherever_they_come_from():
+    module = net()
+    prune.custom_from_mask(module[1], "weight", torch.full((20, 64), torch.nan))
+    assert "are 0 and 1, but that of 1.weight" in refusal(ts.from_pruned, module)
+    module = net()
+    prune.custom_from_mask(module[1], "weight", (module[1].weight.abs() * 1e3).round().clamp(0, 1))
+    _, mask = ts.from_pruned(module)
+    assert mask.sum() == torch.count_nonzero(module[1].weight) + 200
+
+
+def test_a_half_module_and_one_on_meta_are_told_the_true_reason():
+    module = net().half()
+    prune.l1_unstructured(module[1], "weight", 0.5)
+    with pytest.warns(UserWarning, match="half precision"):
+        assert ts.from_pruned(module).network.classes == 10
+    with torch.device("meta"):
+        empty = net()
+    assert "meta" in refusal(ts.from_pruned, empty)

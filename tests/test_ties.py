@@ -133,15 +133,16 @@ class Residual(nn.Module):
         self.stem, self.conv = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
         self.norm, self.head = nn.BatchNorm2d(6), nn.Linear(6 * 64, 10)
         nn.init.constant_(self.norm.weight, 0.0 if zero == "norm.weight" else 1.0)
+        self.scale = nn.Parameter(torch.full((6, 1, 1), 0.0 if zero == "scale" else 1.0))
         if zero == "conv.weight":
             nn.init.zeros_(self.conv.weight)
 
     def forward(self, x):
         x = self.stem(x)
-        return self.head(torch.flatten(x + self.norm(self.conv(x)), 1))
+        return self.head(torch.flatten(x + self.scale * self.norm(self.conv(x)), 1))
 
 
-@pytest.mark.parametrize("zero", ["norm.weight", "conv.weight"])
+@pytest.mark.parametrize("zero", ["norm.weight", "conv.weight", "scale"])
 def test_the_tensor_through_which_nothing_flows_is_named(zero):
     network = ts.initialize(lambda shape, classes: Residual(zero), DIGITS, scheme="as_built")
     with pytest.warns(EqualScoresWarning, match=f"scores of 0 were among them, since {zero} is 0"):

@@ -14,6 +14,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import check_mask
 from ticketsearch.models import AS_BUILT, bake, initialize, own_copy
 from ticketsearch.tickets import LoadedTicket
+from ticketsearch.wiring import check_module
 
 __all__ = ["from_pruned"]
 
@@ -49,6 +50,7 @@ def from_pruned(module: nn.Module, dataset: Shaped | None = None) -> LoadedTicke
     """
     if not isinstance(module, nn.Module):
         raise BadInput(f"from_pruned takes a torch.nn.Module, but got {type(module).__name__}")
+    check_module(module)
     baked = own_copy(module)
     masks = bake(baked)
     if not masks:
@@ -82,7 +84,7 @@ def _shape_of(module: nn.Module) -> _Shape:
     training = module.training
     try:
         with torch.no_grad():
-            outputs = module.eval()(torch.zeros(2, *shape))
+            outputs = module.eval()(torch.zeros(2, *shape, dtype=first.weight.dtype))
     except Exception as error:  # the module's own code may raise anything
         reason = " ".join(str(error).split())
         raise BadInput(

@@ -22,8 +22,13 @@ def prune_masks(module: nn.Module) -> dict[str, Tensor]:
         for hook in child._forward_pre_hooks.values():
             if isinstance(hook, prune.BasePruningMethod):
                 name = str(hook._tensor_name)
-                mask = child.get_buffer(f"{name}_mask")
-                found[f"{path}.{name}" if path else name] = mask.detach() != 0
+                mask = child.get_buffer(f"{name}_mask").detach()
+                if not bool(((mask == 0) | (mask == 1)).all()):
+                    raise BadInput(
+                        f"masks of torch.nn.utils.prune are 0 and 1, but that of {path}.{name} has other "
+                        "values; give custom_from_mask a mask of 0 and 1"
+                    )
+                found[f"{path}.{name}" if path else name] = mask != 0
     return found
 
 
@@ -32,8 +37,13 @@ def own_copy(module: nn.Module) -> nn.Module:
 
     Raises :class:`BadInput` for a module that cannot be copied.
     """
-    # A pruned tensor is the result of a computation, and those cannot be copied; its hook recomputes it.
+    # A pruned tensor is the result of a computation, and so may its mask be: those cannot be copied.
     computed = [vars(child)[own] for child, own in (_owner(module, name) for name in prune_masks(module))]
+    for child in module.modules():
+        for hook in child._forward_pre_hooks.values():
+            computed += vars(hook).values() if isinstance(hook, prune.BasePruningMethod) else ()
+        computed += child.buffers(recurse=False)
+    computed = [value for value in computed if isinstance(value, Tensor) and not value.is_leaf]
     try:
         found = copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
     except Exception as error:  # whatever the module's own attributes raise

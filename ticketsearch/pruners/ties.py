@@ -14,6 +14,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, largest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.wiring.functions import Scale
 
 __all__ = [
     "UNMENTIONED",
@@ -100,7 +101,12 @@ def warn_of_equal_scores(
 def _zero_tensors(network: Network) -> list[str]:
     """Return the names of weights and scales that are 0 everywhere: nothing flows through those."""
     tensors = network.parameters()
-    names = [step.names[0] for step in network.wiring.steps if step.names and step.operation != "elementwise"]
+    scaling = ("linear", "normalize", "mix")  # of other steps with tensors only those that multiply by one
+    names = [
+        step.names[0]
+        for step in network.wiring.steps
+        if step.names and (step.operation in scaling or isinstance(step.function, Scale))
+    ]
     names += [layer.name for layer in network.spec.layers]
     unique = dict.fromkeys(name for name in names if name in tensors)
     return [name for name in unique if not bool(torch.count_nonzero(tensors[name]))]
