@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ticketsearch.canonical import canonical_key, to_networkx
 from ticketsearch.datasets import from_arrays
-from ticketsearch.masks import live
+from ticketsearch.masks import effective_densities, live, live_edges
 from ticketsearch.models import initialize
 from ticketsearch.operators.paths import _paths
 from ticketsearch.pruners import Copies, prune
@@ -46,6 +46,15 @@ def network(name, scheme="kaiming_normal"):
 
 def doubles(net):
     return {name: tensor.double() for name, tensor in tensors_of(net).items()}
+
+
+@each
+def test_effective_densities_of_masks_side_by_side_are_those_of_each(name):
+    spec = network(name).spec
+    masks = np.random.default_rng(0).random((6, spec.size)) < 0.3
+    found = [live_edges(mask, spec, constants=False)[0] for mask in masks]
+    wanted = [sum(len(part.rows) for part in parts) / spec.size for parts in found]
+    assert effective_densities(masks, spec).tolist() == wanted
 
 
 @each

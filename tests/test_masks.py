@@ -35,6 +35,7 @@ from ticketsearch.masks import (
     density,
     digest,
     edges,
+    effective_densities,
     effective_density,
     layer_counts,
     live,
@@ -628,6 +629,31 @@ def test_live_weights_and_units_are_those_on_some_enumerated_path(case, constant
     assert sum(len(part.rows) for part in found) == len(weights)
     if not constants:
         assert effective_density(mask, spec) == len(weights) / spec.size
+
+
+@few
+@given(networks_with_masks(), st.integers(0, 2**32 - 1))
+def test_effective_densities_of_masks_side_by_side_are_those_of_each(case, seed):
+    spec, mask = case
+    others = np.random.default_rng(seed).random((5, spec.size)) < 0.6
+    masks = np.stack([mask, *others]).reshape(2, 3, -1)
+    for same in (spec, dataclasses.replace(spec, nodes=())):
+        wanted = [
+            [sum(len(p.rows) for p in live_edges(m, same, constants=False)[0]) / spec.size for m in row]
+            for row in masks
+        ]
+        assert effective_densities(masks, same).tolist() == wanted
+
+
+@pytest.mark.parametrize("spec", PIECEWISE.values(), ids=list(PIECEWISE))
+def test_effective_densities_follow_grouped_depthwise_and_declared_wirings(spec):
+    masks = np.random.default_rng(0).random((40, spec.size)) < 0.6
+    for same in (spec, dataclasses.replace(spec, nodes=())):
+        assert effective_densities(masks, same).tolist() == [effective_density(m, same) for m in masks]
+        found = [live_edges(mask, same, constants=False)[0] for mask in masks]
+        assert effective_densities(masks, same).tolist() == [
+            sum(len(part.rows) for part in parts) / spec.size for parts in found
+        ]
 
 
 @few

@@ -358,6 +358,7 @@ def effective_densities(masks: Mask, spec: MaskSpec) -> NDArray[np.float64]:
     count = np.zeros(masks.shape[:-1], dtype=np.int64)
     for part, (targets, sources), piece in zip(_parts(masks, spec, False), ends, spec.pieces, strict=True):
         between = targets & sources if piece.diagonal else targets[..., None] & sources[..., None, :]
-        kept = np.count_nonzero(part, axis=-1)
-        count += (kept * (between[..., None] if piece.diagonal else between)).sum(axis=(-2, -1))
+        # A byte a weight, not eight: masks of a whole population may be here at once.
+        kept = part & between[..., *[None] * (part.ndim - between.ndim)]
+        count += np.count_nonzero(kept.reshape(*count.shape, -1), axis=-1)
     return count / spec.size
