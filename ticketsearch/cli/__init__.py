@@ -18,6 +18,7 @@ import typer
 from ticketsearch import __version__
 from ticketsearch.cli.auditing import audit
 from ticketsearch.cli.comparing import compare
+from ticketsearch.cli.docs import docs
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, own_fault, reason
 from ticketsearch.cli.evolving import evolve
 from ticketsearch.cli.overlapping import overlap
@@ -91,3 +92,4 @@ app.command()(compare)
 app.command("list")(list_)
 app.command()(show)
 app.command()(report)
+app.command()(docs)
