@@ -1,4 +1,4 @@
-"""The documents: their code runs and prints what they say, their links lead somewhere, what they name exists."""
+"""The documents: their code runs and prints what they say; links, commands and settings in them exist."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import ticketsearch as ts
-from ticketsearch import cli, config
+from ticketsearch import cli, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(ts.__file__).parent / "docs"
@@ -20,6 +20,7 @@ TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 # Code, and the output that stands below it.
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 BLOCKS = {name: BLOCK.findall(text) for name, text in TEXTS.items()}
+PROSE = {name: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for name, text in TEXTS.items()}
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 COMMANDS = typer.main.get_command(cli.app).commands
 
@@ -92,7 +93,7 @@ def anchors(text):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_links_of_a_page_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"```.*?```", "", TEXTS[page], flags=re.DOTALL)):
+    for target in re.findall(r"\]\(([^)]+)\)", PROSE[page]):
         path, _, anchor = target.partition("#")
         place = (PAGES[page].parent / path).resolve() if path else PAGES[page]
         assert place.is_file(), target
@@ -101,8 +102,10 @@ def test_the_links_of_a_page_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_and_flags_of_a_page_exist(page):
-    lines = re.findall(r"^    (?:scripts/|ticketsearch )(evolve|\w+)\b(.*(?:\\\n.*)*)", TEXTS[page], re.MULTILINE)
-    lines += re.findall(r"`ticketsearch (\w+)([^`]*)`", TEXTS[page])
+    lines = re.findall(
+        r"^    (?:scripts/(?=evolve)|ticketsearch )(\w+)(.*(?:\\\n.*)*)", PROSE[page], re.MULTILINE
+    )
+    lines += re.findall(r"`ticketsearch (\w+)([^`]*)`", PROSE[page])
     for name, rest in lines:
         command = COMMANDS[name]
         flags = {flag for parameter in command.params for flag in parameter.opts}
@@ -111,10 +114,10 @@ def test_the_commands_and_flags_of_a_page_exist(page):
 
 @pytest.mark.parametrize("page", [name for name in PAGES if name != "changelog"])
 def test_the_settings_of_a_page_exist(page):
-    names = dict(config.leaves(config.Settings().model_dump()))
+    names = dict(settings.leaves(settings.Settings().model_dump()))
     sections = "|".join({name.partition(".")[0] for name in names if "." in name})
-    for name in re.findall(rf"(?<![\w./])((?:{sections})\.[a-z]\w+)", re.sub(r"```.*?```", "", TEXTS[page])):
-        assert name in names or name.endswith((".py", ".html")), name
+    for name in re.findall(rf"(?<![\w./])((?:{sections})\.[a-z]\w+)", PROSE[page]):
+        assert name in names or name.endswith((".py", ".md")), name
 
 
 def test_the_readme_has_every_command():

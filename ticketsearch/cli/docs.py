@@ -56,6 +56,6 @@ def _list(pages: dict[str, str]) -> None:
 
 
 def _reference(link: re.Match[str]) -> str:
-    """Return how a link to another document reads in a terminal: its text, and the topic where they differ."""
+    """Return a link to another document as a terminal shows it: its text, and its topic if that differs."""
     text, topic = link.groups()
     return text if text == topic else f"{text} (topic `{topic}`)"

@@ -1,0 +1,12 @@
+"""Fitness: scores of masks, by a short training or untrained, and the jobs that they are cut into."""
+
+from __future__ import annotations
+
+from ticketsearch.fitness.short_training import ShortTraining, build_fitness
+from ticketsearch.fitness.untrained import Untrained
+
+__all__ = [
+    "ShortTraining",
+    "Untrained",
+    "build_fitness",
+]
