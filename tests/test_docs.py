@@ -1,6 +1,7 @@
 """The documents: their code runs and prints what they say; links, commands and settings in them exist."""
 
 import contextlib
+import importlib.util
 import io
 import math
 import re
@@ -23,6 +24,14 @@ BLOCKS = {name: BLOCK.findall(text) for name, text in TEXTS.items()}
 PROSE = {name: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for name, text in TEXTS.items()}
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 COMMANDS = typer.main.get_command(cli.app).commands
+
+
+def reference_pages():
+    """Return the script that writes the pages made from the code."""
+    spec = importlib.util.spec_from_file_location("reference_pages", ROOT / "scripts/reference_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def printed(code, namespace):
@@ -122,6 +131,22 @@ def test_the_settings_of_a_page_exist(page):
 
 def test_the_readme_has_every_command():
     assert set(re.findall(r"\| `ticketsearch (\w+)", TEXTS["README"])) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", ["settings", "python"])
+def test_pages_made_from_the_code_are_up_to_date(page):
+    made = getattr(reference_pages(), f"{page}_page")()
+    assert made == TEXTS[page], "python scripts/reference_pages.py writes it anew"
+
+
+def test_every_setting_has_a_description():
+    fields = dict(settings.Settings.model_fields)
+    for section in [name for name, field in fields.items() if hasattr(field.annotation, "model_fields")]:
+        inner = fields.pop(section).annotation.model_fields
+        fields |= {f"{section}.{name}": field for name, field in inner.items()}
+    assert [
+        name for name, field in fields.items() if not (field.description or "").endswith((".", ")."))
+    ] == []
 
 
 def test_every_public_name_is_there_and_documented():
