@@ -3,9 +3,12 @@
 import contextlib
 import importlib.util
 import io
+import json
 import math
 import re
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -86,7 +89,11 @@ def test_your_own_data_and_model_are_searched_as_the_readme_says(folder):
     with pytest.raises(SystemExit) as ended:
         cli.main([*command.split(), *small.split()])
     assert ended.value.code == 0
-    assert (folder / "runs" / "rings" / "report.html").is_file()
+    run = folder / "runs" / "rings"
+    assert (run / "report.html").is_file()
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    assert environment["ticketsearch"] == metadata.version("ticketsearch")
+    assert environment["command"].startswith("ticketsearch ")
 
 
 def test_the_readme_is_short_and_its_picture_small():
@@ -147,6 +154,14 @@ def test_every_setting_has_a_description():
     assert [
         name for name, field in fields.items() if not (field.description or "").endswith((".", ")."))
     ] == []
+
+
+def test_the_version_is_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert project == metadata.version("ticketsearch"), "install the package again, as scripts/test does"
+    assert ts.__version__ == project
+    assert f"version = {{{project}}}" in TEXTS["README"]
+    assert re.search(r"^## (.*)$", TEXTS["changelog"], re.MULTILINE)[1] == project
 
 
 def test_every_public_name_is_there_and_documented():

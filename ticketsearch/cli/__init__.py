@@ -11,11 +11,11 @@ import os
 import sqlite3
 import sys
 import warnings
+from importlib import metadata
 from typing import Annotated
 
 import typer
 
-from ticketsearch import __version__
 from ticketsearch.cli.audit import audit
 from ticketsearch.cli.compare import compare
 from ticketsearch.cli.docs import docs
@@ -71,7 +71,7 @@ def _read_enough() -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"ticketsearch {__version__}")
+        print(f"ticketsearch {metadata.version('ticketsearch')}")
         raise typer.Exit
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["audit"]
 
 METHODS = "synflow,snip,grasp,magnitude,random"
-PACKAGES = ("ticketsearch", "torch", "numpy")
 
 
 def audit(
@@ -93,13 +90,14 @@ def audit(
         done = ", ".join(result.method for result in audits) or "none"
         what = f"of {len(names)} pruners these were audited: {done}; no page was written"
         raise interrupted(f"Interrupted; {what}") from None
+    from ticketsearch.experiment import environment
     from ticketsearch.report import AuditPage, write_audit
     from ticketsearch.report.text import audit_lines
 
     print(f"{subject(found, network)}; global scope")
     for line in audit_lines(audits):
         print(line)
-    page = AuditPage(found, network.spec, network.initialization, audits, _environment())
+    page = AuditPage(found, network.spec, network.initialization, audits, environment())
     print(f"Page: {write_audit(page, output)}")
 
 
@@ -131,14 +129,3 @@ def _audited(
     for number, name in enumerate(names, 1):
         print(f"Auditing {name} ({number} of {len(names)}) …", file=sys.stderr, flush=True)
         yield from theory.audit(network, [name], dataset, seed=seed, steps=steps, options=options)
-
-
-def _environment() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {
-        **{package: version(package) for package in PACKAGES},
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "command": shlex.join(["ticketsearch", *sys.argv[1:]]),
-    }

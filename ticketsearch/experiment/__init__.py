@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search, create_run, resume
 
 __all__ = [
     "Search",
     "create_run",
+    "environment",
     "resume",
 ]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import platform
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,6 +22,7 @@ from ticketsearch.cost import Spent
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation, Polish, evolve, front
+from ticketsearch.experiment.provenance import environment
 from ticketsearch.fitness import ShortTraining, build_fitness
 from ticketsearch.masks import Mask, MaskSpec, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
@@ -59,8 +58,6 @@ __all__ = ["Search", "create_run", "resume"]
 
 # Densities of the first population of a front, in geometric steps over its range.
 FRONT_SEEDS = 4
-
-PACKAGES = ("ticketsearch", "torch", "numpy", "deap", "networkx", "scipy", "scikit-learn", "joblib")
 
 
 @dataclass(frozen=True, eq=False)
@@ -400,12 +397,8 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     Raises :class:`BadInput` for a name that is taken or would leave ``root``.
     """
     settings = search.settings
-    environment = {package: version(package) for package in PACKAGES}
-    environment["python"] = platform.python_version()
-    environment["system"] = f"{platform.system()} {platform.machine()}"
-    environment["device"] = _device_name(settings.training.device)
-    environment["command"] = " ".join(["ticketsearch", *sys.argv[1:]])
-    content = (settings, search.network.spec, search.dataset.fingerprint, environment, search.seeds)
+    here = {**environment(), "device": _device_name(settings.training.device)}
+    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
             return Run.create(root, counting_name(root, settings), *content)
