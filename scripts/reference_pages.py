@@ -65,22 +65,28 @@ def settings_page() -> str:
 
 def python_page() -> str:
     """Return the page of all public names: signature and first sentence, in the order of the index."""
+    parts = [PYTHON]
+    for title, names in name_groups().items():
+        parts += [f"## {title}\n", *(part for name in names for part in _entry(name))]
+    return "\n".join(parts)
+
+
+def name_groups() -> dict[str, list[str]]:
+    """Return the public names under the titles of the package's index, those of a module as ``module.name``.
+
+    Raises SystemExit where the index differs from ``__all__``.
+    """
     index = re.findall(r"^(\w[\w ]*)\n((?:    .*\n)+)", inspect.getdoc(ts) or "", re.MULTILINE)
     groups = {title: re.findall(r"\w+", names.partition(":")[0]) for title, names in index}
-    listed = [name for names in groups.values() for name in names]
-    if set(listed) != {*ts.__all__} - {"__version__"}:
-        missing = {*ts.__all__} - {"__version__"} ^ set(listed)
-        raise SystemExit(f"the index in ticketsearch/__init__.py and __all__ differ by {sorted(missing)}")
-    parts = [PYTHON]
-    for title, names in groups.items():
-        parts.append(f"## {title}\n")
-        for name in names:
-            value = getattr(ts, name)
-            if inspect.ismodule(value):
-                parts += [part for inner in value.__all__ for part in _entry(f"{name}.{inner}")]
-            else:
-                parts += _entry(name)
-    return "\n".join(parts)
+    public = {*ts.__all__} - {"__version__"}
+    if differing := public ^ {name for names in groups.values() for name in names}:
+        raise SystemExit(f"the index in ticketsearch/__init__.py and __all__ differ by {sorted(differing)}")
+    return {title: [name for outer in names for name in _names(outer)] for title, names in groups.items()}
+
+
+def _names(name: str) -> list[str]:
+    value = getattr(ts, name)
+    return [f"{name}.{inner}" for inner in value.__all__] if inspect.ismodule(value) else [name]
 
 
 def _table(title: str, prefix: str, sentence: str, fields: dict[str, FieldInfo]) -> Iterator[str]:
@@ -117,18 +123,18 @@ def _range(field: FieldInfo) -> str:
         for bound in ("gt", "ge", "lt", "le")
         if getattr(rule, bound, None) is not None
     }
-    lowest = (
-        f"more than {bounds['gt']:,}"
-        if "gt" in bounds
-        else f"from {bounds['ge']:,}"
-        if "ge" in bounds
-        else ""
-    )
-    highest = (
-        f"less than {bounds['lt']:,}" if "lt" in bounds else f"to {bounds['le']:,}" if "le" in bounds else ""
-    )
-    text = " ".join(filter(None, [lowest, highest or (lowest.startswith("from") and "up")]))
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    match bounds:
+        case {"ge": lowest, "le": highest}:
+            return f"From {lowest:,} to {highest:,}."
+        case {"gt": lowest, "le": highest}:
+            return f"More than {lowest:,} and at most {highest:,}."
+        case {"ge": lowest, "lt": limit}:
+            return f"From {lowest:,}, less than {'2**64' if limit == 2**64 else limit}."
+        case {"ge": lowest}:
+            return f"At least {lowest:,}."
+        case {"gt": lowest}:
+            return f"More than {lowest:,}."
+    return ""
 
 
 def _entry(name: str) -> Iterator[str]:
