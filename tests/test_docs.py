@@ -136,6 +136,39 @@ def test_the_settings_of_a_page_exist(page):
         assert name in names or name.endswith((".py", ".md")), name
 
 
+@pytest.fixture
+def shown(capsys):
+    """Run ``ticketsearch docs``; returns exit code, stdout and stderr, each with single spaces."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["docs", *arguments])
+        return ended.value.code, *(" ".join(text.split()) for text in capsys.readouterr())
+
+    return run
+
+
+def test_docs_lists_every_topic_with_its_first_sentence(shown):
+    code, out, err = shown()
+    assert (code, err) == (0, "")
+    for topic in set(PAGES) - {"README"}:
+        assert re.search(rf"\b{topic} \w+", out), topic
+
+
+def test_docs_shows_a_topic_and_names_those_that_it_refers_to(shown):
+    code, out, err = shown("search")
+    assert (code, err) == (0, "")
+    assert "A search evolves pruning masks of one network" in out
+    assert "see your own code (topic own_code)" in out
+    assert ".md" not in out.replace("runs/README.md", "")
+
+
+def test_docs_refuses_an_unknown_topic_in_one_line_with_the_nearest(shown):
+    code, out, err = shown("prunes")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: unknown topic 'prunes' (did you mean 'pruners'?)")
+
+
 def test_the_readme_has_every_command():
     assert set(re.findall(r"\| `ticketsearch (\w+)", TEXTS["README"])) == set(COMMANDS)
 
