@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticketsearch.checks import is_integer
 from ticketsearch.datasets import Dataset
-from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.pruners.batching import Batch, Copies, Parts, batched
