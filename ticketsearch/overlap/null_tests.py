@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
+
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Null", "compare", "holm", "jackknife"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 LEVEL = 0.95
 # Masks that can be left out, for an interval.
 FEWEST = 4
@@ -43,7 +42,7 @@ class Null(NamedTuple):
     holm: float | None = None
 
 
-def compare(observed: Floats, drawn: Floats, pairs: Integers) -> Null:
+def compare(observed: Floats, drawn: Floats, pairs: Indices) -> Null:
     """Return the null model of a measure, from its ``(pairs,)`` values and the draws' ``(draws, pairs)``.
 
     ``pairs`` are the masks of each pair, ``(2, pairs)``.
@@ -55,7 +54,7 @@ def compare(observed: Floats, drawn: Floats, pairs: Integers) -> Null:
     return Null(value, mean, sd, value - mean, low, high, (1 + reached) / (1 + len(means)), len(means))
 
 
-def jackknife(values: Floats, pairs: Integers) -> tuple[float, float]:
+def jackknife(values: Floats, pairs: Indices) -> tuple[float, float]:
     """Return an approximate 95 % interval of a mean over pairs, as other masks of the kind would give it.
 
     Pairs that share a mask depend on each other, so whole masks are left out, one at a time (Arvesen 1969,
