@@ -77,197 +77,109 @@ Names = Annotated[str | list[str], BeforeValidator(_names)]
 
 
 class Data(Section):
-    """The dataset and the options of its loader."""
+    """What is learned: a dataset's name and the options of its loader."""
 
-    name: str = Field(
-        "digits",
-        description="Dataset: digits, mnist1d, moons, idx:FOLDER, cifar10:FOLDER, npz:FILE, csv:FILE, "
-        "libsvm:FILE, or file.py:function.",
-    )
-    options: dict[str, Any] = Field({}, description="Options of the dataset's loader.")
+    name: str = "digits"
+    options: dict[str, Any] = {}
 
 
 class Model(Section):
     """The architecture and the options of its factory."""
 
-    name: str = Field(
-        "mlp:100,50",
-        description="Model: mlp:H1,H2,…, lenet_300_100, lenet5, conv2, conv4, conv6, resnet20, vgg16_bn, or "
-        "file.py:function.",
-    )
-    options: dict[str, Any] = Field({}, description="Options of the model's factory.")
+    name: str = "mlp:100,50"
+    options: dict[str, Any] = {}
 
 
 class Seeding(Section):
     """The first population: a pruner over differently initialized copies."""
 
-    method: Names = Field(
-        "synflow", description="Pruner of the first population; each of several prunes each initialization."
-    )
-    density: float = Field(0.05, gt=0, le=1, description="Density of a mask: kept weights / all weights.")
-    initializations: Orders = Field(8, ge=1, description="Number of initializations that are pruned.")
-    schemes: list[str] = Field(
-        ["kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal"],
-        description="Schemes of the initial weights, taken in turns.",
-    )
-    steps: Steps = Field(0, ge=0, description="Number of pruning steps; 0 is the pruner's own number.")
-    schedule: Literal["exponential", "linear", "one_shot"] = Field(
-        "exponential", description="Schedule of the densities over the pruning steps."
-    )
-    scope: Literal["global", "layer"] = Field(
-        "global", description="Scope of comparison: the scores of all weights, or those of each layer."
-    )
-    mutation_rate: float = Field(
-        0.1, gt=0, le=1, description="Share of the kept weights that a mutant in the first population swaps."
-    )
-    tickets: Annotated[list[str], BeforeValidator(_paths)] = Field(
-        [], description="Ticket files, or finished runs for their best tickets, that join the population."
-    )
-    options: dict[str, Any] = Field({}, description="Options of the pruner.")
+    method: Names = "synflow"  # each of several prunes each initialization
+    density: float = Field(0.05, gt=0, le=1)
+    initializations: Orders = Field(8, ge=1)
+    schemes: list[str] = ["kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal"]
+    steps: Steps = Field(0, ge=0)  # cuts; 0 is the pruner's own number
+    schedule: Literal["exponential", "linear", "one_shot"] = "exponential"
+    scope: Literal["global", "layer"] = "global"
+    mutation_rate: float = Field(0.1, gt=0, le=1)
+    tickets: Annotated[list[str], BeforeValidator(_paths)] = []  # files, or runs for their best ones
+    options: dict[str, Any] = {}
 
 
 class Evolution(Section):
     """The genetic algorithm."""
 
-    population: Members = Field(32, ge=1, description="Number of tickets in a generation.")
-    generations: Generations = Field(
-        20, ge=0, description="Number of generations after the first population."
-    )
-    elites: Count = Field(4, ge=0, description="Number of best tickets that survive without a tournament.")
-    tournament: Members = Field(3, ge=1, description="Number of tickets that a tournament draws.")
-    crossover: Names = Field(
-        "union_crossover",
-        description="Crossover; of several, each child's is drawn by adaptive operator selection.",
-    )
-    crossover_rate: float = Field(
-        0.5, ge=0, le=1, description="Probability that a child is made by crossover rather than mutation."
-    )
-    mutation: Names = Field(
-        "guided_mutation",
-        description="Mutation; of several, each child's is drawn by adaptive operator selection.",
-    )
-    mutation_rate: float = Field(
-        0.1, gt=0, le=1, description="Share of the kept weights that a mutation replaces."
-    )
-    attempts: Count = Field(
-        10,
-        ge=0,
-        description="Number of further attempts at a child that is the same network as an earlier one.",
-    )
-    objective: Literal["score", "front"] = Field(
-        "score", description="Objective: the score alone, or the Pareto front of score and kept weights."
-    )
-    least_density: float = Field(0.01, gt=0, le=1, description="Lowest density on a Pareto front.")
-    largest_density: float = Field(0.5, gt=0, le=1, description="Highest density on a Pareto front.")
-    identity: Literal["structure", "ticket"] = Field(
-        "structure", description="Duplicates have the same structure, or also the same initial weights."
-    )
-    saliency: Literal["magnitude", "curvature", "mixed"] = Field(
-        "curvature",
-        description="Saliency measure of guided operators; mixed prunes by magnitude and grows by curvature.",
-    )
-    temperature: float = Field(0.3, ge=0, description="Scale of the noise on guided choices.")
-    candidates: float = Field(
-        1.0,
-        ge=0,
-        description="Number of pruned weights, for each kept one, that guidance names as worth growing.",
-    )
-    trial: bool = Field(
-        True, description="Children are first trained with all weights that their parents keep, then pruned."
-    )
-    reassess: Count = Field(
-        3,
-        ge=0,
-        description="One member in this number is evaluated again each generation, in turns; 0 is none.",
-    )
-    polish: Count = Field(
-        0,
-        ge=0,
-        description="Number of changes that local search tries of each child; needs an untrained fitness.",
-    )
-    ties: Count = Field(0, ge=0, description="Number of survivors that may share a score; 0 is no limit.")
-    start_density: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Density of the first population, which falls to seeding.density; 0 is seeding.density.",
-    )
-    annealed: float = Field(
-        0.75, gt=0, le=1, description="Share of the generations in which the density falls."
-    )
+    population: Members = Field(32, ge=1)
+    generations: Generations = Field(20, ge=0)
+    elites: Count = Field(4, ge=0)
+    tournament: Members = Field(3, ge=1)
+    crossover: Names = "union_crossover"  # of several, each child's is drawn by credit
+    crossover_rate: float = Field(0.5, ge=0, le=1)
+    mutation: Names = "guided_mutation"
+    mutation_rate: float = Field(0.1, gt=0, le=1)
+    attempts: Count = Field(10, ge=0)
+    objective: Literal["score", "front"] = "score"  # or the front of scores against kept weights
+    least_density: float = Field(0.01, gt=0, le=1)  # of a front
+    largest_density: float = Field(0.5, gt=0, le=1)  # of a front
+    identity: Literal["structure", "ticket"] = "structure"  # equal masks, or with equal weights
+    saliency: Literal["magnitude", "curvature", "mixed"] = "curvature"  # that guidance goes by
+    temperature: float = Field(0.3, ge=0)  # of the noise on guided choices
+    candidates: float = Field(1.0, ge=0)  # worth growing, by which guidance names them, a kept weight
+    trial: bool = True  # of a child with all its parents keep, before it is pruned to its size
+    reassess: Count = Field(3, ge=0)  # one of so many members each generation, in turns; 0 is none
+    polish: Count = Field(0, ge=0)  # changes tried of each child before it joins, by an untrained fitness
+    ties: Count = Field(0, ge=0)  # survivors that may share a score; 0 is any number
+    start_density: float = Field(0.0, ge=0, le=1)  # falls to seeding.density; 0 begins there
+    annealed: float = Field(0.75, gt=0, le=1)  # share of the generations in which the density falls
 
 
 def _steps(value: Any) -> int | list[int]:
-    """Return a number as it is, and the rungs of successive halving as a list; one rung is a number."""
+    """Return a number as it is, and a ladder of them as a list; one rung is a number."""
     rungs = parse_steps(value)
     return rungs[0] if len(rungs) == 1 else list(rungs)
 
 
 class Training(Section):
-    """The short training that gives a ticket its fitness."""
+    """How a ticket is trained for its fitness, and on what."""
 
-    steps: Annotated[int | list[int], BeforeValidator(_steps)] = Field(
-        200, description="Number of optimizer steps; a list gives the rungs of successive halving."
-    )
-    batch: int = Field(128, ge=1, description="Number of samples in a batch.")
-    optimizer: str = Field("sgd", description="Optimizer: sgd, nesterov, adam or adamw.")
-    lr: float = Field(0.05, gt=0, description="Learning rate.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and nesterov.")
-    weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
-    lr_schedule: str = Field(
-        "constant", description="Schedule of the learning rate: constant, or linear or cosine to zero."
-    )
-    dtype: Literal["float32", "float64"] = Field("float32", description="Type of weights and activations.")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="Precision of matrix products."
-    )
-    initialization: Literal["shared", "own"] = Field(
-        "shared",
-        description="Initial weights: the first initialization for all tickets, or each ticket's own.",
-    )
-    masking: str = Field("parameter", description="Place of the mask: parameter, gradient, or forward.")
-    scored: Literal["validation", "pooled"] = Field(
-        "validation",
-        description="Samples of the score: the validation part, or training and validation parts.",
-    )
-    device: str = Field("auto", description="Device: auto, cpu, cuda or cuda:N.")
+    steps: Annotated[int | list[int], BeforeValidator(_steps)] = 200  # a list is a ladder
+    batch: int = Field(128, ge=1)
+    optimizer: str = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    lr_schedule: str = "constant"  # of the learning rate; or to zero, linear or cosine
+    dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    initialization: Literal["shared", "own"] = "shared"
+    masking: str = "parameter"
+    scored: Literal["validation", "pooled"] = "validation"  # on what samples; pooled with those of training
+    device: str = "auto"
     workers: Workers = Field(
-        0,
-        ge=0,
-        description="Number of workers that train side by side; 0 is one for each core or GPU, and a single "
-        "one for a short search.",
-    )
-    backend: Literal["loky", "threads", "dask", "ray"] = Field(
-        "loky", description="Place of the workers: processes (loky), threads, or a Dask or Ray cluster."
-    )
-    address: str = Field("", description="Address of the Dask scheduler or the Ray cluster.")
+        0, ge=0
+    )  # that train side by side; 0 is as many as pay: one a core or GPU, one for a short search
+    backend: Literal["loky", "threads", "dask", "ray"] = "loky"
+    address: str = ""  # of the cluster, for dask and ray
 
 
 class Fitness(Section):
     """The fitness by name; ``short_training`` takes the training settings, others their own options."""
 
-    name: str = Field(
-        "short_training", description="Fitness: short_training, untrained, or file.py:function."
-    )
-    options: dict[str, Any] = Field({}, description="Options of the fitness.")
+    name: str = "short_training"
+    options: dict[str, Any] = {}
 
 
 class Final(Section):
-    """The final comparison: validation data chooses among the candidates, test data is used once."""
+    """The final comparison: candidates are chosen on validation data, the winner meets the test data once."""
 
-    steps: int = Field(1000, ge=0, description="Number of optimizer steps of the final training.")
-    orders: Orders = Field(5, ge=1, description="Number of data orders of the final training.")
-    candidates: Orders = Field(
-        4, ge=1, description="Number of tickets of highest fitness that are candidates."
-    )
+    steps: int = Field(1000, ge=0)
+    orders: Orders = Field(5, ge=1)
+    candidates: Orders = Field(4, ge=1)
 
 
 class Settings(Section):
     """All settings of a run."""
 
-    seed: int = Field(
-        0, ge=0, lt=2**64, description="Seed of everything random except the data split (data.options.seed)."
-    )
+    seed: int = Field(0, ge=0, lt=2**64)
     data: Data = Data()
     model: Model = Model()
     seeding: Seeding = Seeding()
