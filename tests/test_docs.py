@@ -179,22 +179,19 @@ def test_pages_made_from_the_code_are_up_to_date(page):
     assert made == TEXTS[page], "python scripts/reference_pages.py writes it anew"
 
 
-def test_every_setting_has_a_description():
-    fields = dict(settings.Settings.model_fields)
-    for section in [name for name, field in fields.items() if hasattr(field.annotation, "model_fields")]:
-        inner = fields.pop(section).annotation.model_fields
-        fields |= {f"{section}.{name}": field for name, field in inner.items()}
-    assert [
-        name for name, field in fields.items() if not (field.description or "").endswith((".", ")."))
-    ] == []
-
-
 def test_the_version_is_the_same_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert project == metadata.version("ticketsearch"), "install the package again, as scripts/test does"
     assert ts.__version__ == project
     assert f"version = {{{project}}}" in TEXTS["README"]
     assert re.search(r"^## (.*)$", TEXTS["changelog"], re.MULTILINE)[1] == project
+
+
+def test_the_site_has_every_page_and_the_readme_links_to_each():
+    site = (ROOT / "scripts/mkdocs.yml").read_text(encoding="utf-8")
+    pages = set(PAGES) - {"README"}
+    assert pages <= set(re.findall(r"^  - [\w ]+: (\w+)\.md$", site, re.MULTILINE))
+    assert pages == set(re.findall(r"\(ticketsearch/docs/(\w+)\.md\)", TEXTS["README"]))
 
 
 def test_every_public_name_is_there_and_documented():
