@@ -10,7 +10,7 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Scores, Guidance, Recipe, climb, evolve, Generation, Ticket, Tickets
+    ShortTraining, Recipe, EvaluationOptions, Scores, Guidance, climb, evolve, Generation, Ticket, Tickets
 Canonical forms and overlap
     canonical_key, canonical_identity, canonical_form, isomorphic, to_networkx, align, overlap_study,
     study_pruners, read_overlaps
@@ -37,7 +37,7 @@ _HOMES = {
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
     "evolution": "Generation evolve",
-    "fitness": "ShortTraining",
+    "fitness": "EvaluationOptions ShortTraining",
     "halving": "climb",
     "masks": "Guidance MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
@@ -56,6 +56,7 @@ __all__ = [
     "BadInput",
     "Dataset",
     "EqualScoresWarning",
+    "EvaluationOptions",
     "Generation",
     "Guidance",
     "Initialization",
@@ -116,7 +117,7 @@ if TYPE_CHECKING:
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
     from ticketsearch.evolution import Generation, evolve
-    from ticketsearch.fitness import ShortTraining
+    from ticketsearch.fitness import EvaluationOptions, ShortTraining
     from ticketsearch.halving import climb
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ticketsearch.training.dropout import Noise
-from ticketsearch.training.layout import BLOCK
+from ticketsearch.training.flops import BLOCK
 from ticketsearch.wiring import Compaction, Step, Wiring
 
 __all__ = ["ALIGNMENT", "LINE", "Stacked", "filled"]

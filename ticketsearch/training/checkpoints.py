@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ticketsearch.training.cohort import Part
+from ticketsearch.training.cohort import Part
 
 __all__ = ["State", "load_states", "states_of"]
 

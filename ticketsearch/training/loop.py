@@ -13,16 +13,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ticketsearch.checks import is_integer
 from ticketsearch.datasets import Dataset
-from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Guidance
 from ticketsearch.training.checkpoints import State, load_states, states_of
 from ticketsearch.training.cohort import Cohort, Part
 from ticketsearch.training.cuda_graphs import Replayed
+from ticketsearch.training.device import in_precision, with_tf32
 from ticketsearch.training.dropout import Noise
-from ticketsearch.training.layout import BLOCK
-from ticketsearch.training.recipe import OPTIMIZERS, Recipe, in_precision, with_tf32
+from ticketsearch.training.flops import BLOCK
+from ticketsearch.training.recipe import OPTIMIZERS, Recipe
 from ticketsearch.training.saliency import revealed
 from ticketsearch.wiring import Wiring
 
