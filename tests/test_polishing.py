@@ -10,7 +10,7 @@ from ticketsearch.evolution.local_search import Polish
 from ticketsearch.evolution.loop import evolve
 from ticketsearch.evolution.reproduction import survivors
 from ticketsearch.experiment import search
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 from ticketsearch.report.text.run import content
@@ -136,7 +136,7 @@ def test_what_cannot_be_polished_is_refused_in_one_line(tiny):
     refused(lambda: polish(steps=0), "at least 1", "0")
     network = initialize("mlp:9", tiny)
     refused(
-        lambda: polish(fitness=ShortTraining(network, tiny, steps=1, batch=9)),
+        lambda: polish(fitness=short_training(network, tiny, steps=1, batch=9)),
         "untrained",
         "round and tickets",
     )

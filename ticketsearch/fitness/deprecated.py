@@ -29,7 +29,7 @@ def accepts_old_keywords(init: Init) -> Init:
     def translated(self: object, *given: Any, **keywords: Any) -> None:
         values = dict(zip(POSITIONAL, given[2:], strict=False))
         values |= {name: keywords.pop(name) for name in (*RECIPE_NAMES, *OPTION_NAMES) if name in keywords}
-        if not values:
+        if not values or len(given) > 2 + len(POSITIONAL):
             return init(self, *given, **keywords)
         keywords = {name: values.pop(name) for name in ("steps", "seed") if name in values} | keywords
         call = [f"{name}={value!r}" for name, value in keywords.items() if name in ("steps", "seed")]
@@ -48,6 +48,6 @@ def accepts_old_keywords(init: Init) -> Init:
             DeprecationWarning,
             stacklevel=2,
         )
-        return init(self, *given[:2], *given[2 + len(POSITIONAL) :], **keywords)
+        return init(self, *given[:2], **keywords)
 
     return cast(Init, translated)

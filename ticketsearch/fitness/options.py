@@ -65,7 +65,7 @@ class EvaluationOptions:
         share = self.candidates
         if share is not None and (not is_number(share) or not 0 <= share < math.inf):
             raise BadInput(f"candidates must be a share of the kept weights, >= 0, but got {share!r}")
-        check("device", self.device, str)
+        check("address", self.address, str | None)
         find_device(self.device)
         check_backend(self.backend, self.workers, self.address)
 

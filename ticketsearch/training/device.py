@@ -43,11 +43,13 @@ def find_device(device: str) -> torch.device:
 
     Raises :class:`BadInput` for another name, or a CUDA device that this machine does not have.
     """
+    if not isinstance(device, str):
+        raise BadInput(f"a device is auto, cpu, cuda or cuda:N, but got {device!r}")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         parsed = torch.device(device)
-    except (RuntimeError, TypeError, ValueError):
+    except (RuntimeError, ValueError):
         parsed = torch.device("meta")
     if parsed.type not in ("cpu", "cuda") or (parsed.type == "cpu" and parsed.index):
         raise BadInput(f"a device is auto, cpu, cuda or cuda:N, but got {device!r}")
