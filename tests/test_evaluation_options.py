@@ -72,7 +72,7 @@ def test_steps_come_from_the_recipe_unless_given(network, tiny):
 def test_old_keywords_give_the_same_bits_and_a_warning_that_names_the_new_ones(network, tiny):
     recipe, options = recipe_and_options(OLD)
     wanted = ts.ShortTraining(network, tiny, steps=5, seed=3, recipe=recipe, options=options)
-    with pytest.warns(DeprecationWarning) as caught:
+    with pytest.warns(DeprecationWarning, match="are deprecated") as caught:
         found = ts.ShortTraining(network, tiny, steps=5, seed=3, **OLD)
     (warning,) = caught
     assert warning.filename == __file__
