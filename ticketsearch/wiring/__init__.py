@@ -6,20 +6,25 @@ sums, products, slices and concatenations; anything else is refused by name and 
 groups may be declared by hand, see :func:`trace`.
 """
 
+from ticketsearch.wiring.checking import tensors_of
 from ticketsearch.wiring.compaction import Compaction, compact, fixed_groups, live_groups, spec_for, whole
+from ticketsearch.wiring.operations import Reshape, drop_path
 from ticketsearch.wiring.preconditions import check_module
 from ticketsearch.wiring.steps import Step, Wiring
 from ticketsearch.wiring.tracing import trace
 
 __all__ = [
     "Compaction",
+    "Reshape",
     "Step",
     "Wiring",
     "check_module",
     "compact",
+    "drop_path",
     "fixed_groups",
     "live_groups",
     "spec_for",
+    "tensors_of",
     "trace",
     "whole",
 ]
