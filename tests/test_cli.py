@@ -70,7 +70,7 @@ def test_help_names_every_command_and_imports_no_torch():
 
 
 def test_the_help_of_evolve_gives_the_defaults_of_the_settings(shell):
-    from ticketsearch.settings.fields import Settings
+    from ticketsearch.settings import Settings
 
     code, out, _ = shell("evolve", "--help")
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out).split())

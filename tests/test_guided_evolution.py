@@ -17,7 +17,7 @@ from ticketsearch.operators import guided_mutation, union_crossover
 from ticketsearch.pruners import prune
 from ticketsearch.pruners.iterative import scheduled_count
 from ticketsearch.runs import Run
-from ticketsearch.settings.fields import load
+from ticketsearch.settings import load
 from ticketsearch.tickets import Scores
 
 

@@ -16,7 +16,7 @@ from ticketsearch.pruners import __all__ as pruners
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.pruners.retention import retention_kind
 from ticketsearch.report.text.audit import mask_lines, mask_table
-from ticketsearch.settings.fields import load
+from ticketsearch.settings import load
 
 shell, refused = test_cli.shell, test_cli.refused
 

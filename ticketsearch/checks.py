@@ -63,7 +63,7 @@ SOURCES = {
     "Generation": "ts.evolve yields them",
     "Ticket": "ts.seed_population makes them",
     "Initialization": "ts.initializations makes them",
-    "Settings": "ticketsearch.settings.fields.load makes one",
+    "Settings": "ticketsearch.settings.load makes one",
 }
 
 

@@ -189,11 +189,11 @@ def _check_reference(reference: str, plan: Plan, path: Path) -> None:
 
 def _word(settings: Settings) -> str:
     """Return what a comparison's folder is called: data, model, and a digest of the settings."""
-    from ticketsearch.settings import identity
+    from ticketsearch.settings import settings_digest
 
     names = [Path(name.partition(":")[0]).stem for name in (settings.data.name, settings.model.name)]
     words = [re.sub(r"[^A-Za-z0-9_]+", "-", name) for name in names]
-    return "-".join([*words, identity(settings)[:8]])
+    return "-".join([*words, settings_digest(settings)[:8]])
 
 
 def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:

@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ticketsearch.errors import BadInput
 from ticketsearch.plugins import code_of, relative_name, source_digest
-from ticketsearch.settings.fields import Settings, portable
+from ticketsearch.settings.fields import Settings
+from ticketsearch.settings.files import portable
 
 __all__ = ["Origin", "check_word", "outside"]
 
