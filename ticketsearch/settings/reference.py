@@ -15,11 +15,28 @@ __all__ = ["default_text", "description", "settings_reference"]
 INTRODUCTION = """\
 # Settings
 
-A settings file is TOML, read by `ticketsearch evolve SETTINGS.toml`; a setting that it leaves out has its
-default. At the shell, `--set section.name=value` assigns any setting and takes precedence over the file;
-flags such as `--density` take precedence over both. In Python, `ticketsearch.settings.load(path,
-assignments)` returns checked settings. A run writes all of its settings to `runs/NAME/settings.toml`,
-each below its description."""
+Every choice of a run is a setting: `--set section.name=value` at the shell, or a line in a TOML file.
+
+    ticketsearch evolve --set evolution.population=16 --set training.steps=50,200
+    ticketsearch evolve settings.toml --seed 1
+
+```toml
+# settings.toml
+[data]
+name = "mnist1d"
+
+[seeding]
+density = 0.02
+
+[training]
+steps = [50, 200]
+```
+
+Flags take precedence over `--set`, which takes precedence over the file; a setting that is given nowhere
+has its default. The file `runs/NAME/settings.toml` holds all settings of a run, each below its
+description; given to `ticketsearch evolve`, it makes the same run again. Relative paths are relative to
+the folder in which the command is started. In Python, `ticketsearch.settings.load(path, assignments)`
+returns checked settings."""
 
 TYPES = {
     bool: "true or false",
@@ -56,24 +73,24 @@ def default_text(name: str) -> str:
 
 def _reference() -> Iterator[str]:
     yield INTRODUCTION
-    yield "\n## Top level\n"
+    yield "\n## Run\n"
     sections = []
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, Section):
             sections.append(name)
         else:
-            yield _line(name, name)
+            yield _line(name)
     for section in sections:
         part = getattr(Settings(), section)
-        yield f"\n## `[{section}]`\n\n{part.__doc__}\n"
+        yield f"\n## {section}\n\n{part.__doc__}\n"
         for key in type(part).model_fields:
-            yield _line(f"{section}.{key}", key)
+            yield _line(f"{section}.{key}")
 
 
-def _line(name: str, key: str) -> str:
+def _line(name: str) -> str:
     field, default = _field(name), default_text(name)
     parts = [_values(field), _bounds(field), f"default `{default}`" if default else "empty by default"]
-    return f"- **`{key}`** ({'; '.join(filter(None, parts))}): {field.description}"
+    return f"- **`{name}`** ({'; '.join(filter(None, parts))}): {field.description}"
 
 
 def _field(name: str) -> FieldInfo:
