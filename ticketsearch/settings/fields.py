@@ -102,8 +102,8 @@ class Seeding(Section):
         0,
         ge=0,
         description="Number of pruning steps; 0 stands for the pruner's own number: 100 for synflow, "
-        "balanced_synflow and functions of your own, as many as prune a fifth of the weights each for imp, "
-        "averaged_imp and obd, and 1 for the others.",
+        "balanced_synflow and functions of your own; for imp, averaged_imp and obd, as many as prune a fifth "
+        "of the weights each; 1 for the others.",
     )
     schedule: Literal["exponential", "linear", "one_shot"] = Field(
         "exponential",
