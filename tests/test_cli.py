@@ -110,9 +110,7 @@ def test_the_help_of_evolve_gives_the_defaults_of_the_settings(shell):
         assert f"Default: {value}." in text
 
 
-@pytest.mark.parametrize(
-    "command", ["evolve", "prune", "audit", "overlap", "compare", "list", "show", "report"]
-)
+@pytest.mark.parametrize("command", typer.main.get_command(cli.app).commands)
 def test_the_help_of_every_flag_is_a_sentence_and_a_setting_s_flag_has_its_description(command, capsys):
     parsed = typer.main.get_command(cli.app).commands[command]
     parsed.main(["--help"], standalone_mode=False)

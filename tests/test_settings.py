@@ -5,6 +5,7 @@ import tomllib
 
 import pytest
 
+from ticketsearch import datasets, fitness, models, operators, pruners
 from ticketsearch.settings import (
     Settings,
     default_text,
@@ -15,6 +16,7 @@ from ticketsearch.settings import (
     settings_reference,
     to_toml,
 )
+from ticketsearch.training.recipe import MASKINGS, OPTIMIZERS, PRECISIONS, SCHEDULES
 
 NAMES = list(dict(leaves(Settings().model_dump())))
 
@@ -25,6 +27,30 @@ def test_every_setting_has_a_description_in_whole_sentences(name):
     assert re.match(r"[A-Z]\w+ ?", text)
     assert text.endswith(".")
     assert "  " not in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "module", "ending"),
+    [
+        ("data.name", datasets, ""),
+        ("model.name", models, ""),
+        ("seeding.method", pruners, ""),
+        ("evolution.crossover", operators, "_crossover"),
+        ("evolution.mutation", operators, "_mutation"),
+        ("fitness.name", fitness, ""),
+    ],
+)
+def test_the_description_of_a_name_lists_all_names(setting, module, ending):
+    listed = re.findall(r"\w+", description(setting))
+    assert {name for name in module.__all__ if name.endswith(ending)} <= set(listed)
+
+
+def test_the_descriptions_of_the_training_list_its_choices():
+    for setting, choices in (
+        *(("training.optimizer", OPTIMIZERS), ("training.lr_schedule", SCHEDULES)),
+        *(("training.masking", MASKINGS), ("training.precision", PRECISIONS)),
+    ):
+        assert set(choices) <= set(re.findall(r"\w+", description(setting)))
 
 
 def test_a_settings_file_holds_the_same_values_with_and_without_comments(tmp_path):
