@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.statistics import jackknife
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Null", "compare"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 
 
 class Null(NamedTuple):
@@ -39,7 +36,7 @@ class Null(NamedTuple):
     holm: float | None = None
 
 
-def compare(observed: Floats, drawn: Floats, pairs: Integers) -> Null:
+def compare(observed: Floats, drawn: Floats, pairs: Indices) -> Null:
     """Return the null model of a measure, from its ``(pairs,)`` values and the draws' ``(draws, pairs)``.
 
     ``pairs`` are the masks of each pair, ``(2, pairs)``.

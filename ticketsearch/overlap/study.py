@@ -24,12 +24,10 @@ from ticketsearch.overlap.profiles import degree_distance, degrees, density_dist
 from ticketsearch.overlap.raw import check_several
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.statistics import LEVEL, holm
+from ticketsearch.typing import Floats, Integers
 from ticketsearch.workers import Spread
 
 __all__ = ["OverlapStudy", "conclude", "overlap_study"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
