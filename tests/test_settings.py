@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from ticketsearch import datasets, fitness, models, operators, pruners
+from ticketsearch import datasets, models, operators, pruners
 from ticketsearch.settings import (
     Settings,
     default_text,
@@ -37,7 +37,6 @@ def test_every_setting_has_a_description_in_whole_sentences(name):
         ("seeding.method", pruners, ""),
         ("evolution.crossover", operators, "_crossover"),
         ("evolution.mutation", operators, "_mutation"),
-        ("fitness.name", fitness, ""),
     ],
 )
 def test_the_description_of_a_name_lists_all_names(setting, module, ending):
