@@ -53,7 +53,7 @@ Output = Annotated[
 ]
 
 
-def audit(
+def audit(  # noqa: PLR0913 - a parameter for each flag
     settings: SettingsFile = None,
     data: DataName = None,
     model: ModelName = None,

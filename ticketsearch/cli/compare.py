@@ -101,7 +101,7 @@ Workers = Annotated[str | None, workers_option("one a core or GPU")]
 Out = Annotated[Path | None, out_option("comparison", "runs/compare-DATA-MODEL-DIGEST")]
 
 
-def compare(
+def compare(  # noqa: PLR0913 - a parameter for each flag
     subjects: Subjects = None,
     data: DataName = None,
     model: ModelName = None,

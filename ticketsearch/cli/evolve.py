@@ -96,7 +96,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
 
 
-def evolve(
+def evolve(  # noqa: PLR0913 - a parameter for each flag
     settings: SettingsFile = None,
     data: DataName = None,
     model: ModelName = None,

@@ -94,7 +94,7 @@ Workers = Annotated[str | None, workers_option("one a core")]
 Out = Annotated[Path | None, out_option("study", "runs/overlap-MODEL-DIGEST")]
 
 
-def overlap(
+def overlap(  # noqa: PLR0913 - a parameter for each flag
     runs: Runs = None,
     data: DataName = None,
     model: ModelName = None,

@@ -87,7 +87,7 @@ class _Pruning:
         return seeding.steps or schedule_steps(_method(self.settings), seeding.density)
 
 
-def prune(
+def prune(  # noqa: PLR0913 - a parameter for each flag
     settings: SettingsFile = None,
     data: DataName = None,
     model: ModelName = None,
