@@ -19,7 +19,7 @@ from ticketsearch.operators import guided_mutation, swap_mutation, union_crossov
 from ticketsearch.pruners import prune
 from ticketsearch.pruners.iterative import scheduled_count
 from ticketsearch.runs import Run
-from ticketsearch.settings.fields import load
+from ticketsearch.settings import load
 from ticketsearch.tickets import Scores
 
 
