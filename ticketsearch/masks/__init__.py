@@ -16,7 +16,7 @@ from ticketsearch.masks.bits import (
     unpack,
 )
 from ticketsearch.masks.checks import check_spec
-from ticketsearch.masks.edges import Edges, edges, mask_of, weight_numbers
+from ticketsearch.masks.edge_lists import Edges, edges, mask_of, weight_numbers
 from ticketsearch.masks.guidance import Guidance, check_guidance, cut, strongest
 from ticketsearch.masks.liveness import (
     Ends,

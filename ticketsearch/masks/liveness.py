@@ -11,7 +11,7 @@ import numpy as np
 
 from ticketsearch.checks import checked
 from ticketsearch.masks.bits import check_mask
-from ticketsearch.masks.edges import Edges, edges, mask_of
+from ticketsearch.masks.edge_lists import Edges, edges, mask_of
 from ticketsearch.masks.spec import MaskSpec, Node, Piece
 from ticketsearch.typing import Floats, Mask
 

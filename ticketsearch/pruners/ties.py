@@ -15,7 +15,7 @@ from ticketsearch.masks import Mask, largest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.typing import Floats
-from ticketsearch.wiring.functions import Scale
+from ticketsearch.wiring import Scale
 
 __all__ = [
     "UNMENTIONED",

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.wiring import Compaction, Step, Wiring
-from ticketsearch.wiring.operations import drop_path
+from ticketsearch.wiring import Compaction, Step, Wiring, drop_path
 
 __all__ = ["Noise", "check_noise"]
 

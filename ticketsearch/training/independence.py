@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.wiring import Wiring
-from ticketsearch.wiring.checking import tensors_of
+from ticketsearch.wiring import Wiring, tensors_of
 
 __all__ = ["check_independence"]
 

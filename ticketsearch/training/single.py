@@ -21,8 +21,7 @@ from ticketsearch.masks import Mask
 from ticketsearch.training.dropout import Noise
 from ticketsearch.training.mask_modes import Masking
 from ticketsearch.training.saliency import Slopes, gradients
-from ticketsearch.wiring import Compaction, Step, Wiring
-from ticketsearch.wiring.operations import Reshape
+from ticketsearch.wiring import Compaction, Reshape, Step, Wiring
 
 __all__ = ["Single"]
 
