@@ -33,7 +33,7 @@ ALLOWED = {
     "workers": "plugins datasets models",
     "evolution": "cost halving masks plugins random_streams canonical operators tickets",
     "fitness": "cost halving masks plugins random_streams datasets models training tickets workers",
-    "overlap": "masks random_streams canonical alignment workers",
+    "overlap": "masks random_streams statistics canonical alignment workers",
     "seeding": "cost masks plugins random_streams canonical datasets models operators pruners tickets",
     "theory": "masks datasets wiring models pruners",
     "runs": "cost halving masks storage settings models tickets evolution",
