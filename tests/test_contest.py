@@ -209,7 +209,7 @@ def test_every_round_of_imp_is_counted(settings):
         density=0.4,
         dataset=search.dataset,
         seed=int(seed_sequence(0, Stream.PRUNING).generate_state(1)[0]),
-        watch=lambda cut: masks.append(np.isin(np.arange(spec.size), cut.numbers[cut.kept])),
+        callback=lambda cut: masks.append(np.isin(np.arange(spec.size), cut.numbers[cut.kept])),
         **options,
     )
     assert np.array_equal(made.mask, masks[-1])
