@@ -173,10 +173,10 @@ def test_the_readme_has_every_command():
     assert set(re.findall(r"\| `ticketsearch (\w+)", TEXTS["README"])) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["settings", "python"])
-def test_pages_made_from_the_code_are_up_to_date(page):
-    made = getattr(reference_pages(), f"{page}_page")()
-    assert made == TEXTS[page], "python scripts/reference_pages.py writes it anew"
+def test_the_pages_made_from_the_code_are_up_to_date():
+    way_out = "python scripts/reference_pages.py writes them anew"
+    assert settings.settings_reference() == TEXTS["settings"], way_out
+    assert reference_pages().python_page() == TEXTS["python"], way_out
 
 
 def test_the_version_is_the_same_everywhere():

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import metadata
+from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -266,7 +266,7 @@ def _file_of(dataset: Dataset) -> str:
 
 def _versions() -> tuple[str, str]:
     """Return the versions of ticketsearch and torch, without what it was built for."""
-    return metadata.version("ticketsearch"), torch.__version__.partition("+")[0]
+    return version("ticketsearch"), torch.__version__.partition("+")[0]
 
 
 def _here() -> str:
