@@ -25,6 +25,8 @@ TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 BLOCKS = {name: BLOCK.findall(text) for name, text in TEXTS.items()}
 PROSE = {name: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for name, text in TEXTS.items()}
+# Pages whose code takes seconds.
+SLOW = {"README", "comparison", "search", "training", "tutorial"}
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 COMMANDS = typer.main.get_command(cli.app).commands
 
@@ -65,7 +67,14 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("mine", None)
 
 
-@pytest.mark.parametrize("page", [name for name, blocks in BLOCKS.items() if blocks])
+WITH_CODE = [
+    pytest.param(page, marks=pytest.mark.slow if page in SLOW else ())
+    for page, blocks in BLOCKS.items()
+    if blocks
+]
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(page, folder):
     namespace = {"__name__": "document"}
     for code, output in BLOCKS[page]:
@@ -82,6 +91,7 @@ def test_outputs_are_alike_where_words_are_equal_and_numbers_near():
     assert not alike("kept 595", "kept 12")
 
 
+@pytest.mark.slow
 def test_your_own_data_and_model_are_searched_as_the_readme_says(folder):
     printed(BLOCKS["README"][1][0], {"__name__": "document"})
     command = re.search(r"^    ticketsearch (evolve --data mine.py.*)$", TEXTS["README"], re.MULTILINE)[1]
