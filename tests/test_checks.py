@@ -62,9 +62,15 @@ GIVEN = {
     "study_pruners": {"network": NETWORK, "methods": "magnitude", "folder": "/dev/null/none", "draws": 1},
     "to_networkx": {"mask": MASK, "spec": SPEC},
     "Dataset": {n: getattr(DATA, n) for n in inspect.signature(ts.Dataset).parameters},
+    "DensitySchedule": {"start": 0.5, "final": 0.1},
+    "Duplicates": {},
+    "LocalSearch": {"steps": 1, "most": 1},
+    "NSGA2": {},
     "Recipe": {},
     "Scores": {"values": [1.0]},
     "ShortTraining": {"network": NETWORK, "dataset": DATA, "steps": 1},
+    "Tournament": {},
+    "Variation": {},
 }
 THEORY = {
     "audit": {"network": NETWORK, "methods": ["magnitude"]},
@@ -95,6 +101,7 @@ APART = {
     "EqualScoresWarning",
     "Generation",
     "Guidance",
+    "GuidanceWarning",
     "Initialization",
     "LayerCollapseWarning",
     "MaskSpec",
