@@ -66,6 +66,7 @@ GIVEN = {
     "Duplicates": {},
     "LocalSearch": {"steps": 1, "most": 1},
     "NSGA2": {},
+    "EvaluationOptions": {},
     "Recipe": {},
     "Scores": {"values": [1.0]},
     "ShortTraining": {"network": NETWORK, "dataset": DATA, "steps": 1},

@@ -10,7 +10,8 @@ from searches import Counts, plain
 
 from ticketsearch.evolution import DensitySchedule, Duplicates, GuidanceWarning, Variation, evolve
 from ticketsearch.experiment.search import Search, create_run, resume
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.jobs import Stage
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import layer_counts
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import initialize
@@ -18,7 +19,7 @@ from ticketsearch.operators import guided_mutation, swap_mutation, union_crossov
 from ticketsearch.pruners import prune
 from ticketsearch.pruners.iterative import scheduled_count
 from ticketsearch.runs import Run
-from ticketsearch.settings.fields import load
+from ticketsearch.settings import load
 from ticketsearch.tickets import Scores
 
 
@@ -57,11 +58,11 @@ def test_alone_from_all_weights_and_without_noise_it_is_iterative_magnitude_prun
     wanted = prune(network, "imp", density=density, dataset=tiny, steps=rounds, **options)
     assert len(orders) == rounds
     assert all(np.array_equal(order, orders[0]) for order in orders)
-    training = ShortTraining(network, tiny, steps=30, batch=16, device="cpu")
+    training = short_training(network, tiny, steps=30, batch=16, device="cpu")
 
     def fitness(masks):
         found = training.trainer.train(
-            masks, [network.initialization], orders[:1], training.recipe, candidates=0.1
+            masks, [network.initialization], orders[:1], training.recipe, Stage(candidates=0.1)
         )
         return Scores(-found.evaluations[0].loss, guidance=found.guidance)
 
@@ -275,10 +276,13 @@ def test_a_guided_run_that_was_interrupted_goes_on_to_the_same_content(tmp_path,
 def test_what_guides_nothing_costs_nothing():
     blind = {"evolution.mutation": "swap_mutation", "evolution.crossover": "uniform_crossover"}
     blind |= {"evolution.trial": False}
-    assert Search.prepare(guided_settings()).fitness.candidates == 1.0
-    assert Search.prepare(guided_settings(**blind)).fitness.candidates == 1.0  # the density falls by it
+    assert Search.prepare(guided_settings()).fitness.options.candidates == 1.0
     assert (
-        Search.prepare(guided_settings(**blind, **{"evolution.start_density": 0})).fitness.candidates is None
+        Search.prepare(guided_settings(**blind)).fitness.options.candidates == 1.0
+    )  # the density falls by it
+    assert (
+        Search.prepare(guided_settings(**blind, **{"evolution.start_density": 0})).fitness.options.candidates
+        is None
     )
 
 

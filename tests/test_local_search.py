@@ -9,7 +9,7 @@ from searches import plain
 from ticketsearch import settings as config
 from ticketsearch.evolution import DensitySchedule, LocalSearch, Tournament, evolve
 from ticketsearch.experiment import search
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 from ticketsearch.report.text.run import content
@@ -134,7 +134,7 @@ def test_an_untrained_networks_passes_are_counted_by_kept_weights(tiny):
 def test_a_local_search_that_cannot_be_is_refused_in_one_line(tiny):
     refused(lambda: LocalSearch(0, 9), "steps must be >= 1, but got 0")
     refused(lambda: LocalSearch(9, 0), "most must be >= 1, but got 0")
-    training, local = ShortTraining(initialize("mlp:9", tiny), tiny, steps=1, batch=9), LocalSearch(9, 9)
+    training, local = short_training(initialize("mlp:9", tiny), tiny, steps=1, batch=9), LocalSearch(9, 9)
     words = ("fitness of masks alone", "untrained", "round and tickets")
     refused(lambda: LocalSearch(9, 9, training), *words)
     refused(lambda: evolve(random_masks(3, 20), training, SPEC, local_search=local), *words)

@@ -183,9 +183,9 @@ def test_only_assessments_of_the_highest_rung_count():
 
 
 def test_what_trials_take_is_counted(tiny, network):
-    from ticketsearch.fitness.short_training import ShortTraining
+    from ticketsearch.fitness.named import short_training
 
-    fitness = ShortTraining(network, tiny, steps=3, batch=16, device="cpu", candidates=0.2)
+    fitness = short_training(network, tiny, steps=3, batch=16, device="cpu", candidates=0.2)
     options = {"mutation": guided_mutation, "crossover": union_crossover}
     first, second = (
         list(

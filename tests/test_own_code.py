@@ -11,7 +11,7 @@ from ticketsearch import cli
 from ticketsearch.datasets import load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import evolve
-from ticketsearch.fitness.short_training import build_fitness
+from ticketsearch.fitness import build_fitness
 from ticketsearch.models import initialize
 from ticketsearch.plugins import call, own_code
 from ticketsearch.pruners import prune

@@ -10,7 +10,7 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Scores, Guidance, Recipe, climb, Ticket, Tickets
+    ShortTraining, Recipe, EvaluationOptions, Scores, Guidance, climb, Ticket, Tickets
     evolve, Generation, GuidanceWarning, and the options of evolve: Variation, Duplicates, Tournament, NSGA2,
     DensitySchedule, LocalSearch
 Canonical forms and overlap
@@ -40,7 +40,7 @@ _HOMES = {
     "errors": "BadInput",
     "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
     "Variation evolve",
-    "fitness": "ShortTraining",
+    "fitness": "EvaluationOptions ShortTraining",
     "halving": "climb",
     "masks": "Guidance MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
@@ -62,6 +62,7 @@ __all__ = [
     "DensitySchedule",
     "Duplicates",
     "EqualScoresWarning",
+    "EvaluationOptions",
     "Generation",
     "Guidance",
     "GuidanceWarning",
@@ -136,7 +137,7 @@ if TYPE_CHECKING:
         Variation,
         evolve,
     )
-    from ticketsearch.fitness import ShortTraining
+    from ticketsearch.fitness import EvaluationOptions, ShortTraining
     from ticketsearch.halving import climb
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize

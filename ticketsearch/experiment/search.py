@@ -34,7 +34,7 @@ from ticketsearch.evolution import (
     evolve,
     pareto_front,
 )
-from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.plugins import (
@@ -63,7 +63,7 @@ from ticketsearch.seeding import fill_population, initializations, prune_copies,
 from ticketsearch.settings import Settings, apply, as_list, changes, check_word, outside
 from ticketsearch.storage import refuse_links
 from ticketsearch.tickets import Seen, Ticket, TicketFitness, Tickets, initial_weights, save_ticket
-from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
+from ticketsearch.training import Recipe, compaction_notes, find_device, operations_a_sample
 
 __all__ = ["Search", "create_run", "resume"]
 
@@ -230,7 +230,7 @@ class Search:
         """Sentences on how tickets are trained that a user would want to know."""
         if not isinstance(self.fitness, ShortTraining):
             return []
-        return kept_whole(self.network.wiring, self.settings.training.masking)
+        return compaction_notes(self.network.wiring, self.settings.training.masking)
 
     def generations(self, run: Run) -> Iterator[Generation]:
         """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
@@ -534,17 +534,13 @@ def _fitness(
 def _short_training(
     settings: Settings, network: Network, dataset: Dataset, candidates: float | None = None
 ) -> ShortTraining:
-    options = settings.training.model_dump()
-    options["workers"] = options["workers"] or _workers(settings, network)
-    options["address"] = options["address"] or None
-    return ShortTraining(
-        network,
-        dataset,
-        seed=settings.seed,
-        candidates=candidates,
-        saliency=settings.evolution.saliency,
-        **options,
-    )
+    values = settings.training.model_dump(exclude={"steps"})
+    values["workers"] = values["workers"] or _workers(settings, network)
+    values["address"] = values["address"] or None
+    guidance = {"candidates": candidates, "saliency": settings.evolution.saliency}
+    recipe, options = recipe_and_options(values | guidance)
+    steps = settings.training.steps
+    return ShortTraining(network, dataset, steps=steps, seed=settings.seed, recipe=recipe, options=options)
 
 
 def _check_start(settings: Settings) -> None:
