@@ -402,14 +402,14 @@ def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
     options = {"processes": False, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster:
         address = cluster.scheduler_address
-        refused(lambda: Spread("dask", address=address), address, "must have a worker", "`dask worker ")
+        refused(lambda: Spread("dask", address=address), address, "must have workers", "`dask worker ")
         cluster.scale(1)
         with Spread("dask", address=address) as spread:
             monkeypatch.setattr(patience, 0.3)
             results = spread.run(waited_for, [tmp_path, tmp_path / "later"])
             assert next(results) == (0, None)
             cluster.scale(0)
-            refused(lambda: next(results), "must have a worker")
+            refused(lambda: next(results), "must have workers")
             (tmp_path / "later").touch()
             cluster.scale(1)
             cluster.wait_for_workers(1, timeout=60)  # one that comes later may begin with the second task
@@ -418,7 +418,7 @@ def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
             end = threading.Timer(0.5, (tmp_path / "too late").touch)
             end.start()
             cluster.close()
-            refused(lambda: next(results), f"dask scheduler at {address!r} was lost", "go on with the run")
+            refused(lambda: next(results), f"dask scheduler at {address!r} was lost", "resume the run")
             end.join()
 
 
