@@ -9,7 +9,7 @@ from conftest import refused
 
 from ticketsearch.canonical import canonical_key
 from ticketsearch.cost import Spent
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import evolve
 from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.models import Initialization, initialize

@@ -1,4 +1,4 @@
-"""What a dataset is: six tensors, and the checks of a part that hold for arrays as well."""
+"""The type of a dataset, six tensors, and checks of its parts that arrays must pass as well."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ticketsearch.checks import is_integer as is_integer
+from ticketsearch.checks import is_integer
 from ticketsearch.errors import BadInput, unknown
 
 __all__ = [
@@ -27,17 +27,16 @@ __all__ = [
     "check_part",
     "check_shape",
     "check_values",
-    "is_integer",
 ]
 
 PARTS = ("train", "validation", "test")
-# Numbers in one array of a file: 4 GiB as float32.
+# Most numbers in one array of a file: 4 GiB as float32.
 MAX_VALUES = 2**30
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Origin(NamedTuple):
-    """How a dataset was loaded: the name, its options, and the folder that relative paths were meant from."""
+    """How a dataset was loaded: the name, its options, and the folder that relative paths are relative to."""
 
     name: str
     options: Mapping[str, Any]
@@ -46,7 +45,7 @@ class Origin(NamedTuple):
 
 @runtime_checkable
 class Shaped(Protocol):
-    """Anything that has samples of one shape in classes, such as a dataset: enough to build a network."""
+    """Anything with an input shape and a number of classes, such as a dataset: enough to build a network."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -62,10 +61,10 @@ class Dataset:
     """Samples and labels of the three parts, as whole tensors on the CPU.
 
     Each ``x`` is ``(samples, *input_shape)`` float32 and finite, each ``y`` ``(samples,)`` int64 in
-    [0, classes). :func:`from_arrays` makes one of arrays, splitting and standardising them. ``origin`` is
-    how it was loaded, None where it was made in memory.
+    [0, classes). :func:`from_arrays` makes a dataset of arrays and splits and standardizes them. ``origin``
+    tells how the dataset was loaded, None where it was made in memory.
 
-    Raises :class:`BadInput` for anything else, naming the part.
+    Raises :class:`BadInput` for other tensors, naming the part.
     """
 
     name: str
@@ -121,7 +120,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of all six tensors: equal exactly for the same data in the same order and split."""
+        """Digest of all six tensors, equal exactly for the same data in the same order and split."""
         digest = hashlib.blake2b(digest_size=16)
         for part in PARTS:
             for tensor in (getattr(self, f"x_{part}"), getattr(self, f"y_{part}")):
@@ -158,14 +157,14 @@ def check_counts(where: str, x: tuple[int, ...], y: tuple[int, ...]) -> None:
 
 
 def check_values(what: str, shape: tuple[int, ...], way_out: str) -> None:
-    """Raise :class:`BadInput` for more values than the package holds in memory at once."""
+    """Raise :class:`BadInput` for more values than MAX_VALUES, as data are held in memory."""
     if math.prod(shape) > MAX_VALUES:
         rule = f"must hold at most {MAX_VALUES:,} numbers, as data are held whole"
         raise BadInput(f"{what} {rule}, but got {math.prod(shape):,} for its shape {shape}: {way_out}")
 
 
 def check_labels(where: str, y: NDArray[Any], classes: int) -> None:
-    """Raise :class:`BadInput` for fewer than 2 classes, or a label that is none of them."""
+    """Raise :class:`BadInput` for fewer than 2 classes, or a label outside of 0 to classes - 1."""
     if not is_integer(classes) or classes < 2:
         raise BadInput(f"{where}: a dataset needs at least 2 classes, but got {classes!r}")
     wrong = y[(y < 0) | (y >= classes)]

@@ -14,7 +14,8 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, largest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.random_streams import Stream, seed_sequence
-from ticketsearch.wiring.functions import Scale
+from ticketsearch.typing import Floats
+from ticketsearch.wiring import Scale
 
 __all__ = [
     "UNMENTIONED",
@@ -56,9 +57,7 @@ def tie_generator(rng: np.random.Generator, initialization: Initialization) -> n
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
 
 
-def mask_of_scores(
-    scores: NDArray[np.float64], count: int, *, seed: int, initialization: Initialization
-) -> Mask:
+def mask_of_scores(scores: Floats, count: int, *, seed: int, initialization: Initialization) -> Mask:
     """Return the ``(weights,)`` mask of the ``count`` largest scores, as pruning in one cut leaves it."""
     rng = np.random.default_rng(seed_sequence(seed, Stream.PRUNING))
     return largest(scores, count, tie_generator(rng, initialization))
@@ -68,19 +67,19 @@ def warn_of_equal_scores(
     name: str,
     density: float,
     networks: Sequence[Network],
-    kept: int,
     drawn: Sequence[NDArray[np.bool_]],
-    scores: Sequence[NDArray[np.float64]],
+    scores: Sequence[Floats],
     *,
     stacklevel: int,
 ) -> None:
-    """Warn if the lot decided more than a hundredth of the ``kept`` weights of some network.
+    """Warn if more than a hundredth of the kept weights of some network were drawn by lot.
 
-    ``drawn`` and ``scores``, a ``(kept,)`` array for each network, are of the weights kept in the end: which
-    of them were drawn among equal scores, and their scores at the last cut.
+    ``drawn`` and ``scores`` are one ``(kept,)`` array for each network, over the weights kept in the end:
+    which of them were drawn among equal scores, and their scores at the last cut.
     """
-    counts = [int(np.count_nonzero(own)) for own in drawn]
+    counts = [int(np.count_nonzero(lot)) for lot in drawn]
     most = int(np.argmax(counts))
+    kept = len(drawn[most])
     if counts[most] <= max(UNMENTIONED * kept, FEW):
         return
     several = f", and as many or fewer of {len(counts) - 1} other initializations" if len(counts) > 1 else ""

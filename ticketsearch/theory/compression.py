@@ -8,20 +8,20 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask, MaskSpec, check_mask, layer_counts, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
-    Cut,
+    PruningStep,
     PruningWarning,
     ScoreFunction,
     prune,
     schedule_steps,
     scores_at_once,
 )
+from ticketsearch.typing import Floats, Integers
 
 __all__ = [
     "Critical",
@@ -116,8 +116,7 @@ def critical_compression(
     if not collapses(layers):
         return Critical(rho_max(spec), layers, rho_max(spec), True)
     low, high = layers, spec.size  # low collapses, high does not
-    name = method if isinstance(method, str) else getattr(method, "__name__", "pruner")
-    cuts = schedule_steps(name, 1 / rho_max(spec)) if steps is None else steps
+    cuts = schedule_steps(method, 1 / rho_max(spec)) if steps is None else steps
     step = rho_max(spec) ** (1 / cuts) if cuts > 1 else 1.0
     while high > low + 1 and high / low > step:
         middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
@@ -125,7 +124,7 @@ def critical_compression(
     return Critical(spec.size / high, high, rho_max(spec), high == low + 1)
 
 
-def critical_at_once(scores: NDArray[np.float64], spec: MaskSpec) -> Critical:
+def critical_at_once(scores: Floats, spec: MaskSpec) -> Critical:
     """Return ρ_cr of a pruner that scores once: the lowest rank of the layers' best weights decides.
 
     Among equal scores it is the ρ that every lot reaches.
@@ -149,7 +148,7 @@ class _Watch:
         self.counts: list[list[int]] = [[layer.size for layer in spec.layers]]
         self.ratios: list[float] = []
 
-    def __call__(self, cut: Cut) -> None:
+    def __call__(self, cut: PruningStep) -> None:
         ends = np.searchsorted(cut.numbers, [*(layer.offset for layer in self.spec.layers), self.spec.size])
         spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
         # A layer without scores is no cut: what is left flows past it, or nowhere.
@@ -168,7 +167,7 @@ def prune_to_cut(
     seed: int = 0,
     steps: int | None = None,
     **options: Any,
-) -> tuple[float, NDArray[np.int64]]:
+) -> tuple[float, Integers]:
     """Prune to ρ_max; return the largest prune size / cut size met, and the counts after every cut.
 
     Theorem 3 asks that the prune size (the scores pruned at a step) be less than the cut size (those of a
@@ -180,6 +179,13 @@ def prune_to_cut(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PruningWarning)
         prune(
-            network, method, density=density, dataset=dataset, seed=seed, steps=steps, watch=watch, **options
+            network,
+            method,
+            density=density,
+            dataset=dataset,
+            seed=seed,
+            steps=steps,
+            callback=watch,
+            **options,
         )
     return max(watch.ratios), np.array(watch.counts)

@@ -79,7 +79,7 @@ class Cohort:
         networks need no buffers.
     device, dtype : place and precision of the training.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.mask_modes`.
-    stacked : whether networks are one tensor program; for dense wiring alone, where it is the default.
+    stacked : whether several networks are one tensor program; only for dense wiring, where it is the default.
     precision : precision of products in training: see :class:`~ticketsearch.training.Recipe`.
 
     Raises :class:`BadInput` for a wrong number of initial parameters, an unknown masking, or dropout in a
