@@ -390,7 +390,12 @@ def test_of_an_address_that_is_no_schedulers_no_client_is_made(scheme, monkeypat
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("a client was made"))
     address = f"{scheme}://127.0.0.1:8787"
-    refused(lambda: Spread("dask", address=address), repr(address), "tcp://host:port", "http one of its dash")
+    refused(
+        lambda: Spread("dask", address=address),
+        repr(address),
+        "tcp://host:port",
+        "http address of the dashboard",
+    )
 
 
 def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
