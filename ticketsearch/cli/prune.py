@@ -148,10 +148,10 @@ def prune(  # noqa: PLR0913 - a parameter for each flag
 
 def _check_pruner(settings: Settings) -> None:
     """Raise :class:`BadInput` for an unknown pruner, or options that it does not take."""
-    from ticketsearch.pruners import check_scores, named
+    from ticketsearch.pruners import check_scores, resolve_pruner
 
     method, options = _method(settings), settings.seeding.options
-    check_scores(named(method), method, options)
+    check_scores(resolve_pruner(method), method, options)
 
 
 def _method(settings: Settings) -> str:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ticketsearch.checks import is_integer
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
 
 __all__ = [
     "PARTS",
@@ -100,6 +100,23 @@ class Dataset:
     def sizes(self) -> tuple[int, int, int]:
         """Number of training, validation and test samples."""
         return len(self.y_train), len(self.y_validation), len(self.y_test)
+
+    def part(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return samples and labels of a part, ``train``, ``validation`` or ``test``.
+
+        Raises :class:`BadInput` for another name.
+        """
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+        return getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
+
+    def check_fits(self, network: Shaped) -> None:
+        """Raise :class:`BadInput` for a network of another input shape or number of classes."""
+        if self.input_shape != network.input_shape or self.classes != network.classes:
+            raise BadInput(
+                f"the network takes {network.input_shape} and {network.classes} classes, but dataset "
+                f"{self.name!r} has {self.input_shape} and {self.classes}; initialize the network for it"
+            )
 
     @cached_property
     def fingerprint(self) -> str:
