@@ -39,7 +39,7 @@ __all__ = [
 
 
 @checked
-def prune(
+def prune(  # noqa: PLR0913 - the documented interface
     network: Network,
     method: str | ScoreFunction,
     *,
@@ -89,7 +89,7 @@ def prune(
 
 
 @checked
-def prune_all(
+def prune_all(  # noqa: PLR0913 - the documented interface
     networks: Sequence[Network],
     method: str | ScoreFunction,
     *,
