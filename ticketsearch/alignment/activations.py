@@ -34,13 +34,13 @@ def activation_order(
         )
     orders = {}
     for group in wanted:
-        own, other = (finite("activations", each[group.name]) for each in (mask, reference))
-        if own.ndim != 2 or own.shape != other.shape or own.shape[1] != group.size:
+        values, reference_values = (finite("activations", given[group.name]) for given in (mask, reference))
+        if values.ndim != 2 or values.shape != reference_values.shape or values.shape[1] != group.size:
             raise BadInput(
                 f"activations of group {group.name!r} have shape (samples, {group.size}) in both networks, "
-                f"but got {own.shape} and {other.shape}"
+                f"but got {values.shape} and {reference_values.shape}"
             )
-        correlation = _standardised(other).T @ _standardised(own)
+        correlation = _standardised(reference_values).T @ _standardised(values)
         orders[group.name] = assignment(correlation)
     return orders
 

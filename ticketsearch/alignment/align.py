@@ -88,7 +88,7 @@ def align_order(
     """
     check_count("restarts", restarts, 1)
     seed_sequence(seed, Stream.PRUNING)  # refuses what is no seed
-    both = [check_mask(each, spec) for each in (mask, reference)]
+    both = [check_mask(array, spec) for array in (mask, reference)]
     if weights is not None and activations is not None:
         raise BadInput("an alignment goes by weights or by activations, but got both: leave one out")
     if activations is not None:
@@ -99,8 +99,8 @@ def align_order(
         placement, _ = _Aligner(both, spec, restarts).placed(0, 1, rng)
         return placement.named(spec)
     check_pair("weights", weights)
-    values = [_weights(each, spec) * kept for each, kept in zip(weights, both, strict=True)]
-    least = LEAST * float(np.prod([np.linalg.norm(each) for each in values]))
+    values = [_weights(given, spec) * kept for given, kept in zip(weights, both, strict=True)]
+    least = LEAST * float(np.prod([np.linalg.norm(value) for value in values]))
     occupied = Occupied(both, spec)
     pair = Pair(occupied.parts(0, values[0]), occupied.parts(1, values[1]), occupied.spec, least=least)
     best = _climbed(pair, occupied.given(0, 1), restarts, rng)
@@ -153,14 +153,16 @@ class _Aligner:
             return whole, True
         pair = Pair(self.parts[mask], self.parts[reference], self.occupied.spec)
         best = _climbed(pair, self.occupied.given(mask, reference), self.restarts, rng)
-        found = self.occupied.expanded(best, mask, reference)
+        climbed = self.occupied.expanded(best, mask, reference)
         living = same_live(*subjects)
         if living is None:
-            return found, self.exact
-        own, other = (whole_parts(self.masks[index], self.spec) for index in (mask, reference))
-        whole_pair = Pair(own, other, self.spec)
+            return climbed, self.exact
+        mask_parts, reference_parts = (
+            whole_parts(self.masks[index], self.spec) for index in (mask, reference)
+        )
+        whole_pair = Pair(mask_parts, reference_parts, self.spec)
         whole_pair.climb(living)
-        return max(living, found, key=whole_pair.intersection), self.exact
+        return max(living, climbed, key=whole_pair.intersection), self.exact
 
 
 def _climbed(pair: Pair, given: Placement, restarts: int, rng: np.random.Generator) -> Placement:

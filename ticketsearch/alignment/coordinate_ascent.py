@@ -32,11 +32,11 @@ class Placement(NamedTuple):
 
     def named(self, spec: MaskSpec) -> dict[str, Indices]:
         """Return the orders of groups and bundles by name, for :func:`ticketsearch.masks.permute`."""
-        found = {spec.groups[self.origins[group]].name: order for group, order in self.orders.items()}
+        orders = {spec.groups[self.origins[group]].name: order for group, order in self.orders.items()}
         for bundle in spec.bundles:
             first = [column[0] for column in bundle.columns]
-            found[bundle.name] = np.array([first.index(self.origins[group]) for group in first])
-        return found
+            orders[bundle.name] = np.array([first.index(self.origins[group]) for group in first])
+        return orders
 
 
 class Pair:

@@ -37,13 +37,13 @@ class Counts(NamedTuple):
         first, second = (self.sizes[index] for index in pair_indices(len(self.sizes)))
         union = first + second - self.shared
         whole, joined = self.shared.sum(axis=-1), union.sum(axis=-1)
-        found = {
+        overlaps = {
             IOU: _ratio(whole, joined),
             CONTAINMENT: _ratio(whole, np.minimum(first.sum(axis=-1), second.sum(axis=-1))),
         }
         if self.agreeing is not None:
-            found[SIGNS] = _ratio(self.agreeing.sum(axis=-1), joined)
-        return found | {
+            overlaps[SIGNS] = _ratio(self.agreeing.sum(axis=-1), joined)
+        return overlaps | {
             name: _ratio(self.shared[..., index], union[..., index]) for index, name in enumerate(layers)
         }
 

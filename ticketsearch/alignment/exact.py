@@ -87,6 +87,6 @@ def _composed(mask: dict[str, Indices], reference: dict[str, Indices], spec: Mas
     _, origins = unit_orders(spec, columns)
     orders = {}
     for group in spec.hidden:
-        own, other = spec.groups[origins[group]].name, spec.groups[group].name
-        orders[group] = mask[own][np.argsort(reference[other])]
+        mask_group, reference_group = spec.groups[origins[group]].name, spec.groups[group].name
+        orders[group] = mask[mask_group][np.argsort(reference[reference_group])]
     return Placement(orders, origins)

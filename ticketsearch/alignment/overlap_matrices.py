@@ -35,12 +35,12 @@ class Occupied:
 
     def __init__(self, masks: Sequence[Mask], spec: MaskSpec) -> None:
         self.full = spec
-        found = [_occupied(mask, spec) for mask in masks]
+        occupied = [_occupied(mask, spec) for mask in masks]
         sizes = [
-            max(1, *(int(np.count_nonzero(units[group])) for units in found))
+            max(1, *(int(np.count_nonzero(units[group])) for units in occupied))
             if group in spec.hidden
-            else each.size
-            for group, each in enumerate(spec.groups)
+            else full_group.size
+            for group, full_group in enumerate(spec.groups)
         ]
         for bundle in spec.bundles:  # groups that change places are of one size
             for alike in zip(*bundle.columns, strict=True):
@@ -49,19 +49,19 @@ class Occupied:
                     sizes[group] = most
         groups = tuple(group._replace(size=size) for group, size in zip(spec.groups, sizes, strict=True))
         self.spec = MaskSpec((), groups, spec.pieces, (), spec.bundles)
-        self.orders = [[np.argsort(~units, kind="stable") for units in own] for own in found]
+        self.orders = [[np.argsort(~units, kind="stable") for units in by_group] for by_group in occupied]
 
     def parts(self, index: int, values: NDArray[np.generic]) -> list[Floats32]:
         """Return each piece of an array over the weights of a mask, ``(targets, positions, sources)``."""
-        orders, found = self.orders[index], []
+        orders, matrices = self.orders[index], []
         for piece in self.full.pieces:
             part = self.full.part(piece, values)
             if piece.target in self.full.hidden:
                 part = part[orders[piece.target][: self.spec.groups[piece.target].size]]
             if piece.source in self.full.hidden and not piece.diagonal:
                 part = part[:, orders[piece.source][: self.spec.groups[piece.source].size]]
-            found.append(np.ascontiguousarray(part.swapaxes(1, 2), dtype=np.float32))
-        return found
+            matrices.append(np.ascontiguousarray(part.swapaxes(1, 2), dtype=np.float32))
+        return matrices
 
     def given(self, mask: int, reference: int) -> Placement:
         """Return the placement of the given numbers, as far as both masks have units there."""
@@ -79,9 +79,12 @@ class Occupied:
         """Return a placement of the occupied units as one of all units."""
         orders = {}
         for group, order in placement.orders.items():
-            own, others = self.orders[mask][placement.origins[group]], self.orders[reference][group]
-            whole = np.empty_like(own)
-            whole[others] = np.concatenate([own[order], own[len(order) :]])
+            mask_units, reference_units = (
+                self.orders[mask][placement.origins[group]],
+                self.orders[reference][group],
+            )
+            whole = np.empty_like(mask_units)
+            whole[reference_units] = np.concatenate([mask_units[order], mask_units[len(order) :]])
             orders[group] = whole
         return Placement(orders, list(placement.origins))
 

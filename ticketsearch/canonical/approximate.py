@@ -81,10 +81,12 @@ def are_close(a: MaskGraph, b: MaskGraph, tolerance: float) -> bool:
 
 def _clusters(a: Part, b: Part, tolerance: float) -> tuple[Part, Part]:
     """Return labels of two parts that are equal wherever values are close."""
-    values, found = np.unique(np.concatenate([decoded(a).ravel(), decoded(b).ravel()]), return_inverse=True)
+    values, positions = np.unique(
+        np.concatenate([decoded(a).ravel(), decoded(b).ravel()]), return_inverse=True
+    )
     larger = np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
     # Twice: the values between two that are close may be a little smaller than these.
-    numbers = np.cumsum([1, *(np.diff(values) > 2 * tolerance * larger)]).astype(np.uint64)[found.ravel()]
+    numbers = np.cumsum([1, *(np.diff(values) > 2 * tolerance * larger)]).astype(np.uint64)[positions.ravel()]
     first, second = np.split(numbers, [a.size])
     return first.reshape(a.shape) * (a > 0), second.reshape(b.shape) * (b > 0)
 

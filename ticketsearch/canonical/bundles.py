@@ -68,30 +68,30 @@ class Merger(NamedTuple):
 
     def _marked(self, marks: list[Marks]) -> Iterator[Marks]:
         """Yield the labels of the merged groups' units; groups that are exchanged have alike ones."""
-        found: dict[int, NDArray[np.uint64]] = {}
-        for number, labels in marks:
-            group, start = self.groups[number]
-            if group not in found:
-                found[group] = np.zeros((self.spec.groups[group].size, labels.shape[1]), dtype=np.uint64)
-            found[group][start : start + len(labels)] = labels
-        yield from found.items()
+        merged: dict[int, NDArray[np.uint64]] = {}
+        for part_of, labels in marks:
+            group, start = self.groups[part_of]
+            if group not in merged:
+                merged[group] = np.zeros((self.spec.groups[group].size, labels.shape[1]), dtype=np.uint64)
+            merged[group][start : start + len(labels)] = labels
+        yield from merged.items()
 
     def parted(self, orders: dict[int, Indices], spec: MaskSpec) -> tuple[dict[int, Indices], list[Indices]]:
         """Return the orders of the hidden groups, and those of the columns of each bundle."""
-        found = {}
+        parted = {}
         for group in spec.hidden:
             whole, start = self.groups[group]
             numbers = orders[whole] - start
-            found[group] = numbers[(numbers >= 0) & (numbers < spec.groups[group].size)]
+            parted[group] = numbers[(numbers >= 0) & (numbers < spec.groups[group].size)]
         first = len(self.spec.groups) - len(spec.bundles)
-        return found, [orders[first + number] for number in range(len(spec.bundles))]
+        return parted, [orders[first + bundle] for bundle in range(len(spec.bundles))]
 
     def names(self, units: list[list[str]]) -> list[list[str]]:
         """Return the names of the merged spec's units, given those of the groups' units."""
-        found = [[f"{group.name}[{unit}]" for unit in range(group.size)] for group in self.spec.groups]
+        names = [[f"{group.name}[{unit}]" for unit in range(group.size)] for group in self.spec.groups]
         for (group, start), part in zip(self.groups, units, strict=True):
-            found[group][start : start + len(part)] = part
-        return found
+            names[group][start : start + len(part)] = part
+        return names
 
 
 @lru_cache(maxsize=16)
@@ -99,11 +99,11 @@ def merger(spec: MaskSpec) -> Merger:
     """Return how the bundles of a spec are merged."""
     first, starts = list(range(len(spec.groups))), [0] * len(spec.groups)
     for bundle in spec.bundles:
-        for number, column in enumerate(bundle.columns):
+        for position, column in enumerate(bundle.columns):
             for group, alike in zip(column, bundle.columns[0], strict=True):
-                first[group], starts[group] = alike, number * spec.groups[group].size
+                first[group], starts[group] = alike, position * spec.groups[group].size
     kept = sorted(set(first))
-    place = {group: number for number, group in enumerate(kept)}
+    place = {group: index for index, group in enumerate(kept)}
     sizes = np.bincount(first, [group.size for group in spec.groups]).astype(int).tolist()
     groups = [spec.groups[group]._replace(size=sizes[group]) for group in kept]
     pieces: dict[tuple[int, ...], Piece] = {}

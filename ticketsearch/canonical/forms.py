@@ -80,7 +80,7 @@ def canonical_identity(
     labels = None if weights is None else Labels.of(weights, spec)
     graph = mask_graph(check_mask(mask, spec), spec, labels)
     colours = unit_colours(graph)
-    found = ties(graph, colours)
+    tied = ties(graph, colours)
 
     def digest(content: bytes) -> str:
         person = spec.signature.encode()[:16]
@@ -88,10 +88,10 @@ def canonical_identity(
         rest = b"" if labels is None else labels.rest
         return hashlib.blake2b(content + rest, digest_size=16, person=person, salt=salt).hexdigest()
 
-    searched = found is not None and not is_discrete(found.ranks)
-    bucket = f"{digest(_invariant(graph, colours, found))}-" if found is not None and searched else ""
+    searched = tied is not None and not is_discrete(tied.ranks)
+    bucket = f"{digest(_invariant(graph, colours, tied))}-" if tied is not None and searched else ""
     try:
-        orders = canonical_orders(graph, colours, found, Budget(budget))
+        orders = canonical_orders(graph, colours, tied, Budget(budget))
     except Exhausted:
         return Canonical(bucket, exact=False)
     return Canonical(bucket + digest(graph.block(orders)))
@@ -119,10 +119,10 @@ def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) 
     """
     graph = mask_graph(check_mask(mask, spec), spec, live_only=live_only)
     colours = unit_colours(graph)
-    found = canonical_orders(graph, colours, ties(graph, colours), Budget(None))
+    canonical = canonical_orders(graph, colours, ties(graph, colours), Budget(None))
     orders = {}
     for group in graph.spec.hidden:
-        members = graph.members[group][found[group]]
+        members = graph.members[group][canonical[group]]
         dead = np.delete(np.arange(graph.spec.groups[group].size), members)
         orders[group] = np.concatenate([members, dead])
     columns: list[Indices] = []
@@ -132,7 +132,7 @@ def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) 
     return named | {bundle.name: order for bundle, order in zip(spec.bundles, columns, strict=True)}
 
 
-def _invariant(graph: MaskGraph, colours: list[Colours], found: Ties) -> bytes:
+def _invariant(graph: MaskGraph, colours: list[Colours], tied: Ties) -> bytes:
     """Return what refinement knows of a graph: equal for isomorphic ones, and for few others."""
     ranked = b"".join(np.sort(part).tobytes() for part in colours)
-    return repr((graph.sizes, found.cells, found.patterns)).encode() + ranked + found.trace
+    return repr((graph.sizes, tied.cells, tied.patterns)).encode() + ranked + tied.trace

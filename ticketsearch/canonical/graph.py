@@ -44,13 +44,13 @@ class MaskGraph(NamedTuple):
 
     def block(self, orders: list[Indices]) -> bytes:
         """Return all weights with each group's members in ``orders``: equal exactly for equal graphs."""
-        found = [np.array(self.sizes).tobytes()]
+        contents = [np.array(self.sizes).tobytes()]
         for piece, part in zip(self.spec.pieces, self.parts, strict=True):
             targets, sources = self._chosen(piece.target, orders), self._chosen(piece.source, orders)
             part = part if targets is None else part.take(targets, axis=0)
             part = part if sources is None or piece.diagonal else part.take(sources, axis=1)
-            found.append((np.packbits(part) if part.dtype == np.bool_ else part).tobytes())
-        return b"".join(found)
+            contents.append((np.packbits(part) if part.dtype == np.bool_ else part).tobytes())
+        return b"".join(contents)
 
     def _chosen(self, group: int, orders: list[Indices]) -> Indices | None:
         return orders[group] if self.spec.groups[group].kind == "hidden" else None
@@ -139,13 +139,13 @@ def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     for group, members, nodes in zip(whole.spec.groups, whole.members, names, strict=True):
         for unit in members.tolist():
             graph.add_node(nodes[unit], label=group.name if group.kind == "hidden" else nodes[unit])
-    for number, piece in enumerate(whole.spec.pieces):
+    for index, piece in enumerate(whole.spec.pieces):
         joins_itself = piece.source == piece.target and not piece.diagonal
-        for row, column, bits in _patterns(whole, number):
+        for row, column, bits in _patterns(whole, index):
             source, target = names[piece.source][column], names[piece.target][row]
             labels = []
             if piece.layer >= 0:  # no weights join columns to their units
-                label = f"{spec.layers[piece.layer].name} piece {number} weights {bits:x}"
+                label = f"{spec.layers[piece.layer].name} piece {index} weights {bits:x}"
                 labels = [f"{label} source", f"{label} target"] if joins_itself else [label]
             path = [f"{label} {source} {target}" for label in labels]
             for node, label in zip(path, labels, strict=True):
@@ -154,9 +154,9 @@ def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     return graph
 
 
-def _patterns(graph: MaskGraph, number: int) -> Iterator[tuple[int, int, int]]:
+def _patterns(graph: MaskGraph, index: int) -> Iterator[tuple[int, int, int]]:
     """Yield (target, source, bits of the kept positions) of the units that a piece joins."""
-    piece, part = graph.spec.pieces[number], graph.parts[number]
+    piece, part = graph.spec.pieces[index], graph.parts[index]
     rows, columns = np.nonzero(part.any(axis=2))
     sources = graph.members[piece.source][rows if piece.diagonal else columns]
     patterns = np.packbits(part[rows, columns], axis=1, bitorder="little")

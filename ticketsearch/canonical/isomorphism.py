@@ -104,23 +104,23 @@ def _matched(a: Ties, b: Ties, budget: int) -> bool:
     rest = list(_components(b, budget))
     for part, ranks, form in _components(a, budget):
         # Isomorphism is an equivalence, so the first fitting component is as good as any.
-        for number, (other, other_ranks, other_form) in enumerate(rest):
+        for index, (other, other_ranks, other_form) in enumerate(rest):
             if form is not None and other_form is not None:
                 same = form == other_form
             else:
                 same = _agree(part, ranks, other, other_ranks)
             if same:
-                del rest[number]
+                del rest[index]
                 break
         else:
             return False
     return not rest
 
 
-def _components(found: Ties, budget: int) -> Iterator[tuple[Remainder, Indices, bytes | None]]:
+def _components(tied: Ties, budget: int) -> Iterator[tuple[Remainder, Indices, bytes | None]]:
     """Yield the components of a remainder, their cells, and their forms where the budget finds them."""
-    for vertices, part in components(found.remainder, found.ranks):
-        ranks = found.ranks[vertices]
+    for vertices, part in components(tied.remainder, tied.ranks):
+        ranks = tied.ranks[vertices]
         try:
             yield part, ranks, coloured_form(part, ranks, canonical_sequence(part, ranks, Budget(budget)))
         except Exhausted:

@@ -45,7 +45,7 @@ class Labels(NamedTuple):
         Raises :class:`BadInput` for another shape, a group that is unknown, or values that are no numbers.
         """
         whole = given if isinstance(given, Weights) else Weights(given)
-        named = {group.name: number for number, group in enumerate(spec.groups)}
+        named = {group.name: index for index, group in enumerate(spec.groups)}
         units = {}
         for name, values in whole.units.items():
             if name not in named:

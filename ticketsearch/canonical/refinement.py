@@ -59,11 +59,11 @@ def are_discrete(colours: list[Colours], graph: MaskGraph) -> bool:
 
 def _cells(colours: list[Colours], hidden: Collection[int]) -> int:
     """Return how many colours there are."""
-    found = 0
+    cells = 0
     for group in hidden:
         ranked = np.sort(colours[group])
-        found += min(len(ranked), 1) + int(np.count_nonzero(ranked[1:] != ranked[:-1]))
-    return found
+        cells += min(len(ranked), 1) + int(np.count_nonzero(ranked[1:] != ranked[:-1]))
+    return cells
 
 
 def _contents(part: Part) -> Colours:

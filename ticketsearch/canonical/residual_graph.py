@@ -74,16 +74,16 @@ def components(graph: Remainder, ranks: Indices) -> list[tuple[Indices, Remainde
     graph = _reduced(graph, ranks)
     joined: nx.Graph[int] = nx.empty_graph(graph.size)
     joined.add_edges_from(zip(graph.tails.tolist(), graph.heads.tolist(), strict=True))
-    found = [np.array(sorted(component)) for component in nx.connected_components(joined)]
-    if len(found) == 1:
-        return [(found[0], graph)]
+    members = [np.array(sorted(component)) for component in nx.connected_components(joined)]
+    if len(members) == 1:
+        return [(members[0], graph)]
     owner, place = np.empty(graph.size, dtype=np.intp), np.empty(graph.size, dtype=np.intp)
-    for number, vertices in enumerate(found):
-        owner[vertices], place[vertices] = number, np.arange(len(vertices))
+    for component, vertices in enumerate(members):
+        owner[vertices], place[vertices] = component, np.arange(len(vertices))
     order = np.argsort(owner[graph.tails], kind="stable")
-    bounds = np.searchsorted(owner[graph.tails][order], np.arange(1, len(found)))
+    bounds = np.searchsorted(owner[graph.tails][order], np.arange(1, len(members)))
     parts = []
-    for vertices, chosen in zip(found, np.split(order, bounds), strict=True):
+    for vertices, chosen in zip(members, np.split(order, bounds), strict=True):
         tails, heads, labels = graph.arcs(chosen)
         parts.append((vertices, Remainder(len(vertices), place[tails], place[heads], labels)))
     return parts
@@ -103,13 +103,13 @@ def _reduced(graph: Remainder, ranks: Indices) -> Remainder:
     loopless = (tail_cells == head_cells) & (labels % 2 == 0)
     room = sizes[tail_cells] * sizes[head_cells] - np.where(loopless, sizes[tail_cells], 0)
     parts = [graph.arcs(2 * counts[join] <= room[join])]
-    for number in np.flatnonzero((2 * counts > room) & (counts < room)):
-        tails, heads, _ = graph.arcs(join == number)
+    for pair in np.flatnonzero((2 * counts > room) & (counts < room)):
+        tails, heads, _ = graph.arcs(join == pair)
         missing = np.ones((graph.size, graph.size), dtype=np.bool_)
         missing[tails, heads] = False
-        if loopless[number]:
+        if loopless[pair]:
             np.fill_diagonal(missing, False)
-        cells = np.flatnonzero(ranks == tail_cells[number]), np.flatnonzero(ranks == head_cells[number])
+        cells = np.flatnonzero(ranks == tail_cells[pair]), np.flatnonzero(ranks == head_cells[pair])
         rows, columns = missing[np.ix_(*cells)].nonzero()
-        parts.append((cells[0][rows], cells[1][columns], np.full(len(rows), labels[number])))
+        parts.append((cells[0][rows], cells[1][columns], np.full(len(rows), labels[pair])))
     return Remainder(graph.size, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

@@ -59,11 +59,11 @@ def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indi
     parts = components(graph, ranks)
     if len(parts) == 1:
         return _search(parts[0][1], ranks, budget)
-    found = []
+    ordered = []
     for vertices, part in parts:
         order = canonical_sequence(part, ranks[vertices], budget)
-        found.append((coloured_form(part, ranks[vertices], order), vertices[order]))
-    merged = np.concatenate([vertices for _, vertices in sorted(found, key=itemgetter(0))])
+        ordered.append((coloured_form(part, ranks[vertices], order), vertices[order]))
+    merged = np.concatenate([vertices for _, vertices in sorted(ordered, key=itemgetter(0))])
     return merged[np.argsort(ranks[merged], kind="stable")]
 
 
@@ -126,11 +126,11 @@ def _matched(
         return _matched_connected(parts[0][1], ranks_a, rest[0][1], ranks_b, budget)
     for vertices, part in parts:
         # Isomorphism is an equivalence, so the first fitting component is as good as any.
-        for number, (others, other) in enumerate(rest):
-            found = _matched(part, ranks_a[vertices], other, ranks_b[others], budget)
-            if found is not None:
-                moved[vertices] = others[found]
-                del rest[number]
+        for index, (others, other) in enumerate(rest):
+            images = _matched(part, ranks_a[vertices], other, ranks_b[others], budget)
+            if images is not None:
+                moved[vertices] = others[images]
+                del rest[index]
                 break
         else:
             return None
@@ -145,7 +145,7 @@ def _matched_connected(
     for vertex in target_cell(b, ranks_b).tolist():
         refined, other = budget.individualised(b, ranks_b, vertex)
         if other == trace:
-            found = _matched(a, chosen, b, refined, budget)
-            if found is not None:
-                return found
+            images = _matched(a, chosen, b, refined, budget)
+            if images is not None:
+                return images
     return None

@@ -47,16 +47,16 @@ class Ties(NamedTuple):
 
 
 def canonical_orders(
-    graph: MaskGraph, colours: list[Colours], found: Ties | None, budget: Budget
+    graph: MaskGraph, colours: list[Colours], tied: Ties | None, budget: Budget
 ) -> list[Indices]:
     """Return the members of each group in canonical order; inputs and outputs stay.
 
     ``found`` are the :func:`ties` where there are any. Raises :class:`Exhausted` if the budget is.
     """
     places = [np.zeros(size, dtype=np.intp) for size in graph.sizes]
-    if found is not None:
-        for place, vertex in enumerate(canonical_sequence(found.remainder, found.ranks, budget).tolist()):
-            group, members = found.twins[vertex]
+    if tied is not None:
+        for place, vertex in enumerate(canonical_sequence(tied.remainder, tied.ranks, budget).tolist()):
+            group, members = tied.twins[vertex]
             places[group][members] = place
     hidden = set(graph.spec.hidden)
     return [
@@ -121,8 +121,8 @@ def _twins(
         if piece.source == group and not piece.diagonal:
             collect(part[:, units].swapaxes(0, 1), settled[piece.target])
     classes: dict[bytes, list[int]] = {}
-    for number, row in enumerate(row_bytes(np.hstack(wirings))):
-        classes.setdefault(row, []).append(number)
+    for index, row in enumerate(row_bytes(np.hstack(wirings))):
+        classes.setdefault(row, []).append(index)
     parts = row_bytes(np.hstack(known))
     for numbers in classes.values():
         yield units[numbers].tolist(), parts[numbers[0]]

@@ -158,10 +158,10 @@ class MaskSpec:
     @cached_property
     def layer_pieces(self) -> tuple[tuple[int, ...], ...]:
         """For each layer the indices of its pieces."""
-        found: list[list[int]] = [[] for _ in self.layers]
+        pieces: list[list[int]] = [[] for _ in self.layers]
         for index, piece in enumerate(self.pieces):
-            found[piece.layer].append(index)
-        return tuple(tuple(indices) for indices in found)
+            pieces[piece.layer].append(index)
+        return tuple(tuple(indices) for indices in pieces)
 
     @cached_property
     def piece_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -174,10 +174,10 @@ class MaskSpec:
     @cached_property
     def twins(self) -> Mapping[tuple[int, int, int], tuple[int, ...]]:
         """The indices of the pieces of each (layer, target, source): several where a value is read twice."""
-        found = defaultdict(list)
+        pieces = defaultdict(list)
         for index, piece in enumerate(self.pieces):
-            found[piece.layer, piece.target, piece.source].append(index)
-        return {key: tuple(indices) for key, indices in found.items()}
+            pieces[piece.layer, piece.target, piece.source].append(index)
+        return {key: tuple(indices) for key, indices in pieces.items()}
 
     def counterpart(self, index: int, origins: Sequence[int]) -> int:
         """Return the index of the piece that joins ``origins`` of the groups that a piece joins."""
@@ -223,14 +223,14 @@ class MaskSpec:
         return reached if len(reached) else np.arange(self.pieces[index].positions)
 
     def _reading(self, least: int) -> Mask:
-        found = np.ones(self.size, dtype=np.bool_)
+        readable = np.ones(self.size, dtype=np.bool_)
         for piece, codes in zip(self.pieces, self.reads, strict=False):
             if codes:
-                window = self.window(piece, found)
+                window = self.window(piece, readable)
                 units = window.reshape(len(window), -1, piece.positions)
                 window[...] = np.broadcast_to(np.array(codes) >= least, units.shape).reshape(window.shape)
-        found.flags.writeable = False
-        return found
+        readable.flags.writeable = False
+        return readable
 
     @cached_property
     def readable_sizes(self) -> tuple[int, ...]:

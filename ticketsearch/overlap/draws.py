@@ -77,9 +77,9 @@ class Masks:
         with one_thread():
             return aligned_counts(self.compared, self.spec, self.restarts, rng, self.positive)
 
-    def draw(self, null: str, number: int) -> Counts:
+    def draw(self, null: str, index: int) -> Counts:
         """Return what one draw of a null model shares; signs stay where they are before any alignment."""
-        stream = np.random.SeedSequence(self.seed, spawn_key=(list(NULLS).index(null), number))
+        stream = np.random.SeedSequence(self.seed, spawn_key=(list(NULLS).index(null), index))
         rng = np.random.default_rng(stream)
         model = NULLS[null]
         masks = np.stack([model.shuffle(mask, spec=self.spec, rng=rng) for mask in self.compared])
@@ -107,8 +107,8 @@ def batches(masks: Masks, null: str, numbers: Sequence[int]) -> list[Batch]:
 def drawn(batch: Batch) -> list[Integers]:
     """Return the counts of each draw of a batch, as :func:`stacked` has them."""
     with one_thread():
-        found = [batch.masks.draw(batch.null, number) for number in batch.numbers]
-    return [stacked(counts) for counts in found]
+        counts_of_draws = [batch.masks.draw(batch.null, index) for index in batch.numbers]
+    return [stacked(counts) for counts in counts_of_draws]
 
 
 def stacked(counts: Counts) -> Integers:

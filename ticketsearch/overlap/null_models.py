@@ -35,10 +35,10 @@ def degree_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, trad
     traded: kept are the weights of each unit and those at each position.
     """
     parts = [spec.part(piece, mask) for piece in spec.pieces]
-    found = [np.nonzero(part.reshape(len(part), -1)) for part in parts]
-    units, rows = zip(*(np.unique(row, return_inverse=True) for row, _ in found), strict=True)
-    columns = [column for _, column in found]
-    hands = _Hands([len(each) for each in units], [part[0].size for part in parts])
+    kept = [np.nonzero(part.reshape(len(part), -1)) for part in parts]
+    units, rows = zip(*(np.unique(row, return_inverse=True) for row, _ in kept), strict=True)
+    columns = [column for _, column in kept]
+    hands = _Hands([len(rows_with_weights) for rows_with_weights in units], [part[0].size for part in parts])
     dealt = hands.traded(list(rows), columns, rng, trades)
     shuffled = mask.copy()
     for piece, part, unit, row, column in zip(spec.pieces, parts, units, dealt, columns, strict=True):

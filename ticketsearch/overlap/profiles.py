@@ -29,18 +29,18 @@ def degrees(masks: Mask, spec: MaskSpec) -> dict[str, Integers]:
 
     Fan-in and fan-out of the units: their weights from and to all others.
     """
-    found = {}
+    profiles = {}
     for group in spec.hidden:
         size = spec.groups[group].size
         for way in ("in", "out"):
-            found[f"{spec.groups[group].name} {way}"] = np.zeros((len(masks), size), dtype=np.int64)
+            profiles[f"{spec.groups[group].name} {way}"] = np.zeros((len(masks), size), dtype=np.int64)
     for row, mask in enumerate(masks):
         for piece, (targets, sources, _) in zip(spec.pieces, edges(mask, spec), strict=True):
             for group, ends, way in ((piece.target, targets, "in"), (piece.source, sources, "out")):
                 if group in spec.hidden:
-                    each = spec.groups[group]
-                    found[f"{each.name} {way}"][row] += np.bincount(ends, minlength=each.size)
-    return {name: -np.sort(-profile, axis=1) for name, profile in found.items()}
+                    hidden = spec.groups[group]
+                    profiles[f"{hidden.name} {way}"][row] += np.bincount(ends, minlength=hidden.size)
+    return {name: -np.sort(-profile, axis=1) for name, profile in profiles.items()}
 
 
 def degree_distance(profiles: dict[str, Integers], masks: int) -> Floats:

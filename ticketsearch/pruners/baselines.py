@@ -99,9 +99,9 @@ def _ranked(mask: Mask, readable: Mask, quota: int, rng: np.random.Generator) ->
     scores = np.zeros(mask.shape)
     kept = int(np.count_nonzero(mask))
     ranks = rng.permutation(kept)
-    own = readable[mask]
-    if not own.all():
-        places = np.lexsort((ranks, ~own))
+    readable_kept = readable[mask]
+    if not readable_kept.all():
+        places = np.lexsort((ranks, ~readable_kept))
         ranks[places] = np.arange(kept)
     scores[mask] = quota / (ranks + 0.5)
     return scores
@@ -137,9 +137,9 @@ def _shared(parts: Sequence[int], spec: MaskSpec, target: int) -> list[float]:
     most = list(spec.readable_sizes)
     counts = _filled(parts, most, min(target, sum(most)))
     if target > sum(most):
-        dead = [size - own for size, own in zip(sizes, most, strict=True)]
+        dead = [size - live_size for size, live_size in zip(sizes, most, strict=True)]
         more = _filled(parts, dead, target - sum(most))
-        counts = [own + other for own, other in zip(counts, more, strict=True)]
+        counts = [count + other for count, other in zip(counts, more, strict=True)]
     return [count / size for count, size in zip(counts, sizes, strict=True)]
 
 

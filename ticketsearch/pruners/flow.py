@@ -88,7 +88,10 @@ class FlowNetwork:
             if not weights[layer.name].isfinite().all():
                 raise BadInput(f"scores must be finite, but the weights of {layer.name} are not")
             ends = (layer.offset, layer.offset + layer.size)
-            numbers = [own[slice(*np.searchsorted(own, ends))] - layer.offset for own in kept]
+            numbers = [
+                copy_numbers[slice(*np.searchsorted(copy_numbers, ends))] - layer.offset
+                for copy_numbers in kept
+            ]
             whole = weights[layer.name].abs() ** power if power != 1 else weights[layer.name].abs()
             function = functions[index]
             if isinstance(function, Convolution):
@@ -119,17 +122,17 @@ class FlowNetwork:
 
         All layers share one scale a copy: a power of two that brings the largest score to [1/2, 1).
         """
-        found = self.layer_scores()
+        by_layer = self.layer_scores()
         tops = np.full(self.count, -(2**62))
-        for layer, (scores, exponent) in zip(self.layers, found, strict=True):
-            for copy, own in enumerate(_split(scores, layer.bounds)):
-                if len(own) and (most := own.max()) > 0:
+        for layer, (scores, exponent) in zip(self.layers, by_layer, strict=True):
+            for copy, copy_scores in enumerate(_split(scores, layer.bounds)):
+                if len(copy_scores) and (most := copy_scores.max()) > 0:
                     tops[copy] = max(tops[copy], exponent[copy] + math.frexp(most)[1])
-        each: list[list[Floats]] = [[] for _ in range(self.count)]
-        for layer, (scores, exponent) in zip(self.layers, found, strict=True):
-            for copy, own in enumerate(_split(scores, layer.bounds)):
-                each[copy].append(times_power(own, int(exponent[copy] - tops[copy])))
-        return [np.concatenate(parts) for parts in each]
+        by_copy: list[list[Floats]] = [[] for _ in range(self.count)]
+        for layer, (scores, exponent) in zip(self.layers, by_layer, strict=True):
+            for copy, copy_scores in enumerate(_split(scores, layer.bounds)):
+                by_copy[copy].append(times_power(copy_scores, int(exponent[copy] - tops[copy])))
+        return [np.concatenate(parts) for parts in by_copy]
 
     def layer_scores(self) -> list[tuple[Floats, Indices]]:
         """Return for each layer its kept weights' scores, copy after copy, and each copy's exponent."""
@@ -141,13 +144,13 @@ class FlowNetwork:
         steps = self.copies.wiring.steps
         outgoing: list[Flow | None] = [None] * len(steps)
         outgoing[-1] = Flow(torch.ones_like(values[-1].mantissa), np.zeros(self.count, dtype=np.intp))
-        found: list[tuple[Floats, Indices]] = [(np.empty(0), np.empty(0, dtype=np.intp))] * len(self.layers)
+        scored: list[tuple[Floats, Indices]] = [(np.empty(0), np.empty(0, dtype=np.intp))] * len(self.layers)
         for index in range(len(steps) - 1, 0, -1):
             step, flow = steps[index], outgoing[index]
             assert flow is not None  # the wiring keeps only steps that reach the output
             if step.operation == "linear":
                 score, slope = self.layers[step.layer].backward(flow.mantissa)
-                found[step.layer] = (score, values[step.inputs[0]].exponent + flow.exponent)
+                scored[step.layer] = (score, values[step.inputs[0]].exponent + flow.exponent)
                 back = normalized(slope, flow.exponent)
                 parts = [back]
             else:
@@ -156,7 +159,7 @@ class FlowNetwork:
                 known = outgoing[source]
                 outgoing[source] = part if known is None else summed(known, part)
         ends = [flow if flow is not None else outgoing[-1] for flow in outgoing]
-        return values, [flow for flow in ends if flow is not None], found
+        return values, [flow for flow in ends if flow is not None], scored
 
     def _forward(self) -> list[Flow]:
         self.inputs, self.results = [], []
@@ -192,9 +195,9 @@ class FlowNetwork:
     def _local(self, step: Step, *values: Tensor) -> Tensor:
         """Return the value of a step that autograd runs, kept for the way back."""
         with torch.enable_grad():
-            own = [value.detach().requires_grad_() for value in values]
-            result = step.function(*own)
-        self.inputs[-1], self.results[-1] = own, result
+            leaves = [value.detach().requires_grad_() for value in values]
+            result = step.function(*leaves)
+        self.inputs[-1], self.results[-1] = leaves, result
         return result.detach()
 
     def _multiplied(self, step: Step, value: Flow, *, back: bool = False) -> Flow:
@@ -216,7 +219,7 @@ class FlowNetwork:
     def _each(self, step: Step, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a map makes of its tensor, of each copy, without signs."""
         assert step.names[0] is not None
-        return torch.cat([function(own.double()) for own in self.tensors[step.names[0]]]).abs()
+        return torch.cat([function(tensor.double()) for tensor in self.tensors[step.names[0]]]).abs()
 
     def _fed(self, name: str | None, flow: Flow) -> Flow:
         """Add |bias| to a flow, where biases are wanted."""
@@ -249,8 +252,8 @@ class FlowNetwork:
         if step.operation in ("spatial", "select", "maximum", "minimum"):
             result = self.results[index]
             assert result is not None
-            found = torch.autograd.grad(result, self.inputs[index], flow.mantissa)
-            return [normalized(back, flow.exponent) for back in found]
+            gradients = torch.autograd.grad(result, self.inputs[index], flow.mantissa)
+            return [normalized(back, flow.exponent) for back in gradients]
         if step.operation == "multiply":
             first, second = values
             parts = [product(flow, second), product(flow, first)]
@@ -269,8 +272,8 @@ class FlowNetwork:
         return [flow] * len(step.inputs)
 
 
-def _times(flow: Flow, number: float) -> Flow:
-    return flow if number == 1.0 else normalized(flow.mantissa * number, flow.exponent)
+def _times(flow: Flow, scale: float) -> Flow:
+    return flow if scale == 1.0 else normalized(flow.mantissa * scale, flow.exponent)
 
 
 def _weight_of(step: Step) -> float:

@@ -43,8 +43,10 @@ class FlowLayer:
         self.shape = layer.shape
         self.copies = len(weights)
         self.full = weights.clone() if slopes else None
-        self.bounds = np.cumsum([0, *(len(own) for own in numbers)])
-        self.numbers = np.concatenate([own + copy * layer.size for copy, own in enumerate(numbers)])
+        self.bounds = np.cumsum([0, *(len(copy_numbers) for copy_numbers in numbers)])
+        self.numbers = np.concatenate(
+            [copy_numbers + copy * layer.size for copy, copy_numbers in enumerate(numbers)]
+        )
         self.dense: Tensor | None = weights
         if len(self.numbers) < weights.numel():
             flat = weights.view(-1).numpy()
@@ -205,6 +207,6 @@ def _sums(places: Indices, values: Floats, size: int) -> Tensor:
 
 def _present(numbers: Indices, size: int) -> Indices:
     """Return which of ``size`` numbers occur, ascending."""
-    found = np.zeros(size, dtype=np.bool_)
-    found[numbers] = True
-    return np.flatnonzero(found)
+    present = np.zeros(size, dtype=np.bool_)
+    present[numbers] = True
+    return np.flatnonzero(present)

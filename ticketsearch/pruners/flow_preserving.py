@@ -63,10 +63,10 @@ def flow_preserving(
 
     Raises :class:`BadInput` for a floor that needs more weights than are kept.
     """
-    for word, number, least in (("floor", floor, 0), ("rounds", rounds, 1), ("tries", tries, 0)):
-        check(word, number, Count)
-        if number < least:
-            raise BadInput(f"{word} is an integer from {least} up, but got {number!r}")
+    for word, value, least in (("floor", floor, 0), ("rounds", rounds, 1), ("tries", tries, 0)):
+        check(word, value, Count)
+        if value < least:
+            raise BadInput(f"{word} is an integer from {least} up, but got {value!r}")
     spec = network.spec
     if floor > (widest := max((group.size for group in spec.groups if group.kind == "hidden"), default=0)):
         raise BadInput(
@@ -113,9 +113,9 @@ class FlowSearch:
 
     def best(self, rounds: int, tries: int) -> Mask:
         """Return the best mask that is found."""
-        found = [self._descended(self.allowed, rounds, power) for power in POWERS]
-        found.append(self._descended(self.allowed, DEFAULT_STEPS))  # SynFlow itself
-        mask = max(found, key=self._flow)
+        candidates = [self._descended(self.allowed, rounds, power) for power in POWERS]
+        candidates.append(self._descended(self.allowed, DEFAULT_STEPS))  # SynFlow itself
+        mask = max(candidates, key=self._flow)
         return self._swapped(self._narrowed(mask, tries), rounds)
 
     def _flow(self, mask: Mask) -> float:
@@ -210,10 +210,10 @@ class FlowSearch:
 def worths(network: Network, mask: Mask) -> Floats:
     """Return |θ| ∂R/∂|θ| of all weights at a mask: what a kept one holds, what a pruned one would add."""
     flow = FlowNetwork(Copies([network]), [np.flatnonzero(mask)], slopes=True)
-    found = flow.layer_scores()
-    tops = [int(e[0]) + math.frexp(float(s.max()))[1] for s, e in found if len(s) and s.max() > 0]
+    scored = flow.layer_scores()
+    tops = [int(e[0]) + math.frexp(float(s.max()))[1] for s, e in scored if len(s) and s.max() > 0]
     top = max(tops, default=0)
-    return np.concatenate([np.ldexp(s, int(max(e[0] - top, -2000))) for s, e in found])
+    return np.concatenate([np.ldexp(s, int(max(e[0] - top, -2000))) for s, e in scored])
 
 
 def unit_flows(network: Network, mask: Mask) -> list[Floats]:
@@ -255,10 +255,10 @@ def _backbone(
     for group in spec.hidden:
         writers = [p for p in spec.pieces if p.target == group and p.source != group]
         readers = [p for p in spec.pieces if p.source == group and p.target != group]
-        own = [p for p in spec.pieces if p.diagonal and p.target == group]
+        diagonal = [p for p in spec.pieces if p.diagonal and p.target == group]
         if not writers or not readers:  # zeros beside other units, or a slice that nothing reads
             continue
-        for piece in (writers[0], *own):
+        for piece in (writers[0], *diagonal):
             _keep_best(backbone, spec, piece, scores, chosen[group], chosen[piece.source], lot, rows=True)
         ends = chosen[group], chosen[readers[-1].target]
         _keep_best(backbone, spec, readers[-1], scores, *ends, lot, rows=False)
@@ -279,12 +279,12 @@ def _keep_best(
     """Keep each unit's best weight of a piece that joins it to one of the ``others``."""
     numbers = spec.part(piece, np.arange(spec.size))
     for unit in units:
-        if piece.diagonal:  # noqa: SIM108 - three cases in one line read badly
-            own = numbers[unit]
+        if piece.diagonal:
+            candidates = numbers[unit]
         else:
-            own = numbers[unit][others] if rows else numbers[others, unit]
-        if own.size and scores[own].max() > 0:
-            backbone[own.ravel()[largest(scores[own].ravel(), 1, lot)]] = True
+            candidates = numbers[unit][others] if rows else numbers[others, unit]
+        if candidates.size and scores[candidates].max() > 0:
+            backbone[candidates.ravel()[largest(scores[candidates].ravel(), 1, lot)]] = True
 
 
 def log_flow(network: Network, mask: Mask) -> float:

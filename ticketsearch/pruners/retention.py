@@ -150,9 +150,9 @@ def _knapsack(first: Floats, second: Floats, count: int) -> float:
 
 def _waterfill(sums: list[Floats], count: int) -> float:
     """Return the largest t for which ``count`` weights hold a share t of the flow in each layer."""
-    low, high = 0.0, min(float(own[-1]) for own in sums)
+    low, high = 0.0, min(float(held[-1]) for held in sums)
     for _ in range(100):
         middle = (low + high) / 2
-        needed = sum(int(np.searchsorted(own, middle)) + 1 for own in sums)
+        needed = sum(int(np.searchsorted(held, middle)) + 1 for held in sums)
         low, high = (middle, high) if needed <= count else (low, middle)
     return high

@@ -243,8 +243,8 @@ class _MaskedNetwork:
     def _total(self, parts: Iterator[tuple[Tensor, ...]]) -> list[Tensor]:
         total = [torch.zeros_like(weight) for weight in self.weights.values()]
         for part in parts:
-            for into, own in zip(total, part, strict=True):
-                into += own
+            for into, summand in zip(total, part, strict=True):
+                into += summand
         return total
 
 
@@ -268,9 +268,9 @@ def find_reward(reward: str | Reward) -> Reward:
 
     And for a function that does not take outputs and labels.
     """
-    found = reward if callable(reward) else resolve(str(reward), REWARDS, "reward", ("outputs", "y"))
-    check_call(found, "reward", str(reward), "reward(outputs, y)", 2)
-    return found
+    resolved = reward if callable(reward) else resolve(str(reward), REWARDS, "reward", ("outputs", "y"))
+    check_call(resolved, "reward", str(reward), "reward(outputs, y)", 2)
+    return resolved
 
 
 def _checked(value: object) -> Tensor:

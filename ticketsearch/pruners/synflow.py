@@ -44,19 +44,19 @@ class FlowScorer:
 
         They are rounded to 36 bits, so that they do not depend on how they were summed.
         """
-        found = self.network.scores()
+        scores_by_copy = self.network.scores()
         if self.strength:
-            for copy, scores in enumerate(found):
+            for copy, scores in enumerate(scores_by_copy):
                 start = 0
                 for layer in self.network.layers:
                     end = start + int(layer.bounds[copy + 1] - layer.bounds[copy])
                     if mean := float(scores[start:end].sum()) / layer.size:
                         scores[start:end] /= mean**self.strength
                     start = end
-        for scores in found:
+        for scores in scores_by_copy:
             if not np.isfinite(scores).all():
                 raise BadInput("scores must be finite, but the flow of this network is not")
-        return [_rounded(scores) for scores in found]
+        return [_rounded(scores) for scores in scores_by_copy]
 
 
 def _rounded(scores: Floats) -> Floats:
@@ -75,10 +75,12 @@ def _scores(network: Network | Copies, mask: Parts, **options: Any) -> Parts:
     flat = np.concatenate(
         [mask[layer.name].numpy().reshape(len(copies), -1) for layer in spec.layers], axis=1
     )
-    kept = [np.flatnonzero(own) for own in flat]
+    kept = [np.flatnonzero(copy_mask) for copy_mask in flat]
     scores = np.zeros(flat.shape)
-    for row, numbers, own in zip(scores, kept, FlowScorer(copies, kept, **options).scores(), strict=True):
-        row[numbers] = own
+    for row, numbers, copy_scores in zip(
+        scores, kept, FlowScorer(copies, kept, **options).scores(), strict=True
+    ):
+        row[numbers] = copy_scores
     return {
         name: torch.from_numpy(part.reshape(*lead, *part.shape[1:]))
         for name, part in spec.split(scores).items()

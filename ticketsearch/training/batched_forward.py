@@ -53,7 +53,7 @@ class Stacked(ABC):
         self.dtype = dtype
         self.compactions = compactions
         self.initial = initial if len(initial) == self.size else [*initial] * self.size
-        self.wiring: Wiring = compactions[0].narrow
+        self.wiring: Wiring = compactions[0].compacted
         steps = self.wiring.steps
         # Layers that read the samples themselves.
         self.first = frozenset(str(own.names[0]) for own in steps if own.layer >= 0 and own.inputs == (0,))
