@@ -21,8 +21,8 @@ def activation_order(
 ) -> dict[str, Indices]:
     """Return ``{hidden group: (units,) old numbers}`` under which units correlate most with the reference's.
 
-    Both are ``{hidden group: (samples, units)}`` of two networks on the same samples; units that never
-    change correlate with none. Raises :class:`BadInput` for missing or other groups, other shapes, or values
+    Both are ``{hidden group: (samples, units)}`` of two networks on the same samples; constant units have
+    correlation 0. Raises :class:`BadInput` for missing or other groups, other shapes, or values
     that are not finite.
     """
     wanted = [spec.groups[group] for group in spec.hidden]
@@ -46,7 +46,7 @@ def activation_order(
 
 
 def _standardised(values: Floats) -> Floats:
-    """Return columns of mean 0 and length 1; those that never change are 0."""
+    """Return columns of mean 0 and length 1; constant columns are 0."""
     centred = values - values.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=0)
     scaled: Floats = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)

@@ -1,7 +1,7 @@
-"""Occupied units: masks as matrices among the hidden units that have weights, which may be few of many.
+"""Masks as matrices among the occupied units, i.e. the hidden units that have weights.
 
-Assignment takes the cube of the number of units. Units without weights share nothing wherever they are, so
-they are left out: all masks that are compared keep as many units of a group as the fullest of them has.
+The time of an assignment grows with the cube of the number of units. Units without weights share nothing in
+any position, so they are left out: all compared masks keep as many units of a group as the fullest one has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Occupied", "whole_parts"]
 
 
 def whole_parts(values: NDArray[np.generic], spec: MaskSpec) -> list[Floats32]:
-    """Return each piece of a flat array as ``(targets, positions, sources)``: either side makes a matrix."""
+    """Return each piece of a flat array as ``(targets, positions, sources)``."""
     parts = (spec.part(piece, values).swapaxes(1, 2) for piece in spec.pieces)
     return [np.ascontiguousarray(part, dtype=np.float32) for part in parts]
 
@@ -30,7 +30,7 @@ class Occupied:
     Attributes
     ----------
     spec : the groups and pieces among those units, without layers.
-    orders : for each mask, and each group, all units of the full spec, those that take part first.
+    orders : for each mask and each group all units of the full spec, the occupied ones first.
     """
 
     def __init__(self, masks: Sequence[Mask], spec: MaskSpec) -> None:
@@ -42,7 +42,7 @@ class Occupied:
             else full_group.size
             for group, full_group in enumerate(spec.groups)
         ]
-        for bundle in spec.bundles:  # groups that change places are of one size
+        for bundle in spec.bundles:  # groups that may be exchanged have one size
             for alike in zip(*bundle.columns, strict=True):
                 most = max(sizes[group] for group in alike)
                 for group in alike:
@@ -64,7 +64,7 @@ class Occupied:
         return matrices
 
     def given(self, mask: int, reference: int) -> Placement:
-        """Return the placement of the given numbers, as far as both masks have units there."""
+        """Return the placement of the given numbering, as far as both masks have occupied units there."""
         orders = {}
         for group in self.full.hidden:
             size = self.spec.groups[group].size
@@ -76,7 +76,7 @@ class Occupied:
         return Placement(orders, list(range(len(self.full.groups))))
 
     def expanded(self, placement: Placement, mask: int, reference: int) -> Placement:
-        """Return a placement of the occupied units as one of all units."""
+        """Return the placement of all units that follows from one of the occupied units."""
         orders = {}
         for group, order in placement.orders.items():
             mask_units, reference_units = (

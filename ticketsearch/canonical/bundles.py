@@ -1,8 +1,8 @@
-"""Columns of groups that change places as wholes, made units of one more group: then all is renumbering.
+"""Bundles: columns of groups that may be exchanged become units of an additional group.
 
-The groups at one place of all columns of a bundle become one group, and the columns themselves become units,
-each joined to the live units of its groups. A renumbering that keeps these joints is one within the groups
-and an exchange of whole columns, so the rest of the package knows nothing of bundles.
+The groups at one position of all columns of a bundle become one group, and the columns themselves become
+units, each joined to the live units of its groups. A renumbering that keeps these joints renumbers within
+groups and exchanges whole columns, so the rest of the package needs no special case for bundles.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Marks = tuple[int, NDArray[np.uint64]]
 
 
 class Merger(NamedTuple):
-    """The spec in which columns are units, and how one gets there and back.
+    """The spec in which columns are units, and the maps to it and back.
 
     Attributes
     ----------
     spec : the merged spec, without layers: its last groups are the columns of each bundle, its last pieces
         join columns to the units of each place.
-    groups : for each group which one it is part of, and where its units begin there.
-    pieces : for each piece which one it is part of, and where its targets and its sources begin there.
-    joints : for each piece of the columns the groups at its place, column by column.
+    groups : for each group its merged group, and its first unit there.
+    pieces : for each piece its merged piece, and its first target and first source there.
+    joints : for each piece of the columns the groups at its position, column by column.
     """
 
     spec: MaskSpec
@@ -46,7 +46,7 @@ class Merger(NamedTuple):
     ) -> tuple[list[Part], list[Mask], list[Marks]]:
         """Return parts, live units and labels of units of the merged spec.
 
-        A column lives where one of its units does.
+        A column is live if one of its units is.
         """
         kind = parts[0].dtype
         whole = [np.zeros(shape, dtype=kind) for shape in self.spec.piece_shapes]
@@ -67,7 +67,7 @@ class Merger(NamedTuple):
         return whole, alive, [*self._marked(marks)]
 
     def _marked(self, marks: list[Marks]) -> Iterator[Marks]:
-        """Yield the labels of the merged groups' units; groups that are exchanged have alike ones."""
+        """Yield the labels of the merged groups' units."""
         merged: dict[int, NDArray[np.uint64]] = {}
         for part_of, labels in marks:
             group, start = self.groups[part_of]
@@ -96,7 +96,7 @@ class Merger(NamedTuple):
 
 @lru_cache(maxsize=16)
 def merger(spec: MaskSpec) -> Merger:
-    """Return how the bundles of a spec are merged."""
+    """Return the merger of a spec's bundles."""
     first, starts = list(range(len(spec.groups))), [0] * len(spec.groups)
     for bundle in spec.bundles:
         for position, column in enumerate(bundle.columns):

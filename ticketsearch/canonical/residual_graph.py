@@ -1,6 +1,6 @@
-"""The remainder: the graph among units that neither colours nor twins settle, and where it falls apart.
+"""The residual graph of the units that neither colours nor twins order, and its connected components.
 
-Its vertices stand in cells, numbered by ranks ``(vertices,)``: the units that nothing has told apart so far.
+Its vertices lie in cells, numbered by ranks ``(vertices,)``: sets of units not distinguished so far.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Remainder:
 
     @cached_property
     def incidence(self) -> tuple[Indices, Indices, Indices, NDArray[np.uint64]]:
-        """For both ends of each arc: the vertex, and which of the distinct things it sees at the other end.
+        """For both ends of each arc its vertex, and the index of the distinct neighbour at the other end.
 
-        Of these the vertex and the salt, which stands for label and direction.
+        For each distinct neighbour its vertex and its salt, which encodes label and direction.
         """
         neighbours = np.concatenate([self.tails, self.heads])
         ways = np.concatenate([2 * self.labels, 2 * self.labels + 1])
@@ -50,9 +50,9 @@ def is_discrete(ranks: Indices) -> bool:
 
 
 def target_cell(graph: Remainder, ranks: Indices) -> Indices:
-    """Return the vertices of the open cell that meets most other cells, of those the largest, the first.
+    """Return the vertices of the non-trivial cell that meets most other cells; ties go to the largest, first.
 
-    ``graph`` is reduced, so each meeting is neither empty nor complete: such a cell splits most others.
+    ``graph`` is reduced, so that no two cells meet in no or in all arcs: such a cell splits most others.
     """
     sizes = np.bincount(ranks)
     code = (graph.labels * len(sizes) + ranks[graph.tails]) * len(sizes) + ranks[graph.heads]
@@ -90,10 +90,10 @@ def components(graph: Remainder, ranks: Indices) -> list[tuple[Indices, Remainde
 
 
 def _reduced(graph: Remainder, ranks: Indices) -> Remainder:
-    """Return the graph without what the cells say already, so that it falls apart where it can.
+    """Return the graph without the arcs that follow from the cells, so that it has more components.
 
-    Of each pair of cells and each label, the arcs go if they are all there, and are replaced by the missing
-    ones if those are fewer. Counts decide, so this is exact whether or not ``ranks`` are equitable.
+    For each pair of cells and each label, the arcs are removed if they are complete, and replaced by the
+    missing ones if those are fewer. Counts decide, so this is exact whether or not ``ranks`` are equitable.
     """
     sizes = np.bincount(ranks)
     code = (graph.labels * len(sizes) + ranks[graph.tails]) * len(sizes) + ranks[graph.heads]

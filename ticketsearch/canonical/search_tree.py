@@ -1,8 +1,8 @@
-"""Individualisation and refinement: the canonical order of a remainder, component by component.
+"""Individualisation and refinement: the canonical order of a residual graph, component by component.
 
-Where refinement tells no more units apart, each unit of one cell in turn is told apart by hand, and the
-choice that gives the least form is kept. Traces and automorphisms cut off most choices (McKay & Piperno
-2014, "Practical graph isomorphism, II", section 2).
+Where refinement distinguishes no more units, each unit of one cell in turn is individualised, and the choice
+with the least form is kept. Traces and automorphisms prune most choices (McKay & Piperno 2014, "Practical
+graph isomorphism, II", section 2).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ticketsearch.typing import Indices
 __all__ = ["Budget", "Exhausted", "canonical_sequence"]
 
 
-class Exhausted(Exception):  # noqa: N818 - no error, but an answer
+class Exhausted(Exception):  # noqa: N818 - an outcome, not an error
     """A search has used up its budget."""
 
 
 class Budget:
-    """The nodes that a search may still visit, each a refinement; None is any number of them."""
+    """The number of nodes, each a refinement, that a search may still visit; None is unlimited."""
 
     def __init__(self, nodes: int | None) -> None:
         if nodes is not None and nodes < 0:
@@ -50,8 +50,8 @@ class Budget:
 def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
     """Return the vertices in canonical order, cell by cell; ``ranks`` are stable.
 
-    Components meet only as their cells say, so each has its own canonical order, and they follow one
-    another by their forms: equal ones are interchangeable.
+    Arcs between components follow from their cells, so each component has a canonical order of its own. The
+    components are ordered by their forms; equal ones are interchangeable.
     Raises :class:`Exhausted` if the budget does not suffice.
     """
     if is_discrete(ranks):
@@ -70,7 +70,7 @@ def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indi
 def _search(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
     """Return the canonical order of a connected graph: the least form over the choices in one cell.
 
-    Choices of a larger trace are cut off, and of those in one orbit of the automorphisms found one is kept.
+    Choices of a larger trace are pruned, and only one choice in each orbit of the automorphisms is kept.
     """
     least, kept = b"", list[tuple[int, Indices]]()
     orbits: nx.utils.UnionFind[int] = nx.utils.UnionFind(range(graph.size))
@@ -99,7 +99,7 @@ def _search(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
 def _automorphism(graph: Remainder, ranks: Indices, a: Indices, b: Indices, budget: Budget) -> Indices | None:
     """Return an automorphism ``(vertices,)`` that takes the cells of ``a`` to those of ``b``, or None.
 
-    It is checked in full. None may only be wrong where hashes collide, and then costs time alone.
+    It is checked in full. None can be wrong only if hashes collide, and then it only costs time.
     """
     moved = _matched(graph, a, graph, b, budget)
     identity = np.arange(graph.size)

@@ -1,4 +1,4 @@
-"""A score function as a scorer: it is called on each copy as masked so far, and its scores are checked."""
+"""A scorer that calls a score function on each copy as masked so far, and checks its scores."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class FunctionScorer:
         return [copy_scores[mask] for copy_scores, mask in zip(scores, self.masks, strict=True)]
 
     def _called(self, network: Network | Copies, masks: Mask, batch: Batch | None, rng: Any) -> Floats:
-        # Of a copy: a score function may keep its mask or write to it.
+        # The masks are copied: a score function may store its mask or write to it.
         masked = {key: torch.from_numpy(part) for key, part in self.spec.split(masks.copy()).items()}
         keywords = {"rng": rng, **self.options}
         parts = call(self.function, "pruner", self.name, network, masked, batch, **keywords)
