@@ -21,6 +21,25 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ticketsearch-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
+def every(full, default=None, quick=None):
+    """Return all members of a product as parameters, each marked with the tiers that leave it out.
+
+    Members beyond ``default`` run in the full tier alone (mark ``full``), the others beyond ``quick`` in all
+    tiers but the quick one (mark ``slow``). Each of the two is a collection of members, a test of a member,
+    or None, which is all.
+    """
+
+    def among(tier):
+        return tier if callable(tier) else tier.__contains__ if tier is not None else lambda member: True
+
+    in_default, in_quick = among(default), among(quick)
+    parameters = []
+    for member in full:
+        marks = pytest.mark.full if not in_default(member) else () if in_quick(member) else pytest.mark.slow
+        parameters.append(pytest.param(*(member if isinstance(member, tuple) else (member,)), marks=marks))
+    return parameters
+
+
 def refusal(call, *arguments, **options):
     """Return the message of the refusal, which must be one line."""
     with pytest.raises(BadInput) as caught:

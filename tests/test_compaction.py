@@ -8,7 +8,7 @@ import networks
 import numpy as np
 import pytest
 import torch
-from conftest import refusal, refused
+from conftest import every, refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import Images, Parts, Stream, Summed, masks_for, matters, recipes, tensors_of, torch_loop
@@ -39,7 +39,6 @@ from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, wh
 CPU = torch.device("cpu")
 IMAGE = (3, 8, 8)
 RECIPES = recipes(6, 9)
-optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
 class Channels(nn.Module):
@@ -189,6 +188,11 @@ CASES = {name: (name, *VARIANTS.get(name, UNLISTED), "kaiming_normal") for name 
     "dropout of all kinds": (lambda s, c: Dropping(c), (1, 8, 8), {}, "kaiming_normal"),
 }
 DROPOUT = [case for case in CASES if case.startswith("dropout")]
+# Networks of plain vectors, which may also be stacked.
+DENSE = {
+    *("lenet_300_100", "mlp", "tanh", "sigmoid", "gelu", "no biases, relu", "no biases, sigmoid"),
+    *("biases", "stream", "sum", "dropout"),
+}
 
 
 @cache
@@ -270,18 +274,35 @@ def exactly(monkeypatch):
 
 
 def engines(cases):
-    """Every case by the engine of each network by itself, dense ones also stacked."""
-    dense = [case for case in cases if network(case).wiring.dense]
-    each = [pytest.param(case, False, id=f"{case}-general") for case in cases]
-    both = each + [pytest.param(case, True, id=f"{case}-dense") for case in dense]
-    return pytest.mark.parametrize(("case", "stacked"), both)
+    """Return every case with the engine of each network by itself (False), dense ones also stacked (True)."""
+    return [(case, stacked) for case in cases for stacked in (False, True) if case in DENSE or not stacked]
 
 
-@optimizers
-@engines([case for case in CASES if case not in DROPOUT])
+def test_the_dense_cases_are_those_whose_networks_may_be_stacked():
+    assert {case for case in CASES if network(case).wiring.dense} == DENSE
+
+
+# Whatever the network, an optimizer sees one tensor of weights after another: all of them train a dense, a
+# normalised and a grouped network, and every network is trained by one.
+OPTIMIZED = ("mlp", "resnet20", "grouped")
+
+
+@pytest.mark.parametrize(
+    ("case", "stacked", "optimizer"),
+    every(
+        [
+            (*engine, optimizer)
+            for engine in engines([case for case in CASES if case not in DROPOUT])
+            for optimizer in RECIPES
+        ],
+        default=lambda member: member[0] in OPTIMIZED or member[2] == "momentum",
+        quick=lambda member: member[0] == "mlp" or member == ("conv2", False, "momentum"),
+    ),
+)
 @pytest.mark.usefixtures("exactly")
-def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, stacked, recipe):
+def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, stacked, optimizer):
     """By a plain loop: logits, live parameters and running statistics at every step."""
+    recipe = RECIPES[optimizer]
     nets = [network(case, seed) for seed in range(2)]
     wiring, data = nets[0].wiring, dataset(CASES[case][1])
     masks = np.stack([sparse(net, seed) for seed, net in enumerate(nets)])
@@ -314,7 +335,7 @@ def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(ca
     assert steps == list(range(recipe.steps))
 
 
-@engines(DROPOUT)
+@pytest.mark.parametrize(("case", "stacked"), engines(DROPOUT))
 @pytest.mark.usefixtures("exactly")
 def test_dropout_drops_the_same_of_what_is_left(case, stacked, monkeypatch):
     """Beside the same engine that leaves nothing out: noise is drawn for the whole network."""

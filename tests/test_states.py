@@ -1,8 +1,11 @@
 """States: training that stops at a step and goes on in another cohort ends in the same bits."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from conftest import every
 from loops import Images, Parts, masks_for, recipes, tensors_of
 from torch import nn
 
@@ -113,9 +116,15 @@ def equal(one, other):
         assert array.tobytes() == other[name].tobytes(), name
 
 
-@pytest.mark.parametrize("masking", MASKINGS)
-@optimizers
-@cases
+# Masking and optimizer do not depend on the network: all of them on two, and every network by one.
+@pytest.mark.parametrize(
+    ("case", "optimizer", "masking"),
+    every(
+        list(itertools.product(CASES, RECIPES, MASKINGS)),
+        default=lambda member: member[0] in ("dense", "general") or member[1:] == ("adam", "parameter"),
+        quick=lambda member: member[0] == "dense" and member[2] == "parameter",
+    ),
+)
 def test_training_goes_on_in_another_cohort_to_the_same_bits(case, optimizer, masking, tiny, digits):
     """Stopped at any step; the others in another order, some of them, and some of them twice."""
     setting = Setting(case, tiny, digits, optimizer, masking)

@@ -615,8 +615,7 @@ def no_two_groups_or_bundles_have_one_name(name):
 
 
 def layers_are_named_as_the_module_names_its_parameters(name):
-    module, shape = built(name)
-    wiring = traced(name)
+    module, wiring = built(name)[0], traced(name)
     parameters = dict(module.named_parameters())
     for layer, bias in zip(wiring.spec.layers, wiring.biases, strict=True):
         assert parameters[layer.name].shape == layer.shape
@@ -633,9 +632,8 @@ def every_weight_belongs_to_exactly_one_piece(name):
 
 
 def every_group_is_numbered_somewhere_and_axes_are_made_of_whole_groups(name):
-    module, shape = built(name)
-    wiring = traced(name)
-    spec, tensors = wiring.spec, tensors_of(module)
+    wiring, tensors = traced(name), tensors_of(built(name)[0])
+    spec = wiring.spec
     assert set(range(len(spec.groups))) == {g for node in spec.nodes for g in node.groups}
     for key, axis in wiring.axes.items():
         assert sum(spec.groups[s.group].size * s.block for s in axis) in tensors[key].shape
