@@ -21,13 +21,13 @@ from typing import TypeVar
 import numpy as np
 
 import ticketsearch as ts
+from ticketsearch.alignment.align import RESTARTS, aligned_counts
+from ticketsearch.alignment.coordinate_ascent import Pair, Placement
+from ticketsearch.alignment.overlap_matrices import whole_parts
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.overlap import degree_shuffle, iou
-from ticketsearch.overlap.alignment import RESTARTS, aligned_counts
-from ticketsearch.overlap.ascent import Pair, Placement
 from ticketsearch.overlap.draws import Masks
-from ticketsearch.overlap.nulls import NULLS
-from ticketsearch.overlap.occupied import whole_parts
+from ticketsearch.overlap.null_models import NULLS
 from ticketsearch.seeding import prune_copies
 
 T = TypeVar("T")

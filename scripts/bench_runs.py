@@ -19,9 +19,9 @@ import time
 import warnings
 from pathlib import Path
 
-from ticketsearch import config
+from ticketsearch import settings as config
+from ticketsearch.experiment.search import Search, create_run
 from ticketsearch.runs import Run
-from ticketsearch.search import Search, create_run
 
 MOST_MEGABYTES, MOST_RATIO, MOST_SECONDS = 10.0, 1.1, 3.0
 SETTINGS = {

@@ -59,8 +59,8 @@ from torch import Tensor, nn
 
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import evolve
-from ticketsearch.fitness import ShortTraining
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.masks import Mask, MaskSpec, digest, live_units
 from ticketsearch.models import Network, initialize
 from ticketsearch.pruners import prune_all

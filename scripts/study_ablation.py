@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from ticketsearch import config
-from ticketsearch.budget import Spent
-from ticketsearch.contest.finals import tested
-from ticketsearch.contest.inference import paired
-from ticketsearch.contest.making import evolved
-from ticketsearch.overlap.inference import holm
-from ticketsearch.search import Search
+from ticketsearch import settings as config
+from ticketsearch.comparison.final_training import tested
+from ticketsearch.comparison.methods import evolved
+from ticketsearch.cost import Spent
+from ticketsearch.experiment.search import Search
+from ticketsearch.overlap.null_tests import holm
+from ticketsearch.statistics import paired
 from ticketsearch.workers import side_by_side
 
 COMMON = {

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from ticketsearch.report.text.run import comparison
 from ticketsearch.runs import Run, contenders
-from ticketsearch.summary import comparison
 
 
 def main() -> None:

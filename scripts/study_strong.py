@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 import ticketsearch as ts
+from ticketsearch.evolution.local_search import Polish
+from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.masks import Mask, MaskSpec, digest, live
 from ticketsearch.operators import swap_mutation
-from ticketsearch.polishing import Polish
-from ticketsearch.strong import Untrained
 
 DENSITY = 0.3
 CANDIDATES = 32

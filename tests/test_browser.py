@@ -6,15 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from ticketsearch import cli, config, report
-from ticketsearch.contest import compare
+from ticketsearch import cli, report
+from ticketsearch import settings as config
+from ticketsearch.comparison import compare
 from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study
+from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import prune_all
-from ticketsearch.report.contest import write_contests
+from ticketsearch.report.comparison import write_contests
 from ticketsearch.report.overlap import write_overlap
 from ticketsearch.runs import Run
-from ticketsearch.study import Case, Overlaps
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -11,12 +11,13 @@ import pytest
 from networks import PIECEWISE, mlp, residual, shuffled
 from test_canonical import around, circulant, cycles, nauty_certificate, patterned, rook, shrikhande
 
-from ticketsearch.canonical import canonical_identity, canonical_key, comparison, isomorphic
-from ticketsearch.canonical.individualisation import Exhausted
+from ticketsearch.canonical import canonical_identity, canonical_key, isomorphic
+from ticketsearch.canonical import isomorphism as comparison
+from ticketsearch.canonical.search_tree import Exhausted
 from ticketsearch.errors import BadInput
-from ticketsearch.identity import Seen
 from ticketsearch.masks import live
 from ticketsearch.tickets import Ticket
+from ticketsearch.tickets.duplicates import Seen
 
 
 def cai_furer_immerman(base, twisted):

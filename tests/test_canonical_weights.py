@@ -21,9 +21,9 @@ from test_canonical import around, cycles
 import ticketsearch as ts
 from ticketsearch.canonical import Weights, canonical_identity, canonical_key, isomorphic
 from ticketsearch.errors import BadInput
-from ticketsearch.identity import initial_weights
 from ticketsearch.masks import live, live_units, permute, random_order
 from ticketsearch.models import initialize
+from ticketsearch.tickets.duplicates import initial_weights
 
 TINY = {"3+3": mlp(2, 3, 3, 1), "residual": residual(1, 4, 1), **PIECEWISE}
 

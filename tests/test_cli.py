@@ -14,10 +14,10 @@ from rich.live import Live
 
 from ticketsearch import cli
 from ticketsearch.cli.following import follow
+from ticketsearch.cli.progress import Line, LiveTable, PlainLines
 from ticketsearch.errors import BadInput
-from ticketsearch.ladder import Tau
-from ticketsearch.phases import OWN
-from ticketsearch.progress import Line, LiveTable, PlainLines
+from ticketsearch.evolution.timing import OWN
+from ticketsearch.halving import Tau
 from ticketsearch.runs import Run
 from ticketsearch.workers import Step
 
@@ -70,7 +70,7 @@ def test_help_names_every_command_and_imports_no_torch():
 
 
 def test_the_help_of_evolve_gives_the_defaults_of_the_settings(shell):
-    from ticketsearch.config import Settings
+    from ticketsearch.settings.fields import Settings
 
     code, out, _ = shell("evolve", "--help")
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out).split())
@@ -322,7 +322,7 @@ def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(t
     ids=lambda value: " ".join(value),
 )
 def test_flags_and_settings_say_where_workers_are(shell, tmp_path, monkeypatch, arguments, place):
-    from ticketsearch import search
+    from ticketsearch.experiment import search
 
     (tmp_path / "file.toml").write_text('[training]\nbackend = "dask"\naddress = "h:3"\n')
     seen = []
@@ -489,7 +489,7 @@ def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, t
 
 
 def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
-    from ticketsearch import search
+    from ticketsearch.experiment import search
 
     seen = []
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from ticketsearch import models
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness import ShortTraining
+from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
 from ticketsearch.training import (
@@ -28,11 +28,11 @@ from ticketsearch.training import (
     kept_whole,
     layout,
     obstacle,
-    products,
     programs,
     reproducible,
     train,
 )
+from ticketsearch.training import matmul as products
 from ticketsearch.training.layout import Layout, layouts, networks_at_once
 from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, whole
 

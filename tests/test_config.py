@@ -10,7 +10,8 @@ from conftest import refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ticketsearch.config import (
+from ticketsearch.errors import BadInput
+from ticketsearch.settings.fields import (
     Settings,
     apply,
     changes,
@@ -21,7 +22,6 @@ from ticketsearch.config import (
     stored,
     to_toml,
 )
-from ticketsearch.errors import BadInput
 
 LEAVES = dict(leaves(Settings().model_dump()))
 # What two runs of one content may differ in: who computes it, and how far it has come.

@@ -18,36 +18,34 @@ from conftest import refused
 from scipy import stats
 
 import ticketsearch as ts
-from ticketsearch import cli, config
-from ticketsearch.budget import Spent, spending
-from ticketsearch.contest import (
+from ticketsearch import cli
+from ticketsearch import settings as config
+from ticketsearch.comparison import (
     Cell,
     Made,
     Row,
     Store,
     Work,
-    cells_csv,
     contest_plan,
     differences,
-    differences_csv,
-    finals,
-    lines,
-    markdown,
     matched,
     read_comparison,
 )
-from ticketsearch.contest.inference import interval, paired, smallest_p
-from ticketsearch.contest.making import best_of, evolved, pruned
-from ticketsearch.contest.reading import Contest, Standing
+from ticketsearch.comparison import final_training as finals
+from ticketsearch.comparison.methods import best_of, evolved, pruned
+from ticketsearch.comparison.results import Contest, Standing
+from ticketsearch.cost import Spent, spending
+from ticketsearch.experiment.search import Search
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.operators import layer_shuffle
-from ticketsearch.overlap.inference import holm
+from ticketsearch.overlap.null_tests import holm
 from ticketsearch.pruners import prune
-from ticketsearch.report.contest import budget_points, write_contests
+from ticketsearch.random_streams import Stream, seed_sequence
+from ticketsearch.report.comparison import budget_points, write_contests
+from ticketsearch.report.text.comparison import cells_csv, differences_csv, lines, markdown
 from ticketsearch.runs import Run
-from ticketsearch.search import Search
-from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.statistics import interval, paired, smallest_p
 from ticketsearch.training import live_operations
 
 DATA = """

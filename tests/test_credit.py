@@ -8,13 +8,14 @@ import pytest
 from conftest import refused
 from networks import mlp
 
-from ticketsearch import config, search
-from ticketsearch.credit import Credit, probabilities
-from ticketsearch.evolution import evolve
+from ticketsearch import settings as config
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution.operator_selection import Credit, probabilities
+from ticketsearch.experiment import search
 from ticketsearch.operators import swap_mutation, uniform_crossover, union_crossover
 from ticketsearch.report import write_report
+from ticketsearch.report.text.run import content, operator_rows
 from ticketsearch.runs import Run
-from ticketsearch.summary import content, operator_rows
 
 SPEC = mlp(20, 15, 8)
 TARGET = np.arange(SPEC.size) % 3 == 0

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
-from ticketsearch import config, search, summary
-from ticketsearch.fitness import ShortTraining
+from ticketsearch import settings as config
+from ticketsearch.experiment import search
+from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.trainer import JOB_BYTES
 from ticketsearch.models import initialize
+from ticketsearch.report.text import run as summary
 from ticketsearch.seeding import seed_population
-from ticketsearch.trainer import JOB_BYTES
 from ticketsearch.workers import Spread
 
 BACKENDS = pytest.mark.parametrize("backend", ["loky", "dask"])

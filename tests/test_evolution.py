@@ -11,10 +11,10 @@ import torch
 from networks import mlp
 
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import evolve
-from ticketsearch.ladder import Agreement, climb
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution.timing import FITNESS, KEYS, OPERATORS, OWN, REST, SELECTION
+from ticketsearch.halving import Agreement, climb
 from ticketsearch.masks import digest, layer_counts
-from ticketsearch.phases import FITNESS, KEYS, OPERATORS, OWN, REST, SELECTION
 from ticketsearch.tickets import Scores, Ticket, Tickets
 
 SPEC = mlp(8, 6, 4)

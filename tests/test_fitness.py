@@ -13,14 +13,14 @@ import torch
 from conftest import refusal, refused
 from torch import nn
 
-from ticketsearch import trainer
-from ticketsearch.budget import Spent
+from ticketsearch.cost import Spent
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness import ShortTraining, build_fitness
-from ticketsearch.guidance import check_guidance
+from ticketsearch.fitness import trainer
+from ticketsearch.fitness.short_training import ShortTraining, build_fitness
 from ticketsearch.masks import live, live_units
+from ticketsearch.masks.guidance import check_guidance
 from ticketsearch.models import Initialization, initialize
-from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.tickets import Scores, Ticket, Tickets
 from ticketsearch.training import (
     MASKINGS,

@@ -20,7 +20,7 @@ from ticketsearch.models import initialize
 from ticketsearch.pruners import Copies, LayerCollapseWarning, prune, synflow
 from ticketsearch.pruners.flow import Flow, FlowNetwork
 from ticketsearch.pruners.flow_layers import SPARSE
-from ticketsearch.pruners.scaled import REACH, aligned, normalized, summed
+from ticketsearch.pruners.scaled_floats import REACH, aligned, normalized, summed
 
 IMAGE = (3, 8, 8)
 

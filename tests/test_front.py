@@ -7,10 +7,12 @@ import pytest
 from conftest import refused
 from networks import mlp
 
-from ticketsearch import config, search, summary
-from ticketsearch.evolution import evolve
-from ticketsearch.front import FrontSelection, drawn_count, front, grown
+from ticketsearch import settings as config
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution.pareto import FrontSelection, drawn_count, front, grown
+from ticketsearch.experiment import search
 from ticketsearch.report.front import front_points
+from ticketsearch.report.text import run as summary
 from ticketsearch.runs import BEST, Run
 from ticketsearch.tickets import Scores, Ticket, TicketFitness, Tickets
 

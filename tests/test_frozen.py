@@ -15,7 +15,7 @@ from ticketsearch.masks import live_units
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
 from ticketsearch.training import Cohort, Recipe, Training, data_order, train
-from ticketsearch.training.sparse import Sparse
+from ticketsearch.training.csr import Sparse
 
 CPU = torch.device("cpu")
 RECIPES = recipes(6, 16)

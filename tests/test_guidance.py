@@ -8,8 +8,8 @@ from conftest import refused
 from loops import Images, Parts, masks_for, tensors_of, torch_loop
 
 from ticketsearch.datasets import from_arrays
-from ticketsearch.guidance import check_guidance
 from ticketsearch.masks import live, live_units
+from ticketsearch.masks.guidance import check_guidance
 from ticketsearch.models import initialize
 from ticketsearch.training import SALIENCIES, Cohort, Recipe, Training, data_order
 

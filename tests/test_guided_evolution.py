@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from conftest import refused
 
-from ticketsearch.config import load
-from ticketsearch.evolution import evolve
-from ticketsearch.fitness import ShortTraining
-from ticketsearch.guidance import Guidance
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.experiment.search import Search, create_run, resume
+from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.masks import layer_counts
+from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import initialize
 from ticketsearch.operators import guided_mutation, union_crossover
 from ticketsearch.pruners import prune
-from ticketsearch.pruners.loop import scheduled_count
+from ticketsearch.pruners.iterative import scheduled_count
 from ticketsearch.runs import Run
-from ticketsearch.search import Search, create_run, resume
+from ticketsearch.settings.fields import load
 from ticketsearch.tickets import Scores
 
 

@@ -15,7 +15,7 @@ from ticketsearch.datasets import Dataset, from_arrays
 from ticketsearch.errors import BadInput
 from ticketsearch.models import initialize
 from ticketsearch.pruners import imp, obd, prune, prune_all
-from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.training import Recipe, Training, data_order
 
 

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from ticketsearch import BadInput, ShortTraining, from_arrays, initialize
-from ticketsearch.strong import Untrained
+from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.training import check_independence
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ticketsearch.ladder import Agreement, Tau, climb, parse_steps, pool
+from ticketsearch.halving import Agreement, Tau, climb, parse_steps, pool
 
 RUNGS = (50, 200, 800)
 

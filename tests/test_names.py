@@ -11,7 +11,7 @@ import pytest
 from conftest import refusal
 
 from ticketsearch.errors import nearest, unknown
-from ticketsearch.names import check_options, listed, resolve
+from ticketsearch.plugins import check_options, listed, resolve
 
 
 def folder(path, classes=3, *, scale="none"):
@@ -223,6 +223,6 @@ def test_an_unknown_name_without_a_way_out():
 
 
 def test_resolving_needs_no_torch():
-    code = "import sys, ticketsearch.names, ticketsearch.masks; print('torch' in sys.modules)"
+    code = "import sys, ticketsearch.plugins, ticketsearch.masks; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"

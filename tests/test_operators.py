@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ticketsearch import operators
-from ticketsearch.guidance import Guidance, cut, strongest
 from ticketsearch.masks import Group, Layer, MaskSpec, Node, Piece, layer_counts
+from ticketsearch.masks.guidance import Guidance, cut, strongest
 from ticketsearch.operators import (
     guided_mutation,
     layer_shuffle,

@@ -20,13 +20,12 @@ from networks import (
     shuffled,
 )
 
+from ticketsearch.alignment import align, align_order
 from ticketsearch.canonical import isomorphic
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import layer_counts, live, permute
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.overlap import (
-    align,
-    align_order,
     chance_iou,
     containment,
     degree_shuffle,

@@ -9,10 +9,10 @@ from conftest import refusal
 from ticketsearch import cli
 from ticketsearch.datasets import load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import evolve
-from ticketsearch.fitness import build_fitness
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.fitness.short_training import build_fitness
 from ticketsearch.models import initialize
-from ticketsearch.names import call, own_code
+from ticketsearch.plugins import call, own_code
 from ticketsearch.pruners import prune
 from ticketsearch.runs import Run
 

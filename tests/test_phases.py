@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ticketsearch import phases
-from ticketsearch.phases import FITNESS, KEYS, OWN, REST, Phases
+from ticketsearch.evolution import timing as phases
+from ticketsearch.evolution.timing import FITNESS, KEYS, OWN, REST, Phases
 
 
 @pytest.fixture

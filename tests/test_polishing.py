@@ -5,15 +5,16 @@ import pytest
 from conftest import refused
 from networks import mlp
 
-from ticketsearch import config, search
-from ticketsearch.breeding import survivors
-from ticketsearch.evolution import evolve
-from ticketsearch.fitness import ShortTraining
+from ticketsearch import settings as config
+from ticketsearch.evolution.local_search import Polish
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution.reproduction import survivors
+from ticketsearch.experiment import search
+from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
-from ticketsearch.polishing import Polish
+from ticketsearch.report.text.run import content
 from ticketsearch.runs import Run
-from ticketsearch.strong import Untrained
-from ticketsearch.summary import content
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 from ticketsearch.training import kept_operations, live_operations
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from conftest import refused
 
+from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
-from ticketsearch.strong import Untrained
 
 
 def popped(network, dataset, seed=0, **options):

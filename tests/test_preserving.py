@@ -16,7 +16,7 @@ from torch import nn
 from ticketsearch.masks import live_units
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
-from ticketsearch.pruners.preserving import log_flow, unit_flows, worths
+from ticketsearch.pruners.flow_preserving import log_flow, unit_flows, worths
 from ticketsearch.pruners.retention import best_flow, flow_retention
 
 IMAGE = (3, 8, 8)

@@ -8,15 +8,15 @@ import pytest
 import test_cli
 
 from ticketsearch import initialize, load_ticket, prune
-from ticketsearch.config import load
 from ticketsearch.datasets import from_arrays, load_dataset
+from ticketsearch.experiment.search import Search
 from ticketsearch.masks import effective_density, layer_counts, live_units
 from ticketsearch.pruners import Copies, flow_retention
 from ticketsearch.pruners import __all__ as pruners
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.pruners.retention import retention_kind
-from ticketsearch.search import Search
-from ticketsearch.tables import mask_lines, mask_table
+from ticketsearch.report.text.audit import mask_lines, mask_table
+from ticketsearch.settings.fields import load
 
 shell, refused = test_cli.shell, test_cli.refused
 
@@ -291,7 +291,7 @@ def test_a_file_that_cannot_be_written_after_all_is_one_line(shell, monkeypatch)
     ("place", "what", "left"),
     [
         ("ticketsearch.seeding.prune_copies", "no ticket was written", []),
-        ("ticketsearch.tables.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
+        ("ticketsearch.report.text.audit.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
     ],
 )
 def test_an_interrupted_pruning_says_whether_there_is_a_ticket(

@@ -80,7 +80,7 @@ def test_a_ticket_of_a_pruned_module_trains_and_is_saved(digits, tmp_path):
     assert network.reinitialized("orthogonal", 1).spec.layers == network.spec.layers
 
 
-def test_a_factory_of_pruned_modules_is_baked_with_a_warning(digits):
+def test_a_factory_of_pruned_is_baked_with_a_warning(digits):
     def build(shape, classes):
         module = net()
         prune.l1_unstructured(module[1], "weight", 0.5)

@@ -17,7 +17,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Layer, MaskSpec, layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.pruners import LayerCollapseWarning, magnitude, prune, random
-from ticketsearch.pruners.unscored import densities_of, erk_densities, quotas
+from ticketsearch.pruners.baselines import densities_of, erk_densities, quotas
 
 
 def shapes(input_shape, classes=3):
@@ -204,7 +204,7 @@ def test_layer_scope_has_its_own_densities():
 
 def test_ranks_are_uniform_within_a_layer():
     """The order in which weights go is uniform: each of 36 first weights to go is as likely as any other."""
-    module = sys.modules["ticketsearch.pruners.unscored"]
+    module = sys.modules["ticketsearch.pruners.baselines"]
     rng = np.random.default_rng(0)
     first = [int(module._ranked(*np.ones((2, 12), dtype=bool), 5, rng).argmin()) for _ in range(1200)]
     assert stats.chisquare(np.bincount(first, minlength=12)).pvalue > 1e-4

@@ -13,11 +13,11 @@ from torch import nn
 
 import ticketsearch as ts
 from ticketsearch import operators
-from ticketsearch.guidance import Guidance
+from ticketsearch.evolution.local_search import Polish
 from ticketsearch.masks import MaskSpec, between_live, effective_density, layer_counts, layer_shuffle, live
+from ticketsearch.masks.guidance import Guidance
 from ticketsearch.overlap import chance_iou, overlap_study, raw_overlap
-from ticketsearch.overlap.nulls import degree_shuffle
-from ticketsearch.polishing import Polish
+from ticketsearch.overlap.null_models import degree_shuffle
 from ticketsearch.pruners import prune
 from ticketsearch.training import Cohort, data_order, train
 from ticketsearch.wiring import trace

@@ -7,17 +7,19 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from ticketsearch import config, report, summary
-from ticketsearch.evolution import evolve
-from ticketsearch.ladder import Agreement
+from ticketsearch import report
+from ticketsearch import settings as config
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution.timing import OWN
+from ticketsearch.halving import Agreement
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study, raw_overlap
-from ticketsearch.phases import OWN
+from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import prune_all
 from ticketsearch.report.overlap import null_rows, write_overlap
+from ticketsearch.report.text import run as summary
 from ticketsearch.runs import Run
-from ticketsearch.study import Case, Overlaps
 from ticketsearch.tickets import Scores, Tickets
 
 

@@ -5,7 +5,6 @@ import pytest
 from conftest import data
 from matplotlib.colors import to_rgb
 
-from ticketsearch import summary
 from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
 from ticketsearch.overlap import Null, overlap_study
@@ -20,9 +19,10 @@ from ticketsearch.report.layers import layer_bars
 from ticketsearch.report.lineage import lanes, lineage, lineage_words
 from ticketsearch.report.matrices import pair_matrices
 from ticketsearch.report.nulls import null_panels, null_words
+from ticketsearch.report.overlap_figures import labels
 from ticketsearch.report.pages import THEME, WASH, picture
 from ticketsearch.report.profiles import drawn, profiles
-from ticketsearch.report.studies import labels
+from ticketsearch.report.text import run as summary
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket
 

@@ -16,13 +16,14 @@ from networks import shuffled
 from test_canonical import around, cycles
 from test_evolution import SPEC, first_masks, ladder, likeness
 
-from ticketsearch import config, search
+from ticketsearch import settings as config
 from ticketsearch.canonical import canonical_identity, canonical_key
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import evolve
-from ticketsearch.guidance import Guidance
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution.timing import STORE
+from ticketsearch.experiment import search
+from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
-from ticketsearch.phases import STORE
 from ticketsearch.runs import Result, Run, check_name, counting_name, list_runs
 from ticketsearch.tickets import Scores, Ticket, Tickets
 

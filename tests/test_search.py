@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from conftest import refused
 
-from ticketsearch import config, search, summary
+from ticketsearch import settings as config
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
-from ticketsearch.fitness import ShortTraining
-from ticketsearch.identity import initial_weights
+from ticketsearch.experiment import search
+from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
+from ticketsearch.random_streams import Stream, seed_sequence
+from ticketsearch.report.text import run as summary
 from ticketsearch.runs import BEST, DENSE, RANDOM, Run
-from ticketsearch.streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket, load_ticket
+from ticketsearch.tickets.duplicates import initial_weights
 
 SMALL = (
     *(("model.name", "mlp:12"), ("seeding.density", 0.1), ("seeding.initializations", 3)),

@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import refused
 
-from ticketsearch.budget import Spent
 from ticketsearch.canonical import canonical_key
-from ticketsearch.evolution import evolve
-from ticketsearch.fitness import ShortTraining
+from ticketsearch.cost import Spent
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.pruners import prune

@@ -12,12 +12,12 @@ from loops import Parts, Stream, Summed, masks_for, matters, recipes
 from torch import nn
 
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness import ShortTraining
+from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.masks import live
 from ticketsearch.models import initialize
 from ticketsearch.training import SALIENCIES, Cohort, Training, data_order, evaluate, layout
-from ticketsearch.training.dense import Stack
-from ticketsearch.training.sparse import Sparse
+from ticketsearch.training.csr import Sparse
+from ticketsearch.training.stacked import Stack
 
 CPU = torch.device("cpu")
 STEPS = 6

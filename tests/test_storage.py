@@ -14,16 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evolution import SPEC, first_masks, likeness
 
-from ticketsearch import cli, config
+from ticketsearch import cli
+from ticketsearch import settings as config
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import evolve
-from ticketsearch.guidance import Guidance
+from ticketsearch.evolution.loop import evolve
 from ticketsearch.masks import MaskSpec, check_spec
+from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
+from ticketsearch.report.text.run import content, one_line, phase_lines
 from ticketsearch.runs import BEST, Result, Run, list_runs
 from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
-from ticketsearch.summary import content, one_line, phase_lines
 from ticketsearch.tickets import Scores, Ticket, Tickets
 
 OPTIONS = {"generations": 3, "reassess": 1, "seed": 3}
@@ -170,7 +171,7 @@ def test_a_spec_whose_parts_do_not_agree_is_refused():
 
 
 def test_a_run_that_goes_on_keeps_the_spec_that_its_keys_were_made_by():
-    from ticketsearch.search import Search
+    from ticketsearch.experiment.search import Search
 
     options = {"data.name": "digits", "model.name": "mlp:4", "seeding.density": 0.2, "training.steps": 1}
     prepared = Search.prepare(config.load(None, options.items()))
@@ -266,9 +267,9 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
 
 @pytest.fixture
 def comparison(tmp_path):
-    from ticketsearch.contest.making import Made
-    from ticketsearch.contest.plan import Cell
-    from ticketsearch.contest.store import Outcome, Row, Store, _fill
+    from ticketsearch.comparison.methods import Made
+    from ticketsearch.comparison.plan import Cell
+    from ticketsearch.comparison.store import Outcome, Row, Store, _fill
 
     settings = config.load(None).model_dump()
     content = {"settings": settings, "budget": None, "fingerprint": "", "spec": SPEC.to_json()}
@@ -294,7 +295,7 @@ def comparison(tmp_path):
     ],
 )
 def test_damaged_comparisons_are_one_line(comparison, statement, word):
-    from ticketsearch.contest import read_comparison
+    from ticketsearch.comparison import read_comparison
 
     assert read_comparison(comparison).methods == ["random"]
     with contextlib.closing(sqlite3.connect(comparison / "compare.sqlite", isolation_level=None)) as file:
@@ -422,7 +423,7 @@ def test_a_run_that_fails_in_a_way_nobody_thought_of_hides_no_others_either(fold
         raise RuntimeError("two\nlines")
 
     monkeypatch.chdir(folder.parents[1])
-    monkeypatch.setattr("ticketsearch.summary.one_line", fails)
+    monkeypatch.setattr("ticketsearch.report.text.run.one_line", fails)
     assert listed(capsys) == ["one  unreadable: two lines"]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ticketsearch.errors import BadInput
-from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.random_streams import Stream, seed_sequence
 
 
 def test_no_two_streams_meet():

@@ -5,10 +5,11 @@ import pytest
 import torch
 from conftest import refused
 
-from ticketsearch import config, search
-from ticketsearch.evolution import evolve
+from ticketsearch import settings as config
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.experiment import search
+from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
-from ticketsearch.strong import Untrained
 
 
 def random_masks(network, count, density=0.4):

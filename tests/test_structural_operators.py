@@ -7,8 +7,8 @@ import pytest
 from networks import concatenated, convolutional, depthwise, grouped, mlp, read_twice, residual, separable
 
 from ticketsearch import operators
-from ticketsearch.guidance import Guidance
 from ticketsearch.masks import MaskSpec, layer_counts, live, live_units, permute, random_order
+from ticketsearch.masks.guidance import Guidance
 from ticketsearch.operators import (
     aligned_crossover,
     fan_in_mutation,

@@ -18,21 +18,20 @@ from ticketsearch import cli
 from ticketsearch.masks import unpack
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.overlap import overlap_study
-from ticketsearch.runs import Run
-from ticketsearch.seeding import initializations, prune_copies
-from ticketsearch.study import (
+from ticketsearch.overlap_studies import (
     Sizes,
     Store,
     Work,
     identity,
-    nulls_csv,
-    pairs_csv,
     pruner_plan,
     read_overlaps,
     run_plan,
     study_pruners,
 )
-from ticketsearch.summary import winner
+from ticketsearch.report.text import nulls_csv, pairs_csv
+from ticketsearch.report.text.run import winner
+from ticketsearch.runs import Run
+from ticketsearch.seeding import initializations, prune_copies
 
 SMALL = ("--model", "mlp:12", "--initializations", "3", "--densities", "0.1", "--workers", "1")
 FEW = ("--draws", "20", "--aligned-draws", "5")
@@ -396,7 +395,7 @@ def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, cap
     monkeypatch.setattr(Store, "add_draws", add)
     with monkeypatch.context() as patch:
         # Ctrl-C when all is done but the page.
-        patch.setattr("ticketsearch.study.read_overlaps", interrupted_reading)
+        patch.setattr("ticketsearch.overlap_study.read_overlaps", interrupted_reading)
         assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 0

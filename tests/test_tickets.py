@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.ladder import Agreement
+from ticketsearch.halving import Agreement
 from ticketsearch.masks import density, digest, effective_density
 from ticketsearch.models import Initialization, initialize
-from ticketsearch.names import source_digest
+from ticketsearch.plugins import source_digest
 from ticketsearch.tickets import (
     Scores,
     Ticket,

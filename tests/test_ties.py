@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import ticketsearch as ts
-from ticketsearch.guidance import Guidance, cut
 from ticketsearch.masks import drawn_among_equals, largest
+from ticketsearch.masks.guidance import Guidance, cut
 from ticketsearch.operators import guided_mutation
 from ticketsearch.pruners import EqualScoresWarning, LayerCollapseWarning, PruningWarning, prune, prune_all
 from ticketsearch.pruners.ties import tie_generator

@@ -10,14 +10,14 @@ from conftest import refused
 from loops import images, masks_for, tensors_of
 from torch import nn
 
-from ticketsearch import trainer as module
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness import ShortTraining
+from ticketsearch.fitness import trainer as module
+from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.trainer import Job, Trainer
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network, initialize
-from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket
-from ticketsearch.trainer import Job, Trainer
 from ticketsearch.training import Cohort, Recipe, Training, data_order, evaluate, reproducible, train
 
 CPU = torch.device("cpu")

@@ -29,9 +29,9 @@ from ticketsearch.training import (
     reproducible,
     train,
 )
-from ticketsearch.training.dense import Stack
-from ticketsearch.training.general import Single
-from ticketsearch.training.noise import Noise
+from ticketsearch.training.dropout import Noise
+from ticketsearch.training.single import Single
+from ticketsearch.training.stacked import Stack
 from ticketsearch.wiring import Step
 from ticketsearch.wiring.operations import Dropout
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import refused
 
-from ticketsearch.evolution import evolve
-from ticketsearch.guidance import Guidance
-from ticketsearch.levelling import Levels, longest_unseen
+from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution.order_effects import Levels, longest_unseen
 from ticketsearch.masks import digest
+from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import initialize
 from ticketsearch.operators import guided_mutation, union_crossover
 from ticketsearch.tickets import Assessment, Scores, Ticket
@@ -179,7 +179,7 @@ def test_only_assessments_of_the_highest_rung_count():
 
 
 def test_what_trials_take_is_counted(tiny, network):
-    from ticketsearch.fitness import ShortTraining
+    from ticketsearch.fitness.short_training import ShortTraining
 
     fitness = ShortTraining(network, tiny, steps=3, batch=16, device="cpu", candidates=0.2)
     options = {"mutation": guided_mutation, "crossover": union_crossover}

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from conftest import refusal
 
-from ticketsearch import cli, config, search
+from ticketsearch import cli
+from ticketsearch import settings as config
 from ticketsearch.cli.flags import assigned
-from ticketsearch.names import source_digest
+from ticketsearch.experiment import search
+from ticketsearch.plugins import source_digest
 from ticketsearch.runs import Run
-from ticketsearch.trust import Origin, check_word
+from ticketsearch.settings.trust import Origin, check_word
 
 CODE = (
     "from pathlib import Path\nPath('ran').touch()\n"

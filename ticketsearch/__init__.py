@@ -33,22 +33,21 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
-    "contest": "compare read_comparison",
+    "comparison": "compare read_comparison",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
     "evolution": "Generation evolve",
     "fitness": "ShortTraining",
-    "guidance": "Guidance",
-    "ladder": "climb",
-    "masks": "MaskSpec density effective_density live live_units permute",
+    "halving": "climb",
+    "masks": "Guidance MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
-    "overlap": "align overlap_study",
+    "alignment": "align",
+    "overlap": "overlap_study",
     "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
-    "pruned": "from_pruned",
     "runs": "Run",
     "seeding": "initializations seed_population",
-    "study": "read_overlaps study_pruners",
-    "tickets": "Scores Ticket Tickets load_ticket save_ticket",
+    "overlap_studies": "read_overlaps study_pruners",
+    "tickets": "Scores Ticket Tickets from_pruned load_ticket save_ticket",
     "training": "Recipe",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -105,6 +104,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ticketsearch import theory
+    from ticketsearch.alignment import align
     from ticketsearch.canonical import (
         canonical_form,
         canonical_identity,
@@ -112,17 +112,16 @@ if TYPE_CHECKING:
         isomorphic,
         to_networkx,
     )
-    from ticketsearch.contest import compare, read_comparison
+    from ticketsearch.comparison import compare, read_comparison
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
     from ticketsearch.evolution import Generation, evolve
     from ticketsearch.fitness import ShortTraining
-    from ticketsearch.guidance import Guidance
-    from ticketsearch.ladder import climb
-    from ticketsearch.masks import MaskSpec, density, effective_density, live, live_units, permute
+    from ticketsearch.halving import climb
+    from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
-    from ticketsearch.overlap import align, overlap_study
-    from ticketsearch.pruned import from_pruned
+    from ticketsearch.overlap import overlap_study
+    from ticketsearch.overlap_studies import read_overlaps, study_pruners
     from ticketsearch.pruners import (
         EqualScoresWarning,
         LayerCollapseWarning,
@@ -133,8 +132,7 @@ if TYPE_CHECKING:
     )
     from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
-    from ticketsearch.study import read_overlaps, study_pruners
-    from ticketsearch.tickets import Scores, Ticket, Tickets, load_ticket, save_ticket
+    from ticketsearch.tickets import Scores, Ticket, Tickets, from_pruned, load_ticket, save_ticket
     from ticketsearch.training import Recipe
 
 

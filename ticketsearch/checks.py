@@ -13,6 +13,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import index
 from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -31,7 +32,10 @@ __all__ = [
     "Steps",
     "Workers",
     "check",
+    "check_count",
+    "check_pair",
     "checked",
+    "finite",
     "is_integer",
     "is_number",
     "real_array",
@@ -58,7 +62,7 @@ SOURCES = {
     "Generation": "ts.evolve yields them",
     "Ticket": "ts.seed_population makes them",
     "Initialization": "ts.initializations makes them",
-    "Settings": "ticketsearch.config.load makes one",
+    "Settings": "ticketsearch.settings.fields.load makes one",
 }
 
 
@@ -276,3 +280,34 @@ def _is_array(value: Any) -> bool:
     except Exception:  # an object's own code may raise anything
         return False
     return array.ndim > 0 and array.dtype.kind in "biufc"
+
+
+def check_count(what: str, value: int, least: int = 0) -> None:
+    """Raise :class:`BadInput` for what is no integer, or less than ``least``."""
+    try:
+        enough = not isinstance(value, bool) and index(value) >= least
+    except TypeError:
+        enough = False
+    if not enough:
+        raise BadInput(f"{what} is an integer from {least} up, but got {value!r}")
+
+
+def check_pair(what: str, given: object) -> None:
+    """Raise :class:`BadInput` for what is not one thing of the mask and one of the reference."""
+    try:
+        count = len(given)  # type: ignore[arg-type]
+    except TypeError:
+        count = 1
+    if count != 2:
+        raise BadInput(f"{what} are two, those of the mask and those of the reference, but got {count}")
+
+
+def finite(what: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Return values as float64, or raise :class:`BadInput` for text, ragged lists, NaN and infinities."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{what} are an array of numbers, but got other things ({error})") from error
+    if not np.isfinite(array).all():
+        raise BadInput(f"{what} are finite, but got NaN or infinity; mend or leave out what made them")
+    return array

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TypeGuard
 
-__all__ = ["BadInput", "nearest", "shown", "unknown"]
+__all__ = ["BadInput", "nearest", "printable", "shown", "unknown"]
 
 # Characters of a value that a message repeats.
 SHOWN = 80
@@ -54,6 +54,13 @@ def unknown(kind: str, name: str, known: Iterable[str], way_out: str = "") -> Ba
     names, name = sorted(known), str(name)
     hint = f"; {way_out}" if way_out else ""
     return BadInput(f"unknown {kind} {shown(name)}{nearest(name, names)}: known are {', '.join(names)}{hint}")
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters escaped, as ``\\x1b``, so that it changes no terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _is_huge(value: object) -> TypeGuard[int]:

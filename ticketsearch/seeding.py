@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ticketsearch.budget import Spent
 from ticketsearch.canonical import Weights, canonical_identity
 from ticketsearch.checks import Members, Orders, checked
+from ticketsearch.cost import Spent
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.identity import Key, Seen
 from ticketsearch.masks import MaskSpec, unpack
 from ticketsearch.models import Initialization, Network
-from ticketsearch.names import parameters_of
 from ticketsearch.operators import swap_mutation
+from ticketsearch.plugins import parameters_of
 from ticketsearch.pruners import Rounds, ScoreFunction, check_density, method_options, prune_all
-from ticketsearch.streams import Stream, seed_sequence
-from ticketsearch.tickets import Ticket, Tickets, read_ticket
+from ticketsearch.random_streams import Stream, seed_sequence
+from ticketsearch.tickets import Key, Seen, Ticket, Tickets, read_ticket
 
 __all__ = [
     "DEFAULT_SCHEMES",
@@ -230,7 +229,7 @@ def seed_population(
         beside it.
     seed : of the copies' initializations, the pruner and the mutants.
     mutation_rate : chance that a mutant swaps a weight, in (0, 1].
-    duplicate_key, weights : what counts as the same network; see :class:`ticketsearch.identity.Seen`.
+    duplicate_key, weights : what counts as the same network; see :class:`ticketsearch.tickets.Seen`.
     pruning : ``method`` (``"synflow"``), or the names of several that each prune each copy, with options
         for those that take them; ``schemes`` of the copies, ``own`` (tickets are trained from the
         initialization they were pruned from, rather than the network's), and options of

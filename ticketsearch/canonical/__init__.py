@@ -17,7 +17,6 @@ Refinement hashes, but no result depends on a hash being free of collisions: a c
 and the search longer.
 """
 
-from ticketsearch.canonical.comparison import isomorphic
 from ticketsearch.canonical.forms import (
     BUDGET,
     Canonical,
@@ -27,6 +26,7 @@ from ticketsearch.canonical.forms import (
     canonical_order,
 )
 from ticketsearch.canonical.graph import to_networkx
+from ticketsearch.canonical.isomorphism import isomorphic
 from ticketsearch.canonical.labels import Weights
 
 __all__ = [

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.canonical.columns import merger
+from ticketsearch.canonical.bundles import merger
 from ticketsearch.canonical.graph import MaskGraph, mask_graph
-from ticketsearch.canonical.individualisation import Budget, Exhausted
 from ticketsearch.canonical.labels import Labels, Weights
 from ticketsearch.canonical.refinement import Colours, unit_colours
-from ticketsearch.canonical.remainder import is_discrete
-from ticketsearch.canonical.ties import Ties, canonical_orders, ties
+from ticketsearch.canonical.residual_graph import is_discrete
+from ticketsearch.canonical.search_tree import Budget, Exhausted
+from ticketsearch.canonical.twins import Ties, canonical_orders, ties
 from ticketsearch.checks import checked
 from ticketsearch.masks import Mask, MaskSpec, check_mask, live, permute
 

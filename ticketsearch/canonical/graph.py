@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.canonical.columns import merger
+from ticketsearch.canonical.bundles import merger
 from ticketsearch.canonical.labels import Labels
 from ticketsearch.checks import checked
 from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, liveness

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.canonical.graph import MaskGraph, Part
-from ticketsearch.canonical.remainder import Remainder
+from ticketsearch.canonical.residual_graph import Remainder
 
 __all__ = ["Colours", "are_discrete", "individualised", "refine", "unit_colours"]
 

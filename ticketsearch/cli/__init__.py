@@ -16,12 +16,12 @@ from typing import Annotated
 import typer
 
 from ticketsearch import __version__
-from ticketsearch.cli.auditing import audit
-from ticketsearch.cli.comparing import compare
+from ticketsearch.cli.audit import audit
+from ticketsearch.cli.compare import compare
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, own_fault, reason
-from ticketsearch.cli.evolving import evolve
-from ticketsearch.cli.overlapping import overlap
-from ticketsearch.cli.pruning import prune
+from ticketsearch.cli.evolve import evolve
+from ticketsearch.cli.overlap import overlap
+from ticketsearch.cli.prune import prune
 from ticketsearch.cli.runs import list_, report, show
 from ticketsearch.errors import BadInput
 

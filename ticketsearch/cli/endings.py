@@ -14,8 +14,7 @@ from typing import TextIO
 
 import typer
 
-from ticketsearch.errors import BadInput
-from ticketsearch.printing import printable
+from ticketsearch.errors import BadInput, printable
 
 __all__ = [
     "BAD_INPUT",

@@ -13,9 +13,9 @@ import typer
 from ticketsearch.errors import BadInput, shown
 
 if TYPE_CHECKING:
-    from ticketsearch.config import Settings
     from ticketsearch.datasets import Dataset
     from ticketsearch.models import Network
+    from ticketsearch.settings import Settings
 
 __all__ = [
     "Assignments",
@@ -114,7 +114,7 @@ def assigned(
     but not in the folder of a run, which may be anybody's: :class:`BadInput` says so unless that run is known
     to be the user's own, or with ``trust``.
     """
-    from ticketsearch.config import parse_assignment, parse_value
+    from ticketsearch.settings import parse_assignment, parse_value
 
     found = dict(_read(settings)) if settings else {}
     if settings and not trust:
@@ -192,9 +192,8 @@ def _check_word(path: Path) -> None:
     """Raise :class:`BadInput` for code that the settings file of a run names, unless it is the user's own."""
     if not (path.parent / "run.sqlite").is_file():
         return
-    from ticketsearch.config import changes, load
     from ticketsearch.runs import Run
-    from ticketsearch.trust import Origin, check_word, outside
+    from ticketsearch.settings import Origin, changes, check_word, load, outside
 
     found = load(path)
     if not outside(found):
@@ -205,7 +204,7 @@ def _check_word(path: Path) -> None:
 
 
 def _read(path: Path) -> list[tuple[str, Any]]:
-    from ticketsearch.config import leaves, load
+    from ticketsearch.settings import leaves, load
 
     load(path)  # says what is wrong with the file itself
     return leaves(tomllib.loads(path.read_text(encoding="utf-8")))

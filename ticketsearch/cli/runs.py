@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ticketsearch.cli.endings import reason, show_lines
-from ticketsearch.errors import BadInput
-from ticketsearch.printing import printable
+from ticketsearch.errors import BadInput, printable
 
 if TYPE_CHECKING:
     from ticketsearch.runs import Run
@@ -36,8 +35,8 @@ def list_() -> None:
 
 def _state(path: Path) -> str:
     """Return a run's state in one line; whatever is wrong with one run, the others are listed."""
+    from ticketsearch.report.text import one_line
     from ticketsearch.runs import Run
-    from ticketsearch.summary import one_line
 
     try:
         with Run.open(path) as run:
@@ -56,8 +55,8 @@ def _collect_nothing() -> None:
 def show(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
     """Print a run's content: generations, tickets with digests and scores, results; on stderr its times."""
     _collect_nothing()
+    from ticketsearch.report.text import content, phase_lines
     from ticketsearch.runs import Run
-    from ticketsearch.summary import content, phase_lines
 
     with Run.open(folder(run)) as opened:
         show_lines(content(opened))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ticketsearch import names
+from ticketsearch import plugins as names
 from ticketsearch.checks import checked
 from ticketsearch.datasets.arrays import from_arrays as from_arrays
 from ticketsearch.datasets.cifar import cifar10

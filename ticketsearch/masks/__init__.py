@@ -16,6 +16,7 @@ from ticketsearch.masks.bits import (
     unpack,
 )
 from ticketsearch.masks.checks import check_spec
+from ticketsearch.masks.guidance import Guidance, check_guidance, cut, strongest
 from ticketsearch.masks.liveness import (
     Edges,
     Ends,
@@ -40,6 +41,7 @@ __all__ = [
     "Edges",
     "Ends",
     "Group",
+    "Guidance",
     "Layer",
     "Mask",
     "MaskSpec",
@@ -47,9 +49,11 @@ __all__ = [
     "Piece",
     "Segment",
     "between_live",
+    "check_guidance",
     "check_mask",
     "check_masks",
     "check_spec",
+    "cut",
     "density",
     "digest",
     "drawn_among_equals",
@@ -70,6 +74,7 @@ __all__ = [
     "random_order",
     "readable_first",
     "segment_order",
+    "strongest",
     "unit_orders",
     "unpack",
     "weight_numbers",

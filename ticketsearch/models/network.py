@@ -27,7 +27,7 @@ from ticketsearch.models.schemes import (
     set_functional,
     set_weights,
 )
-from ticketsearch.names import (
+from ticketsearch.plugins import (
     call,
     check_call,
     check_options,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ticketsearch.guidance import Guidance
-from ticketsearch.masks import Mask, MaskSpec, permute
+from ticketsearch.alignment import align_order
+from ticketsearch.masks import Guidance, Mask, MaskSpec, permute
 from ticketsearch.operators.crossovers import union_crossover
-from ticketsearch.overlap import align_order
 
 __all__ = ["aligned_crossover"]
 

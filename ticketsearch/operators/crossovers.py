@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.guidance import Guidance, strongest
-from ticketsearch.masks import Mask, MaskSpec, random_choice, readable_first
+from ticketsearch.masks import Guidance, Mask, MaskSpec, random_choice, readable_first, strongest
 from ticketsearch.operators.finishing import finished
 
 __all__ = ["neuron_crossover", "uniform_crossover", "union_crossover"]
@@ -41,7 +40,7 @@ def union_crossover(
 
     A weight that both keep counts with the mean of its two saliencies. ``guidance`` is that of the parents;
     where one has none, this is :func:`uniform_crossover`. ``temperature`` is of the noise on the choice, see
-    :func:`ticketsearch.guidance.strongest`.
+    :func:`ticketsearch.masks.guidance.strongest`.
     """
     first, second = guidance
     if first is None or second is None:
@@ -67,7 +66,7 @@ def neuron_crossover(
     Where that is more than the first parent keeps, the least salient weights go; where it is less, the most
     salient of what either parent keeps come too. A weight that both keep counts with the mean of
     its two saliencies. Without the ``guidance`` of both parents the choice is uniform. ``temperature`` is of
-    the noise on it, see :func:`ticketsearch.guidance.strongest`.
+    the noise on it, see :func:`ticketsearch.masks.guidance.strongest`.
     """
     taken = np.zeros(spec.size, dtype=np.bool_)
     coins = [rng.random(group.size) < 0.5 for group in spec.groups]

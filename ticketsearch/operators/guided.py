@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ticketsearch.guidance import Guidance, strongest
-from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.masks import Guidance, Mask, MaskSpec, strongest
 from ticketsearch.operators.finishing import finished
 from ticketsearch.operators.swaps import swap_mutation
 
@@ -24,14 +23,14 @@ def guided_mutation(
     """Prune the least salient of the kept weights, and keep instead those whose growth promises most.
 
     Mocanu et al. 2018 prune by the magnitude of trained weights, Evci et al. 2020 grow by that of gradients;
-    for other saliencies see :class:`ticketsearch.guidance.Guidance`.
+    for other saliencies see :class:`ticketsearch.masks.guidance.Guidance`.
 
     Parameters
     ----------
     rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
     guidance : of the mask; without it, or where it names no weight worth growing, the swaps are
         :func:`swap_mutation`'s.
-    temperature : of the noise on both choices, see :func:`ticketsearch.guidance.strongest`.
+    temperature : of the noise on both choices, see :func:`ticketsearch.masks.guidance.strongest`.
     """
     # Weights that read padding alone go first, and none of them is grown.
     open_to = None if guidance is None else spec.readable[guidance.candidates]

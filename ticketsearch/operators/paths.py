@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketsearch.guidance import Guidance, strongest
-from ticketsearch.masks import Edges, Mask, MaskSpec, live_edges, mask_of, weight_numbers
+from ticketsearch.masks import Edges, Guidance, Mask, MaskSpec, live_edges, mask_of, strongest, weight_numbers
 from ticketsearch.operators.finishing import finished
 from ticketsearch.operators.swaps import swap_mutation
 
@@ -36,7 +35,7 @@ def path_mutation(
         least one path is. Where none can be, or the groups were declared by hand so that there is no telling
         what a path is, a swap is made (:func:`~ticketsearch.operators.swap_mutation`).
     guidance : of the mask; without it what is pruned is drawn.
-    temperature : of the noise on what is pruned, see :func:`ticketsearch.guidance.strongest`.
+    temperature : of the noise on what is pruned, see :func:`ticketsearch.masks.guidance.strongest`.
     """
     if not spec.nodes:
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ticketsearch.alignment import Counts, aligned_counts, raw_counts
 from ticketsearch.masks import Mask, MaskSpec, pack, unpack
-from ticketsearch.overlap.alignment import aligned_counts
-from ticketsearch.overlap.counts import Counts, raw_counts
-from ticketsearch.overlap.nulls import NULLS
+from ticketsearch.overlap.null_models import NULLS
 
 __all__ = ["Batch", "Masks", "batches", "drawn"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.alignment import pair_indices
 from ticketsearch.masks import Mask, MaskSpec, edges, layer_counts
-from ticketsearch.overlap.counts import pair_indices
 
 __all__ = ["degree_distance", "degrees", "density_distance"]
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.alignment import shared_weights
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_masks
 from ticketsearch.overlap.chance import chance_iou
@@ -20,7 +21,6 @@ __all__ = [
     "pairwise_containment",
     "pairwise_iou",
     "raw_overlap",
-    "shared_weights",
 ]
 
 Floats = NDArray[np.float64]
@@ -72,16 +72,6 @@ def _pair(a: ArrayLike, b: ArrayLike) -> Mask:
             f"overlap is of two masks of one shape (weights,), but got {shapes}: compare one network"
         )
     return np.stack(pair)
-
-
-def shared_weights(masks: Mask) -> NDArray[np.int64]:
-    """Return the sizes of all intersections ``(population, population)``; the diagonal has the masks' own."""
-    shared = np.zeros((len(masks), len(masks)), dtype=np.int64)
-    block = 1 << 20  # float32 counts exactly up to 2^24
-    for start in range(0, masks.shape[1], block):
-        part = masks[:, start : start + block].astype(np.float32)
-        shared += (part @ part.T).astype(np.int64)
-    return shared
 
 
 def jaccard(shared: NDArray[np.int64]) -> Floats:

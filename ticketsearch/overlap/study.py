@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticketsearch.alignment import CONTAINMENT, IOU, RESTARTS, SIGNS, Counts, pair_indices, square
 from ticketsearch.canonical import canonical_key
-from ticketsearch.checks import Count, Workers, checked
+from ticketsearch.checks import Count, Workers, check_count, checked, finite
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, live
-from ticketsearch.overlap.alignment import RESTARTS
 from ticketsearch.overlap.chance import chance_iou
-from ticketsearch.overlap.checks import check_count, finite
-from ticketsearch.overlap.counts import CONTAINMENT, IOU, SIGNS, Counts, pair_indices, square
 from ticketsearch.overlap.draws import Masks, batches, drawn
-from ticketsearch.overlap.inference import LEVEL, Null, compare, holm
-from ticketsearch.overlap.nulls import ALIGNED_DEGREES, ALIGNED_UNIFORM, NULLS, UNIFORM
+from ticketsearch.overlap.null_models import ALIGNED_DEGREES, ALIGNED_UNIFORM, NULLS, UNIFORM
+from ticketsearch.overlap.null_tests import LEVEL, Null, compare, holm
 from ticketsearch.overlap.profiles import degree_distance, degrees, density_distance
 from ticketsearch.overlap.raw import check_several
-from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.workers import Spread
 
 __all__ = ["OverlapStudy", "conclude", "overlap_study"]

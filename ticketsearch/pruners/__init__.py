@@ -18,34 +18,34 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 from ticketsearch.models import Network
-from ticketsearch.names import listed, parameters_of, resolve
-from ticketsearch.pruners.copies import Batch as Batch
-from ticketsearch.pruners.copies import Copies as Copies
-from ticketsearch.pruners.copies import Parts as Parts
-from ticketsearch.pruners.copies import ScoreFunction as ScoreFunction
-from ticketsearch.pruners.copies import batched as batched
+from ticketsearch.plugins import listed, parameters_of, resolve
+from ticketsearch.pruners.baselines import magnitude, random
+from ticketsearch.pruners.batching import Batch as Batch
+from ticketsearch.pruners.batching import Copies as Copies
+from ticketsearch.pruners.batching import Parts as Parts
+from ticketsearch.pruners.batching import ScoreFunction as ScoreFunction
+from ticketsearch.pruners.batching import batched as batched
+from ticketsearch.pruners.edge_popup import edge_popup
+from ticketsearch.pruners.flow_preserving import flow_preserving
 from ticketsearch.pruners.imp import averaged_imp, imp, obd
-from ticketsearch.pruners.loop import SUPPLIED as SUPPLIED
-from ticketsearch.pruners.loop import TRAINING as TRAINING
-from ticketsearch.pruners.loop import Cut as Cut
-from ticketsearch.pruners.loop import LayerCollapseWarning as LayerCollapseWarning
-from ticketsearch.pruners.loop import Schedule as Schedule
-from ticketsearch.pruners.loop import Scope as Scope
-from ticketsearch.pruners.loop import check_density as check_density
-from ticketsearch.pruners.loop import check_scores as check_scores
-from ticketsearch.pruners.loop import prune_each
-from ticketsearch.pruners.loop import schedule_steps as schedule_steps
-from ticketsearch.pruners.popup import edge_popup
-from ticketsearch.pruners.preserving import flow_preserving
+from ticketsearch.pruners.iterative import SUPPLIED as SUPPLIED
+from ticketsearch.pruners.iterative import TRAINING as TRAINING
+from ticketsearch.pruners.iterative import Cut as Cut
+from ticketsearch.pruners.iterative import LayerCollapseWarning as LayerCollapseWarning
+from ticketsearch.pruners.iterative import Schedule as Schedule
+from ticketsearch.pruners.iterative import Scope as Scope
+from ticketsearch.pruners.iterative import check_density as check_density
+from ticketsearch.pruners.iterative import check_scores as check_scores
+from ticketsearch.pruners.iterative import prune_each
+from ticketsearch.pruners.iterative import schedule_steps as schedule_steps
 from ticketsearch.pruners.retention import flow_retention as flow_retention
-from ticketsearch.pruners.rounds import Rounds as Rounds
 from ticketsearch.pruners.saliency import grasp, saliency, snip
 from ticketsearch.pruners.synflow import balanced_synflow, synflow
 from ticketsearch.pruners.ties import UNMENTIONED as UNMENTIONED
 from ticketsearch.pruners.ties import EqualScoresWarning as EqualScoresWarning
 from ticketsearch.pruners.ties import PruningWarning as PruningWarning
 from ticketsearch.pruners.ties import mask_of_scores as mask_of_scores
-from ticketsearch.pruners.unscored import magnitude, random
+from ticketsearch.pruners.training_cost import Rounds as Rounds
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
 __all__ = [
@@ -101,7 +101,7 @@ def prune(
         ``balanced_synflow`` and functions of your own, a fifth of the weights a round for those that train,
         1 else.
     batch : samples in the batch.
-    watch : called with each :class:`~ticketsearch.pruners.loop.Cut`.
+    watch : called with each :class:`~ticketsearch.pruners.iterative.Cut`.
     options : of the score function.
 
     Returns the ``(weights,)`` bool mask, read-only. Warns with :class:`LayerCollapseWarning` if a layer is

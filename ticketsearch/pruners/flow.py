@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.errors import BadInput
-from ticketsearch.pruners.copies import Copies
+from ticketsearch.pruners.batching import Copies
 from ticketsearch.pruners.flow_layers import ConvolutionFlow, FlowLayer, LinearFlow
-from ticketsearch.pruners.scaled import (
+from ticketsearch.pruners.scaled_floats import (
     Flow,
     aligned,
     gathered,

@@ -13,8 +13,8 @@ from torch import Tensor
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
-from ticketsearch.names import call, parameters_of
-from ticketsearch.pruners.copies import Batch, Copies, Parts, ScoreFunction
+from ticketsearch.plugins import call, parameters_of
+from ticketsearch.pruners.batching import Batch, Copies, Parts, ScoreFunction
 
 __all__ = ["FunctionScorer"]
 

@@ -14,7 +14,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.pruners.copies import Batch, Copies, Parts, batched
+from ticketsearch.pruners.batching import Batch, Copies, Parts, batched
 from ticketsearch.pruners.saliency import find_precision
 from ticketsearch.training import (
     Cohort,
@@ -152,7 +152,7 @@ def obd(
 
     As :func:`imp`, which explains the parameters, but for what is cut: not the smallest weights, but those
     whose saliency is (LeCun, Denker & Solla 1990, "Optimal Brain Damage"), in nats to second order; see
-    :class:`ticketsearch.guidance.Guidance`. Raises :class:`BadInput` also for a network whose outputs for a
+    :class:`ticketsearch.masks.Guidance`. Raises :class:`BadInput` also for a network whose outputs for a
     sample depend on others, as curvatures are means over single samples.
     """
     check_independence(network.wiring, network.networks[0].input_shape)  # curvatures are of single samples

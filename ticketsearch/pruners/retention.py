@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.checks import checked
 from ticketsearch.masks import check_mask
 from ticketsearch.models import Network
-from ticketsearch.pruners.copies import Copies
+from ticketsearch.pruners.batching import Copies
 from ticketsearch.pruners.flow import FlowNetwork
-from ticketsearch.pruners.preserving import ROUNDS, TRIES, FlowSearch, log2_of, log_flow
+from ticketsearch.pruners.flow_preserving import ROUNDS, TRIES, FlowSearch, log2_of, log_flow
 from ticketsearch.wiring import Step, Wiring
 
 __all__ = ["Retention", "best_flow", "flow_retention", "retention_kind"]

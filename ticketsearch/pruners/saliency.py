@@ -21,8 +21,8 @@ from torch import Tensor
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.models import Network
 from ticketsearch.models.options import flag
-from ticketsearch.names import check_call, resolve
-from ticketsearch.pruners.copies import Batch, Parts
+from ticketsearch.plugins import check_call, resolve
+from ticketsearch.pruners.batching import Batch, Parts
 from ticketsearch.training import find_device, reproducible
 from ticketsearch.wiring import Wiring
 

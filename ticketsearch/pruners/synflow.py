@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ticketsearch.errors import BadInput
 from ticketsearch.models import Network
-from ticketsearch.pruners.copies import Batch, Copies, Parts
+from ticketsearch.pruners.batching import Batch, Copies, Parts
 from ticketsearch.pruners.flow import FlowNetwork
 
 __all__ = ["FlowScorer", "balanced_synflow", "synflow"]

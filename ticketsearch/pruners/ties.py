@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, largest
 from ticketsearch.models import Initialization, Network
-from ticketsearch.streams import Stream, seed_sequence
+from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.wiring.functions import Scale
 
 __all__ = [

@@ -3,18 +3,14 @@
 Figures are made in two steps, arrays first, so that what a picture shows can be tested exactly. A page is one
 file, for light and dark screens and for paper: figures are SVG inside it, in the page's own colours, and it
 asks the network for nothing.
+
+Names are imported when they are first used, as text (``ticketsearch.report.text``) needs no figures.
 """
 
-from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
-from ticketsearch.report.contest import write_contests
-from ticketsearch.report.overlap import write_overlap
-from ticketsearch.report.run import (
-    FitnessCurve,
-    LayerDensities,
-    fitness_curve,
-    layer_densities,
-    write_report,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "AuditPage",
@@ -29,3 +25,29 @@ __all__ = [
     "write_overlap",
     "write_report",
 ]
+
+_HOMES = {
+    "audit": "AuditPage DensityCurve density_curve write_audit",
+    "comparison": "write_contests",
+    "overlap": "write_overlap",
+    "run": "FitnessCurve LayerDensities fitness_curve layer_densities write_report",
+}
+
+if TYPE_CHECKING:
+    from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
+    from ticketsearch.report.comparison import write_contests
+    from ticketsearch.report.overlap import write_overlap
+    from ticketsearch.report.run import (
+        FitnessCurve,
+        LayerDensities,
+        fitness_curve,
+        layer_densities,
+        write_report,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names.split():
+            return getattr(importlib.import_module(f"ticketsearch.report.{module}"), name)
+    raise AttributeError(f"module 'ticketsearch.report' has no attribute {name!r}")

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from ticketsearch.config import Settings
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Initialization
 from ticketsearch.report.pages import BAND, GREY, ORANGE, picture, write_page
-from ticketsearch.tables import audit_rows, collapse_rows, compression
+from ticketsearch.report.text import audit_rows, collapse_rows, compression
+from ticketsearch.settings import Settings
 from ticketsearch.theory import MethodAudit, rho_max
 
 __all__ = ["AuditPage", "DensityCurve", "density_curve", "write_audit"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ticketsearch.masks import density
 from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture
+from ticketsearch.report.text import front_rows
 from ticketsearch.runs import Run
-from ticketsearch.summary import front_rows
 
 __all__ = ["FrontPoints", "front_picture", "front_points"]
 

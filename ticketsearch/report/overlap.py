@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ticketsearch.overlap import Null
+from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.report.nulls import NULLS, signed
-from ticketsearch.report.pages import Picture, write_page
-from ticketsearch.report.profiles import profiles
-from ticketsearch.report.studies import (
+from ticketsearch.report.overlap_figures import (
     labels,
     layer_picture,
     null_pictures,
@@ -17,7 +16,8 @@ from ticketsearch.report.studies import (
     pixel_pictures,
     profile_pictures,
 )
-from ticketsearch.study import Case, Overlaps
+from ticketsearch.report.pages import Picture, write_page
+from ticketsearch.report.profiles import profiles
 
 __all__ = ["NullRow", "null_rows", "write_overlap"]
 

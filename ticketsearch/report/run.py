@@ -11,18 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from ticketsearch import config
+from ticketsearch import settings as config
 from ticketsearch.masks import layer_counts
-from ticketsearch.names import relative_name
 from ticketsearch.overlap.profiles import degrees
+from ticketsearch.plugins import relative_name
 from ticketsearch.report.best import lineage_picture, network_picture, stored
 from ticketsearch.report.front import front_picture
 from ticketsearch.report.lineage import lineage, lineage_words
+from ticketsearch.report.overlap_figures import layer_picture, pair_picture, pixel_pictures, profile_pictures
 from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture, write_page
 from ticketsearch.report.profiles import profiles
-from ticketsearch.report.studies import layer_picture, pair_picture, pixel_pictures, profile_pictures
-from ticketsearch.runs import Run
-from ticketsearch.summary import (
+from ticketsearch.report.text import (
     comparison,
     first_seeds,
     front_rows,
@@ -36,6 +35,7 @@ from ticketsearch.summary import (
     study_lines,
     winner,
 )
+from ticketsearch.runs import Run
 
 __all__ = [
     "FitnessCurve",

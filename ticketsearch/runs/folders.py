@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
+from ticketsearch.settings import Settings
 from ticketsearch.storage import LOCK, lock_folder
 
 __all__ = [

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
-from ticketsearch.budget import Spent
-from ticketsearch.evolution import Generation
-from ticketsearch.ladder import Agreement
-from ticketsearch.levelling import Levels
+from ticketsearch.cost import Spent
+from ticketsearch.evolution import Generation, Levels
+from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec
 from ticketsearch.runs.tables import (
     ASSESSMENTS,

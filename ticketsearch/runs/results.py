@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ticketsearch.config import Settings, as_list
+from ticketsearch.settings import Settings, as_list
 
 __all__ = ["BEST", "DENSE", "RANDOM", "Result", "contenders", "front_name", "pruned_names"]
 

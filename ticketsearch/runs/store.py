@@ -12,19 +12,17 @@ from typing import IO, Any
 
 from pydantic import Json, TypeAdapter
 
-from ticketsearch import config
+from ticketsearch import settings as config
 from ticketsearch.checks import checked
-from ticketsearch.config import Settings
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import Generation
-from ticketsearch.ladder import Agreement
-from ticketsearch.levelling import Levels
+from ticketsearch.evolution import STORE, Generation, Levels
+from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec, check_spec
-from ticketsearch.phases import STORE
 from ticketsearch.runs import schema, tables
 from ticketsearch.runs.folders import check_free, discard, made_whole
 from ticketsearch.runs.replay import generation_of, replay
 from ticketsearch.runs.results import Result
+from ticketsearch.settings import Origin, Settings
 from ticketsearch.storage import (
     SqliteStore,
     Word,
@@ -35,7 +33,6 @@ from ticketsearch.storage import (
     write_atomically,
 )
 from ticketsearch.tickets import Ticket, Tickets
-from ticketsearch.trust import Origin
 
 __all__ = ["Run"]
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, Json
 
-from ticketsearch.guidance import Guidance, check_guidance
-from ticketsearch.masks import MaskSpec, digest, pack, unpack
+from ticketsearch.masks import Guidance, MaskSpec, check_guidance, digest, pack, unpack
 from ticketsearch.models import Initialization
 from ticketsearch.storage import Count, Finite, Share, Table, Word
 from ticketsearch.tickets import Assessment, Ticket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ticketsearch.storage.database import Database, Kind
 from ticketsearch.storage.folders import LOCK, lock_folder, refuse_links, write_atomically
 from ticketsearch.storage.stores import SqliteStore, connect, system_error, transaction
 from ticketsearch.storage.tables import Count, Finite, Share, Table, Word, unreadable, validated
@@ -9,7 +10,9 @@ from ticketsearch.storage.tables import Count, Finite, Share, Table, Word, unrea
 __all__ = [
     "LOCK",
     "Count",
+    "Database",
     "Finite",
+    "Kind",
     "Share",
     "SqliteStore",
     "Table",

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo
 
-from ticketsearch.errors import BadInput
-from ticketsearch.printing import printable
+from ticketsearch.errors import BadInput, printable
 
 __all__ = ["Count", "Finite", "Share", "Table", "Word", "one_line", "unreadable", "validated"]
 

@@ -25,7 +25,7 @@ from ticketsearch.pruners import (
     scores_at_once,
     scores_of,
 )
-from ticketsearch.pruners.loop import scoring_batch
+from ticketsearch.pruners.iterative import scoring_batch
 from ticketsearch.pruners.saliency import find_reward
 from ticketsearch.theory.compression import (
     Critical,

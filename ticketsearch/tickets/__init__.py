@@ -1,10 +1,14 @@
 """Tickets: a mask, the initialization it is trained from, where it came from, how it scored, and its file."""
 
+from ticketsearch.tickets.duplicates import Key as Key
+from ticketsearch.tickets.duplicates import Seen as Seen
+from ticketsearch.tickets.duplicates import initial_weights as initial_weights
 from ticketsearch.tickets.files import LoadedTicket as LoadedTicket
 from ticketsearch.tickets.files import StoredTicket as StoredTicket
 from ticketsearch.tickets.files import load_ticket as load_ticket
 from ticketsearch.tickets.files import read_ticket as read_ticket
 from ticketsearch.tickets.files import save_ticket as save_ticket
+from ticketsearch.tickets.pruned import from_pruned as from_pruned
 from ticketsearch.tickets.ticket import Assessment as Assessment
 from ticketsearch.tickets.ticket import Scores as Scores
 from ticketsearch.tickets.ticket import Ticket as Ticket

@@ -21,7 +21,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, check_mask, density, effective_density, pack, unpack
 from ticketsearch.models import AS_BUILT, SCHEMES, Factory, Initialization, Network, restore
 from ticketsearch.models import __all__ as MODELS
-from ticketsearch.names import code_of, relative_name
+from ticketsearch.plugins import code_of, relative_name
 from ticketsearch.tickets.ticket import Ticket
 
 __all__ = ["LoadedTicket", "StoredTicket", "load_ticket", "read_ticket", "save_ticket"]

@@ -11,12 +11,11 @@ import numpy as np
 from deap import base
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.budget import Spent
 from ticketsearch.checks import checked, real_array
+from ticketsearch.cost import Spent
 from ticketsearch.errors import BadInput
-from ticketsearch.guidance import Guidance
-from ticketsearch.ladder import Agreement
-from ticketsearch.masks import Mask, digest
+from ticketsearch.halving import Agreement
+from ticketsearch.masks import Guidance, Mask, digest
 from ticketsearch.models import Initialization
 
 __all__ = ["Assessment", "Scores", "Ticket", "TicketFitness", "Tickets", "as_tickets"]
@@ -43,7 +42,7 @@ class Scores(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
     ----------
     measures : ``{name: (population,) float}``.
     rungs : ``(population,)`` int, the training steps that each score was reached with on a ladder (see
-        :func:`~ticketsearch.ladder.climb`), or None where all scores compare as they are.
+        :func:`~ticketsearch.halving.climb`), or None where all scores compare as they are.
     agreements : how far the rungs agree on this generation's controls.
     phases : ``{name: seconds}``, parts of the time that the fitness took, such as ``training``.
     guidance : what each mask's training revealed, None for one that diverged; None where nothing did.
@@ -181,7 +180,7 @@ class Ticket:
     fitness : DEAP's fitness, by which tickets compare; ``rung`` and ``score`` read it.
     measures : further figures of its evaluation, e.g. ``accuracy``.
     assessments : what fitness and measures are the means of, those of the highest rung; fitness is less what
-        their rounds are worth, where that is known (:mod:`ticketsearch.levelling`).
+        their rounds are worth, where that is known (:mod:`ticketsearch.evolution.order_effects`).
     guidance : what its training revealed, for operators; None where nothing did.
     sums, levelled : of the assessments, from which the means are made.
     """

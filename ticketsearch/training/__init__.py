@@ -18,7 +18,9 @@ What training goes on from (``states``)
     State
 """
 
+from ticketsearch.training.checkpoints import State
 from ticketsearch.training.cohort import Cohort, resident
+from ticketsearch.training.dropout import check_noise
 from ticketsearch.training.independence import check_independence
 from ticketsearch.training.layout import (
     BLOCK,
@@ -38,8 +40,7 @@ from ticketsearch.training.loop import (
     evaluate,
     train,
 )
-from ticketsearch.training.maskings import MASKINGS
-from ticketsearch.training.noise import check_noise
+from ticketsearch.training.mask_modes import MASKINGS
 from ticketsearch.training.recipe import (
     OPTIMIZERS,
     PRECISIONS,
@@ -50,8 +51,7 @@ from ticketsearch.training.recipe import (
     one_thread,
     reproducible,
 )
-from ticketsearch.training.revealing import SALIENCIES
-from ticketsearch.training.states import State
+from ticketsearch.training.saliency import SALIENCIES
 
 __all__ = [
     "BLOCK",

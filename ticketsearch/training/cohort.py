@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.training.dense import Stack
-from ticketsearch.training.forward import filled
-from ticketsearch.training.general import Single
+from ticketsearch.training.batched_forward import filled
+from ticketsearch.training.csr import Sparse
+from ticketsearch.training.dropout import Noise, check_noise
 from ticketsearch.training.layout import compacts, layouts, networks_at_once, runs_sparse
-from ticketsearch.training.maskings import MASKINGS
-from ticketsearch.training.noise import Noise, check_noise
-from ticketsearch.training.revealing import Slopes
-from ticketsearch.training.sparse import Sparse
+from ticketsearch.training.mask_modes import MASKINGS
+from ticketsearch.training.saliency import Slopes
+from ticketsearch.training.single import Single
+from ticketsearch.training.stacked import Stack
 from ticketsearch.wiring import Compaction, Wiring, spec_for
 
 __all__ = ["Cohort", "Part", "resident"]
@@ -78,7 +78,7 @@ class Cohort:
     initial : initial parameters and buffers ``{name: tensor}``; one for all or one for each mask. Buffers
         are not asked of dense networks.
     device, dtype : where and in what precision the networks are trained.
-    masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
+    masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.mask_modes`.
     stacked : whether several are one tensor program; by default where the wiring is dense, which it must be.
     precision : of products in training: see :class:`~ticketsearch.training.Recipe`.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.masks import Mask, MaskSpec, Piece, between_live, layer_counts, live
-from ticketsearch.training.maskings import MASKINGS
+from ticketsearch.training.mask_modes import MASKINGS
 from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
 
 __all__ = [

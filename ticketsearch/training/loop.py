@@ -16,14 +16,14 @@ from torch import Tensor
 from ticketsearch.datasets import Dataset
 from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
-from ticketsearch.guidance import Guidance
+from ticketsearch.masks import Guidance
+from ticketsearch.training.checkpoints import State, load_states, states_of
 from ticketsearch.training.cohort import Cohort, Part
+from ticketsearch.training.cuda_graphs import Replayed
+from ticketsearch.training.dropout import Noise
 from ticketsearch.training.layout import BLOCK
-from ticketsearch.training.noise import Noise
 from ticketsearch.training.recipe import OPTIMIZERS, Recipe, in_precision, with_tf32
-from ticketsearch.training.replay import Replayed
-from ticketsearch.training.revealing import revealed
-from ticketsearch.training.states import State, load_states, states_of
+from ticketsearch.training.saliency import revealed
 from ticketsearch.wiring import Wiring
 
 __all__ = ["Evaluation", "Training", "TrainingPart", "check_normalisation", "evaluate", "train"]
@@ -126,7 +126,7 @@ class Training:
         ``share`` x kept weights are candidates for growth. Gradients are those of the loss on the first
         samples that training met (of the training part where there are no steps), at most ``BLOCK``. For
         ``saliency``, ``magnitude``, ``curvature`` or ``mixed``, see
-        :func:`ticketsearch.training.revealing.revealed`.
+        :func:`ticketsearch.training.saliency.revealed`.
         """
         found: list[Guidance | None] = [None] * self.cohort.size
         for (numbers, part), (_, _, order, _) in zip(self.cohort.placed(), self._work, strict=True):

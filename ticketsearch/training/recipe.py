@@ -16,7 +16,7 @@ from torch import Tensor
 from ticketsearch.checks import is_integer
 from ticketsearch.checks import is_number as is_number
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.training.maskings import MASKINGS
+from ticketsearch.training.mask_modes import MASKINGS
 
 __all__ = [
     "OPTIMIZERS",
@@ -74,7 +74,7 @@ class Recipe:
         (Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts). A training that ends with small
         steps depends much less on its data order, so that masks are told apart by fewer trainings. Where
         training is stopped before, as at the lower rungs of a ladder, so is the schedule.
-    masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.maskings`.
+    masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.mask_modes`.
     precision : of products and convolutions in training: ``float32`` (or float64 where tensors are),
         ``tf32``, which only CUDA devices have, or ``bfloat16``. Weights, losses and evaluations stay as they
         are.
@@ -140,7 +140,7 @@ def data_order(
 ) -> NDArray[np.int64]:
     """Return sample numbers ``(steps, batch)``: one random permutation of the training part after another.
 
-    ``seed`` is a ``SeedSequence`` (see :mod:`ticketsearch.streams`), or entropy for one.
+    ``seed`` is a ``SeedSequence`` (see :mod:`ticketsearch.random_streams`), or entropy for one.
     Raises :class:`BadInput` if a batch is larger than the training part.
     """
     check_batch(samples, recipe)

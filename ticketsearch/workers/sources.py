@@ -28,7 +28,7 @@ from ticketsearch import __version__, models
 from ticketsearch.datasets import PARTS, Dataset, Origin, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.models import Factory, Initialization, Network, initialize
-from ticketsearch.names import listed, resolve
+from ticketsearch.plugins import listed, resolve
 from ticketsearch.workers.attempts import one_line
 
 __all__ = ["Source"]

@@ -1,0 +1,94 @@
+"""Identity: whether masks, or their live parts, are renumberings of each other, and by which numbers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketsearch.alignment.coordinate_ascent import Placement
+from ticketsearch.canonical import canonical_order
+from ticketsearch.masks import Mask, MaskSpec, digest, live, permute, unit_orders
+
+__all__ = ["Subject", "same_live", "same_whole"]
+
+Integers = NDArray[np.intp]
+
+
+class Subject:
+    """A mask and what is to be known of it where another might be the same, found when it is asked for.
+
+    Canonical forms take longer than most alignments. So fan-ins are compared first, which seldom agree.
+    """
+
+    def __init__(self, mask: Mask, spec: MaskSpec) -> None:
+        self.mask, self.spec = mask, spec
+
+    @cached_property
+    def live(self) -> Mask:
+        """The mask without its dead weights."""
+        return live(self.mask, self.spec)
+
+    @cached_property
+    def fans(self) -> bytes:
+        """What no renumbering changes: the fan-ins of each layer's rows, in order of size."""
+        return _fans(self.mask, self.spec)
+
+    @cached_property
+    def live_fans(self) -> bytes:
+        """The same of the live part."""
+        return _fans(self.live, self.spec)
+
+    @cached_property
+    def orders(self) -> dict[str, Integers]:
+        """The canonical order of all weights."""
+        return canonical_order(self.mask, self.spec, live_only=False)
+
+    @cached_property
+    def live_orders(self) -> dict[str, Integers]:
+        """The canonical order of the live part."""
+        return canonical_order(self.mask, self.spec)
+
+    @cached_property
+    def form(self) -> str:
+        """The digest of the mask in its canonical order."""
+        return digest(permute(self.mask, self.spec, self.orders))
+
+    @cached_property
+    def live_form(self) -> str:
+        """The digest of the live part in its canonical order."""
+        return digest(permute(self.live, self.spec, self.live_orders))
+
+
+def same_whole(mask: Subject, reference: Subject) -> Placement | None:
+    """Return the placement that makes the mask the reference, or None if no renumbering does."""
+    if mask.fans != reference.fans or mask.form != reference.form:
+        return None
+    return _composed(mask.orders, reference.orders, mask.spec)
+
+
+def same_live(mask: Subject, reference: Subject) -> Placement | None:
+    """Return a placement that makes the live part of the mask that of the reference, or None.
+
+    Empty live parts say nothing of how units correspond: None.
+    """
+    if not mask.live.any() or mask.live_fans != reference.live_fans or mask.live_form != reference.live_form:
+        return None
+    return _composed(mask.live_orders, reference.live_orders, mask.spec)
+
+
+def _fans(mask: Mask, spec: MaskSpec) -> bytes:
+    rows = (mask[layer.slice].reshape(layer.shape[0], -1) for layer in spec.layers)
+    return b"".join(np.sort(np.count_nonzero(row, axis=1)).tobytes() for row in rows)
+
+
+def _composed(mask: dict[str, Integers], reference: dict[str, Integers], spec: MaskSpec) -> Placement:
+    """Return the placement that goes from the mask to the canonical form and from there to the reference."""
+    columns = {bundle.name: mask[bundle.name][np.argsort(reference[bundle.name])] for bundle in spec.bundles}
+    _, origins = unit_orders(spec, columns)
+    orders = {}
+    for group in spec.hidden:
+        own, other = spec.groups[origins[group]].name, spec.groups[group].name
+        orders[group] = mask[own][np.argsort(reference[other])]
+    return Placement(orders, origins)

@@ -1,0 +1,216 @@
+"""``compare``: which method finds the best masks at equal budgets? It goes on where it stopped."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ticketsearch.cli.endings import interrupted, resumable, show_lines
+from ticketsearch.cli.flags import (
+    Assignments,
+    DataName,
+    ModelName,
+    Seed,
+    Trust,
+    assigned,
+    names,
+    numbers,
+    whole_number,
+)
+from ticketsearch.cli.following import follow
+from ticketsearch.cli.runs import RUNS
+from ticketsearch.errors import BadInput, unknown
+
+if TYPE_CHECKING:
+    from ticketsearch.comparison import Contest, Plan
+    from ticketsearch.settings import Settings
+
+__all__ = ["compare"]
+
+Subjects = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[SETTINGS.toml | FOLDER…]",
+        help="Settings of the search, as evolve takes them; or folders of comparisons, to be read together.",
+        show_default=False,
+    ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME,…",
+        help="dense, pruners as prune --method names them, evolution, and imp_best, averaged_imp_best, "
+        "obd_best, random_search and one_plus_lambda, which spend what the evolution does; default "
+        "dense,random,synflow,snip,imp,imp_best,evolution.",
+    ),
+]
+Controls = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,…",
+        help="Methods whose masks are also trained shuffled and reinitialized; by default the evolution.",
+    ),
+]
+Densities = Annotated[
+    str | None, typer.Option(metavar="FLOAT,FLOAT,…", help="Kept / total, in (0, 1]; default 0.05,0.02,0.01.")
+]
+Initializations = Annotated[
+    str | None,
+    typer.Option(metavar="INTEGER", help="That each method begins with; tests need 6 or more; default 10."),
+]
+Orders = Annotated[
+    str | None,
+    typer.Option(metavar="INTEGER", help="Data orders of the final training; by default final.orders."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="FLOPS", help="Of each search where the evolution is not compared, e.g. 2e12."),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What all others are subtracted from; by default evolution."),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="INTEGER", help="Processes that work side by side; by default one a core or GPU."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The comparison's folder; by default one in runs/ that is named after the settings."),
+]
+
+
+def compare(
+    subjects: Subjects = None,
+    data: DataName = None,
+    model: ModelName = None,
+    methods: Methods = None,
+    controls: Controls = None,
+    densities: Densities = None,
+    initializations: Initializations = None,
+    orders: Orders = None,
+    budget: Budget = None,
+    reference: Reference = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    out: Out = None,
+    trust: Trust = False,
+    assign: Assignments = None,
+) -> None:
+    """Compare methods that find masks: all from the same weights, at equal budgets, tested once.
+
+    Masks are made, then trained on the same data orders and tested; differences
+    are paired over initializations. Whatever is done is kept in the
+    comparison's folder: the same command goes on from there, and more methods,
+    densities, initializations or orders are added to it.
+    """
+    from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, contest_plan
+    from ticketsearch.settings import load
+
+    try:
+        if subjects and all(path.is_dir() for path in subjects):
+            flags = {"--data": data, "--model": model, "--methods": methods, "--densities": densities}
+            flags |= {"--controls": controls, "--orders": orders, "--budget": budget, "--seed": seed}
+            flags |= {"--initializations": initializations, "--workers": workers}
+            given = [flag for flag, value in {**flags, "--set": assign or None}.items() if value is not None]
+            _read(subjects, reference, out, given)
+            return
+        if subjects and len(subjects) > 1:
+            raise BadInput(f"settings are one file, but got {len(subjects)}; or give folders of comparisons")
+        flags = {"data.name": data, "model.name": model, "seed": seed}
+        plan = contest_plan(
+            load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
+            DEFAULT_METHODS if methods is None else names(methods),
+            DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
+            initializations=whole_number(
+                "--initializations", "10" if initializations is None else initializations, 1
+            ),
+            controls=None if controls is None else names(controls),
+            orders=None if orders is None else whole_number("--orders", orders, 1),
+            budget=None if budget is None else _flops(budget),
+        )
+        _see_through(plan, out, workers, reference)
+    except KeyboardInterrupt:
+        raise interrupted("Interrupted before anything was begun") from None
+
+
+def _flops(text: str) -> int:
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        raise BadInput(f"--budget takes a number of FLOPs, e.g. 2e12, but got {text!r}") from None
+
+
+def _read(folders: list[Path], reference: str | None, out: Path | None, flags: list[str]) -> None:
+    """Print comparisons that are there, tests corrected over all of them."""
+    from ticketsearch.comparison import read_comparison
+
+    if flags:
+        raise BadInput(f"comparisons that are read have their own settings, but got {flags[0]}; leave it out")
+    contests = [read_comparison(folder) for folder in folders]
+    if out is None and len(folders) > 1:
+        _print_outcome(contests, reference, None)
+        return
+    path = out or folders[0]
+    path.mkdir(parents=True, exist_ok=True)
+    _print_outcome(contests, reference, path)
+
+
+def _see_through(plan: Plan, out: Path | None, workers: str | None, reference: str | None) -> None:
+    """Do what is left of a comparison and print what it came to; whatever stops it, say how to go on."""
+    from ticketsearch.comparison import Store, Work, default_workers, read_comparison
+
+    count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
+    path = out or RUNS / f"compare-{_word(plan.settings)}"
+    if reference is not None:
+        _check_reference(reference, plan, path)
+    store = Store.create(path, plan)
+    with resumable("comparison", path):
+        with store:
+            print(f"Comparison in {path}", file=sys.stderr, flush=True)
+            follow(Work(plan, store, count).steps())
+        _print_outcome([read_comparison(path)], reference, path)
+
+
+def _check_reference(reference: str, plan: Plan, path: Path) -> None:
+    """Raise :class:`BadInput` for what will be no method of the comparison, before the work is done."""
+    from ticketsearch.comparison import CONTEST, CONTROLS, read_comparison
+
+    known = [*plan.methods, *(f"{name}/{control}" for name in plan.controls for control in CONTROLS)]
+    if (path / CONTEST.file).is_file():
+        known += read_comparison(path).methods
+    if reference not in known:
+        raise unknown("method of the comparison", reference, list(dict.fromkeys(known)))
+
+
+def _word(settings: Settings) -> str:
+    """Return what a comparison's folder is called: data, model, and a digest of the settings."""
+    from ticketsearch.settings import identity
+
+    names = [Path(name.partition(":")[0]).stem for name in (settings.data.name, settings.model.name)]
+    words = [re.sub(r"[^A-Za-z0-9_]+", "-", name) for name in names]
+    return "-".join([*words, identity(settings)[:8]])
+
+
+def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:
+    from ticketsearch.comparison import differences
+    from ticketsearch.report.comparison import write_contests
+    from ticketsearch.report.text.comparison import cells_csv, differences_csv, lines, markdown
+    from ticketsearch.storage import write_atomically
+
+    if path is not None:  # before anything is printed, which a reader may cut short
+        write_atomically(path / "cells.csv", cells_csv(contests))
+        write_atomically(path / "differences.csv", differences_csv(differences(contests, reference)))
+        write_atomically(path / "compare.md", markdown(contests, reference))
+        write_contests(contests, path / "compare.html", reference)
+    for line in lines(contests, reference):
+        show_lines([line])
+    if path is None:
+        print("--out FOLDER writes tables and a page of these comparisons together.")
+    else:
+        print(f"Page:   {path / 'compare.html'}")
+        print(f"Tables: {path / 'compare.md'}, {path / 'cells.csv'}, {path / 'differences.csv'}")

@@ -1,0 +1,160 @@
+"""Progress of a search on stderr: a live table on a terminal, one plain line a generation elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+
+from ticketsearch.halving import Tau, counted
+
+__all__ = ["Line", "Progress", "progress"]
+
+# Generations whose speed the time left is told from, and rows the live table shows.
+RECENT = 10
+TAU = "τ (pairs)"
+HEADINGS = (
+    *("generation", "best fitness", "mean", "density", "effective", "refused", "diverged", TAU),
+    *("eval/s", "left"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is shown of one generation.
+
+    ``best`` and ``mean`` are validation fitness, ``refused`` counts children that were a network seen
+    before, ``diverged`` those without a finite fitness, ``seconds`` is the generation's wall-clock time.
+    ``taus`` are how far the rungs of a ladder agree, over all generations so far; empty without one.
+    """
+
+    number: int
+    best: float
+    mean: float
+    density: float
+    effective_density: float
+    refused: int
+    diverged: int
+    evaluations: int
+    seconds: float
+    taus: tuple[Tau, ...] = ()
+
+
+class Progress(Protocol):
+    """Where a search says what it does."""
+
+    def say(self, text: str) -> None:
+        """Say what happens now."""
+
+    def generation(self, line: Line) -> None:
+        """Show a generation."""
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Progress]:
+    """Show progress towards generation ``total`` while inside."""
+    if not sys.stderr.isatty():
+        yield PlainLines(total)
+        return
+    with Live(console=Console(stderr=True), refresh_per_second=4, transient=False) as live:
+        yield LiveTable(total, live)
+
+
+class _Clock:
+    """Tells the time left from the latest generations."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def left(self, line: Line) -> str:
+        if line.number > 0:  # the first population is no measure: it warms up
+            self.recent.append(line.seconds)
+        if not self.recent:
+            return "?"
+        seconds = round(sum(self.recent) / len(self.recent) * (self.total - line.number))
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class PlainLines:
+    """One line a generation, for logs."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.clock = _Clock(total)
+
+    def say(self, text: str) -> None:
+        """Print the line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def generation(self, line: Line) -> None:
+        """Print the generation's line."""
+        diverged = f", {line.diverged} diverged" if line.diverged else ""
+        known = [tau for tau in line.taus if tau.pairs]
+        taus = [f"{t.lower_steps}→{t.upper_steps} {t.tau:.2f} ({counted(t.pairs)})" for t in known]
+        agreement = f"τ {', '.join(taus)}, " if taus else ""
+        self.say(
+            f"generation {line.number}/{self.total}: fitness best {line.best:.4f} mean {line.mean:.4f}, "
+            f"density {line.density:.4f} effective {line.effective_density:.4f}, "
+            f"{line.refused} duplicates refused{diverged}, {agreement}{_rate(line)} evaluations/s, "
+            f"{self.clock.left(line)} left"
+        )
+
+
+class LiveTable:
+    """The latest generations as a table that grows in place."""
+
+    def __init__(self, total: int, live: Live) -> None:
+        self.total = total
+        self.live = live
+        self.clock = _Clock(total)
+        self.rows: deque[tuple[str, ...]] = deque(maxlen=RECENT)
+        self.spinner = Spinner("dots")
+
+    def say(self, text: str) -> None:
+        """Show the text under the table until the next."""
+        self.spinner.update(text=text)
+        self._draw()
+
+    def generation(self, line: Line) -> None:
+        """Add the generation's row."""
+        self.rows.append(
+            (
+                f"{line.number}/{self.total}",
+                f"{line.best:.4f}",
+                f"{line.mean:.4f}",
+                f"{line.density:.4f}",
+                f"{line.effective_density:.4f}",
+                str(line.refused),
+                str(line.diverged),
+                ", ".join(f"{t.tau:.2f} ({t.pairs})" for t in line.taus if t.pairs),
+                _rate(line),
+                self.clock.left(line),
+            )
+        )
+        self.spinner.update(text="Evolving")
+        self._draw()
+
+    def _draw(self) -> None:
+        table = Table(box=None, pad_edge=False)
+        # Without a ladder there is no τ, and its column stays away.
+        columns = [c for c in zip(HEADINGS, *self.rows, strict=True) if c[0] != TAU or any(c[1:])]
+        for heading, *_ in columns:
+            table.add_column(heading, justify="right")
+        for row in zip(*(cells for _, *cells in columns), strict=True):
+            table.add_row(*row)
+        self.live.update(Group(table, self.spinner) if self.rows else self.spinner)
+
+
+def _rate(line: Line) -> str:
+    return f"{line.evaluations / line.seconds:.1f}" if line.seconds > 0 else "?"

@@ -1,0 +1,242 @@
+"""``prune``: one initialization, one pruner, one mask: what each layer keeps, and a ticket file of it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ticketsearch.cli.endings import interrupted
+from ticketsearch.cli.flags import (
+    Assignments,
+    DataName,
+    Density,
+    InitSeed,
+    Method,
+    ModelName,
+    Scheme,
+    Seed,
+    SettingsFile,
+    Trust,
+    assigned,
+    check_output,
+    network_of,
+    subject,
+    whole_number,
+)
+from ticketsearch.errors import BadInput
+
+if TYPE_CHECKING:
+    from ticketsearch.datasets import Dataset
+    from ticketsearch.models import Network
+    from ticketsearch.report.text import MaskTable
+    from ticketsearch.settings import Settings
+    from ticketsearch.tickets import Ticket
+
+__all__ = ["prune"]
+
+Scope = Annotated[
+    str | None,
+    typer.Option(help="global (the default) compares all weights, layer those of each layer."),
+]
+Schedule = Annotated[
+    str | None, typer.Option(help="Of the cuts: exponential (the default), linear or one_shot.")
+]
+Steps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INTEGER",
+        help="Cuts; by default the pruner's own number: 100 for synflow and functions of your own, a fifth "
+        "of the weights a cut for imp, 1 for those that score once.",
+    ),
+]
+Batch = Annotated[
+    str,
+    typer.Option(
+        metavar="INTEGER", help="Samples that a data-dependent pruner scores on, at most the training part."
+    ),
+]
+Output = Annotated[Path | None, typer.Option(help="The ticket file; by default METHOD-DENSITY.safetensors.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the ticket file.")]
+Searched = Annotated[
+    bool,
+    typer.Option(
+        "--retention", help="Tell the flow retention R/R* also where the best flow R* must be searched for."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, not the table.")]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be pruned, how, and where the mask goes."""
+
+    settings: Settings
+    dataset: Dataset
+    network: Network
+    batch: int
+    path: Path
+
+    @property
+    def steps(self) -> int:
+        """The number of cuts."""
+        from ticketsearch.pruners import schedule_steps
+
+        seeding = self.settings.seeding
+        if seeding.schedule == "one_shot":
+            return 1
+        return seeding.steps or schedule_steps(_method(self.settings), seeding.density)
+
+
+def prune(
+    settings: SettingsFile = None,
+    data: DataName = None,
+    model: ModelName = None,
+    method: Method = None,
+    density: Density = None,
+    scope: Scope = None,
+    schedule: Schedule = None,
+    steps: Steps = None,
+    batch: Batch = "256",
+    seed: Seed = None,
+    scheme: Scheme = None,
+    init_seed: InitSeed = None,
+    output: Output = None,
+    force: Force = False,
+    retention: Searched = False,
+    as_json: Json = False,
+    trust: Trust = False,
+    assign: Assignments = None,
+) -> None:
+    """Prune one initialization: print what each layer keeps, and write the mask as a ticket file.
+
+    The initialization is the first that evolve prunes with the same settings,
+    so the mask is its first seed. The file holds the initial weights too;
+    ticketsearch.load_ticket reads it.
+    """
+    from ticketsearch.report.text import mask_table
+    from ticketsearch.settings import load
+
+    flags = {
+        "data.name": data,
+        "model.name": model,
+        "seeding.method": method,
+        "seeding.density": density,
+        "seeding.scope": scope,
+        "seeding.schedule": schedule,
+        "seeding.steps": steps,
+        "seed": seed,
+    }
+    found = load(None, assigned(settings, assign, flags, trust).items())
+    path = output or _default_name(found)
+    check_output(path, "ticket", overwrite=force)
+    _check_pruner(found)
+    samples = whole_number("--batch", batch, 1)
+    done = "no ticket was written"
+    try:
+        job = _Job(found, *network_of(found, scheme, init_seed), samples, path)
+        ticket = _pruned(job)
+        _save(job, ticket)
+        done = f"the ticket is {path}"
+        table = mask_table(ticket.mask, job.network, search=retention)
+    except KeyboardInterrupt:
+        raise interrupted(f"Interrupted; {done}") from None
+    if as_json:
+        print(json.dumps(_content(job, ticket, table), indent=2, allow_nan=False, default=str))
+    else:
+        _print(job, table)
+
+
+def _check_pruner(settings: Settings) -> None:
+    """Raise :class:`BadInput` for an unknown pruner, or options that it does not take."""
+    from ticketsearch.pruners import check_scores, named
+
+    method, options = _method(settings), settings.seeding.options
+    check_scores(named(method), method, options)
+
+
+def _method(settings: Settings) -> str:
+    """Return the one pruner; raises :class:`BadInput` where there are several."""
+    method = settings.seeding.method
+    if not isinstance(method, str):
+        raise BadInput(f"one pruner makes a mask, but got {', '.join(method)}; leave one, or evolve from all")
+    return method
+
+
+def _default_name(settings: Settings) -> Path:
+    method = _method(settings).rpartition(":")[2]
+    return Path(f"{method}-{settings.seeding.density:g}.safetensors")
+
+
+def _pruned(job: _Job) -> Ticket:
+    from ticketsearch.pruners import LayerCollapseWarning
+    from ticketsearch.seeding import prune_copies
+
+    seeding = job.settings.seeding
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayerCollapseWarning)  # the table says it
+        tickets = prune_copies(
+            job.network,
+            job.dataset,
+            seeding.density,
+            1,
+            job.settings.seed,
+            method=seeding.method,
+            scope=seeding.scope,
+            schedule=seeding.schedule,
+            steps=seeding.steps or None,
+            batch=job.batch,
+            **seeding.options,
+        )
+    return tickets[0]
+
+
+def _save(job: _Job, ticket: Ticket) -> None:
+    from safetensors import SafetensorError
+
+    from ticketsearch.tickets import save_ticket
+
+    try:
+        save_ticket(job.path, job.network, ticket)
+    except SafetensorError as problem:
+        raise BadInput(f"{str(job.path)!r} cannot be written ({problem}); give another --output") from problem
+
+
+def _print(job: _Job, table: MaskTable) -> None:
+    from ticketsearch.report.text import mask_lines
+
+    settings, seeding = job.settings, job.settings.seeding
+    cuts = f"{job.steps} cuts, {seeding.schedule}" if job.steps > 1 else "1 cut"
+    print(subject(settings, job.network))
+    print(f"{_method(settings).rpartition('/')[2]}, {cuts}, {seeding.scope} scope")
+    for line in mask_lines(table, seeding.density):
+        print(line)
+    print(f"Ticket: {job.path}")
+
+
+def _content(job: _Job, ticket: Ticket, table: MaskTable) -> dict[str, Any]:
+    """Return what is printed, and the settings behind it, for JSON."""
+    from ticketsearch.report.text import mask_content
+
+    settings = job.settings
+    return {
+        "data": settings.data.model_dump(),
+        "model": settings.model.model_dump(),
+        "initialization": job.network.initialization._asdict(),
+        "method": settings.seeding.method,
+        "options": settings.seeding.options,
+        "scope": settings.seeding.scope,
+        "schedule": settings.seeding.schedule,
+        "steps": job.steps,
+        "batch": job.batch,
+        "seed": settings.seed,
+        "requested_density": settings.seeding.density,
+        **mask_content(table),
+        "digest": ticket.digest,
+        "key": ticket.key,
+        "ticket": str(job.path),
+    }

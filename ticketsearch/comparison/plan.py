@@ -1,0 +1,250 @@
+"""The plan of a contest: which methods are compared, at which densities, on which initializations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ticketsearch import pruners
+from ticketsearch import settings as config
+from ticketsearch.checks import check_count
+from ticketsearch.errors import BadInput, unknown
+from ticketsearch.experiment import Search
+from ticketsearch.masks import MaskSpec
+from ticketsearch.pruners import method_options
+from ticketsearch.settings import Settings
+
+__all__ = [
+    "BEST_OF",
+    "BUDGETED",
+    "CONTROLS",
+    "DEFAULT_DENSITIES",
+    "DEFAULT_METHODS",
+    "DENSE",
+    "EVOLUTION",
+    "IMP_BEST",
+    "ONE_PLUS_LAMBDA",
+    "RANDOM_SEARCH",
+    "Cell",
+    "Plan",
+    "contest_plan",
+]
+
+DENSE, EVOLUTION, IMP_BEST = "dense", "evolution", "imp_best"
+RANDOM_SEARCH, ONE_PLUS_LAMBDA = "random_search", "one_plus_lambda"
+# Methods that are the best of several prunings by a pruner that trains.
+BEST_OF = {f"{name}_best": name for name in pruners.TRAINING}
+# Methods that may spend what the evolution spent.
+BUDGETED = (*BEST_OF, RANDOM_SEARCH, ONE_PLUS_LAMBDA)
+DEFAULT_METHODS = (DENSE, "random", "synflow", "snip", "imp", IMP_BEST, EVOLUTION)
+DEFAULT_DENSITIES = (0.05, 0.02, 0.01)
+# What is done to a mask to see what it owes to its places, and to its initial weights.
+CONTROLS = ("shuffled", "reinitialized")
+# How pruners train unless their options say otherwise, as everything else: names there and of [training].
+RECIPE = {
+    "training_batch": "batch",
+    "optimizer": "optimizer",
+    "lr": "lr",
+    "momentum": "momentum",
+    "weight_decay": "weight_decay",
+    "lr_schedule": "lr_schedule",
+    "precision": "dtype",
+    "device": "device",
+}
+
+
+class Cell(NamedTuple):
+    """One mask of a contest: of which method, at which density, from which initialization (0, 1, …)."""
+
+    method: str
+    density: float
+    initialization: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be compared.
+
+    Attributes
+    ----------
+    settings : of the search and of all training; ``seed`` is that of initialization 0.
+    methods : in the order of tables.
+    controls : methods whose masks are also trained shuffled and reinitialized.
+    densities : kept / total.
+    initializations : how many.
+    orders : data orders of the final training.
+    budget : FLOPs that a search may spend where there is no evolution to go by; None where there is.
+    options : of each pruner.
+    spec, fingerprint : of the network and the data.
+    """
+
+    settings: Settings
+    methods: tuple[str, ...]
+    controls: tuple[str, ...]
+    densities: tuple[float, ...]
+    initializations: int
+    orders: int
+    budget: int | None
+    options: Mapping[str, Mapping[str, Any]]
+    spec: MaskSpec
+    fingerprint: str
+
+    def cells(self, *methods: str) -> Iterator[Cell]:
+        """Yield the cells of some methods; the dense network is one for all densities."""
+        for method in methods:
+            densities = (1.0,) if method == DENSE else self.densities
+            for density, number in itertools.product(densities, range(self.initializations)):
+                yield Cell(method, density, number)
+
+    @property
+    def pruners(self) -> list[str]:
+        """The methods that are pruners."""
+        return _pruners(self.methods)
+
+    def settings_of(self, cell: Cell) -> str:
+        """Return the settings of the search of a cell's density and initialization, as JSON."""
+        density = self.densities[0] if cell.method == DENSE else cell.density
+        found = _settings_of(self.settings, density, cell.initialization, self.options)
+        return found.model_dump_json()
+
+
+def contest_plan(
+    settings: Settings,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    densities: Sequence[float] = DEFAULT_DENSITIES,
+    *,
+    initializations: int = 10,
+    controls: Sequence[str] | None = None,
+    orders: int | None = None,
+    budget: int | None = None,
+) -> Plan:
+    """Return the plan of a contest; see :func:`ticketsearch.compare` for the parameters.
+
+    Raises :class:`BadInput` for whatever is wrong with them.
+    """
+    if controls is None:
+        controls = [name for name in (EVOLUTION,) if name in methods]
+    orders = settings.final.orders if orders is None else orders
+    check_count("initializations", initializations, 1)
+    check_count("orders", orders, 1)
+    _check_settings(settings)
+    _check_names(methods, controls, densities)
+    _check_budget(methods, budget)
+    options = _options(settings, methods)
+    found: list[Search] = []
+    for density in densities:
+        own = _settings_of(settings, float(density), 0, options)
+        found.append(Search.prepare(own, found[0].dataset if found else None))
+    return Plan(
+        settings,
+        tuple(methods),
+        tuple(controls),
+        tuple(map(float, densities)),
+        initializations,
+        orders,
+        budget,
+        options,
+        found[0].network.spec,
+        found[0].dataset.fingerprint,
+    )
+
+
+def _pruners(methods: Sequence[str]) -> list[str]:
+    return [name for name in methods if name not in (DENSE, EVOLUTION, *BUDGETED)]
+
+
+def _settings_of(
+    settings: Settings, density: float, initialization: int, options: Mapping[str, Mapping[str, Any]]
+) -> Settings:
+    """Return the settings of one search; ``options`` are those of each pruner."""
+    seeding: dict[str, Any] = {}
+    for method in config.as_list(settings.seeding.method):
+        seeding |= options[method]
+    own = {
+        "seed": settings.seed + initialization,
+        "seeding.density": density,
+        "seeding.options": seeding,
+        "training.workers": 1,
+        "training.backend": "loky",
+        "training.address": "",
+    }
+    return config.apply(settings, own.items())
+
+
+def _options(settings: Settings, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the options of each pruner that is used, those of ``seeding.options`` that it takes."""
+    used = dict.fromkeys(
+        [*_pruners(methods), "synflow", *pruners.TRAINING, *config.as_list(settings.seeding.method)]
+    )
+    found = method_options(list(used), settings.seeding.options)
+    own = settings.training.model_dump()
+    common = {name: own[setting] for name, setting in RECIPE.items()}
+    for method in pruners.TRAINING:
+        found[method] = common | found[method]
+    return found
+
+
+def _check_settings(settings: Settings) -> None:
+    if settings.fitness.name != "short_training":
+        raise BadInput(
+            "a comparison counts what evaluations spend, which only fitness 'short_training' says, but got "
+            f"{settings.fitness.name!r}; leave fitness.name out"
+        )
+    if settings.training.initialization != "shared":
+        raise BadInput(
+            "all methods of a comparison begin with the same initial weights, but training.initialization is "
+            f"{settings.training.initialization!r}; leave it out"
+        )
+    if settings.training.masking != "parameter":
+        raise BadInput(
+            "a comparison trains live kept weights, and counts these, but under training.masking "
+            f"{settings.training.masking!r} others are at work too; leave it out"
+        )
+    if settings.seeding.tickets:
+        raise BadInput(
+            "a comparison counts all that made a mask, which nothing says of saved ones, but got "
+            f"seeding.tickets {settings.seeding.tickets}; leave it out"
+        )
+    if settings.seeding.density != type(settings.seeding)().density:
+        raise BadInput(
+            f"a comparison takes several densities, but seeding.density is {settings.seeding.density}; "
+            "leave it out and give --densities"
+        )
+
+
+def _check_names(methods: Sequence[str], controls: Sequence[str], densities: Sequence[float]) -> None:
+    for what, values in (("methods", methods), ("densities", densities), ("controls", controls)):
+        if not len(values) and what != "controls":
+            raise BadInput("a comparison takes at least one method and one density, but got none: name some")
+        if len(set(values)) < len(values):
+            raise BadInput(
+                f"the {what} of a comparison are different ones, but got {', '.join(map(str, values))}"
+            )
+    known = [DENSE, EVOLUTION, *BUDGETED, *pruners.__all__]
+    for method in methods:
+        if ":" not in method and method not in known:
+            raise unknown("method", method, known, "file.py:function names a pruner of your own")
+    for control in controls:
+        if control not in methods or control == DENSE:
+            raise BadInput(
+                f"controls are of methods that are compared, and not of {DENSE!r}, but got {control!r}; "
+                "add it to the methods, or leave it out"
+            )
+
+
+def _check_budget(methods: Sequence[str], budget: int | None) -> None:
+    searches = [name for name in methods if name in BUDGETED]
+    if budget is not None:
+        check_count("budget", budget, 1)
+    if searches and EVOLUTION not in methods and budget is None:
+        raise BadInput(
+            f"{searches[0]} spends what the evolution does, which is not compared; add {EVOLUTION!r} to the "
+            "methods, or give a budget in FLOPs"
+        )
+    if EVOLUTION in methods and budget is not None:
+        raise BadInput(
+            f"searches spend what the evolution does, but got a budget of {budget} too; leave it out, or "
+            f"{EVOLUTION!r}"
+        )

@@ -1,0 +1,301 @@
+"""The work of a contest: masks are made, then trained and tested; what is done is in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from joblib import cpu_count
+
+from ticketsearch import settings as config
+from ticketsearch.checks import Orders, Workers, checked
+from ticketsearch.comparison.final_training import tested
+from ticketsearch.comparison.methods import Made, best_of, evolved, one_plus_lambda, pruned, random_search
+from ticketsearch.comparison.plan import (
+    BEST_OF,
+    BUDGETED,
+    CONTROLS,
+    DEFAULT_DENSITIES,
+    DEFAULT_METHODS,
+    DENSE,
+    EVOLUTION,
+    ONE_PLUS_LAMBDA,
+    Cell,
+    Plan,
+    contest_plan,
+)
+from ticketsearch.comparison.results import Contest, read_comparison
+from ticketsearch.comparison.store import Outcome, Row, Store
+from ticketsearch.datasets import Dataset, load_dataset
+from ticketsearch.experiment import Search
+from ticketsearch.masks import Mask, pack, unpack
+from ticketsearch.settings import Data, Settings
+from ticketsearch.training import find_device
+from ticketsearch.workers import Step, side_by_side
+
+__all__ = ["Work", "compare", "default_workers"]
+
+# Initializations that one task prunes together.
+TOGETHER = 4
+# Searches that do not look at what training reveals do not pay for it.
+BLIND = {
+    "evolution.mutation": "swap_mutation",
+    "evolution.crossover": "uniform_crossover",
+    "evolution.trial": False,
+    "evolution.start_density": 0.0,
+}
+# Networks that a process keeps.
+SEARCHES = 32
+
+
+class _Pruning(NamedTuple):
+    """A pruner and its options; the settings of the searches whose networks it prunes."""
+
+    method: str
+    options: Mapping[str, Any]
+    settings: tuple[str, ...]
+
+
+class _Evolving(NamedTuple):
+    """The settings of a search, and the folder and name of its run."""
+
+    settings: str
+    root: Path
+    name: str
+
+
+class _Searching(NamedTuple):
+    """A method with a budget in FLOPs; ``first`` is the mask of imp, where it was made before."""
+
+    method: str
+    options: Mapping[str, Any]
+    settings: str
+    budget: int
+    first: Made | None
+
+
+class _Testing(NamedTuple):
+    """A packed mask to be trained with some data orders and tested, as it is or as a control."""
+
+    settings: str
+    mask: bytes
+    control: str
+    orders: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is left to do of a plan.
+
+    Attributes
+    ----------
+    plan, store : what is to be done, and where it goes.
+    workers : processes that work side by side; the result is the same for any number.
+    """
+
+    plan: Plan
+    store: Store
+    workers: int = 1
+
+    def steps(self) -> Iterator[Step]:
+        """Do what is left; each step is committed before it is yielded.
+
+        The evolution comes first, as other searches may spend what it spent; nothing is tested before all
+        masks are made.
+        """
+        yield from self._evolve()
+        yield from self._prune()
+        yield from self._search()
+        yield from self._test()
+
+    def _left(self, *methods: str) -> tuple[list[Cell], int]:
+        """Return the cells that are not there yet, and the number of all."""
+        there, cells = self.store.cells(), list(self.plan.cells(*methods))
+        return [cell for cell in cells if cell not in there], len(cells)
+
+    def _evolve(self) -> Iterator[Step]:
+        left, total = self._left(*(name for name in self.plan.methods if name == EVOLUTION))
+        root = self.store.path / "searches"
+        tasks = [
+            _Evolving(self.plan.settings_of(cell), root, f"density-{cell.density!r}-{cell.initialization}")
+            for cell in left
+        ]
+        done = total - len(left)
+        for index, made in self._spread(_evolve, tasks):
+            self.store.add_cells([(left[index], made)])
+            done += 1
+            yield Step("evolutions", done, total)
+
+    def _prune(self) -> Iterator[Step]:
+        dense, _ = self._left(*(name for name in self.plan.methods if name == DENSE))
+        ones = np.ones(self.plan.spec.size, dtype=np.bool_)
+        self.store.add_cells((cell, Made(ones)) for cell in dense)
+        left, total = self._left(*self.plan.pruners)
+        done, groups = total - len(left), []
+        for method in self.plan.pruners:
+            for density in self.plan.densities:
+                own = [cell for cell in left if (cell.method, cell.density) == (method, density)]
+                groups += [own[first : first + TOGETHER] for first in range(0, len(own), TOGETHER)]
+        tasks = [
+            _Pruning(
+                cells[0].method,
+                self.plan.options[cells[0].method],
+                tuple(self.plan.settings_of(cell) for cell in cells),
+            )
+            for cells in groups
+        ]
+        for index, made in self._spread(_prune, tasks):
+            self.store.add_cells(zip(groups[index], made, strict=True))
+            done += len(made)
+            yield Step("pruned masks", done, total)
+
+    def _search(self) -> Iterator[Step]:
+        left, total = self._left(*(name for name in self.plan.methods if name in BUDGETED))
+        there = self.store.cells()
+        tasks = []
+        for cell in left:
+            spent = there.get(cell._replace(method=EVOLUTION))
+            budget = spent.spent.flops if self.plan.budget is None and spent else self.plan.budget
+            assert budget is not None  # the plan says so
+            pruner = BEST_OF.get(cell.method, "synflow")
+            first = there.get(cell._replace(method=pruner)) if cell.method in BEST_OF else None
+            options = self.plan.options[pruner]
+            tasks.append(_Searching(cell.method, options, self.plan.settings_of(cell), budget, first))
+        done = total - len(left)
+        for index, made in self._spread(_spend, tasks):
+            self.store.add_cells([(left[index], made)])
+            done += 1
+            yield Step("other searches", done, total)
+
+    def _test(self) -> Iterator[Step]:
+        masks, there = self.store.cells(), self.store.results()
+        tasks, rows = [], []
+        total = 0
+        for cell in self.plan.cells(*self.plan.methods):
+            for control in ("", *(CONTROLS if cell.method in self.plan.controls else ())):
+                row = Row(cell, control)
+                orders = [n for n in range(self.plan.orders) if n not in there.get(row, ())]
+                total += 1
+                if orders:
+                    mask = pack(masks[cell].mask)
+                    tasks.append(_Testing(self.plan.settings_of(cell), mask, control, tuple(orders)))
+                    rows.append(row)
+        done = total - len(tasks)
+        for index, found in self._spread(_test, tasks):
+            outcomes = dict(zip(tasks[index].orders, found, strict=True))
+            self.store.add_results(rows[index], outcomes)
+            done += 1
+            yield Step("final trainings", done, total)
+
+    def _spread(self, function: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        yield from side_by_side(function, tasks, self.workers, gpus=_gpus(self.plan.settings))
+
+
+def default_workers(settings: Settings) -> int:
+    """Return how many processes pay: one a GPU where these are asked for, else one a core."""
+    return _gpus(settings) or cpu_count()
+
+
+def _gpus(settings: Settings) -> int:
+    device = find_device(settings.training.device)
+    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 0
+
+
+@lru_cache(maxsize=1)
+def _data(text: str) -> Dataset:
+    data = Data.model_validate_json(text)
+    return load_dataset(data.name, **data.options)
+
+
+def _new_search(text: str) -> Search:
+    """Return the search of settings as JSON, one that has evaluated nothing."""
+    settings = Settings.model_validate_json(text)
+    return Search.prepare(settings, _data(settings.data.model_dump_json()))
+
+
+@lru_cache(maxsize=SEARCHES)
+def _search(text: str) -> Search:
+    """Return the search of settings where it is not to evaluate anything; a process keeps some."""
+    return _new_search(text)
+
+
+def _evolve(task: _Evolving) -> Made:
+    return evolved(_new_search(task.settings), task.root, task.name)
+
+
+def _prune(task: _Pruning) -> list[Made]:
+    return pruned([_search(text) for text in task.settings], task.method, task.options)
+
+
+def _spend(task: _Searching) -> Made:
+    if task.method in BEST_OF:
+        search = _new_search(task.settings)
+        return best_of(search, BEST_OF[task.method], task.options, task.budget, task.first)
+    blind = config.apply(Settings.model_validate_json(task.settings), BLIND.items())
+    function = one_plus_lambda if task.method == ONE_PLUS_LAMBDA else random_search
+    return function(_new_search(blind.model_dump_json()), task.options, task.budget)
+
+
+def _test(task: _Testing) -> list[Outcome]:
+    search = _search(task.settings)
+    mask: Mask = unpack(task.mask, search.network.spec)
+    found = tested(search, mask, task.control, task.orders)
+    return [Outcome(float(loss), float(accuracy)) for loss, accuracy in zip(*found, strict=True)]
+
+
+@checked
+def compare(
+    settings: Settings | None = None,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    densities: Sequence[float] = DEFAULT_DENSITIES,
+    *,
+    folder: str | Path,
+    initializations: Orders = 10,
+    controls: Sequence[str] | None = None,
+    orders: Orders | None = None,
+    budget: int | None = None,
+    workers: Workers = 1,
+) -> Contest:
+    """Compare methods that find masks by one protocol, with equal budgets for all that search.
+
+    Every method begins with the same initial weights, and every mask is trained in the same way from them, on
+    the same data orders, before it meets the test data, once.
+
+    Parameters
+    ----------
+    settings : of the search, of all training and of the data; initialization i is that of a search with
+        ``seed + i``. ``final.orders`` is of the choosing on validation data.
+    methods : ``dense``, pruners, ``evolution``, and searches that spend as many FLOPs: ``imp_best``,
+        ``averaged_imp_best`` and ``obd_best`` (the best of several prunings by ``imp`` or another that
+        trains), ``random_search``, ``one_plus_lambda``.
+    densities : kept / total, in (0, 1].
+    folder : where the comparison is stored. Called again with the same arguments and folder it goes on where
+        it stopped; more methods, densities, initializations, controls or orders are added to what is there.
+    initializations : how many; differences are paired over them.
+    controls : methods whose masks are also trained with the weights of each layer shuffled, and from other
+        initial weights of the same scale; by default the evolution.
+    orders : data orders of the final training; by default ``final.orders``.
+    budget : FLOPs of each search where there is no evolution to go by.
+    workers : processes; the result is the same for any number.
+
+    Raises :class:`BadInput` for a bad argument, or a folder that holds another comparison; what was done
+    before is kept.
+    """
+    plan = contest_plan(
+        settings or Settings(),
+        methods,
+        densities,
+        initializations=initializations,
+        controls=controls,
+        orders=orders,
+        budget=budget,
+    )
+    with Store.create(Path(folder), plan) as store:
+        for _ in Work(plan, store, workers).steps():
+            pass
+    return read_comparison(folder)

@@ -1,0 +1,99 @@
+"""Identity: which tickets count as the same network, and the networks seen so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from ticketsearch.canonical import Canonical, Weights, canonical_identity, isomorphic
+from ticketsearch.masks import MaskSpec
+from ticketsearch.models import Network
+from ticketsearch.tickets.ticket import Ticket
+
+__all__ = ["Key", "Seen", "initial_weights"]
+
+# key(mask, spec), or with weights key(mask, spec, weights).
+Key = Callable[..., "str | Canonical"]
+
+
+class Seen:
+    """The networks seen so far, each with a key of its own.
+
+    Where the search for a canonical form has used up its budget, a ticket is compared with those that
+    refinement cannot tell from it, and gets the key of the one it is isomorphic to, or a new one.
+
+    Parameters
+    ----------
+    spec : the mask spec.
+    duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network: a text, or a
+        :class:`~ticketsearch.canonical.Canonical`.
+    weights : if given, returns of a ticket what else counts; the key is then ``key(mask, spec, weights)``.
+    keys : of the networks seen before.
+    searched : the tickets among these whose canonical form had to be searched for; others do no harm.
+    """
+
+    def __init__(
+        self,
+        spec: MaskSpec,
+        duplicate_key: Key = canonical_identity,
+        weights: Callable[[Ticket], Weights] | None = None,
+        *,
+        keys: Iterable[str] = (),
+        searched: Iterable[Ticket] = (),
+    ) -> None:
+        self.spec = spec
+        self.duplicate_key = duplicate_key
+        self.weights = weights
+        self.keys = set(keys)
+        self.alike: dict[str, list[Ticket]] = {}
+        for ticket in searched:
+            self._remember(ticket)
+
+    def admit(self, ticket: Ticket) -> bool:
+        """Give a ticket its key, and return whether it is a network not seen before."""
+        weights = () if self.weights is None else (self.weights(ticket),)
+        found = self.duplicate_key(ticket.mask, self.spec, *weights)
+        ticket.key, ticket.exact = found if isinstance(found, Canonical) else (found, True)
+        if ticket.exact and ticket.key in self.keys:
+            return False
+        alike = self.alike.get(Canonical(ticket.key).bucket, [])
+        for other in alike:
+            if not (ticket.exact and other.exact) and self._same(ticket, other):
+                ticket.key, ticket.exact = other.key, other.exact
+                return False
+        if not ticket.exact:
+            ticket.key += str(len(alike))
+        self.keys.add(ticket.key)
+        self._remember(ticket)
+        return True
+
+    def _remember(self, ticket: Ticket) -> None:
+        found = Canonical(ticket.key)
+        if found.searched:
+            self.alike.setdefault(found.bucket, []).append(ticket)
+
+    def _same(self, a: Ticket, b: Ticket) -> bool:
+        weights = None if self.weights is None else (self.weights(a), self.weights(b))
+        return isomorphic(a.mask, b.mask, self.spec, weights=weights)
+
+
+def initial_weights(network: Network) -> Weights:
+    """Return all that a network's initialization consists of, for the key of a ticket trained from it.
+
+    Units are labelled by the tensors that they number beside the weights, biases and normalisations.
+    """
+    tensors = {name: tensor.numpy() for name, tensor in network.parameters().items()}
+    spec = network.spec
+    weights = spec.join({layer.name: tensors.pop(layer.name) for layer in spec.layers})
+    values: dict[str, list[np.ndarray]] = {}
+    for name in [name for name in tensors if name in network.wiring.axes]:
+        tensor, start = tensors.pop(name), 0
+        tensor = np.moveaxis(tensor, network.wiring.numbered_axis(name, tensor.shape), 0)
+        for segment in network.wiring.axes[name]:
+            group = spec.groups[segment.group]
+            end = start + group.size * segment.block
+            values.setdefault(group.name, []).append(tensor[start:end].reshape(group.size, -1))
+            start = end
+    units = {name: np.hstack(columns) for name, columns in values.items()}
+    return Weights(weights, units, b"".join(tensor.tobytes() for tensor in tensors.values()))
