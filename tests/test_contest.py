@@ -13,9 +13,9 @@ from subprocess import DEVNULL, PIPE, Popen
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from conftest import refused
-from scipy import stats
 
 import ticketsearch as ts
 from ticketsearch import cli
@@ -482,8 +482,8 @@ def test_differences_are_paired_over_the_initializations_that_both_have():
 def test_paired_tests_are_exact(count):
     values = np.random.default_rng(count).normal(0.5, 1, count)
     found = paired(values)
-    assert found.wilcoxon == pytest.approx(stats.wilcoxon(values, method="exact").pvalue)
-    expected = stats.permutation_test(
+    assert found.wilcoxon == pytest.approx(scipy.stats.wilcoxon(values, method="exact").pvalue)
+    expected = scipy.stats.permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=np.inf
     ).pvalue
     assert found.permutation == pytest.approx(expected)

@@ -7,9 +7,9 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import scipy
 import torch
 from conftest import refusal
-from scipy import stats
 from torch import fx, nn
 
 from ticketsearch import models
@@ -366,7 +366,7 @@ def test_the_schemes_put_all_biases_to_zero_but_for_one(scheme):
 def test_uniform_weights_and_biases_are_uniform_within_one():
     found = initialize("mlp:400", IMAGES, scheme="uniform").parameters()
     for tensor in found.values():
-        assert stats.kstest(tensor.flatten().numpy(), "uniform", (-1, 2)).pvalue > 1e-3
+        assert scipy.stats.kstest(tensor.flatten().numpy(), "uniform", (-1, 2)).pvalue > 1e-3
 
 
 WEIGHTED = {

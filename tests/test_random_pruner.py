@@ -6,12 +6,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from conftest import refused
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import mlp
-from scipy import stats
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Layer, MaskSpec, layer_counts
@@ -207,7 +207,7 @@ def test_ranks_are_uniform_within_a_layer():
     module = sys.modules["ticketsearch.pruners.baselines"]
     rng = np.random.default_rng(0)
     first = [int(module._ranked(*np.ones((2, 12), dtype=bool), 5, rng).argmin()) for _ in range(1200)]
-    assert stats.chisquare(np.bincount(first, minlength=12)).pvalue > 1e-4
+    assert scipy.stats.chisquare(np.bincount(first, minlength=12)).pvalue > 1e-4
 
 
 # --- refusals
