@@ -269,15 +269,17 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
 def comparison(tmp_path):
     from ticketsearch.comparison.methods import Made
     from ticketsearch.comparison.plan import Cell
-    from ticketsearch.comparison.store import Outcome, Row, Store, _fill
+    from ticketsearch.comparison.store import META, Outcome, Row, Store
 
     settings = config.load(None).model_dump()
     content = {"settings": settings, "budget": None, "fingerprint": "", "spec": SPEC.to_json()}
-    with Store.make(tmp_path / "compared", lambda connection: _fill(connection, content)) as store:
+    rows = [(key, json.dumps(value)) for key, value in content.items()]
+    folder = tmp_path / "compared"
+    with Store.make(folder, lambda connection: connection.executemany(META.insert, rows)) as store:
         cell = Cell("random", 0.1, 0)
         store.add_cells([(cell, Made(first_masks(1)[0]))])
         store.add_results(Row(cell, ""), {0: Outcome(0.5, 0.9)})
-    return tmp_path / "compared"
+    return folder
 
 
 @pytest.mark.parametrize(
