@@ -14,6 +14,7 @@ import networkx as nx
 import numpy as np
 import pynauty
 import pytest
+from conftest import every
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
@@ -143,7 +144,7 @@ TINY = {
 } | PIECEWISE
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", every(TINY, quick=["3+3", "residual", "convolutional"]))
 def test_keys_are_equal_exactly_where_brute_force_finds_a_renumbering(name):
     spec = TINY[name]
     table = renumberings(spec)
@@ -160,6 +161,7 @@ def test_keys_are_equal_exactly_where_brute_force_finds_a_renumbering(name):
     assert len(key_of) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [
@@ -186,7 +188,10 @@ def test_the_number_of_keys_over_all_masks_is_that_of_burnside(spec):
     assert len({canonical_key(mask, spec) for mask in masks}) == fixed / len(table)
 
 
-@pytest.mark.parametrize(("rows", "columns", "known"), [(2, 2, 7), (2, 3, 13), (3, 3, 36), (3, 4, 87)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "known"),
+    every([(2, 2, 7), (2, 3, 13), (3, 3, 36), (3, 4, 87)], default=lambda member: member[2] < 87),
+)
 def test_blocks_up_to_row_and_column_order_have_their_known_number(rows, columns, known):
     """OEIS A028657: binary matrices up to permutations of rows and of columns."""
     blocks = itertools.product([False, True], repeat=rows * columns)
@@ -206,8 +211,10 @@ def test_relations_of_a_group_to_itself_have_their_known_number(units, known):
     assert len({canonical_key(np.concatenate([ends, r, ends]), spec) for r in relations}) == known
 
 
-@pytest.mark.parametrize("name", ["3+3", "constant", "residual", "parallel", *PIECEWISE])
-@pytest.mark.parametrize("values", [1, 3])
+@pytest.mark.parametrize(
+    "name", every(["3+3", "constant", "residual", "parallel", *PIECEWISE], quick=["3+3", "residual"])
+)
+@pytest.mark.parametrize("values", every([1, 3], default=[1]))
 def test_keys_are_exact_whatever_hashes_collide(name, values, monkeypatch):
     monkeypatch.setattr(refinement, "_mix", lambda x: (x % np.uint64(values)) << np.uint64(60))
     spec = TINY[name]
@@ -266,6 +273,7 @@ def oracle_masks():
         yield *around(block), 0
 
 
+@pytest.mark.full
 def test_pynauty_agrees_on_random_regular_twin_laden_and_nearly_isomorphic_pairs():
     compared = equal = 0
     for spec, mask, seed in oracle_masks():
@@ -285,6 +293,7 @@ def test_pynauty_agrees_on_random_regular_twin_laden_and_nearly_isomorphic_pairs
     assert 100 < equal < compared - 100
 
 
+@pytest.mark.slow
 def test_pynauty_agrees_on_all_pairs_of_small_regular_blocks():
     blocks = [regular(8, 3, seed) for seed in range(40)]
     spec, _ = around(blocks[0])

@@ -1,6 +1,7 @@
 """Compaction: a network without its dead units trains as the whole masked one does."""
 
 import dataclasses
+import itertools
 from functools import cache
 from typing import NamedTuple
 
@@ -758,11 +759,20 @@ def identical(found, wanted, numbers):
         assert torch.equal(own, wanted.parameters[name][numbers]), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+COMPANIES = [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)]
+
+
 @pytest.mark.parametrize(
-    ("batch", "shared", "sparse"),
-    [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)],
+    ("batch", "shared", "sparse", "optimizer", "dtype"),
+    every(
+        [
+            (*company, *own)
+            for company in COMPANIES
+            for own in itertools.product(("sgd", "adamw"), (torch.float32, torch.float64))
+        ],
+        default=lambda member: member[3:] in (("sgd", torch.float32), ("adamw", torch.float64)),
+        quick=lambda member: member[2:] == (True, "sgd", torch.float32),
+    ),
 )
 def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
     batch, shared, sparse, optimizer, dtype, monkeypatch

@@ -681,7 +681,7 @@ def test_bad_input_is_one_line_and_leaves_no_folder(arguments, words, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_killed_comparison_goes_on_to_the_same_content(data, tmp_path):
     arguments = flags(
         data, "--methods", "imp,imp_best,evolution", "--densities", "0.4", "--initializations", "2"
