@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 import pynauty
 import pytest
-from conftest import every
+from conftest import every, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
@@ -385,7 +385,7 @@ LARGER = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from([*LARGER, *TINY]))
 def test_a_renumbered_copy_keeps_the_key(seed, density, name):
     spec = TINY.get(name) or LARGER[name]
@@ -397,7 +397,7 @@ def test_a_renumbered_copy_keeps_the_key(seed, density, name):
     assert np.array_equal(*whole)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 1), st.sampled_from(list(TINY)))
 def test_the_form_is_a_renumbering_of_the_live_part_and_its_own_form(seed, density, name):
     spec = TINY[name]

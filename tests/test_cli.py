@@ -103,6 +103,7 @@ def test_python_dash_m_is_the_same_command():
     assert done.stdout.startswith("ticketsearch 0.")
 
 
+@pytest.mark.slow
 def test_a_search_prints_lines_on_stderr_and_the_comparison_on_stdout(shell, tmp_path):
     small = (
         "--model",
@@ -290,6 +291,7 @@ def test_the_time_left_is_told_from_when_the_work_began(capsys, monkeypatch):
     ]
 
 
+@pytest.mark.full
 def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(tmp_path):
     pytest.importorskip("distributed")
     arguments = (*("evolve", "--model", "mlp:4", "--scheduler", "http://127.0.0.1:1"),)
@@ -362,6 +364,7 @@ def test_a_users_fitness_that_is_wrong_is_one_line(shell, tmp_path, body, words)
     refused(result, *words)
 
 
+@pytest.mark.slow
 def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(shell, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np, torch\n"
@@ -450,6 +453,7 @@ def test_both_kinds_of_progress_show_how_far_rungs_agree_with_the_number_of_pair
     assert "nan" not in shown
 
 
+@pytest.mark.slow
 def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
@@ -503,6 +507,7 @@ def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
     assert seen == [[50, 200, 800], [50, 200], 60]
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_is_no_error(small_run):
     """As of ``show RUN | head``: the pipe is closed before the command writes."""
     read, write = os.pipe()

@@ -9,7 +9,7 @@ import networks
 import numpy as np
 import pytest
 import torch
-from conftest import every, refusal, refused
+from conftest import every, examples, refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import Images, Parts, Stream, Summed, masks_for, matters, recipes, tensors_of, torch_loop
@@ -599,7 +599,7 @@ def widths(found):
     }
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25), deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), densities=st.lists(st.floats(0.001, 0.5), min_size=1, max_size=6))
 def test_a_layout_follows_from_the_masks_own_live_size(seed, densities):
     """In any company and order, and whichever units live; at least as wide as they, at most as all."""
@@ -680,7 +680,7 @@ def test_what_keeps_networks_whole_is_said():
     assert line.startswith("Trained whole: first, which are normalised over their units or divided by")
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=examples(30), deadline=None, derandomize=True)
 @given(
     number=st.integers(1, 9),
     workers=st.integers(1, 9),

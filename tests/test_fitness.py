@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import refusal, refused
+from conftest import every, refusal, refused
 from torch import nn
 
 from ticketsearch.cost import Spent
@@ -65,12 +65,12 @@ def tickets_of(network, masks):
 # --- a score belongs to the mask alone
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", every(["float32", "float64"], quick=["float32"]))
 @pytest.mark.parametrize(
     ("activation", "optimizer"),
     [("relu", "sgd"), ("elu", "sgd"), ("silu", "nesterov"), ("gelu", "adamw"), ("tanh", "adam")],
 )
-@pytest.mark.parametrize("hidden", ["5", "9,7"])
+@pytest.mark.parametrize("hidden", every(["5", "9,7"], default=["9,7"]))
 def test_a_mask_scores_the_same_bits_alone_and_in_any_company(tiny, hidden, activation, optimizer, dtype):
     """Odd widths, batches and samples, so that no network's tensors fit the processor's vectors."""
     network = initialize(f"mlp:{hidden}", tiny, activation=activation)
@@ -135,8 +135,14 @@ GENERAL = {
 }
 
 
-@pytest.mark.parametrize("masking", MASKINGS)
-@pytest.mark.parametrize("model", GENERAL)
+@pytest.mark.parametrize(
+    ("model", "masking"),
+    every(
+        list(itertools.product(GENERAL, MASKINGS)),
+        default=lambda member: member[0] == "declared" or member[1] == "parameter",
+        quick=[("declared", "parameter")],
+    ),
+)
 def test_a_mask_of_any_network_scores_the_same_bits_alone_and_in_any_company(digits, model, masking):
     """Threads train side by side, so they must share neither tensors nor a generator."""
     network = GENERAL[model](digits)

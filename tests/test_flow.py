@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import data, every, refusal
+from conftest import data, every, examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -521,7 +521,7 @@ def scores_of(net, mask=None, **options):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.2, 1))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_synaptic_flow_is_conserved_in_chains(seed, share):
     net = chain(6, 8, 5, 7, 3, seed=seed % 1000)
     mask = np.random.default_rng(seed).random(net.spec.size) < share
@@ -592,7 +592,7 @@ def test_a_gain_of_every_layer_changes_no_mask_of_a_chain(kind, exponent):
 
 
 @given(st.lists(st.integers(-40, 40), min_size=3, max_size=3), st.integers(0, 20))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=examples(15), deadline=None, derandomize=True)
 def test_a_gain_of_each_layer_by_itself_changes_nothing_in_a_chain(exponents, seed):
     net, other = chain(7, 9, 6, 4, seed=seed), chain(7, 9, 6, 4, seed=seed)
     with torch.no_grad():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy
-from conftest import refusal
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,7 +150,7 @@ def test_scores_of_another_shape_are_refused():
     assert message == "a rung gives one score a mask, (4,), but got (3,)"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(1, 60), st.integers(2, 5), st.integers(0, 2**32))
 def test_rungs_hold_half_of_those_below_and_nobody_below_beats_who_went_on(size, rungs, seed):
     scores = np.random.default_rng(seed).normal(size=(rungs, size))

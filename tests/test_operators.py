@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import scipy
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from ticketsearch.operators import (
 
 MUTATIONS = [name for name in operators.__all__ if name.endswith("_mutation")]
 CROSSOVERS = [name for name in operators.__all__ if name.endswith("_crossover")]
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=examples(150), deadline=None)
 seeds = st.integers(0, 2**32)
 
 

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
@@ -129,7 +130,7 @@ def test_raw_overlap_of_eight_lenet_masks_is_pairwise_and_by_layer():
     assert raw.layers[1, 0, 1] == iou(masks[0, spec.layers[1].slice], masks[1, spec.layers[1].slice])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from(list(SPECS)))
 def test_a_renumbered_copy_aligns_exactly(seed, density, name):
     spec = SPECS[name]
@@ -229,7 +230,7 @@ def test_masks_that_let_nothing_through_align_as_well_as_any_masks():
     assert min(shares) > 0.9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from(list(SPECS)), st.integers(1, 5))
 def test_alignment_never_lowers_the_overlap_and_is_a_renumbering(seed, density, name, restarts):
     spec = SPECS[name]
@@ -367,6 +368,7 @@ def test_degree_preserving_shuffles_keep_the_degrees_of_depthwise_channels():
     assert np.array_equal(a.sum(axis=1), b.sum(axis=1))
 
 
+@pytest.mark.full
 def test_degree_preserving_shuffles_are_uniform_over_permutation_matrices():
     spec = mlp(4, 4)
     rng = np.random.default_rng(0)
@@ -377,6 +379,7 @@ def test_degree_preserving_shuffles_are_uniform_over_permutation_matrices():
     assert np.sum((counts - 200) ** 2 / 200) < 55  # chi-square with 23 degrees of freedom, p = 0.0002
 
 
+@pytest.mark.slow
 def test_degree_preserving_shuffles_are_uniform_where_some_swaps_are_refused():
     spec = mlp(3, 3)
     rng = np.random.default_rng(1)
@@ -404,6 +407,7 @@ def test_degree_preserving_shuffles_mix_among_few_dense_units():
     assert left[0] < 0.4
 
 
+@pytest.mark.slow
 def test_p_values_of_random_masks_are_spread_out():
     spec = mlp(8, 6, 5, 2)
     rng = np.random.default_rng(0)
@@ -416,6 +420,7 @@ def test_p_values_of_random_masks_are_spread_out():
     assert max(found) > 0.8
 
 
+@pytest.mark.slow
 def test_p_values_of_aligned_random_masks_are_spread_out():
     spec = mlp(5, 4, 3, 2)
     rng = np.random.default_rng(0)
@@ -640,6 +645,7 @@ def test_masks_that_let_nothing_through_are_counted_apart_and_are_no_same_networ
     )
 
 
+@pytest.mark.slow
 def test_a_test_of_too_few_draws_says_so():
     spec = mlp(8, 6, 5, 2)
     masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])
@@ -671,6 +677,7 @@ def test_the_jackknife_of_a_mean_over_pairs_has_its_value_by_hand():
     assert np.isnan(jackknife(np.array([1.0]), np.array([[0], [1]]))).all()
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_effect_of_masks_that_were_not_seen():
     """Masks of one density overlap by chance: in 19 of 20 studies or more, 0 is within the interval."""
     spec = mlp(12, 10, 4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import data, refusal
+from conftest import data, examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -227,7 +227,7 @@ def test_retention_is_the_share_of_the_best_flow(kind):
 
 
 @pytest.mark.filterwarnings("ignore::ticketsearch.pruners.EqualScoresWarning")
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     st.sampled_from(["7-5-3", "7-6-5-3", "convolutions"]),
     st.sampled_from(["kaiming_normal", "signed_constant", "orthogonal"]),

@@ -9,7 +9,7 @@ from functools import cache, partial
 import numpy as np
 import pytest
 import torch
-from conftest import refused
+from conftest import examples, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -402,7 +402,7 @@ def test_a_strength_outside_its_range_is_refused(strength):
     st.integers(1, 30),
     st.sampled_from(["synflow", "balanced_synflow", "magnitude", "random"]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_the_count_is_exact(density, scope, schedule, steps, method):
     mask = unwarned(short(), method, density=density, scope=scope, schedule=schedule, steps=steps)
     assert mask.sum() == round(density * short().spec.size)
@@ -413,7 +413,7 @@ def test_the_count_is_exact(density, scope, schedule, steps, method):
 
 
 @given(st.floats(0.05, 1), st.sampled_from(SCOPES), st.sampled_from(SCHEDULES), st.integers(1, 100))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_what_a_step_prunes_never_comes_back(density, scope, schedule, steps):
     score, seen = recording(unmasked_noise)
     final = unwarned(short(), score, density=density, scope=scope, schedule=schedule, steps=steps)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy
 import torch
-from conftest import refused
+from conftest import examples, refused
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import mlp
@@ -139,7 +139,7 @@ def test_erk_counts_of_a_mask_are_those_of_the_formula():
     st.integers(1, 12),
     st.integers(0, 99),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_counts_are_exact_under_any_schedule(density, distribution, schedule, steps, seed):
     cuts = []
     with warnings.catch_warnings():
@@ -163,7 +163,7 @@ def test_counts_are_exact_under_any_schedule(density, distribution, schedule, st
 
 
 @given(st.lists(st.integers(1, 60), min_size=4, max_size=4), st.sampled_from(SCHEDULES), st.integers(1, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_given_densities_are_kept_layer_by_layer(counts, schedule, steps):
     counts = [min(count, size) for count, size in zip(counts, SIZES, strict=True)]
     densities = {
@@ -178,7 +178,7 @@ def test_given_densities_are_kept_layer_by_layer(counts, schedule, steps):
 
 
 @given(st.lists(st.floats(0.001, 1), min_size=4, max_size=4), st.floats(-2, 2))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_quotas_are_exact_and_near_the_densities(densities, excess):
     exact = [density * size for density, size in zip(densities, SIZES, strict=True)]
     target = round(sum(exact) + excess)

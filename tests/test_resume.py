@@ -91,16 +91,23 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "generations", every([((2, 5),), ((None, 0, 2, 3, 5),)], default=[((2, 5),)]), ids=str
-)
-def test_killed_again_and_again_a_run_ends_in_the_same_content(whole, generations, tmp_path):
-    """Killed once its folder is there (None), and after each of these generations: 5 is the last."""
-    stops = [(lambda path: path.exists()) if last is None else reached(last) for last in generations]
+INTERRUPTED = ((1, signal.SIGINT), (5, signal.SIGKILL))
+KILLED = tuple((last, signal.SIGKILL) for last in (None, 0, 2, 3, 5))
+
+
+@pytest.mark.parametrize("stops", every([(INTERRUPTED,), (KILLED,)], default=[(INTERRUPTED,)]))
+def test_interrupted_and_killed_again_and_again_a_run_ends_in_the_same_content(whole, stops, tmp_path):
+    """Stopped once its folder is there (None), and after each of these generations: 5 is the last."""
     arguments = (*SMALL, "--name", "killed")
-    for condition in stops:
-        code, _ = stop_when(tmp_path, "killed", condition, signal.SIGKILL, *arguments)
-        assert code == -signal.SIGKILL
+    for last, how in stops:
+        condition = (lambda path: path.exists()) if last is None else reached(last)
+        code, errors = stop_when(tmp_path, "killed", condition, how, *arguments)
+        if how == signal.SIGINT:
+            assert code == 130
+            assert "go on with: ticketsearch evolve --resume killed" in errors
+            assert "Traceback" not in errors
+        else:
+            assert code == -how
         arguments = ("--resume", "killed")
     with Run.open(tmp_path / "runs" / "killed") as run:
         assert run.progress() == 5
@@ -145,16 +152,6 @@ def test_the_settings_of_a_run_fed_back_give_the_same_run_with_more_workers_too(
     done = ticketsearch(tmp_path, "evolve", str(settings), "--name", "again", "--set", "training.workers=2")
     assert done.returncode == 0, done.stderr
     assert content(tmp_path, "again") == content(whole, "whole")
-
-
-def test_ctrl_c_says_how_to_go_on_and_exits_with_130(whole, tmp_path):
-    arguments = (*SMALL, "--name", "interrupted")
-    code, errors = stop_when(tmp_path, "interrupted", reached(1), signal.SIGINT, *arguments)
-    assert code == 130
-    assert "go on with: ticketsearch evolve --resume interrupted" in errors
-    assert "Traceback" not in errors
-    assert ticketsearch(tmp_path, "evolve", "--resume", "interrupted").returncode == 0
-    assert content(tmp_path, "interrupted") == content(whole, "whole")
 
 
 @pytest.mark.full

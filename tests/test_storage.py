@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import refusal
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_evolution import SPEC, first_masks, likeness
@@ -94,7 +94,7 @@ VALUES = (
 )
 
 
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=examples(30), deadline=None, database=None)
 @given(data=st.data())
 def test_whatever_stands_in_a_cell_a_reader_gets_an_answer_or_one_line_that_names_the_file(whole, data):
     damaged = whole.parent / "damaged"

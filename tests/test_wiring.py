@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from blocks import BLOCKS
-from conftest import refusal
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -892,7 +892,7 @@ def test_renumbering_hidden_neurons_changes_no_output(name):
             torch.testing.assert_close(loaded.eval()(x), module.eval()(x), rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=examples(20), deadline=None, derandomize=True)
 @given(st.integers(1, 6), st.lists(st.integers(1, 5), max_size=3), st.integers(0, 2**32 - 1))
 def test_renumbering_a_residual_network_changes_no_output(width, inner, seed):
     torch.manual_seed(seed)
@@ -904,7 +904,7 @@ def test_renumbering_a_residual_network_changes_no_output(width, inner, seed):
         torch.testing.assert_close(outputs, module(x), rtol=0, atol=1e-10)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(1, 3), st.sampled_from([1, 2, 3, 6])), min_size=1, max_size=3),
