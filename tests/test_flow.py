@@ -572,7 +572,7 @@ CHAINS = {
     ("kind", "exponent"),
     every(
         list(itertools.product(CHAINS, (33, -33, 100, -100))),
-        default=lambda member: member[0] == "thirty layers" or member[1] == -100,
+        default=lambda member: member[0] == "thirty layers" or member == ("forty convolutions", -100),
         quick=[("thirty layers", 100)],
     ),
 )
@@ -678,7 +678,7 @@ class LongDoubles:
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).maxexp < 16000, reason="long doubles have no wider range here")
-@pytest.mark.parametrize("factor", every([1.0, 1e10, 1e-10], default=[1e10, 1e-10], quick=[]))
+@pytest.mark.parametrize("factor", every([1.0, 1e10, 1e-10], default=[1e10], quick=[]))
 def test_a_residual_network_of_110_layers_neither_overflows_nor_vanishes(factor):
     net = scaled_by(initialize("resnet20", data(1, 4, 4), depth=110, width=1 / 16), factor)
     with torch.no_grad():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import data, examples, refusal
+from conftest import data, every, examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -188,7 +188,7 @@ def test_with_more_layers_no_mask_has_more_flow_than_the_bound(kind, seed):
     assert 2.0**optimum == pytest.approx(flows[-1], rel=1e-12)  # all weights hold all flow
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", every([0, 1, 2], default=[0], quick=[]))
 @pytest.mark.parametrize("kind", SEARCH)
 def test_where_nothing_else_is_known_the_best_that_a_search_finds_stands_for_the_best(kind, seed):
     net, masks, flows = every_flow(kind, seed)
@@ -202,7 +202,7 @@ def test_where_nothing_else_is_known_the_best_that_a_search_finds_stands_for_the
     assert np.mean(shares) > 0.9
 
 
-@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("kind", every(TINY, quick=EXACT))
 def test_retention_is_the_share_of_the_best_flow(kind):
     net, masks, flows = every_flow(kind, 0)
     counts = masks.sum(1)
@@ -226,6 +226,7 @@ def test_retention_is_the_share_of_the_best_flow(kind):
         assert (found.flow == -math.inf) == (flows[index] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ticketsearch.pruners.EqualScoresWarning")
 @settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
@@ -279,8 +280,14 @@ def live_hidden(net, mask):
     return [units[net.spec.groups[group].name] for group in net.spec.hidden]
 
 
-@pytest.mark.parametrize("floor", [1, 2, 4])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "floor"),
+    every(
+        list(itertools.product(NETWORKS, (1, 2, 4))),
+        default=lambda member: member[0] == "mlp" or (member[0] != "resnet20" and member[1] == 2),
+        quick=[("mlp", 2)],
+    ),
+)
 def test_every_hidden_group_keeps_the_floor_of_live_units(kind, floor):
     for seed, density in ((0, 0.2), (1, 0.5)):
         net = NETWORKS[kind](seed)
@@ -290,7 +297,7 @@ def test_every_hidden_group_keeps_the_floor_of_live_units(kind, floor):
             assert units.sum() >= min(floor, len(units))
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"], quick=["mlp"]))
 def test_the_floor_holds_at_the_fewest_weights_that_fit_it(kind):
     """The refusal says how many weights a floor needs; with that many it is kept, with one less refused."""
     net = NETWORKS[kind](0)
@@ -326,7 +333,7 @@ def test_options_out_of_range_are_refused(options):
 
 
 @pytest.mark.parametrize("steps", [3])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"], quick=["mlp"]))
 def test_used_in_several_steps_masks_are_nested_and_counts_exact(kind, steps):
     net, cuts = NETWORKS[kind](0), []
     mask = prune(net, "flow_preserving", density=0.2, floor=1, steps=steps, watch=cuts.append, **QUICK)
@@ -347,13 +354,17 @@ def test_used_in_several_steps_masks_are_nested_and_counts_exact(kind, steps):
 
 @pytest.mark.parametrize(
     ("kind", "density", "seeds"),
-    [
-        ("mlp", 0.3, range(4)),
-        ("mlp", 0.08, range(4)),
-        ("convolutions", 0.05, range(2)),
-        ("grouped", 0.1, range(3)),
-        ("resnet20", 0.05, range(1)),
-    ],
+    every(
+        [
+            ("mlp", 0.3, range(2)),
+            ("mlp", 0.08, range(2)),
+            ("convolutions", 0.05, range(2)),
+            ("grouped", 0.1, range(1)),
+            ("resnet20", 0.05, range(1)),
+        ],
+        default=lambda member: member[0] in ("mlp", "grouped"),
+        quick=[],
+    ),
 )
 def test_no_less_flow_is_preserved_than_by_synflow(kind, density, seeds):
     """It begins from the same descent of a hundred cuts. Without a floor; the default one costs little."""
@@ -378,6 +389,7 @@ def test_the_whole_search_finds_nearly_the_best_there_is():
             assert found.value > plain.value
 
 
+@pytest.mark.slow
 def test_the_same_mask_is_found_again():
     net = NETWORKS["grouped"](0)
     masks = [prune(net, "flow_preserving", density=0.2, seed=seed, **QUICK) for seed in (0, 0, 1)]
