@@ -9,8 +9,7 @@ import numpy as np
 
 from ticketsearch.comparison.plan import EVOLUTION, IMP_BEST
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.overlap.null_tests import holm
-from ticketsearch.statistics import Paired, paired
+from ticketsearch.statistics import Paired, holm, paired
 
 if TYPE_CHECKING:
     from ticketsearch.comparison.results import Contest, Standing

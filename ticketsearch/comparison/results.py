@@ -17,7 +17,7 @@ from ticketsearch.comparison.store import Store
 from ticketsearch.cost import Spent
 from ticketsearch.pruners import TRAINING
 from ticketsearch.settings import Settings
-from ticketsearch.statistics import Interval, interval
+from ticketsearch.statistics import Interval, bootstrap
 
 __all__ = ["Contest", "Standing", "Trail", "read_comparison"]
 
@@ -48,7 +48,7 @@ class Standing(NamedTuple):
     @property
     def accuracy(self) -> Interval:
         """The mean accuracy over initializations, with its interval."""
-        return interval(np.array(list(self.accuracies.values())))
+        return bootstrap(np.array(list(self.accuracies.values())))
 
     @property
     def spent(self) -> Spent:
