@@ -274,7 +274,7 @@ def float32_steps(network, density, biases):
         yield before, kept
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("rho", "count", "batch_norm"), [(100, 147156, True), (10000, 1472, True), (10000, 1472, False)]
 )
