@@ -27,6 +27,8 @@ from ticketsearch.theory.conservation import conservation, saliency_conservation
 from ticketsearch.training import Cohort, Recipe, data_order, train
 from ticketsearch.wiring import trace
 
+pytestmark = pytest.mark.slow
+
 each = pytest.mark.parametrize("name", BLOCKS)
 RECIPE = Recipe(5, 9, "sgd", lr=0.05, momentum=0.9)
 

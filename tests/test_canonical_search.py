@@ -20,6 +20,8 @@ from ticketsearch.masks import live
 from ticketsearch.tickets import Ticket
 from ticketsearch.tickets.duplicates import Seen
 
+pytestmark = pytest.mark.slow
+
 
 def cai_furer_immerman(base, twisted):
     """Return the block of a CFI graph: even subsets of each vertex's edges (of one vertex odd ones if
@@ -63,7 +65,6 @@ def test_pairs_that_no_refinement_tells_apart_have_other_keys(name):
         assert [canonical_key(mask, spec) for mask in copies] == keys
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in HARD if "Petersen" not in name])
 @pytest.mark.parametrize("budget", every([0, 5], default=[0]))
 def test_a_search_without_budget_says_so_and_isomorphism_stays_exact(name, budget):
@@ -156,7 +157,6 @@ def test_vf2pp_sees_labels_and_directions(name, monkeypatch):
     assert isomorphic(first, copies[1], spec) == (keys[0] == keys[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("spec", [residual(1, 5, 1), mlp(1, 4, 4, 1), *PIECEWISE.values()])
 def test_vf2pp_decides_as_keys_do_where_nothing_may_be_searched(spec, monkeypatch):
     def exhausted(*_):

@@ -137,6 +137,7 @@ def test_a_search_prints_lines_on_stderr_and_the_comparison_on_stdout(shell, tmp
     )
 
 
+@pytest.mark.slow
 def test_show_prints_content_and_nothing_of_times_or_places(finished, small_run):
     code, out, _ = finished("show", "small")
     assert code == 0
@@ -150,6 +151,7 @@ def test_show_prints_content_and_nothing_of_times_or_places(finished, small_run)
     assert "of the time" not in out
 
 
+@pytest.mark.slow
 def test_show_says_on_stderr_where_the_time_went(finished, small_run):
     _, _, err = finished("show", "small")
     with Run.open(small_run) as run:
@@ -163,6 +165,7 @@ def test_show_says_on_stderr_where_the_time_went(finished, small_run):
     assert last.startswith("The evolution's own work (keys, operators, selection, store, rest)")
 
 
+@pytest.mark.slow
 def test_list_has_a_line_for_each_run_readable_or_not(finished, tmp_path):
     broken = tmp_path / "runs" / "broken"
     broken.mkdir()
@@ -180,6 +183,7 @@ def test_list_without_runs_says_so(shell):
     assert "No runs" in out
 
 
+@pytest.mark.slow
 def test_report_writes_the_page_again(finished, small_run):
     (small_run / "report.html").unlink(missing_ok=True)
     code, out, _ = finished("report", "runs/small")
@@ -187,6 +191,7 @@ def test_report_writes_the_page_again(finished, small_run):
     assert Path(out.strip()).is_file()
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_prints_its_result(finished):
     code, out, err = finished("evolve", "--resume", "small")
     assert code == 0
@@ -338,12 +343,14 @@ def test_flags_and_settings_say_where_workers_are(shell, tmp_path, monkeypatch, 
     assert seen == [place]
 
 
+@pytest.mark.slow
 def test_a_taken_name_is_refused_and_the_run_stays(finished, small_run):
     before = (small_run / "run.sqlite").read_bytes()
     refused(finished("evolve", "--name", "small"), "exists already", "--resume small")
     assert (small_run / "run.sqlite").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resuming_with_other_settings_or_other_data_is_refused(finished):
     refused(finished("evolve", "--resume", "small", "--density", "0.2"), "seeding.density is 0.1", "0.2 here")
     refused(finished("evolve", "--resume", "small", "--generations", "1"), "can only be extended", "1")

@@ -279,6 +279,7 @@ def engines(cases):
     return [(case, stacked) for case in cases for stacked in (False, True) if case in DENSE or not stacked]
 
 
+@pytest.mark.slow
 def test_the_dense_cases_are_those_whose_networks_may_be_stacked():
     assert {case for case in CASES if network(case).wiring.dense} == DENSE
 

@@ -47,6 +47,8 @@ from ticketsearch.runs import Run
 from ticketsearch.statistics import bootstrap, holm, paired, smallest_p
 from ticketsearch.training import live_operations
 
+pytestmark = pytest.mark.slow
+
 DATA = """
 import numpy as np
 import ticketsearch as ts
@@ -329,7 +331,6 @@ def test_more_of_everything_is_added_to_what_is_there(settings, whole, tmp_path)
     assert done.count("evolutions") == 3
 
 
-@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same(settings, whole, tmp_path):
     run(tmp_path / "two", plan_of(settings), workers=2)
     assert rows(tmp_path / "two") == rows(whole)

@@ -35,6 +35,8 @@ from ticketsearch.training import (
     train,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def masks_for(network, size, seed=0, density=0.6):
     return np.random.default_rng(seed).random((size, network.spec.size)) < density
@@ -65,7 +67,7 @@ def tickets_of(network, masks):
 # --- a score belongs to the mask alone
 
 
-@pytest.mark.parametrize("dtype", every(["float32", "float64"], quick=["float32"]))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("activation", "optimizer"),
     [("relu", "sgd"), ("elu", "sgd"), ("silu", "nesterov"), ("gelu", "adamw"), ("tanh", "adam")],
@@ -140,7 +142,6 @@ GENERAL = {
     every(
         list(itertools.product(GENERAL, MASKINGS)),
         default=lambda member: member[0] == "declared" or member[1] == "parameter",
-        quick=[("declared", "parameter")],
     ),
 )
 def test_a_mask_of_any_network_scores_the_same_bits_alone_and_in_any_company(digits, model, masking):

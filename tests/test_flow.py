@@ -22,6 +22,8 @@ from ticketsearch.pruners.flow import Flow, FlowNetwork
 from ticketsearch.pruners.flow_layers import SPARSE
 from ticketsearch.pruners.scaled_floats import REACH, aligned, normalized, summed
 
+pytestmark = pytest.mark.slow
+
 IMAGE = (3, 8, 8)
 
 
@@ -291,7 +293,6 @@ def agrees(flow, kind, nets, kepts, **options):
     every(
         list(itertools.product(FLOWS, (1.0, 0.6, 0.05), (False, True))),
         default=lambda member: member[1:] in ((0.6, True), (0.05, False)),
-        quick=lambda member: member[0] in SEVERAL,
     ),
 )
 def test_scores_are_those_of_the_network_linearised_by_hand(kind, share, biases):
@@ -309,7 +310,6 @@ def test_scores_are_those_of_the_network_linearised_by_hand(kind, share, biases)
     every(
         list(itertools.product(FLOWS, ((1.0, 1.0, 1.0), (0.9, 0.5, 0.2), (0.07, 0.05, 0.02)), (False, True))),
         default=lambda member: (member[1][0], member[2]) in ((0.9, True), (0.07, False)),
-        quick=lambda member: member[0] in SEVERAL,
     ),
 )
 def test_several_copies_at_once_have_the_scores_of_each(kind, shares, biases):
@@ -374,7 +374,7 @@ def test_scores_share_one_scale_that_brings_the_largest_to_a_half_or_more(kind):
         assert np.array_equal(scores * factor, whole)
 
 
-@pytest.mark.parametrize("power", every([0.5, 0.75, 2.0], default=[0.5, 2.0], quick=[2.0]))
+@pytest.mark.parametrize("power", every([0.5, 0.75, 2.0], default=[0.5, 2.0]))
 @pytest.mark.parametrize("kind", FLOWS)
 def test_a_power_of_the_weights_flows_instead_of_them(kind, power):
     nets = [network(kind, seed) for seed in range(2)]
@@ -383,7 +383,7 @@ def test_a_power_of_the_weights_flows_instead_of_them(kind, power):
     agrees(FlowNetwork(Copies(nets[1:]), kepts[1:], power=power), kind, nets[1:], kepts[1:], power=power)
 
 
-@pytest.mark.parametrize("share", every([1.0, 0.5, 0.06], default=[0.5, 0.06], quick=[0.5]))
+@pytest.mark.parametrize("share", every([1.0, 0.5, 0.06], default=[0.5, 0.06]))
 @pytest.mark.parametrize("kind", FLOWS)
 def test_slopes_score_pruned_weights_by_what_they_would_add(kind, share):
     """|θ| ∂R/∂|θ| at the mask; of a kept weight that is its score, of a pruned one the gain of keeping it."""
@@ -573,7 +573,6 @@ CHAINS = {
     every(
         list(itertools.product(CHAINS, (33, -33, 100, -100))),
         default=lambda member: member[0] == "thirty layers" or member == ("forty convolutions", -100),
-        quick=[("thirty layers", 100)],
     ),
 )
 def test_a_gain_of_every_layer_changes_no_mask_of_a_chain(kind, exponent):
@@ -678,7 +677,7 @@ class LongDoubles:
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).maxexp < 16000, reason="long doubles have no wider range here")
-@pytest.mark.parametrize("factor", every([1.0, 1e10, 1e-10], default=[1e10], quick=[]))
+@pytest.mark.parametrize("factor", every([1.0, 1e10, 1e-10], default=[1e10]))
 def test_a_residual_network_of_110_layers_neither_overflows_nor_vanishes(factor):
     net = scaled_by(initialize("resnet20", data(1, 4, 4), depth=110, width=1 / 16), factor)
     with torch.no_grad():

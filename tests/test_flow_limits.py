@@ -10,6 +10,8 @@ from torch import nn
 import ticketsearch as ts
 from ticketsearch.pruners.retention import retention_kind
 
+pytestmark = pytest.mark.slow
+
 
 class Shape:
     """What a dataset says of its samples."""
@@ -110,7 +112,6 @@ def test_a_network_that_adds_its_inputs_to_its_outputs_is_connected():
     assert not ts.theory.disconnected(np.ones(network.spec.size, dtype=bool), network.spec)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "options", "shape", "density"),
     [
@@ -178,7 +179,6 @@ def test_uniform_random_masks_have_one_density_in_all_layers(tiny):
         assert abs(part.sum() - 0.3 * part.size) <= 1
 
 
-@pytest.mark.slow
 def test_deep_networks_are_scored_in_more_precision_where_they_must_be():
     rng = np.random.default_rng(0)
     data = ts.from_arrays("r", rng.normal(size=(40, 3, 8, 8)).astype("f4"), np.arange(40) % 4)

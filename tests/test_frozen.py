@@ -18,6 +18,8 @@ from ticketsearch.pruners import prune
 from ticketsearch.training import Cohort, Recipe, Training, data_order, train
 from ticketsearch.training.csr import Sparse
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 RECIPES = recipes(6, 16)
 
@@ -107,7 +109,6 @@ def check(network, dataset, masks, recipe, stacked):
     every(
         list(itertools.product(CASES, RECIPES)),
         default=lambda member: member[0] == "first layer" or member[1] == "adamw",
-        quick=[("first layer", "adamw"), ("a convolution", "adamw")],
     ),
 )
 def test_a_frozen_parameter_stays_and_the_others_train_as_in_a_plain_loop(case, recipe, digits, monkeypatch):

@@ -15,6 +15,8 @@ from ticketsearch.masks.guidance import check_guidance
 from ticketsearch.models import initialize
 from ticketsearch.training import SALIENCIES, Cohort, Recipe, Training, data_order
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CASES = {
     "mlp": lambda data: initialize("mlp:9,7", data, seed=1),
@@ -52,7 +54,6 @@ def joins_live_units(net, mask):
     every(
         list(itertools.product(CASES, ("parameter", "gradient", "forward"))),
         default=lambda member: member[0] == "mlp" or member[1] == "parameter",
-        quick=lambda member: member[0] == "mlp",
     ),
 )
 def test_guidance_is_what_a_plain_loop_finds(case, masking, tiny):
@@ -126,7 +127,7 @@ def test_guidance_by_curvature_is_the_change_of_the_loss_that_squared_gradients_
 
 
 @pytest.mark.parametrize("saliency", SALIENCIES)
-@pytest.mark.parametrize("case", every(CASES, default=["mlp", "images"], quick=["mlp"]))
+@pytest.mark.parametrize("case", every(CASES, default=["mlp", "images"]))
 def test_guidance_is_the_same_alone_and_in_company(case, saliency, tiny):
     dataset = data_for(case, tiny)
     net = CASES[case](dataset)

@@ -19,6 +19,8 @@ from ticketsearch.pruners import imp, obd, prune, prune_all
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.training import Recipe, Training, data_order
 
+pytestmark = pytest.mark.slow
+
 
 def images():
     generator = torch.Generator().manual_seed(0)
@@ -109,7 +111,7 @@ PAIRWISE = [
 
 @pytest.mark.parametrize(
     ("rewind", "optimizer", "schedule"),
-    every(list(itertools.product((0, 1, 5), OPTIMIZERS, RATES)), default=PAIRWISE, quick=PAIRWISE[:1]),
+    every(list(itertools.product((0, 1, 5), OPTIMIZERS, RATES)), default=PAIRWISE),
 )
 def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer, schedule):
     network, dataset = case

@@ -11,6 +11,8 @@ from ticketsearch import BadInput, ShortTraining, from_arrays, initialize
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.training import check_independence
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def samples():

@@ -271,6 +271,7 @@ def test_pairs_that_share_a_mask_do_not_narrow_the_interval():
     assert (many.low, many.high) == pytest.approx((single.low, single.high))
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_true_tau_at_least_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for correlation in (0.3, 0.9):

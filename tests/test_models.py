@@ -223,6 +223,7 @@ def test_vgg16_has_its_shapes_with_and_without_batch_normalisation():
     assert build("vgg16_bn", (3, 64, 96))[0]["fc1.weight"] == (10, 512 * 2 * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NAMED)
 def test_every_named_model_becomes_a_network_whose_masks_cover_all_weights(model):
     dataset = SimpleNamespace(input_shape=CIFAR, classes=10)

@@ -37,6 +37,8 @@ from ticketsearch.overlap import (
 )
 from ticketsearch.statistics import holm, jackknife
 
+pytestmark = pytest.mark.slow
+
 SPECS = {
     "mlp": mlp(6, 9, 8, 3),
     "tied": residual(4, 7, 2),
@@ -378,7 +380,6 @@ def test_degree_preserving_shuffles_are_uniform_over_permutation_matrices():
     assert np.sum((counts - 200) ** 2 / 200) < 55  # chi-square with 23 degrees of freedom, p = 0.0002
 
 
-@pytest.mark.slow
 def test_degree_preserving_shuffles_are_uniform_where_some_swaps_are_refused():
     spec = mlp(3, 3)
     rng = np.random.default_rng(1)
@@ -406,7 +407,6 @@ def test_degree_preserving_shuffles_mix_among_few_dense_units():
     assert left[0] < 0.4
 
 
-@pytest.mark.slow
 def test_p_values_of_random_masks_are_spread_out():
     spec = mlp(8, 6, 5, 2)
     rng = np.random.default_rng(0)
@@ -419,7 +419,6 @@ def test_p_values_of_random_masks_are_spread_out():
     assert max(found) > 0.8
 
 
-@pytest.mark.slow
 def test_p_values_of_aligned_random_masks_are_spread_out():
     spec = mlp(5, 4, 3, 2)
     rng = np.random.default_rng(0)
@@ -644,7 +643,6 @@ def test_masks_that_let_nothing_through_are_counted_apart_and_are_no_same_networ
     )
 
 
-@pytest.mark.slow
 def test_a_test_of_too_few_draws_says_so():
     spec = mlp(8, 6, 5, 2)
     masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])
@@ -676,7 +674,6 @@ def test_the_jackknife_of_a_mean_over_pairs_has_its_value_by_hand():
     assert np.isnan(jackknife(np.array([1.0]), np.array([[0], [1]]))).all()
 
 
-@pytest.mark.slow
 def test_the_interval_covers_the_effect_of_masks_that_were_not_seen():
     """Masks of one density overlap by chance: in 19 of 20 studies or more, 0 is within the interval."""
     spec = mlp(12, 10, 4)
@@ -689,7 +686,6 @@ def test_the_interval_covers_the_effect_of_masks_that_were_not_seen():
     assert inside >= 52
 
 
-@pytest.mark.slow
 def test_workers_change_no_study():
     spec = mlp(12, 10, 8, 4)
     masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])

@@ -19,6 +19,8 @@ from ticketsearch.pruners import prune
 from ticketsearch.pruners.flow_preserving import log_flow, unit_flows, worths
 from ticketsearch.pruners.retention import best_flow, flow_retention
 
+pytestmark = pytest.mark.slow
+
 IMAGE = (3, 8, 8)
 
 
@@ -188,7 +190,7 @@ def test_with_more_layers_no_mask_has_more_flow_than_the_bound(kind, seed):
     assert 2.0**optimum == pytest.approx(flows[-1], rel=1e-12)  # all weights hold all flow
 
 
-@pytest.mark.parametrize("seed", every([0, 1, 2], default=[0], quick=[]))
+@pytest.mark.parametrize("seed", every([0, 1, 2], default=[0]))
 @pytest.mark.parametrize("kind", SEARCH)
 def test_where_nothing_else_is_known_the_best_that_a_search_finds_stands_for_the_best(kind, seed):
     net, masks, flows = every_flow(kind, seed)
@@ -202,7 +204,7 @@ def test_where_nothing_else_is_known_the_best_that_a_search_finds_stands_for_the
     assert np.mean(shares) > 0.9
 
 
-@pytest.mark.parametrize("kind", every(TINY, quick=EXACT))
+@pytest.mark.parametrize("kind", TINY)
 def test_retention_is_the_share_of_the_best_flow(kind):
     net, masks, flows = every_flow(kind, 0)
     counts = masks.sum(1)
@@ -226,7 +228,6 @@ def test_retention_is_the_share_of_the_best_flow(kind):
         assert (found.flow == -math.inf) == (flows[index] == 0)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ticketsearch.pruners.EqualScoresWarning")
 @settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
@@ -285,7 +286,6 @@ def live_hidden(net, mask):
     every(
         list(itertools.product(NETWORKS, (1, 2, 4))),
         default=lambda member: member[0] == "mlp" or (member[0] != "resnet20" and member[1] == 2),
-        quick=[("mlp", 2)],
     ),
 )
 def test_every_hidden_group_keeps_the_floor_of_live_units(kind, floor):
@@ -297,7 +297,7 @@ def test_every_hidden_group_keeps_the_floor_of_live_units(kind, floor):
             assert units.sum() >= min(floor, len(units))
 
 
-@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"], quick=["mlp"]))
+@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"]))
 def test_the_floor_holds_at_the_fewest_weights_that_fit_it(kind):
     """The refusal says how many weights a floor needs; with that many it is kept, with one less refused."""
     net = NETWORKS[kind](0)
@@ -333,7 +333,7 @@ def test_options_out_of_range_are_refused(options):
 
 
 @pytest.mark.parametrize("steps", [3])
-@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"], quick=["mlp"]))
+@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"]))
 def test_used_in_several_steps_masks_are_nested_and_counts_exact(kind, steps):
     net, cuts = NETWORKS[kind](0), []
     mask = prune(net, "flow_preserving", density=0.2, floor=1, steps=steps, watch=cuts.append, **QUICK)
@@ -363,7 +363,6 @@ def test_used_in_several_steps_masks_are_nested_and_counts_exact(kind, steps):
             ("resnet20", 0.05, range(1)),
         ],
         default=lambda member: member[0] in ("mlp", "grouped"),
-        quick=[],
     ),
 )
 def test_no_less_flow_is_preserved_than_by_synflow(kind, density, seeds):
@@ -389,7 +388,6 @@ def test_the_whole_search_finds_nearly_the_best_there_is():
             assert found.value > plain.value
 
 
-@pytest.mark.slow
 def test_the_same_mask_is_found_again():
     net = NETWORKS["grouped"](0)
     masks = [prune(net, "flow_preserving", density=0.2, seed=seed, **QUICK) for seed in (0, 0, 1)]

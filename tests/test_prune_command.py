@@ -19,6 +19,8 @@ from ticketsearch.pruners.retention import retention_kind
 from ticketsearch.report.text.audit import mask_lines, mask_table
 from ticketsearch.settings.fields import load
 
+pytestmark = pytest.mark.slow
+
 shell, refused = test_cli.shell, test_cli.refused
 
 HEADINGS = ("layer", "weights", "kept", "density", "effective", "live neurons", "flow share")
@@ -193,7 +195,7 @@ KINDS = {"mlp:9": "exact", "mlp:9,8": "bound", "lenet5": "search", "resnet20": "
 NARROW = {"lenet5": {"width": 0.5}, "resnet20": {"depth": 8, "width": 0.25}}
 
 
-@pytest.mark.parametrize("model", every(KINDS, default=["mlp:9", "mlp:9,8", "lenet5"], quick=["mlp:9"]))
+@pytest.mark.parametrize("model", every(KINDS, default=["mlp:9", "mlp:9,8", "lenet5"]))
 def test_how_the_best_flow_is_known_is_told_without_a_search(model, digits):
     images = np.random.default_rng(0).normal(size=(40, 3, 12, 12))
     data = from_arrays("images", images, np.arange(40) % 4) if model in NARROW else digits

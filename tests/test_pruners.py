@@ -31,6 +31,8 @@ from ticketsearch.pruners import (
     synflow,
 )
 
+pytestmark = pytest.mark.slow
+
 SCOPES = ("global", "layer")
 SCHEDULES = ("exponential", "linear", "one_shot")
 RHOS = (10, 100, 1000, 10000)

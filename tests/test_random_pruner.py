@@ -19,6 +19,8 @@ from ticketsearch.models import initialize
 from ticketsearch.pruners import LayerCollapseWarning, magnitude, prune, random
 from ticketsearch.pruners.baselines import densities_of, erk_densities, quotas
 
+pytestmark = pytest.mark.slow
+
 
 def shapes(input_shape, classes=3):
     """A dataset for its shapes alone."""

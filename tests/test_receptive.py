@@ -22,6 +22,8 @@ from ticketsearch.pruners import prune
 from ticketsearch.training import Cohort, data_order, train
 from ticketsearch.wiring import trace
 
+pytestmark = pytest.mark.slow
+
 C, R, S = nn.Conv2d, nn.ReLU, nn.Sequential
 
 

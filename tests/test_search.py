@@ -21,6 +21,8 @@ from ticketsearch.runs import BEST, DENSE, RANDOM, Run
 from ticketsearch.tickets import Ticket, load_ticket
 from ticketsearch.tickets.duplicates import initial_weights
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     *(("model.name", "mlp:12"), ("seeding.density", 0.1), ("seeding.initializations", 3)),
     *(("evolution.population", 6), ("evolution.generations", 2), ("training.steps", 20)),

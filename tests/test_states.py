@@ -13,6 +13,8 @@ from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
 from ticketsearch.training import MASKINGS, Cohort, Recipe, Training, data_order, evaluate
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 STEPS = 5
 RECIPES = recipes(STEPS, 13)
@@ -122,7 +124,6 @@ def equal(one, other):
     every(
         list(itertools.product(CASES, RECIPES, MASKINGS)),
         default=lambda member: member[0] in ("dense", "general") or member[1:] == ("adam", "parameter"),
-        quick=lambda member: member[0] == "dense" and member[2] == "parameter",
     ),
 )
 def test_training_goes_on_in_another_cohort_to_the_same_bits(case, optimizer, masking, tiny, digits):

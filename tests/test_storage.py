@@ -27,6 +27,8 @@ from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
 from ticketsearch.tickets import Scores, Ticket, Tickets
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"generations": 3, "reassess": 1, "seed": 3}
 
 

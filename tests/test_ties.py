@@ -16,6 +16,8 @@ from ticketsearch.pruners import EqualScoresWarning, LayerCollapseWarning, Pruni
 from ticketsearch.pruners.ties import tie_generator
 from ticketsearch.theory.compression import critical_at_once
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def digits():

@@ -20,6 +20,8 @@ from ticketsearch.plugins import source_digest
 from ticketsearch.runs import Run
 from ticketsearch.settings.trust import Origin, check_word
 
+pytestmark = pytest.mark.slow
+
 CODE = (
     "from pathlib import Path\nPath('ran').touch()\n"
     "from ticketsearch.models import mlp\nfrom ticketsearch.datasets import load_dataset\n"
