@@ -66,6 +66,7 @@ def arguments():
         "study_pruners": {"network": network, "methods": "magnitude", "folder": "/dev/null/none", "draws": 1},
         "to_networkx": {"mask": mask, "spec": spec},
         "Dataset": {n: getattr(data, n) for n in inspect.signature(ts.Dataset).parameters},
+        "EvaluationOptions": {},
         "Recipe": {},
         "Scores": {"values": [1.0]},
         "ShortTraining": {"network": network, "dataset": data, "steps": 1},

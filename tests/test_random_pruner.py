@@ -154,7 +154,7 @@ def test_counts_are_exact_under_any_schedule(density, distribution, schedule, st
             steps=steps,
             seed=seed,
             distribution=distribution,
-            watch=cuts.append,
+            callback=cuts.append,
         )
     target = round(density * chain().spec.size)
     assert mask.sum() == target

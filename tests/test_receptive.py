@@ -13,7 +13,7 @@ from torch import nn
 
 import ticketsearch as ts
 from ticketsearch import operators
-from ticketsearch.evolution.local_search import Polish
+from ticketsearch.evolution import LocalSearch
 from ticketsearch.masks import MaskSpec, between_live, effective_density, layer_counts, layer_shuffle, live
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.overlap import chance_iou, overlap_study, raw_overlap
@@ -400,8 +400,8 @@ def test_crossovers_drop_such_weights_first():
 
 
 def test_polishing_keeps_no_such_weight():
-    polish = Polish(lambda masks: np.zeros(len(masks)), padded_spec(), steps=20, most=padded_spec().size)
-    masks, _ = polish(np.stack([readable_mask(seed) for seed in range(8)]), np.random.default_rng(0))
+    climb = LocalSearch(20, padded_spec().size).improvement(lambda masks: np.zeros(len(masks)), padded_spec())
+    masks, _ = climb(np.stack([readable_mask(seed) for seed in range(8)]), np.random.default_rng(0))
     assert not (masks & unreadable()).any()
 
 

@@ -21,7 +21,7 @@ from ticketsearch.overlap.null_models import NULLS
 from ticketsearch.overlap_studies.plan import DEFAULT_METHODS, Plan, Pruning, Sizes, pruner_plan
 from ticketsearch.overlap_studies.results import Overlaps, packed, read_overlaps
 from ticketsearch.overlap_studies.store import Observed, Store, StoredMask
-from ticketsearch.pruners import Cut, PruningWarning, prune
+from ticketsearch.pruners import PruningStep, PruningWarning, prune
 from ticketsearch.seeding import DEFAULT_SCHEMES
 from ticketsearch.seeding import initializations as drawn_initializations
 from ticketsearch.workers import Source, Step, side_by_side
@@ -118,12 +118,12 @@ def _prune(network: Network, dataset: Dataset | None, job: _Job) -> StoredMask:
     copy = network.reinitialized(*initialization)
     drawn = np.zeros(copy.spec.size, dtype=np.bool_)
 
-    def watch(cut: Cut) -> None:
+    def watch(cut: PruningStep) -> None:
         drawn[cut.numbers[cut.drawn]] = True
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PruningWarning)  # layer densities and the headline say it
-        mask = prune(copy, method, density=density, dataset=dataset, seed=seed, watch=watch, **job.options)
+        mask = prune(copy, method, density=density, dataset=dataset, seed=seed, callback=watch, **job.options)
     weights = copy.parameters()
     signs = copy.spec.join({layer.name: weights[layer.name].numpy() > 0 for layer in copy.spec.layers})
     return StoredMask(pack(mask), pack(signs), int(np.count_nonzero(drawn & mask)))
