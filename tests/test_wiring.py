@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from blocks import BLOCKS
-from conftest import examples, refusal
+from conftest import every, examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -721,7 +721,13 @@ RULES = (
 )
 
 
-@pytest.mark.parametrize("name", MODULES)
+SOME = [
+    *("mlp", "residual", "batch norm", "layer norm", "prelu", "two dropouts", "concatenation", "convolution"),
+    *("batch norm behind a flatten", "grouped", "depthwise", "squeeze-excite resnet"),
+]
+
+
+@pytest.mark.parametrize("name", every(MODULES, quick=SOME))
 def test_every_rule_holds_for_every_module(name):
     for rule in RULES:
         rule(name)
@@ -867,7 +873,7 @@ def test_a_value_that_reaches_no_output_leaves_no_step():
 # Renumbering
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", every(MODULES, quick=SOME))
 def test_renumbering_hidden_neurons_changes_no_output(name):
     """Nor do the outputs in training, where samples are normalised by the batch."""
     module, shape = built(name)
@@ -892,6 +898,7 @@ def test_renumbering_hidden_neurons_changes_no_output(name):
             torch.testing.assert_close(loaded.eval()(x), module.eval()(x), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(20), deadline=None, derandomize=True)
 @given(st.integers(1, 6), st.lists(st.integers(1, 5), max_size=3), st.integers(0, 2**32 - 1))
 def test_renumbering_a_residual_network_changes_no_output(width, inner, seed):
@@ -904,6 +911,7 @@ def test_renumbering_a_residual_network_changes_no_output(width, inner, seed):
         torch.testing.assert_close(outputs, module(x), rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     st.integers(1, 3),
