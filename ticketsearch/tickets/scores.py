@@ -16,7 +16,7 @@ from ticketsearch.halving import Agreement
 from ticketsearch.masks import Guidance
 from ticketsearch.typing import Floats, Integers
 
-__all__ = ["CorrectedSums", "Evaluation", "EvaluationSums", "Scores", "TicketFitness"]
+__all__ = ["Assessment", "CorrectedSums", "EvaluationSums", "Scores", "TicketFitness"]
 
 
 class TicketFitness(base.Fitness):  # type: ignore[misc]  # deap has no types
@@ -95,7 +95,7 @@ def _checked_rungs(given: ArrayLike) -> Integers:
     return rungs.astype(np.int64)
 
 
-class Evaluation(NamedTuple):
+class Assessment(NamedTuple):
     """One evaluation of a ticket: its generation, rung, score and measures; score −inf if it diverged."""
 
     generation: int
@@ -111,13 +111,13 @@ class EvaluationSums(NamedTuple):
     """
 
     rung: int = -1
-    count: int = 0
+    terms: int = 0
     score: float = 0.0
     measures: Mapping[str, tuple[float, int]] = {}
 
-    def added(self, evaluation: Evaluation) -> EvaluationSums:
+    def added(self, assessment: Assessment) -> EvaluationSums:
         """Return the sums with one more evaluation; one on a higher rung replaces those before."""
-        _, rung, score, measures = evaluation
+        _, rung, score, measures = assessment
         if rung < self.rung:
             return self
         if rung > self.rung:
@@ -126,7 +126,7 @@ class EvaluationSums(NamedTuple):
             name: (total + measures[name], count + 1) if name in measures else (total, count)
             for name, (total, count) in self.measures.items()
         }
-        return EvaluationSums(rung, self.count + 1, self.score + score, totals)
+        return EvaluationSums(rung, self.terms + 1, self.score + score, totals)
 
 
 class CorrectedSums(NamedTuple):
@@ -137,24 +137,24 @@ class CorrectedSums(NamedTuple):
 
     taken: int = 0
     rung: int = -1
-    count: int = 0
+    terms: int = 0
     total: float = 0.0
     unknown: int = 0
 
-    def added(self, evaluation: Evaluation, effect: float | None) -> CorrectedSums:
+    def added(self, assessment: Assessment, effect: float | None) -> CorrectedSums:
         """Return the sums with one more evaluation and the effect of its data order, None if unknown."""
-        taken, (_, rung, score, _) = self.taken + 1, evaluation
+        taken, (_, rung, score, _) = self.taken + 1, assessment
         if rung < self.rung:
             return self._replace(taken=taken)
         before = CorrectedSums(rung=rung) if rung > self.rung else self
         return CorrectedSums(
             taken,
             rung,
-            before.count + 1,
+            before.terms + 1,
             before.total + (score if effect is None else score - effect),
             before.unknown + (effect is None),
         )
 
     def mean(self, mean_effect: float) -> float:
         """Return the mean score, where data orders without an estimate have the mean effect."""
-        return (self.total - self.unknown * mean_effect) / self.count
+        return (self.total - self.unknown * mean_effect) / self.terms
