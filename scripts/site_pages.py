@@ -12,6 +12,8 @@ from pathlib import Path
 
 from reference_pages import name_groups
 
+import ticketsearch as ts
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "ticketsearch" / "docs"
 # Pages that lie elsewhere in the repository.
@@ -46,8 +48,14 @@ def api_page() -> str:
     """Return the page of which the site generator makes the full Python reference."""
     parts = [API]
     for title, names in name_groups().items():
-        parts += [f"## {title}\n", *(f"::: ticketsearch.{name}\n" for name in names)]
+        parts += [f"## {title}\n", *(f"::: {_path(name)}\n" for name in names)]
     return "\n".join(parts)
+
+
+def _path(name: str) -> str:
+    """Return the dotted path of a public name; in a module it may also be that of a file, as theory.audit."""
+    module, _, inner = name.rpartition(".")
+    return f"{getattr(getattr(ts, module), inner).__module__}.{inner}" if module else f"ticketsearch.{name}"
 
 
 def _moved(text: str) -> str:
