@@ -48,7 +48,7 @@ class GuidanceWarning(UserWarning):
 
 @translate_old_keywords
 @checked
-def evolve(
+def evolve(  # noqa: PLR0913 - the options of a search, each checked when it was made
     first: Iterable[Ticket] | NDArray[np.bool_],
     fitness: Callable[..., Any],
     spec: MaskSpec,
