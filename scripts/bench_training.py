@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import json
 import math
 import os
@@ -60,12 +59,12 @@ from torch import Tensor, nn
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Variation, evolve
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness import EvaluationOptions, ShortTraining
 from ticketsearch.masks import Mask, MaskSpec, digest, live_units
 from ticketsearch.models import Network, initialize
 from ticketsearch.operators import swap_mutation, uniform_crossover
 from ticketsearch.pruners import prune_all
-from ticketsearch.training import Evaluation, data_order, layout
+from ticketsearch.training import Evaluation, Recipe, data_order, layout
 
 Row = dict[str, Any]
 
@@ -138,10 +137,11 @@ class Problem:
                     found.append(x[0, 0].numel())
         return found
 
-    def training(self, **options: Any) -> ShortTraining:
+    def training(self, workers: int = 1) -> ShortTraining:
         """Return the fitness that a search would use."""
-        recipe: dict[str, Any] = {"steps": self.steps, "batch": BATCH, "lr": LR, "momentum": MOMENTUM}
-        return ShortTraining(self.network, self.dataset, **recipe, device=self.device, **options)
+        recipe = Recipe(self.steps, batch=BATCH, lr=LR, momentum=MOMENTUM)
+        options = EvaluationOptions(device=self.device, workers=workers)
+        return ShortTraining(self.network, self.dataset, recipe=recipe, options=options)
 
     def trained(
         self, masks: Mask, steps: int | None = None, fitness: ShortTraining | None = None
@@ -545,11 +545,7 @@ def processes(given: argparse.Namespace) -> list[Row]:
         print("processes: skipped, there is one core here")
         return []
     problem, rows = problem_of("lenet_300_100", given.data, given.steps or 100), []
-    named = "backend" in inspect.signature(ShortTraining).parameters
-    two, backend = problem.training(workers=2, **({"backend": "loky"} if named else {})), "loky"
-    if not named:
-        backend = "threads"
-        print("ShortTraining has no backend: its two workers are threads")
+    two, backend = problem.training(workers=2), "loky"
     print(f"LeNet-300-100: 64 masks, {problem.steps} steps, {given.pairs} pairs; seconds")
     print(
         f"{'density':>7}{'1 worker':>12}{'2 ' + backend:>12}{'ratio':>8}  {'least-largest':<14}"

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from conftest import refusal
+import scipy
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 import ticketsearch as ts
 from ticketsearch.halving import Agreement, Tau, parse_steps, pool, successive_halving
@@ -153,7 +153,7 @@ def test_scores_of_another_shape_are_refused():
     assert message == "a rung gives one score a mask, (4,), but got (3,)"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(1, 60), st.integers(2, 5), st.integers(0, 2**32))
 def test_rungs_hold_half_of_those_below_and_nobody_below_beats_who_went_on(size, rungs, seed):
     scores = np.random.default_rng(seed).normal(size=(rungs, size))
@@ -221,7 +221,7 @@ def test_kendalls_tau_is_that_of_scipy_on_the_controls(seed):
     found, trained = climbed(scores, seed)
     for upper, tau in enumerate(pool(found.agreements), start=1):
         controls = controls_of(found, trained, upper)
-        wanted = stats.kendalltau(scores[upper - 1, controls], scores[upper, controls]).statistic
+        wanted = scipy.stats.kendalltau(scores[upper - 1, controls], scores[upper, controls]).statistic
         assert tau.tau == pytest.approx(wanted, abs=1e-12)
         assert tau.pairs == len(controls) * (len(controls) - 1) // 2
         assert (tau.lower_steps, tau.upper_steps) == RUNGS[upper - 1 : upper + 1]
@@ -266,20 +266,21 @@ def test_without_pairs_tau_is_unknown_and_accuses_nobody():
 @pytest.mark.parametrize(("concordant", "discordant"), [(7, 3), (20, 0), (0, 4), (1, 0)])
 def test_the_interval_of_single_pairs_is_wilsons(concordant, discordant):
     (tau,) = pool([Agreement(1, 2, 1, 0, 0)] * concordant + [Agreement(1, 2, 0, 1, 0)] * discordant)
-    wanted = stats.binomtest(concordant, concordant + discordant).proportion_ci(method="wilson")
+    wanted = scipy.stats.binomtest(concordant, concordant + discordant).proportion_ci(method="wilson")
     assert (tau.low, tau.high) == pytest.approx((2 * wanted.low - 1, 2 * wanted.high - 1), abs=1e-9)
 
 
 def test_pairs_that_share_a_mask_do_not_narrow_the_interval():
     # Five controls make ten pairs, but only two pairs without a mask in common.
     (shared,) = pool([Agreement(1, 2, 8, 2, 0)] * 3)
-    wanted = stats.binomtest(9, 10).proportion_ci(method="wilson")
+    wanted = scipy.stats.binomtest(9, 10).proportion_ci(method="wilson")
     assert shared.high - shared.low > 2 * (wanted.high - wanted.low)
     (single,) = pool([Agreement(1, 2, 1, 0, 0)] * 6)
     (many,) = pool([Agreement(1, 2, 10, 0, 0)] * 3)
     assert (many.low, many.high) == pytest.approx((single.low, single.high))
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_true_tau_at_least_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for correlation in (0.3, 0.9):
@@ -289,7 +290,7 @@ def test_the_interval_holds_the_true_tau_at_least_as_often_as_it_says():
             for _ in range(15):
                 a = rng.normal(size=5)
                 b = correlation * a + np.sqrt(1 - correlation**2) * rng.normal(size=5)
-                tau = stats.kendalltau(a, b).statistic
+                tau = scipy.stats.kendalltau(a, b).statistic
                 concordant = round(5 * (1 + tau))
                 agreements.append(Agreement(1, 2, concordant, 10 - concordant, 0))
             (found,) = pool(agreements)

@@ -17,6 +17,8 @@ from ticketsearch.plugins import call, own_code
 from ticketsearch.pruners import prune
 from ticketsearch.runs import Run
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import sys, torch
 from ticketsearch.datasets import load_dataset

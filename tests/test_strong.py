@@ -12,6 +12,8 @@ from ticketsearch.experiment import search
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 
+pytestmark = pytest.mark.slow
+
 
 def random_masks(network, count, density=0.4):
     rng = np.random.default_rng(0)

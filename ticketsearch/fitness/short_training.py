@@ -137,7 +137,7 @@ class ShortTraining:
         if len(self.rungs) == 1:
             result = HalvingResult(np.zeros(len(population), dtype=np.int64), run(indices, 0), [])
         else:
-            rng = np.random.default_rng(seed_sequence(self.seed, Stream.LADDER, round))
+            rng = np.random.default_rng(seed_sequence(self.seed, Stream.HALVING, round))
             result = successive_halving(len(population), self.rungs, run, rng)
         return Scores(
             result.score,
