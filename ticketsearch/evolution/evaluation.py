@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
@@ -15,6 +14,7 @@ from ticketsearch.evolution.timing import FITNESS, OWN, Phases
 from ticketsearch.masks import check_guidance
 from ticketsearch.plugins import call, parameters_of
 from ticketsearch.tickets import Assessment, Scores, Tickets
+from ticketsearch.typing import Floats
 
 __all__ = ["evaluate"]
 
@@ -103,7 +103,7 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
     return scores
 
 
-def _check_size(what: str, values: NDArray[np.float64]) -> None:
+def _check_size(what: str, values: Floats) -> None:
     """Refuse finite numbers whose sums and squares would overflow."""
     finite = np.abs(values[np.isfinite(values)])
     if finite.size and finite.max() > LARGEST:
