@@ -19,7 +19,7 @@ import numpy as np
 
 import ticketsearch as ts
 from ticketsearch.evolution.local_search import Polish
-from ticketsearch.fitness.untrained import Untrained
+from ticketsearch.fitness import Untrained
 from ticketsearch.masks import Mask, MaskSpec, digest, live
 from ticketsearch.operators import swap_mutation
 
