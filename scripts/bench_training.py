@@ -58,10 +58,11 @@ from torch import Tensor, nn
 
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import Variation, evolve
 from ticketsearch.fitness import EvaluationOptions, ShortTraining
 from ticketsearch.masks import Mask, MaskSpec, digest, live_units
 from ticketsearch.models import Network, initialize
+from ticketsearch.operators import swap_mutation, uniform_crossover
 from ticketsearch.pruners import prune_all
 from ticketsearch.training import Evaluation, Recipe, data_order, layout
 
@@ -322,14 +323,15 @@ def wide_masks(problem: Problem, density: float, count: int) -> Mask:
 def evolved_masks(network: Network, first: Mask) -> Mask:
     """Return the masks of the last generation under a fitness that is chance, drawn from a mask's digest.
 
-    It costs nothing and a mask keeps it, so that selection and the default operators shape masks as in a
+    It costs nothing and a mask keeps it, so that selection and blind operators shape masks as in a
     search.
     """
 
     def chance(masks: Mask) -> list[float]:
         return [int(digest(mask)[:12], 16) / 16**12 for mask in masks]
 
-    *_, last = evolve(first, chance, network.spec, generations=GENERATIONS, population=len(first))
+    variation = Variation(uniform_crossover, swap_mutation, mutation_rate=0.05)
+    *_, last = evolve(first, chance, network.spec, variation=variation, generations=GENERATIONS)
     return last.population.masks
 
 

@@ -29,6 +29,8 @@ from ticketsearch.workers import Source, Spread, check_stopped
 from ticketsearch.workers import sources as sources_module
 from ticketsearch.workers.processes import Loky
 
+pytestmark = pytest.mark.slow
+
 SHORT = Recipe(steps=12, batch=13)
 
 
@@ -474,7 +476,6 @@ def at_work(folder):
     return [int(path.name.partition("-")[0]) for path in folder.iterdir() if not path.name.endswith("done")]
 
 
-@pytest.mark.slow
 @on(*PROCESSES)
 def test_a_killed_worker_has_its_cohort_run_again(spread, alone, tmp_path):
     _, tasks, wanted = alone
@@ -492,7 +493,6 @@ def test_a_killed_worker_has_its_cohort_run_again(spread, alone, tmp_path):
     assert at_work(tmp_path) == [killed]  # of what it began the mark is all that there is
 
 
-@pytest.mark.slow
 @on(*PROCESSES)
 def test_a_task_that_no_worker_survives_ends_in_a_line(spread):
     times = "2 workers" if spread.backend == "dask" else "3 workers"
@@ -787,7 +787,6 @@ def test_functions_of_a_script_are_sent_whole_to_a_process_that_hears_no_ctrl_c(
     assert not list(tmp_path.glob("ticketsearch-*"))  # the data it made in memory
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("when", ["at work", "starting"])
 def test_ctrl_c_at_a_terminal_ends_all_processes_quietly(tmp_path, when):
     with started(tmp_path, "2") as driver:
@@ -801,7 +800,6 @@ def test_ctrl_c_at_a_terminal_ends_all_processes_quietly(tmp_path, when):
         wait_for(lambda: all(map(gone, children)))
 
 
-@pytest.mark.slow
 def test_no_process_outlives_a_driver_that_was_killed(tmp_path):
     with started(tmp_path, "1") as driver:
         wait_for(lambda: pids_in(tmp_path))
