@@ -406,6 +406,7 @@ def test_a_users_fitness_that_is_wrong_is_one_line(shell, tmp_path, body, words)
     refused(result, *words)
 
 
+@pytest.mark.filterwarnings("default::ticketsearch.evolution.GuidanceWarning")
 def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(shell, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np, torch\n"
@@ -434,6 +435,7 @@ def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(
         *("--set", "final.steps=5", "--set", "data.options={samples=240}", "--set", "training.batch=32"),
     )
     assert code == 0, err
+    assert err.count("warning: the fitness gives no guidance") == 1
     assert "scores, same initialization" in out
     with Run.open(tmp_path / "runs" / "mine") as run:
         assert {t.operator for t in run.tickets()} >= {"scores", "mutate"}
@@ -494,6 +496,7 @@ def test_both_kinds_of_progress_show_how_far_rungs_agree_with_the_number_of_pair
     assert "nan" not in shown
 
 
+@pytest.mark.filterwarnings("ignore::ticketsearch.evolution.GuidanceWarning")
 def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
