@@ -117,6 +117,9 @@ def test_the_help_of_every_flag_is_a_sentence_and_a_setting_s_flag_has_its_descr
     capsys.readouterr()
     for flag in parsed.params:
         assert re.fullmatch(r"[A-Z].*\.", flag.help), flag.name
+        if flag.default not in (None, False):
+            default = str(flag.default)
+            assert flag.help.endswith(f" Default: {default}."), flag.name
     settings_flags = {flag: name for c, flag, name in SETTINGS_FLAGS if command in c.split()}
     shown = {flag.opts[0]: flag.help for flag in parsed.params}
     for flag, name in settings_flags.items():
