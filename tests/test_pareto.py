@@ -17,6 +17,8 @@ from ticketsearch.report.text import run as summary
 from ticketsearch.runs import BEST, Run
 from ticketsearch.tickets import Scores, Ticket, TicketFitness, Tickets
 
+pytestmark = pytest.mark.slow
+
 SPEC = mlp(8, 6, 4)
 
 

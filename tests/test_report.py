@@ -23,6 +23,8 @@ from ticketsearch.report.text import run as summary
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Scores, Tickets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(small_run):
