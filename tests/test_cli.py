@@ -274,7 +274,7 @@ def test_resuming_a_finished_run_prints_its_result(finished):
         (["--set", "seeding.schemes=[]"], ["at least one initialization scheme"]),
         (["--set", "evolution.mutation=swap"], ["unknown mutation 'swap'", "did you mean 'swap_mutation'"]),
         (["--set", "evolution.crossover=swap_mutation"], ["crossover"]),
-        (["--steps", "200,50"], ["training.steps", "each is larger than the one before", "got '200,50'"]),
+        (["--steps", "200,50"], ["training.steps", "each larger than the one before", "got '200,50'"]),
         (["--set", "training.steps=[50, 1.5]"], ["training.steps", "got [50, 1.5]"]),
         (["--set", "training.optimizer=sdg"], ["unknown optimizer 'sdg'", "did you mean 'sgd'"]),
         (["--set", "training.batch=5000"], ["batch=5000", "1079"]),
