@@ -1,6 +1,7 @@
 """Compaction: a network without its dead units trains as the whole masked one does."""
 
 import dataclasses
+import itertools
 from functools import cache
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import networks
 import numpy as np
 import pytest
 import torch
-from conftest import refusal, refused
+from conftest import every, examples, refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import Images, Parts, Stream, Summed, masks_for, matters, recipes, tensors_of, torch_loop
@@ -16,21 +17,21 @@ from torch import nn
 
 from ticketsearch import models
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
 from ticketsearch.training import (
     Cohort,
     Recipe,
     Training,
+    batches,
+    compaction_notes,
     data_order,
     evaluate,
-    kept_whole,
     layout,
-    obstacle,
-    programs,
     reproducible,
     train,
+    why_not_compacted,
 )
 from ticketsearch.training import matmul as products
 from ticketsearch.training.layout import Layout, layouts, networks_at_once
@@ -39,7 +40,6 @@ from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, wh
 CPU = torch.device("cpu")
 IMAGE = (3, 8, 8)
 RECIPES = recipes(6, 9)
-optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
 class Channels(nn.Module):
@@ -189,6 +189,11 @@ CASES = {name: (name, *VARIANTS.get(name, UNLISTED), "kaiming_normal") for name 
     "dropout of all kinds": (lambda s, c: Dropping(c), (1, 8, 8), {}, "kaiming_normal"),
 }
 DROPOUT = [case for case in CASES if case.startswith("dropout")]
+# Networks of plain vectors, which may also be stacked.
+DENSE = {
+    *("lenet_300_100", "mlp", "tanh", "sigmoid", "gelu", "no biases, relu", "no biases, sigmoid"),
+    *("biases", "stream", "sum", "dropout"),
+}
 
 
 @cache
@@ -270,18 +275,36 @@ def exactly(monkeypatch):
 
 
 def engines(cases):
-    """Every case by the engine of each network by itself, dense ones also stacked."""
-    dense = [case for case in cases if network(case).wiring.dense]
-    each = [pytest.param(case, False, id=f"{case}-general") for case in cases]
-    both = each + [pytest.param(case, True, id=f"{case}-dense") for case in dense]
-    return pytest.mark.parametrize(("case", "stacked"), both)
+    """Return every case with the engine of each network by itself (False), dense ones also stacked (True)."""
+    return [(case, stacked) for case in cases for stacked in (False, True) if case in DENSE or not stacked]
 
 
-@optimizers
-@engines([case for case in CASES if case not in DROPOUT])
+@pytest.mark.slow
+def test_the_dense_cases_are_those_whose_networks_may_be_stacked():
+    assert {case for case in CASES if network(case).wiring.dense} == DENSE
+
+
+# Whatever the network, an optimizer sees one tensor of weights after another: all of them train a dense, a
+# normalised and a grouped network, and every network is trained by one.
+OPTIMIZED = ("mlp", "resnet20", "grouped")
+
+
+@pytest.mark.parametrize(
+    ("case", "stacked", "optimizer"),
+    every(
+        [
+            (*engine, optimizer)
+            for engine in engines([case for case in CASES if case not in DROPOUT])
+            for optimizer in RECIPES
+        ],
+        default=lambda member: member[0] in OPTIMIZED or member[2] == "momentum",
+        quick=lambda member: member[0] == "mlp" or member == ("conv2", False, "momentum"),
+    ),
+)
 @pytest.mark.usefixtures("exactly")
-def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, stacked, recipe):
+def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, stacked, optimizer):
     """By a plain loop: logits, live parameters and running statistics at every step."""
+    recipe = RECIPES[optimizer]
     nets = [network(case, seed) for seed in range(2)]
     wiring, data = nets[0].wiring, dataset(CASES[case][1])
     masks = np.stack([sparse(net, seed) for seed, net in enumerate(nets)])
@@ -314,7 +337,7 @@ def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(ca
     assert steps == list(range(recipe.steps))
 
 
-@engines(DROPOUT)
+@pytest.mark.parametrize(("case", "stacked"), engines(DROPOUT))
 @pytest.mark.usefixtures("exactly")
 def test_dropout_drops_the_same_of_what_is_left(case, stacked, monkeypatch):
     """Beside the same engine that leaves nothing out: noise is drawn for the whole network."""
@@ -577,7 +600,7 @@ def widths(found):
     }
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25), deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), densities=st.lists(st.floats(0.001, 0.5), min_size=1, max_size=6))
 def test_a_layout_follows_from_the_masks_own_live_size(seed, densities):
     """In any company and order, and whichever units live; at least as wide as they, at most as all."""
@@ -645,20 +668,20 @@ def test_under_other_maskings_than_the_parameters_networks_are_trained_whole(mas
 
 def test_what_keeps_networks_whole_is_said():
     net, declared = lenet(), dataclasses.replace(lenet().wiring, steps=())
-    assert obstacle(net.wiring, "parameter") is None
-    assert kept_whole(net.wiring, "parameter") == []
+    assert why_not_compacted(net.wiring, "parameter") is None
+    assert compaction_notes(net.wiring, "parameter") == []
     for masking, reason in (
         ("gradient", "under masking 'gradient' the forward pass is that of the whole network"),
         ("forward", "under masking 'forward' weights that the mask does not keep learn too"),
     ):
-        assert obstacle(net.wiring, masking) == reason
-        assert kept_whole(net.wiring, masking) == [f"Networks are trained whole: {reason}."]
-    assert "declared by hand" in obstacle(declared, "parameter")
-    (line,) = kept_whole(network("layer normalisation").wiring, "parameter")
+        assert why_not_compacted(net.wiring, masking) == reason
+        assert compaction_notes(net.wiring, masking) == [f"Networks are trained whole: {reason}."]
+    assert "declared by hand" in why_not_compacted(declared, "parameter")
+    (line,) = compaction_notes(network("layer normalisation").wiring, "parameter")
     assert line.startswith("Trained whole: first, which are normalised over their units or divided by")
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=examples(30), deadline=None, derandomize=True)
 @given(
     number=st.integers(1, 9),
     workers=st.integers(1, 9),
@@ -672,7 +695,7 @@ def test_programs_hold_every_mask_once_and_share_the_work_among_all_workers(numb
     arguments = net.wiring, masks, [net.parameters()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "WEIGHTS", most * net.spec.size)
-        found = programs(*arguments, masking="parameter", device=CPU, workers=workers)
+        found = batches(*arguments, masking="parameter", device=CPU, workers=workers)
         each = layouts(*arguments, masking="parameter", stacked=True, sparse=True)
         limits = {mask: networks_at_once(own, CPU) for own in each for mask in own.masks}
     weights = {name: net.parameters()[name] for name in net.spec.split(masks[0])}
@@ -708,7 +731,7 @@ def test_a_program_takes_as_many_networks_as_there_is_room_for_their_weights(mon
 def test_convolutional_networks_are_a_program_each():
     net = network("conv2")
     masks = masks_for(net, 5)
-    found = programs(net.wiring, masks, [tensors_of(net)], masking="parameter", device=CPU)
+    found = batches(net.wiring, masks, [tensors_of(net)], masking="parameter", device=CPU)
     assert sorted(found) == [[0], [1], [2], [3], [4]]
 
 
@@ -737,11 +760,20 @@ def identical(found, wanted, numbers):
         assert torch.equal(own, wanted.parameters[name][numbers]), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+COMPANIES = [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)]
+
+
 @pytest.mark.parametrize(
-    ("batch", "shared", "sparse"),
-    [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)],
+    ("batch", "shared", "sparse", "optimizer", "dtype"),
+    every(
+        [
+            (*company, *own)
+            for company in COMPANIES
+            for own in itertools.product(("sgd", "adamw"), (torch.float32, torch.float64))
+        ],
+        default=lambda member: member[3:] in (("sgd", torch.float32), ("adamw", torch.float64)),
+        quick=lambda member: member[2:] == (True, "sgd", torch.float32),
+    ),
 )
 def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
     batch, shared, sparse, optimizer, dtype, monkeypatch
@@ -829,7 +861,7 @@ def test_a_product_that_gives_other_bits_in_company_is_found_out_though_rounding
         return not torch.equal(products._together(weight, bias, x), torch.cat(alone))
 
     products._same_alone.cache_clear()
-    accepted = products._same_alone(*shape, False, True, True, torch.bfloat16, CPU)
+    accepted = products._same_alone(products.Shape(*shape, False, True, True, torch.bfloat16, CPU))
     assert not (accepted and any(differs() for _ in range(400)))
 
 
@@ -874,8 +906,8 @@ def test_an_unknown_precision_is_refused_and_one_beside_float64_too(tiny):
     assert message.startswith("unknown precision 'bfloat' (did you mean 'bfloat16'?)")
     net = initialize("mlp", tiny, hidden="5")
     options = {"batch": 16, "device": "cpu", "dtype": "float64"}
-    refused(lambda: ShortTraining(net, tiny, precision="bfloat16", **options), "'bfloat16'", "float64")
-    ShortTraining(net, tiny, precision="float32", **options)
+    refused(lambda: short_training(net, tiny, precision="bfloat16", **options), "'bfloat16'", "float64")
+    short_training(net, tiny, precision="float32", **options)
 
 
 # --- on a CUDA device

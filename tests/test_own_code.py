@@ -5,16 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refusal
+from searches import plain
 
 from ticketsearch import cli
 from ticketsearch.datasets import load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
-from ticketsearch.fitness.short_training import build_fitness
+from ticketsearch.evolution import evolve
+from ticketsearch.fitness import build_fitness
 from ticketsearch.models import initialize
 from ticketsearch.plugins import call, own_code
 from ticketsearch.pruners import prune
 from ticketsearch.runs import Run
+
+pytestmark = pytest.mark.slow
 
 HEAD = """
 import sys, torch
@@ -88,7 +91,10 @@ PLACES = {
     "reward": ("--method", "saliency", "--set", "seeding.options.reward=mine.py:reward"),
     "mutate": ("--set", "evolution.mutation=mine.py:mutate", "--set", "evolution.crossover_rate=0"),
     "building": ("--set", "fitness.name=mine.py:building"),
-    "fitness": ("--set", "fitness.name=mine.py:fitness"),
+    "fitness": (
+        *("--set", "fitness.name=mine.py:fitness"),
+        *("--set", "evolution.crossover=uniform_crossover", "--set", "evolution.mutation=swap_mutation"),
+    ),
 }
 
 
@@ -194,7 +200,7 @@ def test_scores_that_no_report_can_show_are_refused_at_once(tiny):
     for score, words in (
         (lambda masks: np.full(len(masks), 1e308), "at most 1e+100 in size, but a fitness returned 1e+308"),
     ):
-        assert words in refusal(next, evolve(masks, score, network.spec, generations=1))
+        assert words in refusal(next, evolve(masks, score, network.spec, **plain(generations=1)))
     huge = evolve(masks, lambda masks: np.array([1.0, -1e200, 2.0]), network.spec, generations=0)
     assert [ticket.diverged for ticket in next(huge).population].count(True) == 1
 

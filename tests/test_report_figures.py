@@ -26,6 +26,8 @@ from ticketsearch.report.text import run as summary
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def networks(digits):

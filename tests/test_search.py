@@ -12,7 +12,7 @@ from ticketsearch import settings as config
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.experiment import search
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
@@ -20,6 +20,8 @@ from ticketsearch.report.text import run as summary
 from ticketsearch.runs import BEST, DENSE, RANDOM, Run
 from ticketsearch.tickets import Ticket, load_ticket
 from ticketsearch.tickets.duplicates import initial_weights
+
+pytestmark = pytest.mark.slow
 
 SMALL = (
     *(("model.name", "mlp:12"), ("seeding.density", 0.1), ("seeding.initializations", 3)),
@@ -89,7 +91,7 @@ def test_under_own_the_rivals_share_the_winners_initialization(tmp_path):
     final = prepared._trained("any", masks[DENSE], other.initialization, search.Stream.REPORTING, None)
     alone = search.Search.prepare(config.load(None, SMALL))
     recipe = replace(alone.fitness.recipe, steps=20)
-    shared = ShortTraining(copy, prepared.dataset, device="cpu")
+    shared = short_training(copy, prepared.dataset, device="cpu")
     orders = [seed_sequence(alone.settings.seed, Stream.REPORTING, i) for i in range(2)]
     wanted = shared.trained(masks[DENSE], recipe, orders, part="test")
     assert [r.loss for r in final] == wanted.loss.tolist()
@@ -137,8 +139,8 @@ def test_more_initializations_than_places_all_count_in_the_overlap(tmp_path):
 def test_a_run_that_goes_on_elsewhere_says_so(tmp_path, monkeypatch):
     prepared = search.Search.prepare(config.load(None, SMALL))
     search.create_run(prepared, tmp_path, "one").close()
-    monkeypatch.setattr(search, "_device_name", lambda _: "cuda:7 (another)")
-    with pytest.warns(UserWarning, match="goes on on cuda:7"):
+    monkeypatch.setattr("platform.processor", lambda: "another")
+    with pytest.warns(UserWarning, match=r"goes on on cpu \(another\)"):
         _, run = search.resume(tmp_path / "one", {})
     run.close()
 
@@ -238,7 +240,7 @@ def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking)
     masks = np.stack([prepared.seeds[0].mask] * 2)
     initialization = prepared.network.initialization
     found = prepared._trained("any", masks, initialization, search.Stream.REPORTING, None)
-    fitness = ShortTraining(prepared.network, prepared.dataset, device="cpu", masking=masking)
+    fitness = short_training(prepared.network, prepared.dataset, device="cpu", masking=masking)
     recipe = replace(fitness.recipe, steps=20)
     orders = [seed_sequence(prepared.settings.seed, Stream.REPORTING, i) for i in range(2)]
     wanted = fitness.trained(masks, recipe, orders, part="test")
@@ -271,9 +273,10 @@ def test_what_the_final_training_could_not_take_is_refused_before_a_search_begin
 def test_the_final_training_is_by_the_settings_whatever_the_fitness_returns(tmp_path):
     """A fitness of one's own may be a ShortTraining of its own; the final one goes by [training]."""
     (tmp_path / "mine.py").write_text(
-        "from ticketsearch.fitness import ShortTraining\n"
+        "import ticketsearch as ts\n"
         "def build(network, dataset):\n"
-        "    return ShortTraining(network, dataset, steps=3, lr=0.5, device='cpu')\n"
+        "    recipe, options = ts.Recipe(lr=0.5), ts.EvaluationOptions(device='cpu')\n"
+        "    return ts.ShortTraining(network, dataset, steps=3, recipe=recipe, options=options)\n"
     )
     own = ("fitness.name", f"{tmp_path}/mine.py:build")
     prepared = search.Search.prepare(config.load(None, [*SMALL, own]))

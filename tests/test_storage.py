@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import refusal
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import plain
 from test_evolution import SPEC, first_masks, likeness
 
 from ticketsearch import cli
 from ticketsearch import settings as config
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import evolve
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
@@ -26,6 +27,8 @@ from ticketsearch.runs import BEST, Result, Run, list_runs
 from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
 from ticketsearch.tickets import Scores, Ticket, Tickets
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = {"generations": 3, "reassess": 1, "seed": 3}
 
@@ -43,7 +46,7 @@ def filled(root, name="one"):
     first = Tickets(Ticket(mask, initialization, initialization, "synflow") for mask in first_masks(6))
     settings = config.load(None, [("evolution.generations", OPTIONS["generations"])])
     with Run.create(root, name, settings, SPEC, "data", {"torch": "2"}, seeds) as run:
-        for generation in evolve(first, assess, SPEC, **OPTIONS):
+        for generation in evolve(first, assess, SPEC, **plain(**OPTIONS)):
             run.append(generation)
         run.save_results([Result(BEST, 0, part, 0, 0.1, 0.1, 0.5, 0.9) for part in ("validation", "test")])
     return root / name
@@ -94,7 +97,7 @@ VALUES = (
 )
 
 
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=examples(30), deadline=None, database=None)
 @given(data=st.data())
 def test_whatever_stands_in_a_cell_a_reader_gets_an_answer_or_one_line_that_names_the_file(whole, data):
     damaged = whole.parent / "damaged"
@@ -147,8 +150,8 @@ def test_columns_and_tables_that_were_added_do_no_harm(folder, whole):
     changed(folder, "ALTER TABLE tickets ADD COLUMN note TEXT", "CREATE TABLE notes (note TEXT)")
     with Run.open(folder, write=True) as run:
         assert [t.digest for t in run.tickets()] == [t.digest for t in Run.open(whole).tickets()]
-        options = {**OPTIONS, "generations": 4, "after": run.last(), "seen": run.keys()}
-        run.append(next(evolve([], assess, SPEC, **options)))
+        options = {**OPTIONS, "generations": 4, "after": run.last()}
+        run.append(next(evolve([], assess, SPEC, **plain(**options))))
 
 
 def test_a_spec_whose_parts_do_not_agree_is_refused():
@@ -185,10 +188,10 @@ def test_a_run_that_goes_on_keeps_the_spec_that_its_keys_were_made_by():
 def to_schema_5(path):
     """Write a run as the version before did: each state repeats what all rounds so far are worth."""
     with Run.open(path) as run:
-        levels = run._levels(run.progress())
+        effects = run._order_effects(run.progress())
     connection = sqlite3.connect(path / "run.sqlite", isolation_level=None)
     for number, state in connection.execute("SELECT number, state FROM generations").fetchall():
-        rows = [[r, g, v] for r, own in levels.until(number).worth.items() for g, v in own.items()]
+        rows = [[r, g, v] for r, own in effects.until(number).effects.items() for g, v in own.items()]
         state = json.dumps(json.loads(state) | ({"worth": rows} if rows else {}))
         connection.execute("UPDATE generations SET state = ? WHERE number = ?", (state, number))
     connection.execute("DROP TABLE worth")
@@ -199,7 +202,12 @@ def to_schema_5(path):
 
 def told(run):
     return [
-        (g.number, g.state, g.levels.until(g.number).worth, [(t.number, t.fitness.values) for t in tickets])
+        (
+            g.number,
+            g.state,
+            g.order_effects.until(g.number).effects,
+            [(t.number, t.fitness.values) for t in tickets],
+        )
         for g in run.generations()
         for tickets in (g.population, g.offspring)
     ]
@@ -215,7 +223,7 @@ def test_a_run_of_schema_5_is_read_as_it_is_and_goes_on_as_one_of_schema_6(folde
     longer = {**OPTIONS, "generations": 5}
     with Run.open(folder, write=True) as run, Run.open(whole) as new:
         assert told(run) == told(new)
-        for generation in evolve([], assess, SPEC, **longer, after=run.last(), seen=run.keys()):
+        for generation in evolve([], assess, SPEC, **plain(**longer, after=run.last())):
             run.append(generation)
         (version,) = run._connection.execute("PRAGMA user_version").fetchone()
         assert version == SCHEMA_VERSION == 6
@@ -224,18 +232,18 @@ def test_a_run_of_schema_5_is_read_as_it_is_and_goes_on_as_one_of_schema_6(folde
         Ticket(mask, *[Initialization("orthogonal", 3)] * 2, "synflow") for mask in first_masks(6)
     )
     for (number, state, worth, fitness), generation in zip(
-        went_on[::2], evolve(first, assess, SPEC, **longer), strict=True
+        went_on[::2], evolve(first, assess, SPEC, **plain(**longer)), strict=True
     ):
         assert number == generation.number
         assert state == generation.state
-        assert worth == generation.levels.until(number).worth
+        assert worth == generation.order_effects.until(number).effects
         assert fitness == [(t.number, t.fitness.values) for t in generation.population]
 
 
 def test_what_a_generation_stores_does_not_grow_with_those_before_it(folder):
     options = {**OPTIONS, "generations": 60}
     with Run.open(folder, write=True) as run:
-        for generation in evolve([], assess, SPEC, **options, after=run.last(), seen=run.keys()):
+        for generation in evolve([], assess, SPEC, **plain(**options, after=run.last())):
             run.append(generation)
         query = "SELECT max(length(state)) FROM generations WHERE number {}"
         early, late = (run._connection.execute(query.format(c)).fetchone()[0] for c in ("< 10", "> 50"))
@@ -259,7 +267,7 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
         return np.linspace(-1, 1, len(masks)) * scale
 
     with Run.create(tmp_path, "huge", config.load(None), SPEC, "", {}) as run:
-        for generation in evolve(first_masks(4), fitness, SPEC, generations=1):
+        for generation in evolve(first_masks(4), fitness, SPEC, **plain(generations=1)):
             run.append(generation)
         assert write_report(run).is_file()
         assert len(read_all(run.path)) > 4
@@ -269,15 +277,17 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
 def comparison(tmp_path):
     from ticketsearch.comparison.methods import Made
     from ticketsearch.comparison.plan import Cell
-    from ticketsearch.comparison.store import Outcome, Row, Store, _fill
+    from ticketsearch.comparison.store import META, Outcome, Row, Store
 
     settings = config.load(None).model_dump()
     content = {"settings": settings, "budget": None, "fingerprint": "", "spec": SPEC.to_json()}
-    with Store.make(tmp_path / "compared", lambda connection: _fill(connection, content)) as store:
+    rows = [(key, json.dumps(value)) for key, value in content.items()]
+    folder = tmp_path / "compared"
+    with Store.make(folder, lambda connection: connection.executemany(META.insert, rows)) as store:
         cell = Cell("random", 0.1, 0)
         store.add_cells([(cell, Made(first_masks(1)[0]))])
         store.add_results(Row(cell, ""), {0: Outcome(0.5, 0.9)})
-    return tmp_path / "compared"
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -349,7 +359,7 @@ def test_a_file_is_replaced_and_not_written_through_a_link(tmp_path):
 @pytest.mark.parametrize("how", ["deleted", "moved", "another"])
 def test_a_run_that_is_deleted_or_moved_ends_at_the_next_commit(tmp_path, how):
     with Run.create(tmp_path, "one", config.load(None), SPEC, "", {}) as run:
-        first, second, third = evolve(first_masks(), assess, SPEC, generations=2, reassess=1)
+        first, second, third = evolve(first_masks(), assess, SPEC, **plain(generations=2, reassess=1))
         run.append(first)
         shutil.move(run.path, tmp_path / "moved")
         if how == "another":
@@ -469,9 +479,9 @@ def test_a_full_disk_names_the_file_and_a_way_out(folder):
     with Run.open(folder, write=True) as run:
         (pages,) = run._connection.execute("PRAGMA page_count").fetchone()
         run._connection.execute(f"PRAGMA max_page_count = {pages}")
-        options = {**OPTIONS, "generations": 40, "after": run.last(), "seen": run.keys()}
+        options = {**OPTIONS, "generations": 40, "after": run.last()}
         with pytest.raises(OSError, match="No space left") as caught:
-            list(map(run.append, evolve([], assess, SPEC, **options)))
+            list(map(run.append, evolve([], assess, SPEC, **plain(**options))))
     said = reason(caught.value)
     assert str(folder / "run.sqlite") in said
     assert "free space" in said

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import refused
+from searches import plain
 
 from ticketsearch import settings as config
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import evolve
 from ticketsearch.experiment import search
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
+
+pytestmark = pytest.mark.slow
 
 
 def random_masks(network, count, density=0.4):
@@ -77,7 +80,9 @@ def test_evolution_finds_better_strong_tickets_and_no_network_is_changed(tiny):
     network = initialize("mlp:9", tiny, scheme="uniform", seed=1)
     before = {name: tensor.clone() for name, tensor in network.parameters().items()}
     fitness = Untrained(network, tiny, device="cpu")
-    found = list(evolve(random_masks(network, 20, 0.3), fitness, network.spec, generations=10, seed=0))
+    found = list(
+        evolve(random_masks(network, 20, 0.3), fitness, network.spec, **plain(generations=10, seed=0))
+    )
     assert found[-1].best.score > found[0].best.score
     assert all(torch.equal(before[name], tensor) for name, tensor in network.parameters().items())
 
@@ -87,7 +92,8 @@ def test_a_run_of_strong_tickets_trains_nothing(tmp_path):
         *(("model.name", "mlp:9"), ("fitness.name", "untrained"), ("final.steps", 0), ("final.orders", 2)),
         *(("evolution.population", 10), ("evolution.generations", 3), ("evolution.identity", "ticket")),
         *(("seeding.method", "random"), ("seeding.density", 0.3), ("seeding.schemes", ["uniform"])),
-        ("training.device", "cpu"),
+        *(("training.device", "cpu"), ("evolution.crossover", "uniform_crossover")),
+        ("evolution.mutation", "swap_mutation"),
     ]
     prepared = search.Search.prepare(config.load(None, given))
     with search.create_run(prepared, tmp_path, "strong") as run:

@@ -10,7 +10,10 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Scores, Guidance, Recipe, climb, evolve, Generation, Ticket, Tickets
+    ShortTraining, Recipe, EvaluationOptions, Scores, Guidance, Ticket, Tickets,
+    successive_halving, HalvingResult
+    evolve, Generation, GuidanceWarning, and the options of evolve: Variation, Duplicates, Tournament, NSGA2,
+    DensitySchedule, LocalSearch
 Canonical forms and overlap
     canonical_key, canonical_identity, canonical_form, isomorphic, to_networkx, align, overlap_study,
     study_pruners, read_overlaps
@@ -27,6 +30,7 @@ Names are imported when they are first used, so that importing the package is qu
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -36,9 +40,10 @@ _HOMES = {
     "comparison": "compare read_comparison",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
-    "evolution": "Generation evolve",
-    "fitness": "ShortTraining",
-    "halving": "climb",
+    "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
+    "Variation evolve",
+    "fitness": "EvaluationOptions ShortTraining",
+    "halving": "HalvingResult successive_halving",
     "masks": "Guidance MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
     "alignment": "align",
@@ -50,16 +55,25 @@ _HOMES = {
     "tickets": "Scores Ticket Tickets from_pruned load_ticket save_ticket",
     "training": "Recipe",
 }
+# Old name → name, for one release.
+_RENAMED = {"climb": "successive_halving"}
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "NSGA2",
     "BadInput",
     "Dataset",
+    "DensitySchedule",
+    "Duplicates",
     "EqualScoresWarning",
+    "EvaluationOptions",
     "Generation",
     "Guidance",
+    "GuidanceWarning",
+    "HalvingResult",
     "Initialization",
     "LayerCollapseWarning",
+    "LocalSearch",
     "MaskSpec",
     "Network",
     "Recipe",
@@ -68,13 +82,14 @@ __all__ = [
     "ShortTraining",
     "Ticket",
     "Tickets",
+    "Tournament",
+    "Variation",
     "__version__",
     "align",
     "batched",
     "canonical_form",
     "canonical_identity",
     "canonical_key",
-    "climb",
     "compare",
     "density",
     "effective_density",
@@ -98,6 +113,7 @@ __all__ = [
     "save_ticket",
     "seed_population",
     "study_pruners",
+    "successive_halving",
     "theory",
     "to_networkx",
 ]
@@ -115,9 +131,19 @@ if TYPE_CHECKING:
     from ticketsearch.comparison import compare, read_comparison
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
-    from ticketsearch.evolution import Generation, evolve
-    from ticketsearch.fitness import ShortTraining
-    from ticketsearch.halving import climb
+    from ticketsearch.evolution import (
+        NSGA2,
+        DensitySchedule,
+        Duplicates,
+        Generation,
+        GuidanceWarning,
+        LocalSearch,
+        Tournament,
+        Variation,
+        evolve,
+    )
+    from ticketsearch.fitness import EvaluationOptions, ShortTraining
+    from ticketsearch.halving import HalvingResult, successive_halving
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
     from ticketsearch.overlap import overlap_study
@@ -139,6 +165,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name == "theory":
         return importlib.import_module("ticketsearch.theory")
+    if name in _RENAMED:
+        message = f"ticketsearch.{name} is deprecated and goes with version 0.3.0; write {_RENAMED[name]}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name in _HOME:
         return getattr(importlib.import_module(f"ticketsearch.{_HOME[name]}"), name)
     raise AttributeError(f"module 'ticketsearch' has no attribute {name!r}")

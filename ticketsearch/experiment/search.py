@@ -23,8 +23,18 @@ from ticketsearch.canonical import Weights
 from ticketsearch.cost import Spent
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import Generation, Polish, evolve, front
-from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.evolution import (
+    NSGA2,
+    DensitySchedule,
+    Duplicates,
+    Generation,
+    LocalSearch,
+    Tournament,
+    Variation,
+    evolve,
+    pareto_front,
+)
+from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.plugins import (
@@ -53,7 +63,7 @@ from ticketsearch.seeding import fill_population, initializations, prune_copies,
 from ticketsearch.settings import Settings, apply, as_list, changes, check_word, outside
 from ticketsearch.storage import refuse_links
 from ticketsearch.tickets import Seen, Ticket, TicketFitness, Tickets, initial_weights, save_ticket
-from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
+from ticketsearch.training import Recipe, compaction_notes, find_device, operations_a_sample
 
 __all__ = ["Search", "create_run", "resume"]
 
@@ -207,50 +217,56 @@ class Search:
         return round(evolution.least_density * size), round(evolution.largest_density * size)
 
     @cached_property
-    def polish(self) -> Polish | None:
+    def polish(self) -> LocalSearch | None:
         """What improves children before they join; None where they join as they are made."""
         spec, steps = self.network.spec, self.settings.evolution.polish
         if not steps:
             return None
         most = round(self.settings.seeding.density * spec.size)
-        return Polish(self.fitness, spec, steps=steps, most=most)
+        return LocalSearch(steps, most, self.fitness)
 
     @property
     def remarks(self) -> list[str]:
         """Sentences on how tickets are trained that a user would want to know."""
         if not isinstance(self.fitness, ShortTraining):
             return []
-        return kept_whole(self.network.wiring, self.settings.training.masking)
+        return compaction_notes(self.network.wiring, self.settings.training.masking)
 
     def generations(self, run: Run) -> Iterator[Generation]:
         """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
         evolution = self.settings.evolution
+        variation = Variation(
+            self.crossover,
+            self.mutation,
+            crossover_rate=evolution.crossover_rate,
+            mutation_rate=evolution.mutation_rate,
+            temperature=evolution.temperature,
+            trial=evolution.trial,
+            attempts=evolution.attempts,
+            duplicates=Duplicates(weights=self.weights),
+        )
+        selection: Tournament | NSGA2
+        size, reassess = evolution.tournament, evolution.reassess
+        if self.front is None:
+            selection = Tournament(evolution.population, size, evolution.elites, evolution.ties, reassess)
+        else:
+            selection = NSGA2(evolution.population, *self.front, size, reassess)
+        density = None
+        if evolution.start_density:
+            final = self.settings.seeding.density
+            density = DensitySchedule(evolution.start_density, final, evolution.annealed)
         after = run.last()
         for generation in evolve(
             self.first_population if after is None else [],
             self.fitness,
             self.network.spec,
+            variation=variation,
+            selection=selection,
+            density=density,
+            local_search=self.polish,
             generations=evolution.generations,
             seed=self.settings.seed,
-            population=evolution.population,
-            elites=evolution.elites,
-            tournament=evolution.tournament,
-            crossover_rate=evolution.crossover_rate,
-            mutation_rate=evolution.mutation_rate,
-            crossover=self.crossover,
-            mutation=self.mutation,
-            attempts=evolution.attempts,
             after=after,
-            weights=self.weights,
-            counts=self.counts,
-            temperature=evolution.temperature,
-            trial=evolution.trial and self.polish is None,  # which has no guidance to go by
-            reassess=evolution.reassess,
-            front=self.front,
-            polish=self.polish,
-            ties=evolution.ties,
-            seen=run.keys(),
-            searched=run.searched(),
         ):
             run.append(generation)
             yield generation
@@ -276,7 +292,9 @@ class Search:
             accuracy = {
                 t.number: np.mean([r.accuracy for r in chosen if r.ticket == t.number]) for t in candidates
             }
-            judged = front(replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates)
+            judged = pareto_front(
+                replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates
+            )
             candidates = [t for t in candidates if t.number in {found.number for found in judged}]
         tickets = {BEST: winner}
         if self.front is not None:
@@ -296,7 +314,7 @@ class Search:
     def candidates(self, tickets: Iterable[Ticket]) -> list[Ticket]:
         """Return the tickets among which the winner is chosen, best first: a front, or the fittest."""
         if self.front is not None:
-            return front(tickets)[::-1]
+            return pareto_front(tickets)[::-1]
         ranked = sorted(tickets, key=lambda ticket: ticket.fitness, reverse=True)
         return ranked[: self.settings.final.candidates]
 
@@ -516,17 +534,13 @@ def _fitness(
 def _short_training(
     settings: Settings, network: Network, dataset: Dataset, candidates: float | None = None
 ) -> ShortTraining:
-    options = settings.training.model_dump()
-    options["workers"] = options["workers"] or _workers(settings, network)
-    options["address"] = options["address"] or None
-    return ShortTraining(
-        network,
-        dataset,
-        seed=settings.seed,
-        candidates=candidates,
-        saliency=settings.evolution.saliency,
-        **options,
-    )
+    values = settings.training.model_dump(exclude={"steps"})
+    values["workers"] = values["workers"] or _workers(settings, network)
+    values["address"] = values["address"] or None
+    guidance = {"candidates": candidates, "saliency": settings.evolution.saliency}
+    recipe, options = recipe_and_options(values | guidance)
+    steps = settings.training.steps
+    return ShortTraining(network, dataset, steps=steps, seed=settings.seed, recipe=recipe, options=options)
 
 
 def _check_start(settings: Settings) -> None:
@@ -559,7 +573,7 @@ def _check_front(settings: Settings, network: Network) -> None:
         )
 
 
-def _check_polish(settings: Settings, polish: Polish | None) -> None:
+def _check_polish(settings: Settings, polish: LocalSearch | None) -> None:
     evolution = settings.evolution
     if polish is not None and evolution.start_density:
         raise BadInput(

@@ -63,7 +63,7 @@ def _counts(masks: ArrayLike, spec: MaskSpec) -> Integers:
 
 
 def _hypergeometric(size: int, a: int, b: int) -> tuple[int, Floats]:
-    """Return the smallest intersection of random sets of a and b of ``size``, and all probabilities."""
+    """Return the least intersection of random sets of a and b of ``size``, and probabilities from it up."""
     mean = a * b / size
     # The 20 are for layers of few weights, whose tails are longer than a normal distribution's.
     reach = 10 * np.sqrt(mean * (1 - a / size) * (1 - b / size)) + 20

@@ -126,7 +126,7 @@ def write_report(run: Run) -> Path:
         seeds=seeds,
         progress=run.progress(),
         winner=best,
-        settings=config.to_toml(run.settings, run.folder),
+        settings=config.to_toml(run.settings, run.folder, comments=False),
         environment=run.environment,
     )
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from ticketsearch.cost import Spent
-from ticketsearch.evolution import Generation, Levels
+from ticketsearch.evolution import Generation, OrderEffects
 from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec
 from ticketsearch.runs.tables import (
@@ -31,7 +31,7 @@ CHUNK = 64
 
 
 def replay(
-    read: Callable[..., list[Any]], spec: MaskSpec, levels: Levels, last: int, first: int = 0
+    read: Callable[..., list[Any]], spec: MaskSpec, order_effects: OrderEffects, last: int, first: int = 0
 ) -> Iterator[Generation]:
     """Yield the generations up to the ``last`` one, each with its population and offspring.
 
@@ -39,13 +39,13 @@ def replay(
     ----------
     read : ``read(table, rest, parameters, context)`` returns validated rows.
     spec : of the masks.
-    levels : what rounds are worth.
+    order_effects : effects of the data orders.
     last : the number of the last generation that is committed, −1 for none.
     first : the first that is wanted.
 
     Raises :class:`ValueError` for generations or members that are missing.
     """
-    known, living = Levels(), dict[int, Ticket]()
+    known, living = OrderEffects(), dict[int, Ticket]()
     between = "WHERE {0} BETWEEN ? AND ? ORDER BY {0}"
     for start in range(0, last + 1, CHUNK):
         bounds = start, min(start + CHUNK - 1, last)
@@ -58,16 +58,16 @@ def replay(
         for row in rows:
             number = row.number
             offspring = Tickets(ticket_of(each, spec) for each in made.get(number, ()))
-            living = {ticket: living[ticket].afresh() for ticket in living}
+            living = {ticket: living[ticket].copy_for_reevaluation() for ticket in living}
             living |= {ticket.number: ticket for ticket in offspring}
             population = _population(members.get(number, ()), living, number)
             _assess(again.get(number, ()), living)
-            for rung, value in levels.of(number):
-                known.note(rung, number, value)
-            known.apply([*offspring, *population])
+            for rung, value in order_effects.of(number):
+                known.add(rung, number, value)
+            known.subtract([*offspring, *population])
             living = {ticket.number: ticket for ticket in population}
             if number >= first:
-                yield generation_of(row, population, offspring, levels)
+                yield generation_of(row, population, offspring, order_effects)
 
 
 def _by_generation(rows: Sequence[Any]) -> dict[int, list[Any]]:
@@ -87,10 +87,12 @@ def _assess(rows: Sequence[AssessmentRow], living: dict[int, Ticket]) -> None:
     for row in rows:
         if row.ticket not in living:
             raise ValueError(f"ticket {row.ticket} was evaluated again but is no member")
-        living[row.ticket].add(assessment_of(row))
+        living[row.ticket].add_evaluation(assessment_of(row))
 
 
-def generation_of(row: GenerationRow, population: Tickets, offspring: Tickets, levels: Levels) -> Generation:
+def generation_of(
+    row: GenerationRow, population: Tickets, offspring: Tickets, order_effects: OrderEffects
+) -> Generation:
     """Return the generation in a row of the table ``generations``, with its tickets."""
     return Generation(
         row.number,
@@ -103,5 +105,5 @@ def generation_of(row: GenerationRow, population: Tickets, offspring: Tickets, l
         [Agreement(*counts) for counts in row.agreements],
         row.phases,
         Spent(**row.spent.model_dump()),
-        levels,
+        order_effects,
     )

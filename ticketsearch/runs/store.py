@@ -15,7 +15,7 @@ from pydantic import Json, TypeAdapter
 from ticketsearch import settings as config
 from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import STORE, Generation, Levels
+from ticketsearch.evolution import STORE, Generation, OrderEffects
 from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.runs import schema, tables
@@ -32,7 +32,7 @@ from ticketsearch.storage import (
     validated,
     write_atomically,
 )
-from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.tickets import Seen, Ticket, Tickets
 
 __all__ = ["Run"]
 
@@ -215,7 +215,7 @@ class Run(SqliteStore):
                 last = ticket.assessments[-1]
                 if ticket.generation < last.generation == generation.number:
                     execute(tables.ASSESSMENTS.insert, (ticket.number, *tables.assessment_row(last)))
-            for rung, value in generation.levels.of(generation.number):
+            for rung, value in generation.order_effects.of(generation.number):
                 execute(tables.WORTH.insert, (generation.number, rung, value))
             # That of the living is enough to go on from; of what has diverged since there is none.
             execute("DELETE FROM guidance")
@@ -293,11 +293,13 @@ class Run(SqliteStore):
             new = set(parents.get(waiting.pop(), ())) - wanted
             wanted |= new
             waiting += new
-        numbers, found, levels = sorted(wanted), Tickets(), self._levels(self.progress())
+        numbers, found, order_effects = sorted(wanted), Tickets(), self._order_effects(self.progress())
         for start in range(0, len(numbers), CHUNK):
             some = numbers[start : start + CHUNK]
             query = f"WHERE number IN ({', '.join('?' * len(some))}) ORDER BY number"
-            found += [replace(t, mask=t.mask[:0]) for t in self._tickets(query, some, levels=levels)]
+            found += [
+                replace(t, mask=t.mask[:0]) for t in self._tickets(query, some, order_effects=order_effects)
+            ]
         missing = wanted - {ticket.number for ticket in found}
         if missing:
             raise BadInput(f"run {self.name!r} has no ticket {min(missing)}; `ticketsearch show` lists them")
@@ -360,7 +362,7 @@ class Run(SqliteStore):
     def generations(self) -> Iterator[Generation]:
         """Yield the generations in order, each with its population and offspring, in one pass."""
         last = self.progress()
-        found = replay(self._read, self.spec, self._levels(last), last)
+        found = replay(self._read, self.spec, self._order_effects(last), last)
         while True:
             with self._validation():
                 generation = next(found, None)
@@ -369,7 +371,7 @@ class Run(SqliteStore):
             yield generation
 
     def last(self) -> Generation | None:
-        """Return the last committed generation, its tickets with their guidance, or None before the first."""
+        """Return the last committed generation, from which a search continues; None before the first."""
         number = self.progress()
         with self._validation():
             newest = self._read(tables.PARENTS, "ORDER BY number DESC LIMIT 1")
@@ -388,7 +390,8 @@ class Run(SqliteStore):
             for each in self._read(tables.GUIDANCE):
                 if each.ticket in by_number:
                     by_number[each.ticket].guidance = tables.guidance_of(each, by_number[each.ticket])
-        return generation_of(row, population, offspring, self._levels(number))
+        generation = generation_of(row, population, offspring, self._order_effects(number))
+        return replace(generation, seen=Seen(self.spec, keys=self.keys(), searched=self.searched()))
 
     @property
     def finished(self) -> bool:
@@ -405,13 +408,13 @@ class Run(SqliteStore):
         if self._stored is not None:
             execute("UPDATE generations SET phases = ? WHERE number = ?", self._stored)
 
-    def _levels(self, until: int) -> Levels:
-        """Return what rounds are worth as far as a generation knew."""
+    def _order_effects(self, until: int) -> OrderEffects:
+        """Return the effects of data orders that a generation knew."""
         if self._version < schema.SCHEMA_VERSION:
             with self._validation():
-                return Levels(schema.old_worth(self._connection, until))
+                return OrderEffects(schema.old_worth(self._connection, until))
         rows = self._read(tables.WORTH, "WHERE generation <= ? ORDER BY generation, rung", (until,))
-        return Levels((row.rung, row.generation, row.value) for row in rows)
+        return OrderEffects((row.rung, row.generation, row.value) for row in rows)
 
     def _tickets(
         self,
@@ -419,7 +422,7 @@ class Run(SqliteStore):
         parameters: Sequence[Any] = (),
         *,
         until: int | None = None,
-        levels: Levels | None = None,
+        order_effects: OrderEffects | None = None,
     ) -> Tickets:
         """Return tickets with what was found of them until a generation; by default the last."""
         rows = self._read(tables.TICKETS, rest, parameters, self.spec)
@@ -434,6 +437,6 @@ class Run(SqliteStore):
         query = "WHERE ticket BETWEEN ? AND ? AND generation <= ? ORDER BY generation"
         for row in self._read(tables.ASSESSMENTS, query, (min(by_number), max(by_number), last)):
             if row.ticket in by_number:
-                by_number[row.ticket].add(tables.assessment_of(row))
-        (self._levels(last) if levels is None else levels).apply(tickets)
+                by_number[row.ticket].add_evaluation(tables.assessment_of(row))
+        (self._order_effects(last) if order_effects is None else order_effects).subtract(tickets)
         return tickets

@@ -327,7 +327,7 @@ def ticket_of(row: TicketRow, spec: MaskSpec) -> Ticket:
         bool(row.exact),
     )
     ticket.digest = row.digest  # which has been checked
-    ticket.add(assessment_of(row))
+    ticket.add_evaluation(assessment_of(row))
     return ticket
 
 

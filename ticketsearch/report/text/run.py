@@ -355,7 +355,7 @@ def one_line(run: Run) -> str:
 def content(run: Run) -> Iterator[str]:
     """Yield a run's content as lines: equal for equal runs, so without times, rates and paths."""
     yield f"run {run.name}"
-    yield f"settings {config.identity(run.settings)}"
+    yield f"settings {config.settings_digest(run.settings)}"
     yield f"network {run.spec.signature}, {run.spec.size} weights; data {run.data_fingerprint}"
     seeds = run.seeds()
     several = len({seed.operator for seed in seeds}) > 1
