@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from ticketsearch.masks import Edges, Guidance, Mask, MaskSpec, live_edges, mask_of, strongest, weight_numbers
 from ticketsearch.operators.finishing import finished
 from ticketsearch.operators.swaps import swap_mutation
+from ticketsearch.typing import Indices
 
 __all__ = ["path_mutation"]
-
-Integers = NDArray[np.intp]
 
 
 def path_mutation(
@@ -75,7 +74,7 @@ def random_paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask
     paths = max(1, weights // len(way))
     first = rng.integers(spec.groups[spec.pieces[way[0][0]].target].size, size=paths)
     none = Edges(first[:0], first[:0], first[:0])
-    reached: list[Integers] = []
+    reached: list[Indices] = []
     for index, origin in way:
         piece = spec.pieces[index]
         units = first if origin < 0 else reached[origin]
@@ -162,7 +161,7 @@ def _reached(spec: MaskSpec, alone: list[list[bool]] | None = None) -> list[list
 
 def _payers(
     child: Mask, grown: Mask, values: NDArray[np.float64], spec: MaskSpec, rng: np.random.Generator
-) -> list[Integers]:
+) -> list[Indices]:
     """Return the numbers of weights that may go: dead ones, needless ones, and the last way of a unit."""
     found, _ = live_edges(child, spec, constants=False)
     numbers = weight_numbers(found, spec)
