@@ -513,14 +513,15 @@ def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, t
         "    def fitness(masks, round):\n"
         "        true = masks[:, ::2].sum(axis=1) + np.random.default_rng(round).random(len(masks))\n"
         "        scores = [-true, true - 1000, true - 2000]\n"
-        "        rng = np.random.default_rng(round)\n"
-        "        found = ts.climb(len(masks), rungs, lambda positions, r: scores[r][positions], rng)\n"
-        "        steps = np.array(rungs)[found.rung]\n"
-        "        return ts.Scores(found.score, rungs=steps, agreements=found.agreements)\n"
+        "        rng, score = np.random.default_rng(round), lambda positions, r: scores[r][positions]\n"
+        "        result = ts.successive_halving(len(masks), rungs, score, rng)\n"
+        "        steps = np.array(rungs)[result.rung]\n"
+        "        return ts.Scores(result.score, rungs=steps, agreements=result.agreements)\n"
         "    return fitness\n"
     )
     small = ("--model", "mlp:10", "--density", "0.2", "--population", "8", "--generations", "9")
-    small += ("--set", "evolution.reassess=0")
+    small += ("--set", "evolution.reassess=0", "--set", "evolution.crossover=uniform_crossover")
+    small += ("--set", "evolution.mutation=swap_mutation")
     own = ("--set", "fitness.name=mine.py:build", "--set", "fitness.options={rungs=[50, 200, 800]}")
     final = ("--set", "final.steps=5", "--set", "final.orders=2")
     code, out, err = shell("evolve", *small, "--initializations", "2", *own, *final, "--name", "x")

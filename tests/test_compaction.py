@@ -413,10 +413,10 @@ def test_every_tensor_of_a_compacted_network_has_the_widths_of_its_values(case):
     own = {name: compaction.shrunk(name, tensor) for name, tensor in tensors.items()}
     x = dataset(net.input_shape).x_test.double()
     torch.testing.assert_close(
-        compaction.narrow.forward(own, x), net.wiring.forward(tensors, x), rtol=0, atol=1e-12
+        compaction.compacted.forward(own, x), net.wiring.forward(tensors, x), rtol=0, atol=1e-12
     )
     assert [step.shape[0] for step in compaction.steps] == [len(f) for f in compaction.features]
-    assert compaction.narrow.spec is net.spec
+    assert compaction.compacted.spec is net.spec
 
 
 @pytest.mark.parametrize("case", CASES)

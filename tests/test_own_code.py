@@ -91,7 +91,10 @@ PLACES = {
     "reward": ("--method", "saliency", "--set", "seeding.options.reward=mine.py:reward"),
     "mutate": ("--set", "evolution.mutation=mine.py:mutate", "--set", "evolution.crossover_rate=0"),
     "building": ("--set", "fitness.name=mine.py:building"),
-    "fitness": ("--set", "fitness.name=mine.py:fitness"),
+    "fitness": (
+        *("--set", "fitness.name=mine.py:fitness"),
+        *("--set", "evolution.crossover=uniform_crossover", "--set", "evolution.mutation=swap_mutation"),
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from ticketsearch.masks import live_units
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
-from ticketsearch.pruners.flow_preserving import log_flow, unit_flows, worths
+from ticketsearch.pruners.flow_preserving import flow_slopes, log_flow, unit_flows
 from ticketsearch.pruners.retention import best_flow, flow_retention
 
 pytestmark = pytest.mark.slow
@@ -400,11 +400,11 @@ def test_the_same_mask_is_found_again():
 
 @pytest.mark.parametrize("kind", [kind for kind in TINY if kind != "maximum"])
 def test_a_weights_worth_is_the_flow_that_it_holds_or_would_add(kind):
-    """But for a power of two that all worths share; R is linear in a weight where no maximum is taken."""
+    """But for a power of two that all slopes share; R is linear in a weight where no maximum is taken."""
     net, masks, flows = every_flow(kind, 0)
     numbers = 1 << np.arange(net.spec.size)[::-1]
     for index in np.flatnonzero(flows)[:: len(masks) // 8]:
-        found = worths(net, masks[index])
+        found = flow_slopes(net, masks[index])
         with_each = flows[index | numbers]
         without = flows[index & ~numbers]
         wanted = with_each - without

@@ -202,7 +202,12 @@ def to_schema_5(path):
 
 def told(run):
     return [
-        (g.number, g.state, g.levels.until(g.number).worth, [(t.number, t.fitness.values) for t in tickets])
+        (
+            g.number,
+            g.state,
+            g.order_effects.until(g.number).effects,
+            [(t.number, t.fitness.values) for t in tickets],
+        )
         for g in run.generations()
         for tickets in (g.population, g.offspring)
     ]

@@ -392,7 +392,12 @@ def test_of_an_address_that_is_no_schedulers_no_client_is_made(scheme, monkeypat
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("a client was made"))
     address = f"{scheme}://127.0.0.1:8787"
-    refused(lambda: Spread("dask", address=address), repr(address), "tcp://host:port", "http one of its dash")
+    refused(
+        lambda: Spread("dask", address=address),
+        repr(address),
+        "tcp://host:port",
+        "http address of the dashboard",
+    )
 
 
 def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
@@ -404,14 +409,14 @@ def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
     options = {"processes": False, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster:
         address = cluster.scheduler_address
-        refused(lambda: Spread("dask", address=address), address, "must have a worker", "`dask worker ")
+        refused(lambda: Spread("dask", address=address), address, "must have workers", "`dask worker ")
         cluster.scale(1)
         with Spread("dask", address=address) as spread:
             monkeypatch.setattr(patience, 0.3)
             results = spread.run(waited_for, [tmp_path, tmp_path / "later"])
             assert next(results) == (0, None)
             cluster.scale(0)
-            refused(lambda: next(results), "must have a worker")
+            refused(lambda: next(results), "must have workers")
             (tmp_path / "later").touch()
             cluster.scale(1)
             cluster.wait_for_workers(1, timeout=60)  # one that comes later may begin with the second task
@@ -420,7 +425,7 @@ def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
             end = threading.Timer(0.5, (tmp_path / "too late").touch)
             end.start()
             cluster.close()
-            refused(lambda: next(results), f"dask scheduler at {address!r} was lost", "go on with the run")
+            refused(lambda: next(results), f"dask scheduler at {address!r} was lost", "resume the run")
             end.join()
 
 

@@ -3,28 +3,37 @@
 Overlap is intersection over union (IoU, Jaccard) of the kept weights. Raw overlap compares weight by weight
 (``raw``); its chance level, with the same number of weights in each layer, is exact (``chance``). Aligned
 overlap first renumbers hidden units so that the intersection is large (:mod:`ticketsearch.alignment`). All
-measures follow from counts of weights, pair by pair and layer by layer, but for the distances of
-``profiles``. The share that alignment alone brings is measured by null models: every mask is shuffled
-and aligned in the same way (``null_models``, ``draws``). They have intervals and tests (``null_tests``).
-``study`` puts them side by side.
+measures follow from counts of weights, pair by pair and layer by layer, except the distances of
+``profiles``. Null models measure the overlap that alignment alone creates: every mask is shuffled and aligned
+in the same way (``null_models``, ``draws``), with intervals and tests (``null_tests``). ``study`` combines
+all of them.
 """
 
 from ticketsearch.overlap.chance import Chance, chance_iou
-from ticketsearch.overlap.null_models import degree_shuffle
+from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
+from ticketsearch.overlap.null_models import NULLS, degree_shuffle
 from ticketsearch.overlap.null_tests import Null
+from ticketsearch.overlap.profiles import degrees
 from ticketsearch.overlap.raw import RawOverlap, containment, iou, pairwise_iou, raw_overlap
-from ticketsearch.overlap.study import OverlapStudy, overlap_study
+from ticketsearch.overlap.study import OverlapStudy, conclude, overlap_study
 
 __all__ = [
+    "NULLS",
     "Chance",
+    "Masks",
     "Null",
     "OverlapStudy",
     "RawOverlap",
+    "batches",
     "chance_iou",
+    "conclude",
     "containment",
     "degree_shuffle",
+    "degrees",
+    "drawn",
     "iou",
     "overlap_study",
     "pairwise_iou",
     "raw_overlap",
+    "stacked",
 ]

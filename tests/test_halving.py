@@ -1,4 +1,4 @@
-"""The ladder: who goes on, what controls count for, and how far the rungs agree."""
+"""Successive halving: which masks are trained on, the effect of controls, and rank agreement of rungs."""
 
 import math
 
@@ -9,20 +9,21 @@ from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ticketsearch.halving import Agreement, Tau, climb, parse_steps, pool
+import ticketsearch as ts
+from ticketsearch.halving import Agreement, Tau, parse_steps, pool, successive_halving
 
 RUNGS = (50, 200, 800)
 
 
 def climbed(scores, seed=0, rungs=RUNGS):
-    """Climb with planted scores ``(rungs, population)``; return what came of it and who was trained when."""
+    """Halve a population of planted scores ``(rungs, population)``; return the result and who was trained."""
     scores, calls = np.asarray(scores, dtype=float), []
 
     def evaluate(positions, rung):
         calls.append((rung, positions.tolist()))
         return scores[rung, positions]
 
-    found = climb(scores.shape[1], rungs[: len(scores)], evaluate, np.random.default_rng(seed))
+    found = successive_halving(scores.shape[1], rungs[: len(scores)], evaluate, np.random.default_rng(seed))
     return found, dict(calls)
 
 
@@ -60,7 +61,7 @@ def test_steps_are_a_number_or_a_ladder(value, rungs):
 )
 def test_other_steps_are_refused_with_rule_value_and_way_out(value):
     message = refusal(parse_steps, value)
-    assert "an integer >= 0, or a ladder" in message
+    assert "an integer >= 0, or the rungs of successive halving" in message
     assert "50,200,800" in message
     assert message.endswith(f"but got {value!r}")
 
@@ -146,7 +147,9 @@ def test_nobody_climbs_nothing():
 
 
 def test_scores_of_another_shape_are_refused():
-    message = refusal(climb, 4, RUNGS, lambda positions, rung: np.zeros(3), np.random.default_rng(0))
+    message = refusal(
+        successive_halving, 4, RUNGS, lambda positions, rung: np.zeros(3), np.random.default_rng(0)
+    )
     assert message == "a rung gives one score a mask, (4,), but got (3,)"
 
 
@@ -160,6 +163,12 @@ def test_rungs_hold_half_of_those_below_and_nobody_below_beats_who_went_on(size,
         assert went.sum() == -(-stood.sum() // 2)
         assert scores[rung - 1, went].min() >= scores[rung - 1, stood & ~went].max(initial=-np.inf)
     assert np.array_equal(found.score, scores[found.rung, np.arange(size)])
+
+
+def test_its_old_name_warns_and_is_the_same_function():
+    with pytest.warns(DeprecationWarning, match="write successive_halving") as warned:
+        assert ts.climb is ts.successive_halving
+    assert warned[0].filename == __file__
 
 
 # What diverges
