@@ -13,8 +13,7 @@ from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study
 from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import prune_all
-from ticketsearch.report.comparison import write_contests
-from ticketsearch.report.overlap import write_overlap
+from ticketsearch.report import write_comparisons, write_overlap
 from ticketsearch.runs import Run
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -63,7 +62,7 @@ def pages(small_run, digits, tmp_path_factory):
     contest = compare(
         config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "contest", initializations=2
     )
-    found["compare"] = write_contests([contest], folder / "compare.html")
+    found["compare"] = write_comparisons([contest], folder / "compare.html")
     return found
 
 

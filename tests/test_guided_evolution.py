@@ -8,7 +8,7 @@ import pytest
 from conftest import refused
 
 from ticketsearch.evolution.loop import evolve
-from ticketsearch.experiment.search import Search, create_run, resume
+from ticketsearch.experiment import Search, create_run, resume
 from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.masks import layer_counts
 from ticketsearch.masks.guidance import Guidance

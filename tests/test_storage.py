@@ -21,7 +21,7 @@ from ticketsearch.evolution.loop import evolve
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
-from ticketsearch.report.text.run import content, one_line, phase_lines
+from ticketsearch.report.text import content, one_line, phase_lines
 from ticketsearch.runs import BEST, Result, Run, list_runs
 from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
@@ -171,7 +171,7 @@ def test_a_spec_whose_parts_do_not_agree_is_refused():
 
 
 def test_a_run_that_goes_on_keeps_the_spec_that_its_keys_were_made_by():
-    from ticketsearch.experiment.search import Search
+    from ticketsearch.experiment import Search
 
     options = {"data.name": "digits", "model.name": "mlp:4", "seeding.density": 0.2, "training.steps": 1}
     prepared = Search.prepare(config.load(None, options.items()))
@@ -267,16 +267,16 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
 
 @pytest.fixture
 def comparison(tmp_path):
-    from ticketsearch.comparison.methods import Made
+    from ticketsearch.comparison.methods import FoundMask
     from ticketsearch.comparison.plan import Cell
-    from ticketsearch.comparison.store import Outcome, Row, Store, _fill
+    from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining, _fill
 
     settings = config.load(None).model_dump()
     content = {"settings": settings, "budget": None, "fingerprint": "", "spec": SPEC.to_json()}
-    with Store.make(tmp_path / "compared", lambda connection: _fill(connection, content)) as store:
+    with ComparisonStore.make(tmp_path / "compared", lambda connection: _fill(connection, content)) as store:
         cell = Cell("random", 0.1, 0)
-        store.add_cells([(cell, Made(first_masks(1)[0]))])
-        store.add_results(Row(cell, ""), {0: Outcome(0.5, 0.9)})
+        store.add_cells([(cell, FoundMask(first_masks(1)[0]))])
+        store.add_results(FinalTraining(cell, ""), {0: FinalResult(0.5, 0.9)})
     return tmp_path / "compared"
 
 

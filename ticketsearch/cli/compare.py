@@ -26,7 +26,7 @@ from ticketsearch.cli.runs import RUNS
 from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
-    from ticketsearch.comparison import Contest, Plan
+    from ticketsearch.comparison import Comparison, ComparisonPlan
     from ticketsearch.settings import Settings
 
 __all__ = ["compare"]
@@ -108,7 +108,7 @@ def compare(
     comparison's folder: the same command goes on from there, and more methods,
     densities, initializations or orders are added to it.
     """
-    from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, contest_plan
+    from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, comparison_plan
     from ticketsearch.settings import load
 
     try:
@@ -122,7 +122,7 @@ def compare(
         if subjects and len(subjects) > 1:
             raise BadInput(f"settings are one file, but got {len(subjects)}; or give folders of comparisons")
         flags = {"data.name": data, "model.name": model, "seed": seed}
-        plan = contest_plan(
+        plan = comparison_plan(
             load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
             DEFAULT_METHODS if methods is None else names(methods),
             DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
@@ -151,37 +151,37 @@ def _read(folders: list[Path], reference: str | None, out: Path | None, flags: l
 
     if flags:
         raise BadInput(f"comparisons that are read have their own settings, but got {flags[0]}; leave it out")
-    contests = [read_comparison(folder) for folder in folders]
+    comparisons = [read_comparison(folder) for folder in folders]
     if out is None and len(folders) > 1:
-        _print_outcome(contests, reference, None)
+        _print_outcome(comparisons, reference, None)
         return
     path = out or folders[0]
     path.mkdir(parents=True, exist_ok=True)
-    _print_outcome(contests, reference, path)
+    _print_outcome(comparisons, reference, path)
 
 
-def _see_through(plan: Plan, out: Path | None, workers: str | None, reference: str | None) -> None:
+def _see_through(plan: ComparisonPlan, out: Path | None, workers: str | None, reference: str | None) -> None:
     """Do what is left of a comparison and print what it came to; whatever stops it, say how to go on."""
-    from ticketsearch.comparison import Store, Work, default_workers, read_comparison
+    from ticketsearch.comparison import ComparisonStore, ComparisonWork, default_workers, read_comparison
 
     count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
     path = out or RUNS / f"compare-{_word(plan.settings)}"
     if reference is not None:
         _check_reference(reference, plan, path)
-    store = Store.create(path, plan)
+    store = ComparisonStore.create(path, plan)
     with resumable("comparison", path):
         with store:
             print(f"Comparison in {path}", file=sys.stderr, flush=True)
-            follow(Work(plan, store, count).steps())
+            follow(ComparisonWork(plan, store, count).steps())
         _print_outcome([read_comparison(path)], reference, path)
 
 
-def _check_reference(reference: str, plan: Plan, path: Path) -> None:
+def _check_reference(reference: str, plan: ComparisonPlan, path: Path) -> None:
     """Raise :class:`BadInput` for what will be no method of the comparison, before the work is done."""
-    from ticketsearch.comparison import CONTEST, CONTROLS, read_comparison
+    from ticketsearch.comparison import COMPARISON, CONTROLS, read_comparison
 
     known = [*plan.methods, *(f"{name}/{control}" for name in plan.controls for control in CONTROLS)]
-    if (path / CONTEST.file).is_file():
+    if (path / COMPARISON.file).is_file():
         known += read_comparison(path).methods
     if reference not in known:
         raise unknown("method of the comparison", reference, list(dict.fromkeys(known)))
@@ -196,19 +196,18 @@ def _word(settings: Settings) -> str:
     return "-".join([*words, identity(settings)[:8]])
 
 
-def _print_outcome(contests: list[Contest], reference: str | None, path: Path | None) -> None:
+def _print_outcome(comparisons: list[Comparison], reference: str | None, path: Path | None) -> None:
     from ticketsearch.comparison import differences
-    from ticketsearch.report.comparison import write_contests
-    from ticketsearch.report.text.comparison import cells_csv, differences_csv, lines, markdown
+    from ticketsearch.report import write_comparisons
+    from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
     from ticketsearch.storage import write_atomically
 
     if path is not None:  # before anything is printed, which a reader may cut short
-        write_atomically(path / "cells.csv", cells_csv(contests))
-        write_atomically(path / "differences.csv", differences_csv(differences(contests, reference)))
-        write_atomically(path / "compare.md", markdown(contests, reference))
-        write_contests(contests, path / "compare.html", reference)
-    for line in lines(contests, reference):
-        show_lines([line])
+        write_atomically(path / "cells.csv", cells_csv(comparisons))
+        write_atomically(path / "differences.csv", differences_csv(differences(comparisons, reference)))
+        write_atomically(path / "compare.md", comparison_markdown(comparisons, reference))
+        write_comparisons(comparisons, path / "compare.html", reference)
+    show_lines(comparison_text(comparisons, reference).splitlines())
     if path is None:
         print("--out FOLDER writes tables and a page of these comparisons together.")
     else:

@@ -224,25 +224,26 @@ def _opened(
     assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool
 ) -> tuple[Search | None, Run]:
     """Make the run, or open the one to go on with; without a search where that one is finished."""
-    from ticketsearch.experiment import search as searching
+    from ticketsearch import experiment
     from ticketsearch.runs import check_free
     from ticketsearch.settings import as_list, load
 
     if resume is not None:
-        return searching.resume(folder(resume), assignments, trust=trust)
+        return experiment.resume(folder(resume), assignments, trust=trust)
     settings = load(None, assignments.items())
     if name is not None:
         check_free(RUNS, name)
-    search = searching.Search.prepare(settings)
+    search = experiment.Search.prepare(settings)
     copies, method = settings.seeding.initializations, " and ".join(as_list(settings.seeding.method))
     print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)
     _ = search.first_population  # what is wrong with it shows before there is a run
-    return search, searching.create_run(search, RUNS, name)
+    return search, experiment.create_run(search, RUNS, name)
 
 
 def _evolve(search: Search, run: Run) -> None:
     """Run what is left of a search, showing progress on stderr."""
     from ticketsearch.cli.progress import progress
+    from ticketsearch.experiment import finish
     from ticketsearch.halving import Pool
 
     settings = search.settings
@@ -257,7 +258,7 @@ def _evolve(search: Search, run: Run) -> None:
         for generation in search.generations(run):
             agreed.add(generation.agreements)
             _show(generation, run, agreed, shown)
-        for contender in search.finish(run):
+        for contender in finish(search, run):
             shown.say(f"Final training, {settings.final.steps} steps: {contender} …")
 
 
@@ -283,10 +284,10 @@ def _show(generation: Generation, run: Run, agreed: Pool, shown: Progress) -> No
 
 def _print_outcome(run: Run) -> None:
     from ticketsearch.report import write_report
-    from ticketsearch.report.text import comparison_lines, credit_lines, ladder_lines, overlap_lines
+    from ticketsearch.report.text import comparison_lines, operator_lines, overlap_lines, rung_lines
 
     path = write_report(run)
     show_lines([f"Run {run.name}"])
-    for lines in (comparison_lines, ladder_lines, credit_lines, overlap_lines):
+    for lines in (comparison_lines, rung_lines, operator_lines, overlap_lines):
         show_lines(lines(run))
     show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

@@ -29,7 +29,7 @@ from ticketsearch.errors import BadInput
 if TYPE_CHECKING:
     from ticketsearch.datasets import Dataset
     from ticketsearch.models import Network
-    from ticketsearch.overlap_studies import Plan, Sizes
+    from ticketsearch.overlap_studies import OverlapPlan, Sizes
     from ticketsearch.settings import Settings
 
 __all__ = ["overlap"]
@@ -143,7 +143,7 @@ def overlap(
 class _Subject(NamedTuple):
     """What is studied: the plan, the network and data that masks are pruned from, and a name for a folder."""
 
-    plan: Plan
+    plan: OverlapPlan
     network: Network | None
     dataset: Dataset | None
     word: str
@@ -204,28 +204,27 @@ def _of_pruners(settings: Settings, methods: list[str], densities: list[float], 
 
 def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
     """Do what is left of a study and print what it came to; whatever stops it, say how to go on."""
-    from ticketsearch.overlap_studies import Store, Work, identity
+    from ticketsearch.overlap_studies import OverlapStore, OverlapWork, plan_digest
 
     plan, path = subject.plan, out
     if path is None:
-        path = RUNS / f"overlap-{subject.word}-{identity(plan)}"
-    store = Store.create(path, plan)
+        path = RUNS / f"overlap-{subject.word}-{plan_digest(plan)}"
+    store = OverlapStore.create(path, plan)
     with resumable("study", path):
         with store:
-            print(f"Study in {path}: {len(plan.outlines)} sets of masks", file=sys.stderr, flush=True)
-            follow(Work(plan, store, subject.network, subject.dataset, workers).steps())
+            print(f"Study in {path}: {len(plan.mask_sets)} sets of masks", file=sys.stderr, flush=True)
+            follow(OverlapWork(plan, store, subject.network, subject.dataset, workers).steps())
         _print_outcome(path)
 
 
 def _print_outcome(path: Path) -> None:
     from ticketsearch.overlap_studies import read_overlaps
-    from ticketsearch.report.overlap import write_overlap
-    from ticketsearch.report.text import nulls_csv, pairs_csv
+    from ticketsearch.report import write_overlap
+    from ticketsearch.report.text import nulls_csv, overlaps_text, pairs_csv
     from ticketsearch.storage import write_atomically
 
     overlaps = read_overlaps(path)
-    for line in overlaps.lines():
-        show_lines([line])
+    show_lines(overlaps_text(overlaps).splitlines())
     write_atomically(path / "pairs.csv", pairs_csv(overlaps.cases))
     write_atomically(path / "nulls.csv", nulls_csv(overlaps.cases))
     print(f"Page:   {write_overlap(overlaps, path / 'overlap.html')}")

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ticketsearch.comparison.plan import EVOLUTION, IMP_BEST
+from ticketsearch.comparison.results import Comparison, MethodResult
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.overlap.null_tests import holm
 from ticketsearch.statistics import Paired, paired
 
-if TYPE_CHECKING:
-    from ticketsearch.comparison.results import Contest, Standing
+__all__ = ["ABLATED", "BUDGET", "FAMILIES", "METHODS", "Difference", "differences", "families"]
 
-__all__ = ["BUDGET", "FAMILIES", "METHODS", "TAKEN", "Difference", "differences", "families"]
-
-# Tests that are corrected together: the reference against imp_best, over all contests; and of each contest
-# those against other methods, and those against masks with something taken from them.
-BUDGET, METHODS, TAKEN = FAMILIES = ("imp_best", "methods", "controls")
+# Families of tests: the reference against imp_best, over all comparisons; and of each comparison the
+# reference against other methods, and against ablated controls.
+BUDGET, METHODS, ABLATED = FAMILIES = ("imp_best", "methods", "controls")
 
 
 class Difference(NamedTuple):
-    """A method subtracted from the reference, at one density of one contest.
+    """The reference minus another method, at one density of one comparison.
 
     ``holm`` is the p of ``test.permutation`` corrected within the family: that of the reference against
-    ``imp_best`` in all contests, of one contest against other ``methods``, or against its ``controls``.
+    ``imp_best`` in all comparisons, of one comparison against other ``methods``, or against its ``controls``.
     """
 
-    contest: str
+    comparison: str
     density: float
     reference: str
     other: str
@@ -38,52 +36,62 @@ class Difference(NamedTuple):
     holm: float = 1.0
 
 
-def differences(contests: Sequence[Contest], reference: str | None = None) -> list[Difference]:
+def differences(comparisons: Sequence[Comparison], reference: str | None = None) -> list[Difference]:
     """Return the reference minus each other method, paired over initializations, at every density.
 
-    ``reference`` is the evolution where it is there, else the last method. Raises :class:`BadInput` for one
-    that is not there, or for contests of which two have the same name.
+    ``reference`` is by default the evolution if it was compared, else the last method. Raises
+    :class:`BadInput` for an unknown reference, or for comparisons of which two have the same name.
     """
-    names = [contest.name for contest in contests]
+    names = [comparison.name for comparison in comparisons]
     if len(set(names)) < len(names):
         raise BadInput(
             f"comparisons that are read together have different names, but got {', '.join(names)}; "
             "rename a folder"
         )
-    found = []
-    for contest in contests:
-        if not contest.standings:
-            continue
-        own = reference or (EVOLUTION if EVOLUTION in contest.methods else contest.methods[-1])
-        if own not in contest.methods:
-            raise unknown("method of the comparison", own, contest.methods)
-        for density in contest.densities:
-            standings = {standing.method: standing for standing in contest.at(density)}
-            for other, standing in standings.items():
-                if other != own and own in standings:
-                    found += _difference(contest.name, density, standings[own], standing)
+    uncorrected: list[Difference] = []
+    for comparison in comparisons:
+        if comparison.results:
+            uncorrected += _uncorrected(comparison, reference)
     return [
         difference._replace(holm=corrected)
-        for own in families(found)
-        for difference, corrected in zip(own, holm([one.test.permutation for one in own]), strict=True)
+        for family in families(uncorrected)
+        for difference, corrected in zip(
+            family, holm([difference.test.permutation for difference in family]), strict=True
+        )
     ]
 
 
-def families(found: Sequence[Difference]) -> list[list[Difference]]:
-    """Return the differences of which the tests are corrected together."""
-    keys = {(one.family, None if one.family == BUDGET else one.contest): None for one in found}
-    ordered = sorted(keys, key=lambda key: FAMILIES.index(key[0]))  # stable: contests as they come
+def families(tested: Sequence[Difference]) -> list[list[Difference]]:
+    """Return the differences by family, each corrected together."""
+    keys = {(d.family, None if d.family == BUDGET else d.comparison): None for d in tested}
+    ordered = sorted(keys, key=lambda key: FAMILIES.index(key[0]))  # stable: comparisons in their order
     return [
-        [one for one in found if one.family == family and contest in (None, one.contest)]
-        for family, contest in ordered
+        [d for d in tested if d.family == family and comparison in (None, d.comparison)]
+        for family, comparison in ordered
     ]
 
 
-def _difference(name: str, density: float, first: Standing, other: Standing) -> list[Difference]:
-    """Return the difference of two standings, if they have an initialization in common."""
+def _uncorrected(comparison: Comparison, reference: str | None) -> list[Difference]:
+    """Return the differences of one comparison before the correction over families."""
+    methods = comparison.methods
+    if reference is None:
+        reference = EVOLUTION if EVOLUTION in methods else methods[-1]
+    if reference not in methods:
+        raise unknown("method of the comparison", reference, methods)
+    tested = []
+    for density in comparison.densities:
+        results = {result.method: result for result in comparison.at(density)}
+        for other, result in results.items():
+            if other != reference and reference in results:
+                tested += _difference(comparison.name, density, results[reference], result)
+    return tested
+
+
+def _difference(name: str, density: float, first: MethodResult, other: MethodResult) -> list[Difference]:
+    """Return the difference of two results, if they have an initialization in common."""
     both = [number for number in first.accuracies if number in other.accuracies]
     if not both:
         return []
     pairs = np.array([first.accuracies[number] - other.accuracies[number] for number in both])
-    family = BUDGET if other.method == IMP_BEST else TAKEN if other.is_control else METHODS
+    family = BUDGET if other.method == IMP_BEST else ABLATED if other.is_control else METHODS
     return [Difference(name, density, first.method, other.method, paired(pairs), family)]

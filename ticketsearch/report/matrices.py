@@ -28,7 +28,7 @@ class PairMatrices(NamedTuple):
 
 
 def pair_matrices(names: list[str], raw: ArrayLike, aligned: ArrayLike) -> PairMatrices:
-    """Return what is shown of the ``(masks, masks)`` IoU of all pairs: each pair once."""
+    """Return the ``(masks, masks)`` IoU of all pairs below the diagonal: each pair once."""
     shown = []
     for matrix in (raw, aligned):
         below = np.array(matrix, dtype=np.float64)
@@ -38,7 +38,7 @@ def pair_matrices(names: list[str], raw: ArrayLike, aligned: ArrayLike) -> PairM
 
 
 def draw_matrix(figure: Figure, names: list[str], shown: NDArray[np.float64], top: float, title: str) -> None:
-    """Draw a matrix below its diagonal; the colour scale has the empty corner, if there is one."""
+    """Draw a matrix below its diagonal; the colour scale is in the empty corner, if there is one."""
     axes = figure.subplots()
     count = len(names)
     axes.imshow(shown, cmap=WASH, vmin=0, vmax=top, interpolation="none")
