@@ -423,7 +423,7 @@ def test_a_run_that_fails_in_a_way_nobody_thought_of_hides_no_others_either(fold
         raise RuntimeError("two\nlines")
 
     monkeypatch.chdir(folder.parents[1])
-    monkeypatch.setattr("ticketsearch.report.text.run.one_line", fails)
+    monkeypatch.setattr("ticketsearch.report.text.one_line", fails)
     assert listed(capsys) == ["one  unreadable: two lines"]
 
 

@@ -324,10 +324,9 @@ def test_dead_networks_are_counted_and_are_not_the_same_network(network, tmp_pat
     overlaps = read_overlaps(tmp_path)
     assert overlaps.cases[0].study.blocked.all()
     assert not overlaps.cases[1].study.blocked.any()
-    assert (
-        "4 of 8 masks are disconnected: no kept path leads from an input to an output. Of 6 pairs of the others, none is the same"
-        in overlap_headline(overlaps.cases)
-    )
+    headline = overlap_headline(overlaps.cases)
+    assert "4 of 8 masks are disconnected" in headline
+    assert "Of 6 pairs of the others, none is the same" in headline
     dead = dataclasses.replace(overlaps, cases=overlaps.cases[:1])
     assert "4 of 4 masks are disconnected" in overlap_headline(dead.cases)
     assert "same network" not in overlap_headline(dead.cases)

@@ -17,7 +17,7 @@ from ticketsearch.report.text.comparison import (
     notes_on_tests,
     protocol,
 )
-from ticketsearch.report.text.content import content
+from ticketsearch.report.text.run_content import content
 from ticketsearch.report.text.mask import mask_content, mask_lines
 from ticketsearch.report.text.overlap_study import nulls_csv, overlap_headline, overlaps_text, pairs_csv
 from ticketsearch.report.text.run import (
