@@ -24,8 +24,7 @@ from ticketsearch.comparison.final_training import tested
 from ticketsearch.comparison.methods import evolved
 from ticketsearch.cost import Spent
 from ticketsearch.experiment import Search
-from ticketsearch.overlap.null_tests import holm
-from ticketsearch.statistics import paired
+from ticketsearch.statistics import holm, paired
 from ticketsearch.workers import side_by_side
 
 COMMON = {

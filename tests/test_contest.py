@@ -40,14 +40,13 @@ from ticketsearch.experiment import Search
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.operators import layer_shuffle
-from ticketsearch.overlap.null_tests import holm
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.report import write_comparisons
 from ticketsearch.report.comparison import budget_points
 from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
 from ticketsearch.runs import Run
-from ticketsearch.statistics import interval, paired, smallest_p
+from ticketsearch.statistics import bootstrap, holm, paired, smallest_p
 from ticketsearch.training import live_operations
 
 DATA = """
@@ -509,7 +508,7 @@ def test_tests_of_nothing_and_of_many():
 
 def test_an_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    covered = [low < 0 < high for _, low, high in (interval(rng.normal(size=10)) for _ in range(600))]
+    covered = [low < 0 < high for _, low, high in (bootstrap(rng.normal(size=10)) for _ in range(600))]
     assert 0.93 < np.mean(covered) < 0.97
 
 

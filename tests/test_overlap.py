@@ -29,13 +29,12 @@ from ticketsearch.overlap import (
     chance_iou,
     containment,
     degree_shuffle,
-    holm,
     iou,
-    jackknife,
     overlap_study,
     pairwise_iou,
     raw_overlap,
 )
+from ticketsearch.statistics import holm, jackknife
 
 SPECS = {
     "mlp": mlp(6, 9, 8, 3),

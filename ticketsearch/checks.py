@@ -33,6 +33,7 @@ __all__ = [
     "Workers",
     "check",
     "check_count",
+    "check_flag",
     "check_pair",
     "checked",
     "finite",
@@ -290,6 +291,12 @@ def check_count(what: str, value: int, least: int = 0) -> None:
         enough = False
     if not enough:
         raise BadInput(f"{what} is an integer from {least} up, but got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise :class:`BadInput` for anything but True or False, such as the text ``"no"``, which is true."""
+    if not isinstance(value, bool):
+        raise BadInput(f"{name} must be true or false, but got {value!r}; write {name} = true or false")
 
 
 def check_pair(what: str, given: object) -> None:

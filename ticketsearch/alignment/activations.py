@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.alignment.assignment import assignment
 from ticketsearch.checks import finite
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["activation_order"]
-
-Floats = NDArray[np.float64]
 
 
 def activation_order(
     mask: Mapping[str, ArrayLike], reference: Mapping[str, ArrayLike], spec: MaskSpec
-) -> dict[str, NDArray[np.intp]]:
+) -> dict[str, Indices]:
     """Return ``{hidden group: (units,) old numbers}`` under which units correlate most with the reference's.
 
     Both are ``{hidden group: (samples, units)}`` of two networks on the same samples; units that never

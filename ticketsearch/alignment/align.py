@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.alignment.activations import activation_order
 from ticketsearch.alignment.coordinate_ascent import Pair, Placement
@@ -16,10 +16,10 @@ from ticketsearch.checks import check_count, check_pair, checked, finite
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_mask, layer_counts, permute, random_order, unit_orders
 from ticketsearch.random_streams import Stream, seed_sequence
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["RESTARTS", "align", "align_order", "aligned_counts"]
 
-Integers = NDArray[np.intp]
 RESTARTS = 2
 # What two sums of products of weights differ by at least, as a share of the largest they can be.
 LEAST = 1e-6
@@ -57,7 +57,7 @@ def align_order(
     activations: tuple[Mapping[str, ArrayLike], Mapping[str, ArrayLike]] | None = None,
     restarts: int = RESTARTS,
     seed: int = 0,
-) -> dict[str, Integers]:
+) -> dict[str, Indices]:
     """Return ``{hidden group: (units,) old numbers}`` under which ``mask`` overlaps ``reference`` most.
 
     Bundles have their orders of columns beside those of the groups, for :func:`ticketsearch.masks.permute`.
@@ -187,7 +187,7 @@ def _starts(pair: Pair, restarts: int, rng: np.random.Generator) -> list[Placeme
     return starts
 
 
-def _weights(values: ArrayLike, spec: MaskSpec) -> NDArray[np.float64]:
+def _weights(values: ArrayLike, spec: MaskSpec) -> Floats:
     array = finite("weights", values)
     if array.shape != (spec.size,):
         raise BadInput(f"weights of this network have shape ({spec.size},), but got {array.shape}")

@@ -7,16 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.alignment.assignment import assignment
 from ticketsearch.masks import Bundle, MaskSpec
+from ticketsearch.typing import Floats32, Indices
 
 __all__ = ["Pair", "Placement"]
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.intp]
-Orders = dict[int, Integers]
+Orders = dict[int, Indices]
 
 
 class Placement(NamedTuple):
@@ -32,7 +30,7 @@ class Placement(NamedTuple):
         """Return a placement that may be changed without this one."""
         return Placement(dict(self.orders), list(self.origins))
 
-    def named(self, spec: MaskSpec) -> dict[str, Integers]:
+    def named(self, spec: MaskSpec) -> dict[str, Indices]:
         """Return the orders of groups and bundles by name, for :func:`ticketsearch.masks.permute`."""
         found = {spec.groups[self.origins[group]].name: order for group, order in self.orders.items()}
         for bundle in spec.bundles:
@@ -50,8 +48,8 @@ class Pair:
 
     def __init__(
         self,
-        mask: Sequence[Floats],
-        reference: Sequence[Floats],
+        mask: Sequence[Floats32],
+        reference: Sequence[Floats32],
         spec: MaskSpec,
         *,
         least: float = 0.5,
@@ -68,15 +66,15 @@ class Pair:
                 self.outer[piece.source].append(index)
             else:
                 (self.own if piece.diagonal else self.inner)[piece.target].append(index)
-        self.constants: dict[tuple[int, int], Floats] = {}
+        self.constants: dict[tuple[int, int], Floats32] = {}
 
-    def _moved(self, index: int, origins: Sequence[int]) -> Floats:
+    def _moved(self, index: int, origins: Sequence[int]) -> Floats32:
         """Return the part of the mask that stands where a piece of the reference is."""
         return self.mask[self.spec.counterpart(index, origins) if self.spec.bundles else index]
 
     def _profit(
-        self, group: int, orders: Mapping[int, Integers], known: Collection[int], origins: Sequence[int]
-    ) -> Floats:
+        self, group: int, orders: Mapping[int, Indices], known: Collection[int], origins: Sequence[int]
+    ) -> Floats32:
         """Return ``(units, units)``: how many weights from and to ``known`` a place and a unit share."""
         units = self.spec.groups[group].size
         profit = np.zeros((units, units), dtype=np.float32)
@@ -90,7 +88,7 @@ class Pair:
                 profit += reference.reshape(-1, units).T @ mask.reshape(-1, units)
         return profit
 
-    def _constant(self, group: int, origins: Sequence[int]) -> Floats:
+    def _constant(self, group: int, origins: Sequence[int]) -> Floats32:
         """Return the profit that never changes: from inputs, to outputs, and of each unit by itself."""
         key = group, origins[group]
         if key not in self.constants:
@@ -100,7 +98,7 @@ class Pair:
             self.constants[key] = profit
         return self.constants[key]
 
-    def _slope(self, group: int, placement: Placement) -> Floats:
+    def _slope(self, group: int, placement: Placement) -> Floats32:
         """Return ``(units, units)``: the gradient of :meth:`_looped` at the placement."""
         units, order = self.spec.groups[group].size, placement.orders[group]
         slope = np.zeros((units, units), dtype=np.float32)
@@ -110,7 +108,7 @@ class Pair:
             slope += reference.reshape(-1, units).T @ _at_targets(mask, order).reshape(-1, units)
         return slope
 
-    def _shared(self, index: int, orders: Mapping[int, Integers], origins: Sequence[int]) -> float:
+    def _shared(self, index: int, orders: Mapping[int, Indices], origins: Sequence[int]) -> float:
         """Return how many weights reference and placed mask share in one piece."""
         piece = self.spec.pieces[index]
         mask = _at_targets(self._moved(index, origins), orders.get(piece.target))
@@ -118,7 +116,7 @@ class Pair:
             mask = _at_sources(mask, orders.get(piece.source))
         return float((self.reference[index] * mask).sum(dtype=np.float64))
 
-    def _looped(self, group: int, orders: Mapping[int, Integers], origins: Sequence[int]) -> float:
+    def _looped(self, group: int, orders: Mapping[int, Indices], origins: Sequence[int]) -> float:
         """Return the weights shared in pieces that join a group to itself: quadratic in its order."""
         return sum(self._shared(index, orders, origins) for index in self.inner[group])
 
@@ -149,7 +147,7 @@ class Pair:
             profit += self._expected(group, orders)
         orders[group] = assignment(profit)
 
-    def _expected(self, group: int, known: Collection[int]) -> Floats:
+    def _expected(self, group: int, known: Collection[int]) -> Floats32:
         """Return ``(units, units)``: the mean profit from hidden groups that have no order yet."""
         units = self.spec.groups[group].size
         profit = np.zeros((units, units), dtype=np.float32)
@@ -223,9 +221,9 @@ class Pair:
         return sum(self._shared(index, *placement) for index in chosen)
 
 
-def _at_sources(part: Floats, order: Integers | None) -> Floats:
+def _at_sources(part: Floats32, order: Indices | None) -> Floats32:
     return part if order is None else part.take(order, axis=2)
 
 
-def _at_targets(part: Floats, order: Integers | None) -> Floats:
+def _at_targets(part: Floats32, order: Indices | None) -> Floats32:
     return part if order is None else part[order]

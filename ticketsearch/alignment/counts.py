@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, layer_counts
+from ticketsearch.typing import Floats, Indices, Integers
 
 __all__ = ["CONTAINMENT", "IOU", "SIGNS", "Counts", "pair_indices", "raw_counts", "shared_weights", "square"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 # The measures of whole masks; those of single layers have the layers' names.
 IOU, CONTAINMENT, SIGNS = "iou", "containment", "signs"
@@ -50,7 +48,7 @@ class Counts(NamedTuple):
         }
 
 
-def pair_indices(masks: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def pair_indices(masks: int) -> tuple[Indices, Indices]:
     """Return the first and the second mask of each pair, ``(pairs,)``: 0 and 1, 0 and 2, and so on."""
     first, second = np.triu_indices(masks, 1)
     return first, second
@@ -84,7 +82,7 @@ def _ratio(part: Integers, whole: Integers) -> Floats:
     return np.divide(part, whole, out=np.ones(part.shape), where=whole > 0)
 
 
-def shared_weights(masks: Mask) -> NDArray[np.int64]:
+def shared_weights(masks: Mask) -> Integers:
     """Return the sizes of all intersections ``(population, population)``; the diagonal has the masks' own."""
     shared = np.zeros((len(masks), len(masks)), dtype=np.int64)
     block = 1 << 20  # float32 counts exactly up to 2^24

@@ -5,15 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.alignment.coordinate_ascent import Placement
 from ticketsearch.canonical import canonical_order
 from ticketsearch.masks import Mask, MaskSpec, digest, live, permute, unit_orders
+from ticketsearch.typing import Indices
 
 __all__ = ["Subject", "same_live", "same_whole"]
-
-Integers = NDArray[np.intp]
 
 
 class Subject:
@@ -41,12 +39,12 @@ class Subject:
         return _fans(self.live, self.spec)
 
     @cached_property
-    def orders(self) -> dict[str, Integers]:
+    def orders(self) -> dict[str, Indices]:
         """The canonical order of all weights."""
         return canonical_order(self.mask, self.spec, live_only=False)
 
     @cached_property
-    def live_orders(self) -> dict[str, Integers]:
+    def live_orders(self) -> dict[str, Indices]:
         """The canonical order of the live part."""
         return canonical_order(self.mask, self.spec)
 
@@ -83,7 +81,7 @@ def _fans(mask: Mask, spec: MaskSpec) -> bytes:
     return b"".join(np.sort(np.count_nonzero(row, axis=1)).tobytes() for row in rows)
 
 
-def _composed(mask: dict[str, Integers], reference: dict[str, Integers], spec: MaskSpec) -> Placement:
+def _composed(mask: dict[str, Indices], reference: dict[str, Indices], spec: MaskSpec) -> Placement:
     """Return the placement that goes from the mask to the canonical form and from there to the reference."""
     columns = {bundle.name: mask[bundle.name][np.argsort(reference[bundle.name])] for bundle in spec.bundles}
     _, origins = unit_orders(spec, columns)

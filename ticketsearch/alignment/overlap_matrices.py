@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from ticketsearch.alignment.coordinate_ascent import Placement
 from ticketsearch.masks import Mask, MaskSpec
+from ticketsearch.typing import Floats32
 
 __all__ = ["Occupied", "whole_parts"]
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.intp]
 
-
-def whole_parts(values: NDArray[np.generic], spec: MaskSpec) -> list[Floats]:
+def whole_parts(values: NDArray[np.generic], spec: MaskSpec) -> list[Floats32]:
     """Return each piece of a flat array as ``(targets, positions, sources)``: either side makes a matrix."""
     parts = (spec.part(piece, values).swapaxes(1, 2) for piece in spec.pieces)
     return [np.ascontiguousarray(part, dtype=np.float32) for part in parts]
@@ -53,7 +51,7 @@ class Occupied:
         self.spec = MaskSpec((), groups, spec.pieces, (), spec.bundles)
         self.orders = [[np.argsort(~units, kind="stable") for units in own] for own in found]
 
-    def parts(self, index: int, values: NDArray[np.generic]) -> list[Floats]:
+    def parts(self, index: int, values: NDArray[np.generic]) -> list[Floats32]:
         """Return each piece of an array over the weights of a mask, ``(targets, positions, sources)``."""
         orders, found = self.orders[index], []
         for piece in self.full.pieces:

@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.canonical.graph import MaskGraph, Part
 from ticketsearch.canonical.labels import decoded, encoded
 from ticketsearch.canonical.refinement import unit_colours
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec
+from ticketsearch.typing import Indices
 
 __all__ = ["are_close", "check_chain", "rescaled"]
-
-Integers = NDArray[np.intp]
 
 
 def check_chain(spec: MaskSpec) -> None:
@@ -153,7 +151,7 @@ class _Matching:
             if not self.hidden & {piece.target, piece.source}
         )
 
-    def _placed(self, group: int) -> tuple[Integers, Integers]:
+    def _placed(self, group: int) -> tuple[Indices, Indices]:
         units = np.flatnonzero(self.images[group] >= 0)
         return units, self.images[group][units]
 

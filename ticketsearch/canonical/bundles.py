@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.masks import Group, Mask, MaskSpec, Piece
+from ticketsearch.typing import Indices
 
 __all__ = ["Merger", "merger"]
 
-Integers = NDArray[np.intp]
 Part = NDArray[Any]
 # A group and the labels of its units.
 Marks = tuple[int, NDArray[np.uint64]]
@@ -76,9 +76,7 @@ class Merger(NamedTuple):
             found[group][start : start + len(labels)] = labels
         yield from found.items()
 
-    def parted(
-        self, orders: dict[int, Integers], spec: MaskSpec
-    ) -> tuple[dict[int, Integers], list[Integers]]:
+    def parted(self, orders: dict[int, Indices], spec: MaskSpec) -> tuple[dict[int, Indices], list[Indices]]:
         """Return the orders of the hidden groups, and those of the columns of each bundle."""
         found = {}
         for group in spec.hidden:

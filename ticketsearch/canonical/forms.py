@@ -6,7 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.canonical.bundles import merger
 from ticketsearch.canonical.graph import MaskGraph, mask_graph
@@ -17,10 +17,10 @@ from ticketsearch.canonical.search_tree import Budget, Exhausted
 from ticketsearch.canonical.twins import Ties, canonical_orders, ties
 from ticketsearch.checks import checked
 from ticketsearch.masks import Mask, MaskSpec, check_mask, live, permute
+from ticketsearch.typing import Indices
 
 __all__ = ["BUDGET", "Canonical", "canonical_form", "canonical_identity", "canonical_key", "canonical_order"]
 
-Integers = NDArray[np.intp]
 # The nodes of a search, each a refinement; the symmetric masks of the tests need fewer than 300.
 BUDGET = 10_000
 
@@ -109,7 +109,7 @@ def canonical_form(mask: ArrayLike, spec: MaskSpec) -> Mask:
     return form
 
 
-def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) -> dict[str, Integers]:
+def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) -> dict[str, Indices]:
     """Return ``{hidden group: (units,) old numbers in canonical order}``, live units first; bundles likewise.
 
     In the sense of :func:`ticketsearch.masks.permute`: ``permute(live(mask, spec), spec, order)`` is the
@@ -125,7 +125,7 @@ def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) 
         members = graph.members[group][found[group]]
         dead = np.delete(np.arange(graph.spec.groups[group].size), members)
         orders[group] = np.concatenate([members, dead])
-    columns: list[Integers] = []
+    columns: list[Indices] = []
     if spec.bundles:
         orders, columns = merger(spec).parted(orders, spec)
     named = {spec.groups[group].name: order for group, order in orders.items()}

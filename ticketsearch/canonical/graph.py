@@ -14,10 +14,10 @@ from ticketsearch.canonical.bundles import merger
 from ticketsearch.canonical.labels import Labels
 from ticketsearch.checks import checked
 from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, liveness
+from ticketsearch.typing import Indices
 
 __all__ = ["MaskGraph", "Part", "mask_graph", "row_bytes", "to_networkx"]
 
-Integers = NDArray[np.intp]
 Part = NDArray[Any]
 
 
@@ -34,7 +34,7 @@ class MaskGraph(NamedTuple):
     """
 
     spec: MaskSpec
-    members: list[Integers]
+    members: list[Indices]
     parts: list[Part]
 
     @property
@@ -42,7 +42,7 @@ class MaskGraph(NamedTuple):
         """The number of members of each group."""
         return [len(units) for units in self.members]
 
-    def block(self, orders: list[Integers]) -> bytes:
+    def block(self, orders: list[Indices]) -> bytes:
         """Return all weights with each group's members in ``orders``: equal exactly for equal graphs."""
         found = [np.array(self.sizes).tobytes()]
         for piece, part in zip(self.spec.pieces, self.parts, strict=True):
@@ -52,7 +52,7 @@ class MaskGraph(NamedTuple):
             found.append((np.packbits(part) if part.dtype == np.bool_ else part).tobytes())
         return b"".join(found)
 
-    def _chosen(self, group: int, orders: list[Integers]) -> Integers | None:
+    def _chosen(self, group: int, orders: list[Indices]) -> Indices | None:
         return orders[group] if self.spec.groups[group].kind == "hidden" else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import networkx as nx
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.canonical.approximate import are_close, check_chain, rescaled
 from ticketsearch.canonical.forms import BUDGET
@@ -20,10 +20,10 @@ from ticketsearch.canonical.twins import Ties, ties
 from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, check_mask
+from ticketsearch.typing import Indices
 
 __all__ = ["isomorphic"]
 
-Integers = NDArray[np.intp]
 # Label, cell of the tail, cell of the head.
 Join = tuple[int, int, int]
 
@@ -117,7 +117,7 @@ def _matched(a: Ties, b: Ties, budget: int) -> bool:
     return not rest
 
 
-def _components(found: Ties, budget: int) -> Iterator[tuple[Remainder, Integers, bytes | None]]:
+def _components(found: Ties, budget: int) -> Iterator[tuple[Remainder, Indices, bytes | None]]:
     """Yield the components of a remainder, their cells, and their forms where the budget finds them."""
     for vertices, part in components(found.remainder, found.ranks):
         ranks = found.ranks[vertices]
@@ -127,7 +127,7 @@ def _components(found: Ties, budget: int) -> Iterator[tuple[Remainder, Integers,
             yield part, ranks, None
 
 
-def _agree(a: Remainder, ranks_a: Integers, b: Remainder, ranks_b: Integers) -> bool:
+def _agree(a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices) -> bool:
     """Return whether vf2pp finds an isomorphism of two components that keeps cells and labels."""
     joins, others = _joins(a, ranks_a), _joins(b, ranks_b)
     if a.size != b.size or joins != others:
@@ -136,13 +136,13 @@ def _agree(a: Remainder, ranks_a: Integers, b: Remainder, ranks_b: Integers) -> 
     return bool(nx.vf2pp_is_isomorphic(*graphs, node_label="label"))
 
 
-def _joins(graph: Remainder, ranks: Integers) -> Counter[Join]:
+def _joins(graph: Remainder, ranks: Indices) -> Counter[Join]:
     """Return how many arcs there are of each label from one cell to another."""
     cells = ranks[graph.tails].tolist(), ranks[graph.heads].tolist()
     return Counter(zip(graph.labels.tolist(), *cells, strict=True))
 
 
-def _drawn(graph: Remainder, ranks: Integers, joins: Counter[Join]) -> nx.Graph[int]:
+def _drawn(graph: Remainder, ranks: Indices, joins: Counter[Join]) -> nx.Graph[int]:
     """Return a component as vf2pp takes it, which compares labels of nodes alone.
 
     Arcs of the one label between two cells are edges, and so are those within a cell that go both ways.

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec
+from ticketsearch.typing import Floats
 
 __all__ = ["Labels", "Weights", "decoded", "encoded"]
 
@@ -63,12 +64,12 @@ class Labels(NamedTuple):
         return cls(weights, units, whole.rest)
 
 
-def encoded(values: NDArray[np.float64]) -> NDArray[np.uint64]:
+def encoded(values: Floats) -> NDArray[np.uint64]:
     """Return the bits of float64 and 1 more; 0.0 and -0.0 are one number."""
     return (values + 0.0).view(np.uint64) + np.uint64(1)
 
 
-def decoded(labels: NDArray[np.uint64]) -> NDArray[np.float64]:
+def decoded(labels: NDArray[np.uint64]) -> Floats:
     """Return the values of labels, and 0.0 where there is none."""
     return np.where(labels > 0, labels - np.uint64(1), np.uint64(0)).view(np.float64)
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ticketsearch.canonical.graph import MaskGraph, Part
 from ticketsearch.canonical.residual_graph import Remainder
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Colours", "are_discrete", "individualised", "refine", "unit_colours"]
 
-Integers = NDArray[np.intp]
 Colours = NDArray[np.uint64]
 ODD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -104,12 +104,12 @@ def _summed(matrix: Part, colours: Colours) -> Colours:
     return (matrix @ _exact(colours, len(colours))).astype(np.uint64)
 
 
-def _exact(colours: Colours, terms: int) -> NDArray[np.float64]:
+def _exact(colours: Colours, terms: int) -> Floats:
     """Return the high bits of colours, so few that float64 adds up ``terms`` of them exactly in any order."""
     return (colours >> np.uint64(64 - 53 + terms.bit_length())).astype(np.float64)
 
 
-def refine(graph: Remainder, ranks: Integers) -> tuple[Integers, bytes]:
+def refine(graph: Remainder, ranks: Indices) -> tuple[Indices, bytes]:
     """Return stable cell numbers ``(vertices,)`` that refine ``ranks``, and their trace.
 
     Both depend on structure alone; equal traces are necessary for an isomorphism, not sufficient.
@@ -134,7 +134,7 @@ def refine(graph: Remainder, ranks: Integers) -> tuple[Integers, bytes]:
             return ranks, hashes.tobytes()
 
 
-def individualised(graph: Remainder, ranks: Integers, vertex: int) -> tuple[Integers, bytes]:
+def individualised(graph: Remainder, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
     """Return the refinement of ``ranks`` in which ``vertex`` comes first in its cell."""
     chosen = 2 * ranks + 1
     chosen[vertex] -= 1

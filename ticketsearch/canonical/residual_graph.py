@@ -12,9 +12,9 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Remainder", "coloured_form", "components", "is_discrete", "target_cell"]
+from ticketsearch.typing import Indices
 
-Integers = NDArray[np.intp]
+__all__ = ["Remainder", "coloured_form", "components", "is_discrete", "target_cell"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +22,12 @@ class Remainder:
     """A directed graph with labelled arcs from ``tails`` to ``heads``; odd labels are those of loops."""
 
     size: int
-    tails: Integers
-    heads: Integers
-    labels: Integers
+    tails: Indices
+    heads: Indices
+    labels: Indices
 
     @cached_property
-    def incidence(self) -> tuple[Integers, Integers, Integers, NDArray[np.uint64]]:
+    def incidence(self) -> tuple[Indices, Indices, Indices, NDArray[np.uint64]]:
         """For both ends of each arc: the vertex, and which of the distinct things it sees at the other end.
 
         Of these the vertex and the salt, which stands for label and direction.
@@ -39,17 +39,17 @@ class Remainder:
         ends = np.concatenate([self.heads, self.tails])
         return ends, seen, vertices, salts.astype(np.uint64) << np.uint64(32)
 
-    def arcs(self, chosen: NDArray[np.generic] | slice) -> tuple[Integers, Integers, Integers]:
+    def arcs(self, chosen: NDArray[np.generic] | slice) -> tuple[Indices, Indices, Indices]:
         """Return tails, heads and labels of some arcs."""
         return self.tails[chosen], self.heads[chosen], self.labels[chosen]
 
 
-def is_discrete(ranks: Integers) -> bool:
+def is_discrete(ranks: Indices) -> bool:
     """Return whether each vertex has a cell of its own."""
     return int(np.bincount(ranks).max(initial=0)) <= 1
 
 
-def target_cell(graph: Remainder, ranks: Integers) -> Integers:
+def target_cell(graph: Remainder, ranks: Indices) -> Indices:
     """Return the vertices of the open cell that meets most other cells, of those the largest, the first.
 
     ``graph`` is reduced, so each meeting is neither empty nor complete: such a cell splits most others.
@@ -62,14 +62,14 @@ def target_cell(graph: Remainder, ranks: Integers) -> Integers:
     return np.flatnonzero(ranks == np.argmax(merit))
 
 
-def coloured_form(graph: Remainder, ranks: Integers, order: Integers) -> bytes:
+def coloured_form(graph: Remainder, ranks: Indices, order: Indices) -> bytes:
     """Return cells and arcs under an order of the vertices: equal exactly for equal coloured graphs."""
     place = np.argsort(order)
     arcs = (graph.labels * graph.size + place[graph.tails]) * graph.size + place[graph.heads]
     return ranks[order].tobytes() + np.sort(arcs).tobytes()
 
 
-def components(graph: Remainder, ranks: Integers) -> list[tuple[Integers, Remainder]]:
+def components(graph: Remainder, ranks: Indices) -> list[tuple[Indices, Remainder]]:
     """Return the connected components of the reduced graph: their vertices and the graph on them."""
     graph = _reduced(graph, ranks)
     joined: nx.Graph[int] = nx.empty_graph(graph.size)
@@ -89,7 +89,7 @@ def components(graph: Remainder, ranks: Integers) -> list[tuple[Integers, Remain
     return parts
 
 
-def _reduced(graph: Remainder, ranks: Integers) -> Remainder:
+def _reduced(graph: Remainder, ranks: Indices) -> Remainder:
     """Return the graph without what the cells say already, so that it falls apart where it can.
 
     Of each pair of cells and each label, the arcs go if they are all there, and are replaced by the missing

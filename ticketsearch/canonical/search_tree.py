@@ -12,7 +12,6 @@ from operator import itemgetter
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.canonical.refinement import individualised
 from ticketsearch.canonical.residual_graph import (
@@ -23,10 +22,9 @@ from ticketsearch.canonical.residual_graph import (
     target_cell,
 )
 from ticketsearch.errors import BadInput
+from ticketsearch.typing import Indices
 
 __all__ = ["Budget", "Exhausted", "canonical_sequence"]
-
-Integers = NDArray[np.intp]
 
 
 class Exhausted(Exception):  # noqa: N818 - no error, but an answer
@@ -41,7 +39,7 @@ class Budget:
             raise BadInput(f"the budget of a search is its number of nodes, >= 0, but got {nodes}")
         self.left = math.inf if nodes is None else nodes
 
-    def individualised(self, graph: Remainder, ranks: Integers, vertex: int) -> tuple[Integers, bytes]:
+    def individualised(self, graph: Remainder, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
         """Visit a node; see :func:`individualised`. Raises :class:`Exhausted` if none is left."""
         if self.left < 1:
             raise Exhausted
@@ -49,7 +47,7 @@ class Budget:
         return individualised(graph, ranks, vertex)
 
 
-def canonical_sequence(graph: Remainder, ranks: Integers, budget: Budget) -> Integers:
+def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
     """Return the vertices in canonical order, cell by cell; ``ranks`` are stable.
 
     Components meet only as their cells say, so each has its own canonical order, and they follow one
@@ -69,12 +67,12 @@ def canonical_sequence(graph: Remainder, ranks: Integers, budget: Budget) -> Int
     return merged[np.argsort(ranks[merged], kind="stable")]
 
 
-def _search(graph: Remainder, ranks: Integers, budget: Budget) -> Integers:
+def _search(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
     """Return the canonical order of a connected graph: the least form over the choices in one cell.
 
     Choices of a larger trace are cut off, and of those in one orbit of the automorphisms found one is kept.
     """
-    least, kept = b"", list[tuple[int, Integers]]()
+    least, kept = b"", list[tuple[int, Indices]]()
     orbits: nx.utils.UnionFind[int] = nx.utils.UnionFind(range(graph.size))
     tried: list[int] = []
     for vertex in target_cell(graph, ranks).tolist():
@@ -98,9 +96,7 @@ def _search(graph: Remainder, ranks: Integers, budget: Budget) -> Integers:
     return min(orders, key=lambda order: coloured_form(graph, ranks, order))
 
 
-def _automorphism(
-    graph: Remainder, ranks: Integers, a: Integers, b: Integers, budget: Budget
-) -> Integers | None:
+def _automorphism(graph: Remainder, ranks: Indices, a: Indices, b: Indices, budget: Budget) -> Indices | None:
     """Return an automorphism ``(vertices,)`` that takes the cells of ``a`` to those of ``b``, or None.
 
     It is checked in full. None may only be wrong where hashes collide, and then costs time alone.
@@ -113,8 +109,8 @@ def _automorphism(
 
 
 def _matched(
-    a: Remainder, ranks_a: Integers, b: Remainder, ranks_b: Integers, budget: Budget
-) -> Integers | None:
+    a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices, budget: Budget
+) -> Indices | None:
     """Return for each vertex of ``a`` its image in ``b`` under an isomorphism of stable cells, or None."""
     order_a, order_b = np.argsort(ranks_a, kind="stable"), np.argsort(ranks_b, kind="stable")
     if len(a.tails) != len(b.tails) or not np.array_equal(ranks_a[order_a], ranks_b[order_b]):
@@ -142,8 +138,8 @@ def _matched(
 
 
 def _matched_connected(
-    a: Remainder, ranks_a: Integers, b: Remainder, ranks_b: Integers, budget: Budget
-) -> Integers | None:
+    a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices, budget: Budget
+) -> Indices | None:
     """Return :func:`_matched` of connected graphs, of which one vertex is individualised in each."""
     chosen, trace = budget.individualised(a, ranks_a, int(target_cell(a, ranks_a)[0]))
     for vertex in target_cell(b, ranks_b).tolist():

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.canonical.graph import MaskGraph, Part, row_bytes
 from ticketsearch.canonical.refinement import Colours, are_discrete, refine
 from ticketsearch.canonical.residual_graph import Remainder, is_discrete
 from ticketsearch.canonical.search_tree import Budget, canonical_sequence
+from ticketsearch.typing import Indices
 
 __all__ = ["Ties", "canonical_orders", "ties"]
 
-Integers = NDArray[np.intp]
 # Of a class of twins: group, colour, number of twins, and the weights that join it to settled units.
 Cell = tuple[int, int, int, bytes]
 
@@ -38,18 +37,18 @@ class Ties(NamedTuple):
     trace : of its refinement; empty where nothing was left to refine.
     """
 
-    settled: list[Integers]
+    settled: list[Indices]
     twins: list[tuple[int, list[int]]]
     cells: list[tuple[int, Cell]]
     patterns: list[bytes]
     remainder: Remainder
-    ranks: Integers
+    ranks: Indices
     trace: bytes
 
 
 def canonical_orders(
     graph: MaskGraph, colours: list[Colours], found: Ties | None, budget: Budget
-) -> list[Integers]:
+) -> list[Indices]:
     """Return the members of each group in canonical order; inputs and outputs stay.
 
     ``found`` are the :func:`ties` where there are any. Raises :class:`Exhausted` if the budget is.
@@ -88,7 +87,7 @@ def ties(graph: MaskGraph, colours: list[Colours]) -> Ties | None:
     )
 
 
-def _split(graph: MaskGraph, colours: list[Colours], group: int) -> tuple[Integers, Integers]:
+def _split(graph: MaskGraph, colours: list[Colours], group: int) -> tuple[Indices, Indices]:
     """Return the units of a group that are told apart, in canonical order, and those that are not."""
     if graph.spec.groups[group].kind != "hidden":
         return np.arange(graph.sizes[group]), np.arange(0)
@@ -99,7 +98,7 @@ def _split(graph: MaskGraph, colours: list[Colours], group: int) -> tuple[Intege
 
 
 def _twins(
-    graph: MaskGraph, group: int, units: Integers, settled: list[Integers]
+    graph: MaskGraph, group: int, units: Indices, settled: list[Indices]
 ) -> Iterator[tuple[list[int], bytes]]:
     """Yield the units of each class of twins, and the weights that join it to ``settled`` units.
 
@@ -112,7 +111,7 @@ def _twins(
     wirings: list[Part] = []
     known: list[Part] = []
 
-    def collect(part: Part, chosen: Integers | slice) -> None:
+    def collect(part: Part, chosen: Indices | slice) -> None:
         wirings.append(part.reshape(len(units), -1))
         known.append(part[:, chosen].reshape(len(units), -1))
 
@@ -129,7 +128,7 @@ def _twins(
         yield units[numbers].tolist(), parts[numbers[0]]
 
 
-def _remainder(graph: MaskGraph, vertices: Integers) -> tuple[Remainder, list[bytes]]:
+def _remainder(graph: MaskGraph, vertices: Indices) -> tuple[Remainder, list[bytes]]:
     """Return the graph among ``vertices``, rows of (group, unit), and what its labels stand for.
 
     An arc's label ranks piece and pattern, which of the weights between two units are kept, among those here.

@@ -10,8 +10,7 @@ import numpy as np
 from ticketsearch.comparison.plan import EVOLUTION, IMP_BEST
 from ticketsearch.comparison.results import Comparison, MethodResult
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.overlap.null_tests import holm
-from ticketsearch.statistics import Paired, paired
+from ticketsearch.statistics import Paired, holm, paired
 
 __all__ = ["ABLATED", "BUDGET", "FAMILIES", "METHODS", "Difference", "differences", "families"]
 

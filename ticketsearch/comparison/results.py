@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.checks import checked
 from ticketsearch.comparison.methods import FoundMask
@@ -18,11 +17,10 @@ from ticketsearch.comparison.store import ComparisonStore
 from ticketsearch.cost import Spent
 from ticketsearch.pruners import TRAINING
 from ticketsearch.settings import Settings
-from ticketsearch.statistics import Interval, interval
+from ticketsearch.statistics import Interval, bootstrap
+from ticketsearch.typing import Floats
 
 __all__ = ["BestSoFar", "Comparison", "MethodResult", "read_comparison"]
-
-Floats = NDArray[np.float64]
 
 
 class MethodResult(NamedTuple):
@@ -49,7 +47,7 @@ class MethodResult(NamedTuple):
     @property
     def accuracy(self) -> Interval:
         """The mean accuracy over initializations, with its interval."""
-        return interval(np.array(list(self.accuracies.values())))
+        return bootstrap(np.array(list(self.accuracies.values())))
 
     @property
     def spent(self) -> Spent:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.checks import check, checked, real_array
-from ticketsearch.datasets.dataset import PARTS, Dataset, check_labels, check_part, check_shape, is_integer
+from ticketsearch.checks import check, checked, is_integer, real_array
+from ticketsearch.datasets.dataset import PARTS, Dataset, check_labels, check_part, check_shape
 from ticketsearch.errors import BadInput, unknown
 
 __all__ = ["check_seed", "first_line", "from_arrays", "split_off", "whole"]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ticketsearch.checks import is_integer as is_integer
+from ticketsearch.checks import is_integer
 from ticketsearch.errors import BadInput
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "check_part",
     "check_shape",
     "check_values",
-    "is_integer",
 ]
 
 PARTS = ("train", "validation", "test")

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketsearch.checks import is_integer
 from ticketsearch.datasets.arrays import first_line, from_arrays, whole
-from ticketsearch.datasets.dataset import Dataset, check_counts, check_values, is_integer
+from ticketsearch.datasets.dataset import Dataset, check_counts, check_values
 from ticketsearch.errors import BadInput, shown
 
 __all__ = ["idx"]

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from ticketsearch.checks import is_integer
 from ticketsearch.datasets.arrays import check_seed, from_arrays, split_off
-from ticketsearch.datasets.dataset import Dataset, is_integer
+from ticketsearch.datasets.dataset import Dataset
 from ticketsearch.errors import BadInput
 
 __all__ = ["digits", "mnist1d", "moons"]

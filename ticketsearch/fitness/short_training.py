@@ -17,10 +17,9 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.checks import check, checked
+from ticketsearch.checks import check, checked, is_integer
 from ticketsearch.cost import Spent
 from ticketsearch.datasets import Dataset
-from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.fitness.trainer import Order, Trainer
 from ticketsearch.fitness.untrained import Untrained

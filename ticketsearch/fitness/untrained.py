@@ -14,10 +14,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ticketsearch.checks import check
+from ticketsearch.checks import check, is_integer
 from ticketsearch.cost import spending
 from ticketsearch.datasets import PARTS, Dataset
-from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Network

@@ -34,7 +34,8 @@ from ticketsearch.masks.liveness import (
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
 from ticketsearch.masks.ranking import drawn_among_equals, largest
 from ticketsearch.masks.shuffling import layer_shuffle, random_choice, readable_first
-from ticketsearch.masks.spec import Bundle, Group, Layer, Mask, MaskSpec, Node, Piece, Segment
+from ticketsearch.masks.spec import Bundle, Group, Layer, MaskSpec, Node, Piece, Segment
+from ticketsearch.typing import Mask
 
 __all__ = [
     "Bundle",

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
-from ticketsearch.masks.spec import Mask, MaskSpec
+from ticketsearch.masks.spec import MaskSpec
+from ticketsearch.typing import Integers, Mask
 
 __all__ = [
     "check_mask",
@@ -68,7 +69,7 @@ def density(mask: Mask) -> float:
     return float(np.count_nonzero(array)) / array.size
 
 
-def layer_counts(mask: Mask, spec: MaskSpec) -> NDArray[np.int64]:
+def layer_counts(mask: Mask, spec: MaskSpec) -> Integers:
     """Return how many weights each layer keeps: ``(..., layers)`` for a ``(..., weights)`` mask."""
     counts = [np.count_nonzero(mask[..., layer.slice], axis=-1) for layer in spec.layers]
     return np.stack(counts, axis=-1).astype(np.int64)

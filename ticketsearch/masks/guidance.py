@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks.ranking import largest
-from ticketsearch.masks.spec import Mask
+from ticketsearch.typing import Mask
 
 __all__ = ["Guidance", "check_guidance", "cut", "strongest"]
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ticketsearch.checks import checked
 from ticketsearch.masks.bits import check_mask
-from ticketsearch.masks.spec import Mask, MaskSpec, Node, Piece
+from ticketsearch.masks.spec import MaskSpec, Node, Piece
+from ticketsearch.typing import Floats, Indices, Mask
 
 __all__ = [
     "Edges",
@@ -29,7 +30,6 @@ __all__ = [
     "weight_numbers",
 ]
 
-Integers = NDArray[np.intp]
 # A value's units, as one array for each group of its neuron axis.
 Units = list[NDArray[np.bool_]]
 
@@ -48,9 +48,9 @@ class Edges(NamedTuple):
     the weights between the two it is: always 0 where there is only one.
     """
 
-    rows: Integers
-    columns: Integers
-    positions: Integers
+    rows: Indices
+    columns: Indices
+    positions: Indices
 
 
 def edges(mask: Mask, spec: MaskSpec) -> list[Edges]:
@@ -74,7 +74,7 @@ def edges(mask: Mask, spec: MaskSpec) -> list[Edges]:
     return found
 
 
-def _divided(numbers: Integers, by: int) -> tuple[Integers, Integers]:
+def _divided(numbers: Indices, by: int) -> tuple[Indices, Indices]:
     """Return quotients and remainders; NumPy's own divmod takes twice the time."""
     if by == 1:
         return numbers, np.zeros(len(numbers), dtype=np.intp)
@@ -84,7 +84,7 @@ def _divided(numbers: Integers, by: int) -> tuple[Integers, Integers]:
     return quotients, remainders
 
 
-def weight_numbers(found: list[Edges], spec: MaskSpec) -> Integers:
+def weight_numbers(found: list[Edges], spec: MaskSpec) -> Indices:
     """Return the numbers in the flat mask of the weights in ``found``, one :class:`Edges` a piece."""
     return np.concatenate(
         [_numbers(part, spec, piece) for part, piece in zip(found, spec.pieces, strict=True)]
@@ -100,7 +100,7 @@ def mask_of(found: list[Edges], spec: MaskSpec) -> Mask:
     return mask
 
 
-def _numbers(found: Edges, spec: MaskSpec, piece: Piece) -> Integers:
+def _numbers(found: Edges, spec: MaskSpec, piece: Piece) -> Indices:
     layer = spec.layers[piece.layer]
     width = layer.size // layer.shape[0]
     numbers = found.rows * width
@@ -352,7 +352,7 @@ def effective_density(mask: Mask, spec: MaskSpec) -> float:
     return float(effective_densities(check_mask(mask, spec), spec))
 
 
-def effective_densities(masks: Mask, spec: MaskSpec) -> NDArray[np.float64]:
+def effective_densities(masks: Mask, spec: MaskSpec) -> Floats:
     """Return the :func:`effective_density` of each of ``(..., weights)`` masks, ``(...)``."""
     ends, _ = liveness(masks, spec, constants=False)
     count = np.zeros(masks.shape[:-1], dtype=np.int64)

@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.checks import checked
 from ticketsearch.errors import BadInput
 from ticketsearch.masks.spec import MaskSpec, Segment
+from ticketsearch.typing import Indices
 
 __all__ = ["permute", "random_order", "segment_order", "unit_orders"]
-
-Integers = NDArray[np.intp]
 
 
 @checked
@@ -44,14 +43,14 @@ def permute(mask: NDArray[Any], spec: MaskSpec, order: Mapping[str, ArrayLike]) 
     return renumbered
 
 
-def unit_orders(spec: MaskSpec, order: Mapping[str, ArrayLike]) -> tuple[dict[int, Integers], list[int]]:
+def unit_orders(spec: MaskSpec, order: Mapping[str, ArrayLike]) -> tuple[dict[int, Indices], list[int]]:
     """Return the ``(units,)`` order of each group that has one, and for each group the one it comes from.
 
     Raises :class:`BadInput` as :func:`permute` does.
     """
     hidden = {spec.groups[i].name: i for i in spec.hidden}
     bundles = {bundle.name: bundle for bundle in spec.bundles}
-    orders: dict[int, Integers] = {}
+    orders: dict[int, Indices] = {}
     origins = list(range(len(spec.groups)))
     for name, given in order.items():
         if name in bundles:
@@ -67,7 +66,7 @@ def unit_orders(spec: MaskSpec, order: Mapping[str, ArrayLike]) -> tuple[dict[in
     return orders, origins
 
 
-def _permutation(given: ArrayLike, size: int, name: str, what: str) -> Integers:
+def _permutation(given: ArrayLike, size: int, name: str, what: str) -> Indices:
     array = np.asarray(given)
     if array.shape != (size,) or not np.array_equal(np.sort(array), np.arange(size)):
         raise BadInput(f"the order of group {name!r} is no permutation of its {size} {what}")
@@ -75,8 +74,8 @@ def _permutation(given: ArrayLike, size: int, name: str, what: str) -> Integers:
 
 
 def segment_order(
-    axis: Sequence[Segment], spec: MaskSpec, orders: Mapping[int, Integers], origins: Sequence[int]
-) -> Integers:
+    axis: Sequence[Segment], spec: MaskSpec, orders: Mapping[int, Indices], origins: Sequence[int]
+) -> Indices:
     """Return the old numbers of the entries of an axis, in their new order, under :func:`unit_orders`."""
     sizes = [spec.groups[segment.group].size for segment in axis]
     starts = np.cumsum([0, *(n * s.block for n, s in zip(sizes, axis, strict=True))]).tolist()
@@ -96,7 +95,7 @@ def segment_order(
     return np.concatenate(parts)
 
 
-def random_order(spec: MaskSpec, rng: np.random.Generator) -> dict[str, Integers]:
+def random_order(spec: MaskSpec, rng: np.random.Generator) -> dict[str, Indices]:
     """Return a random renumbering of all hidden groups and bundles, for :func:`permute`."""
     sizes = {spec.groups[i].name: spec.groups[i].size for i in spec.hidden}
     sizes |= {bundle.name: len(bundle.columns) for bundle in spec.bundles}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.masks.bits import layer_counts
-from ticketsearch.masks.spec import Mask, MaskSpec
+from ticketsearch.masks.spec import MaskSpec
+from ticketsearch.typing import Indices, Mask
 
 __all__ = ["layer_shuffle", "random_choice", "readable_first"]
 
-Integers = NDArray[np.intp]
-
 
 def random_choice(
-    numbers: Integers, count: int, *, spec: MaskSpec, rng: np.random.Generator, shuffle: bool = True
-) -> Integers:
+    numbers: Indices, count: int, *, spec: MaskSpec, rng: np.random.Generator, shuffle: bool = True
+) -> Indices:
     """Return ``count`` of the numbers of weights, drawn uniformly without replacement.
 
     Weights that read padding alone are drawn only where there are too few others. ``shuffle`` draws them in
@@ -31,7 +29,7 @@ def random_choice(
     )
 
 
-def readable_first(numbers: Integers, spec: MaskSpec) -> Integers:
+def readable_first(numbers: Indices, spec: MaskSpec) -> Indices:
     """Return those of the numbers of weights that can be live; all of them where none can."""
     readable = numbers[spec.readable[numbers]]
     return readable if len(readable) else numbers

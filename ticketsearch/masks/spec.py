@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.errors import BadInput
+from ticketsearch.typing import Indices, Mask
 
-__all__ = ["Bundle", "Group", "Layer", "Mask", "MaskSpec", "Node", "Piece", "Segment"]
-
-Mask = NDArray[np.bool_]
+__all__ = ["Bundle", "Group", "Layer", "MaskSpec", "Node", "Piece", "Segment"]
 
 
 class Layer(NamedTuple):
@@ -217,7 +216,7 @@ class MaskSpec:
             return mask
         return mask & (self.readable if constants else self.data_readable)
 
-    def data_positions(self, index: int) -> NDArray[np.intp]:
+    def data_positions(self, index: int) -> Indices:
         """Return the positions of a piece that data reach; all of them where data reach none."""
         codes = np.array(self.reads[index] if self.reads else ())
         reached = np.flatnonzero(codes == 2)

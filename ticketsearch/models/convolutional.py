@@ -12,9 +12,10 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from ticketsearch.checks import check_flag
 from ticketsearch.errors import BadInput
 from ticketsearch.models.images import check_image
-from ticketsearch.models.options import flag, scaled
+from ticketsearch.models.options import scaled
 
 __all__ = ["ResidualBlock", "conv2", "conv4", "conv6", "lenet5", "resnet20", "vgg16_bn"]
 
@@ -31,7 +32,7 @@ def lenet5(input_shape: tuple[int, ...], classes: int, *, width: float = 1.0, bi
     Raises :class:`BadInput` for another input shape or option.
     """
     channels, high, wide = _image("lenet5", input_shape, 12)
-    flag("bias", bias)
+    check_flag("bias", bias)
     first, second = scaled(width, 6, 16)
     layers = [
         *(nn.Conv2d(channels, first, 5, padding=2, bias=bias), nn.ReLU(), nn.MaxPool2d(2)),
@@ -92,7 +93,7 @@ def resnet20(
     Raises :class:`BadInput` for another input shape or option.
     """
     channels, _, _ = _image("resnet20", input_shape, 1)
-    flag("bias", bias)
+    check_flag("bias", bias)
     blocks = _blocks_per_stage(depth)
     stages = scaled(width, 16, 32, 64)
     layers: list[nn.Module] = [_convolution(channels, stages[0]), nn.BatchNorm2d(stages[0]), nn.ReLU()]
@@ -127,8 +128,8 @@ def vgg16_bn(
     Raises :class:`BadInput` for another input shape or option.
     """
     channels, high, wide = _image("vgg16_bn", input_shape, 32)
-    flag("bias", bias)
-    flag("batch_norm", batch_norm)
+    check_flag("bias", bias)
+    check_flag("batch_norm", batch_norm)
     layers: list[nn.Module] = []
     for features, repeats in zip(scaled(width, 64, 128, 256, 512, 512), (2, 2, 3, 3, 3), strict=True):
         for _ in range(repeats):
@@ -171,7 +172,7 @@ def _scaled_down_vgg(
 ) -> nn.Module:
     shrinkage = 2 ** len(stages)
     channels, high, wide = _image(name, input_shape, shrinkage)
-    flag("bias", bias)
+    check_flag("bias", bias)
     layers: list[nn.Module] = []
     for features in scaled(width, *stages):
         for _ in range(2):

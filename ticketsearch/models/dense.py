@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ticketsearch.checks import LAYERS
+from ticketsearch.checks import LAYERS, check_flag
 from ticketsearch.errors import BadInput, unknown
-from ticketsearch.models.options import MAX_WIDTH, flag, scaled
+from ticketsearch.models.options import MAX_WIDTH, scaled
 
 __all__ = ["lenet_300_100", "mlp"]
 
@@ -46,7 +46,7 @@ def mlp(
         )
     if len(widths) > LAYERS:
         raise BadInput(f"mlp has at most {LAYERS} hidden layers, but got {len(widths)}; give fewer widths")
-    flag("bias", bias)
+    check_flag("bias", bias)
     layers: list[nn.Module] = [nn.Flatten()]
     previous = int(torch.Size(input_shape).numel())
     for number in scaled(width, *widths):

@@ -1,4 +1,4 @@
-"""The options that several models share, checked: they come from the shell and from TOML files."""
+"""The width option that several models share, checked: it comes from the shell and from TOML files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from ticketsearch.errors import BadInput
 
-__all__ = ["MAX_WIDTH", "flag", "scaled"]
+__all__ = ["MAX_WIDTH", "scaled"]
 
 MAX_WIDTH = 1_000_000
 
@@ -28,13 +28,3 @@ def scaled(width: float, *units: int) -> list[int]:
             "more; give a smaller one"
         )
     return [max(1, round(number * factor)) for number in units]
-
-
-def flag(name: str, value: bool) -> bool:
-    """Return a truth value as it is; the text ``"no"``, which Python takes for true, is refused.
-
-    Raises :class:`BadInput` for anything but True or False.
-    """
-    if not isinstance(value, bool):
-        raise BadInput(f"{name} must be true or false, but got {value!r}; write {name} = true or false")
-    return value

@@ -11,7 +11,7 @@ and aligned in the same way (``null_models``, ``draws``). They have intervals an
 
 from ticketsearch.overlap.chance import Chance, chance_iou
 from ticketsearch.overlap.null_models import degree_shuffle
-from ticketsearch.overlap.null_tests import Null, holm, jackknife
+from ticketsearch.overlap.null_tests import Null
 from ticketsearch.overlap.raw import RawOverlap, containment, iou, pairwise_iou, raw_overlap
 from ticketsearch.overlap.study import OverlapStudy, overlap_study
 
@@ -23,9 +23,7 @@ __all__ = [
     "chance_iou",
     "containment",
     "degree_shuffle",
-    "holm",
     "iou",
-    "jackknife",
     "overlap_study",
     "pairwise_iou",
     "raw_overlap",

@@ -6,14 +6,13 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, check_masks, layer_counts
+from ticketsearch.typing import Floats, Integers
 
 __all__ = ["Chance", "chance_iou"]
-
-Floats = NDArray[np.float64]
 
 
 class Chance(NamedTuple):
@@ -48,7 +47,7 @@ def chance_iou(masks: ArrayLike, spec: MaskSpec) -> Chance:
     return Chance(whole, layers)
 
 
-def _counts(masks: ArrayLike, spec: MaskSpec) -> NDArray[np.int64]:
+def _counts(masks: ArrayLike, spec: MaskSpec) -> Integers:
     array = np.asarray(masks)
     if array.dtype == np.bool_ or array.ndim != 2 or array.shape[1] != len(spec.layers):
         return layer_counts(spec.reading(check_masks(array, spec)), spec)

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ticketsearch.alignment import Counts, aligned_counts, raw_counts
 from ticketsearch.masks import Mask, MaskSpec, pack, unpack
 from ticketsearch.overlap.null_models import NULLS
+from ticketsearch.typing import Integers
 
 __all__ = ["Batch", "Masks", "batches", "drawn"]
 
@@ -104,13 +104,13 @@ def batches(masks: Masks, null: str, numbers: Sequence[int]) -> list[Batch]:
     ]
 
 
-def drawn(batch: Batch) -> list[NDArray[np.int64]]:
+def drawn(batch: Batch) -> list[Integers]:
     """Return the counts of each draw of a batch, as :func:`stacked` has them."""
     with one_thread():
         found = [batch.masks.draw(batch.null, number) for number in batch.numbers]
     return [stacked(counts) for counts in found]
 
 
-def stacked(counts: Counts) -> NDArray[np.int64]:
+def stacked(counts: Counts) -> Integers:
     """Return shared, and agreeing where it is known, as one array ``(1 or 2, pairs, layers)``."""
     return np.stack([part for part in (counts.shared, counts.agreeing) if part is not None])

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, layer_shuffle
+from ticketsearch.typing import Indices
 
 __all__ = ["ALIGNED_DEGREES", "ALIGNED_UNIFORM", "NULLS", "UNIFORM", "NullModel", "degree_shuffle"]
 
-Integers = NDArray[np.intp]
 # Global trades of a shuffle; `scripts/bench_overlap.py --mixing` shows what is left of a mask after each.
 TRADES = 16
 
@@ -62,8 +61,8 @@ class _Hands:
         self.table = np.cumsum([0, *np.repeat(widths, pairs).tolist()])
 
     def traded(
-        self, rows: list[Integers], columns: list[Integers], rng: np.random.Generator, trades: int
-    ) -> list[Integers]:
+        self, rows: list[Indices], columns: list[Indices], rng: np.random.Generator, trades: int
+    ) -> list[Indices]:
         """Return the rows, by matrix, that hold the columns after the trades."""
         held = np.concatenate([row + first for row, first in zip(rows, self.first_row, strict=False)])
         column = np.concatenate(columns)
@@ -72,7 +71,7 @@ class _Hands:
         bounds = np.cumsum([len(row) for row in rows])[:-1]
         return [part - first for part, first in zip(np.split(held, bounds), self.first_row, strict=False)]
 
-    def _trade(self, held: Integers, column: Integers, rng: np.random.Generator) -> None:
+    def _trade(self, held: Indices, column: Indices, rng: np.random.Generator) -> None:
         seats = self._seats(rng)
         place = np.empty(self.first_row[-1], dtype=np.intp)
         place[seats[seats >= 0]] = np.flatnonzero(seats >= 0)
@@ -87,7 +86,7 @@ class _Hands:
         rank = np.arange(len(pair)) - (np.cumsum(counts) - counts)[pair]
         held[open_[order]] = seats[2 * pair + (rank >= firsts[pair])]
 
-    def _seats(self, rng: np.random.Generator) -> Integers:
+    def _seats(self, rng: np.random.Generator) -> Indices:
         """Return the rows in the two seats of each pair; -1 is an empty seat."""
         seats = np.full(2 * self.first_pair[-1], -1)
         for count, row, pair in zip(self.rows, self.first_row, self.first_pair, strict=False):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.alignment import pair_indices
 from ticketsearch.masks import Mask, MaskSpec, edges, layer_counts
+from ticketsearch.typing import Floats, Integers
 
 __all__ = ["degree_distance", "degrees", "density_distance"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 def density_distance(masks: Mask, spec: MaskSpec) -> Floats:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.alignment import shared_weights
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, check_masks
 from ticketsearch.overlap.chance import chance_iou
+from ticketsearch.typing import Floats, Integers
 
 __all__ = [
     "RawOverlap",
@@ -22,8 +23,6 @@ __all__ = [
     "pairwise_iou",
     "raw_overlap",
 ]
-
-Floats = NDArray[np.float64]
 
 
 def iou(a: ArrayLike, b: ArrayLike) -> float:
@@ -74,7 +73,7 @@ def _pair(a: ArrayLike, b: ArrayLike) -> Mask:
     return np.stack(pair)
 
 
-def jaccard(shared: NDArray[np.int64]) -> Floats:
+def jaccard(shared: Integers) -> Floats:
     """Return IoU from the sizes of intersections, of which the diagonal has the masks' own."""
     sizes = np.diagonal(shared)
     union = sizes[:, None] + sizes - shared

@@ -19,16 +19,15 @@ from ticketsearch.masks import Mask, MaskSpec, live
 from ticketsearch.overlap.chance import chance_iou
 from ticketsearch.overlap.draws import Masks, batches, drawn
 from ticketsearch.overlap.null_models import ALIGNED_DEGREES, ALIGNED_UNIFORM, NULLS, UNIFORM
-from ticketsearch.overlap.null_tests import LEVEL, Null, compare, holm
+from ticketsearch.overlap.null_tests import Null, compare
 from ticketsearch.overlap.profiles import degree_distance, degrees, density_distance
 from ticketsearch.overlap.raw import check_several
 from ticketsearch.random_streams import Stream, seed_sequence
+from ticketsearch.statistics import LEVEL, holm
+from ticketsearch.typing import Floats, Integers
 from ticketsearch.workers import Spread
 
 __all__ = ["OverlapStudy", "conclude", "overlap_study"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

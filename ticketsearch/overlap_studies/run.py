@@ -186,17 +186,11 @@ def study_pruners(
     fewer than two initializations, a method that needs data without them, or a folder that holds another
     study; committed work is kept.
     """
-    if isinstance(initializations, Sequence):
-        copies = [Initialization(*scheme_and_seed) for scheme_and_seed in initializations]
-    else:
-        check_count("initializations", initializations, 1)
-        others = drawn_initializations(initializations, schemes=schemes, seed=seed)
-        copies = [network.initialization, *others[1:]]
     plan = pruner_plan(
         network,
         methods,
         densities,
-        copies,
+        _initializations(network, initializations, schemes, seed),
         sizes=Sizes(draws, aligned_draws, restarts, orders),
         seed=seed,
         options=options,
@@ -207,3 +201,13 @@ def study_pruners(
         for _ in OverlapWork(plan, store, network, dataset, workers).steps():
             pass
     return read_overlaps(folder)
+
+
+def _initializations(
+    network: Network, wanted: int | Sequence[Initialization], schemes: Sequence[str], seed: int
+) -> list[Initialization]:
+    """Return the initializations of a study: those given, or a number of them, the network's own first."""
+    if isinstance(wanted, Sequence):
+        return [Initialization(*scheme_and_seed) for scheme_and_seed in wanted]
+    check_count("initializations", wanted, 1)
+    return [network.initialization, *drawn_initializations(wanted, schemes=schemes, seed=seed)[1:]]

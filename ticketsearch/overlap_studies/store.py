@@ -29,12 +29,12 @@ from ticketsearch.overlap_studies.schema import (
 )
 from ticketsearch.overlap_studies.settings import settings
 from ticketsearch.storage import Database, validated
+from ticketsearch.typing import Floats, Integers
 
 __all__ = ["OverlapStore", "PairOverlaps", "StoredMask", "plan_digest"]
 
 # Sizes of a plan that may grow when a study goes on.
 GROWING = ("draws", "aligned_draws")
-Integers = NDArray[np.int64]
 
 
 class StoredMask(NamedTuple):
@@ -59,8 +59,8 @@ class PairOverlaps(NamedTuple):
     aligned: Integers
     exact: NDArray[np.bool_]
     keys: tuple[str, ...]
-    iou: NDArray[np.float64]
-    aligned_iou: NDArray[np.float64]
+    iou: Floats
+    aligned_iou: Floats
 
 
 def content_of(plan: OverlapPlan) -> dict[str, Any]:

@@ -10,9 +10,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ticketsearch.checks import Steps, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
@@ -46,6 +43,7 @@ from ticketsearch.pruners.ties import EqualScoresWarning as EqualScoresWarning
 from ticketsearch.pruners.ties import PruningWarning as PruningWarning
 from ticketsearch.pruners.ties import mask_of_scores as mask_of_scores
 from ticketsearch.pruners.training_cost import Rounds as Rounds
+from ticketsearch.typing import Floats
 
 # The pruners that have a name; prune and LayerCollapseWarning are importable beside them.
 __all__ = [
@@ -227,7 +225,7 @@ def scores_of(
     seed: int = 0,
     batch: int = 256,
     **options: Any,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return the ``(weights,)`` scores that a pruner gives the whole network, before anything is pruned.
 
     The arguments are those of :func:`prune`.
@@ -255,7 +253,7 @@ def scores_at_once(
     seed: int = 0,
     steps: int | None = None,
     **options: Any,
-) -> NDArray[np.float64] | None:
+) -> Floats | None:
     """Return :func:`scores_of` a pruner if all its masks follow from them, else None.
 
     They do if it makes one cut, and does not name ``target``, the count that it is to score for.

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
 from ticketsearch.pruners.batching import Batch, Parts
+from ticketsearch.typing import Floats
 
 __all__ = ["Densities", "densities_of", "erk_densities", "magnitude", "quotas", "random"]
 
@@ -87,7 +87,7 @@ def random(
     }
 
 
-def _ranked(mask: Mask, readable: Mask, quota: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _ranked(mask: Mask, readable: Mask, quota: int, rng: np.random.Generator) -> Floats:
     """Return scores of a layer in random order, above 1 for ``quota`` kept weights.
 
     The weight of rank r = 0, 1, … has the score quota / (r + 1/2). So the largest of all layers are their

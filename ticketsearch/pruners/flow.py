@@ -36,14 +36,12 @@ from ticketsearch.pruners.scaled_floats import (
     summed,
     times_power,
 )
+from ticketsearch.typing import Floats, Indices
 from ticketsearch.wiring import Step
 from ticketsearch.wiring.functions import Scale, Shift, Sum
 from ticketsearch.wiring.operations import Convolution, factor
 
 __all__ = ["Flow", "FlowNetwork"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 
 
 class FlowNetwork:
@@ -63,7 +61,7 @@ class FlowNetwork:
     def __init__(
         self,
         copies: Copies,
-        kept: list[Integers],
+        kept: list[Indices],
         *,
         biases: bool = False,
         power: float = 1.0,
@@ -135,17 +133,17 @@ class FlowNetwork:
                 each[copy].append(times_power(own, int(exponent[copy] - tops[copy])))
         return [np.concatenate(parts) for parts in each]
 
-    def layer_scores(self) -> list[tuple[Floats, Integers]]:
+    def layer_scores(self) -> list[tuple[Floats, Indices]]:
         """Return for each layer its kept weights' scores, copy after copy, and each copy's exponent."""
         return self.through()[2]
 
-    def through(self) -> tuple[list[Flow], list[Flow], list[tuple[Floats, Integers]]]:
+    def through(self) -> tuple[list[Flow], list[Flow], list[tuple[Floats, Indices]]]:
         """Return the flow into each value, the flow from it to the outputs, and the :meth:`layer_scores`."""
         values = self._forward()
         steps = self.copies.wiring.steps
         outgoing: list[Flow | None] = [None] * len(steps)
         outgoing[-1] = Flow(torch.ones_like(values[-1].mantissa), np.zeros(self.count, dtype=np.intp))
-        found: list[tuple[Floats, Integers]] = [(np.empty(0), np.empty(0, dtype=np.intp))] * len(self.layers)
+        found: list[tuple[Floats, Indices]] = [(np.empty(0), np.empty(0, dtype=np.intp))] * len(self.layers)
         for index in range(len(steps) - 1, 0, -1):
             step, flow = steps[index], outgoing[index]
             assert flow is not None  # the wiring keeps only steps that reach the output
@@ -282,5 +280,5 @@ def _weight_of(step: Step) -> float:
     return abs(step.function.scale) if isinstance(step.function, Sum) else 1.0
 
 
-def _split(scores: Floats, bounds: Integers) -> list[Floats]:
+def _split(scores: Floats, bounds: Indices) -> list[Floats]:
     return [scores] if len(bounds) == 2 else np.split(scores, bounds[1:-1])

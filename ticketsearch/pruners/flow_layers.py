@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.masks import Layer
+from ticketsearch.typing import Floats, Indices
 from ticketsearch.wiring.operations import Convolution
 
 __all__ = ["ConvolutionFlow", "FlowLayer", "LinearFlow"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 # Below this share of kept weights a Linear layer is computed from them alone. Measured: a product with a
 # dense matrix costs about a twentieth a weight of one by indices.
 SPARSE = 0.04
@@ -39,7 +38,7 @@ class FlowLayer:
     slopes : score pruned weights too: weight times slope of all of them, as they were given.
     """
 
-    def __init__(self, layer: Layer, weights: Tensor, numbers: list[Integers], *, slopes: bool) -> None:
+    def __init__(self, layer: Layer, weights: Tensor, numbers: list[Indices], *, slopes: bool) -> None:
         self.size = layer.size
         self.shape = layer.shape
         self.copies = len(weights)
@@ -76,7 +75,7 @@ class FlowLayer:
 class LinearFlow(FlowLayer):
     """A Linear layer: a stack of matrices, and lists of weights when few are left."""
 
-    def __init__(self, layer: Layer, weights: Tensor, numbers: list[Integers], *, slopes: bool) -> None:
+    def __init__(self, layer: Layer, weights: Tensor, numbers: list[Indices], *, slopes: bool) -> None:
         super().__init__(layer, weights, numbers, slopes=slopes)
         self.values: Floats = np.empty(0)
         self.rows = self.columns = np.empty(0, dtype=np.intp)
@@ -129,7 +128,7 @@ class ConvolutionFlow(FlowLayer):
     """A convolution: dense among the channels that still have weights."""
 
     def __init__(
-        self, layer: Layer, weights: Tensor, numbers: list[Integers], function: Convolution, *, slopes: bool
+        self, layer: Layer, weights: Tensor, numbers: list[Indices], function: Convolution, *, slopes: bool
     ) -> None:
         super().__init__(layer, weights, numbers, slopes=slopes)
         self.function = replace(function, groups=function.groups * self.copies)
@@ -198,13 +197,13 @@ class ConvolutionFlow(FlowLayer):
         return scores, back.reshape(self.copies, -1, *back.shape[2:])
 
 
-def _sums(places: Integers, values: Floats, size: int) -> Tensor:
+def _sums(places: Indices, values: Floats, size: int) -> Tensor:
     """Return ``(size,)`` sums of the values at equal places."""
     # Of no values at all bincount makes whole numbers.
     return torch.from_numpy(np.bincount(places, values, size).astype(np.float64, copy=False))
 
 
-def _present(numbers: Integers, size: int) -> Integers:
+def _present(numbers: Indices, size: int) -> Indices:
     """Return which of ``size`` numbers occur, ascending."""
     found = np.zeros(size, dtype=np.bool_)
     found[numbers] = True

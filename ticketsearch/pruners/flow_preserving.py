@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ticketsearch.checks import Count, check
 from ticketsearch.errors import BadInput
@@ -20,11 +19,9 @@ from ticketsearch.pruners.batching import Batch, Copies, Parts
 from ticketsearch.pruners.flow import Flow, FlowNetwork
 from ticketsearch.pruners.iterative import schedule_steps, scheduled_count
 from ticketsearch.pruners.ties import tie_generator
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["ROUNDS", "TRIES", "FlowSearch", "flow_preserving", "log2_of", "log_flow", "unit_flows", "worths"]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 
 
 # Descents by the flow of |θ|^p: p below 1 thinks more of how many paths there are. On small networks either
@@ -231,14 +228,14 @@ def unit_flows(network: Network, mask: Mask) -> list[Floats]:
     return flows
 
 
-def _descending(values: Floats, lot: np.random.Generator) -> Integers:
+def _descending(values: Floats, lot: np.random.Generator) -> Indices:
     """Return the order of ``(n,)`` values from the largest down, equals by lot."""
     return np.lexsort((lot.random(len(values)), -values))
 
 
 def _backbone(
     network: Network, allowed: Mask, floor: int, lot: np.random.Generator
-) -> tuple[Mask, list[Integers]]:
+) -> tuple[Mask, list[Indices]]:
     """Return the weights that keep ``floor`` units of each hidden group live, and those units.
 
     The units are those of largest flow. Each is given its best weight from a unit so chosen of the first
@@ -272,8 +269,8 @@ def _keep_best(
     spec: MaskSpec,
     piece: Piece,
     scores: Floats,
-    units: Integers,
-    others: Integers,
+    units: Indices,
+    others: Indices,
     lot: np.random.Generator,
     *,
     rows: bool,

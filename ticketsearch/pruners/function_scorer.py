@@ -15,10 +15,9 @@ from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
 from ticketsearch.plugins import call, parameters_of
 from ticketsearch.pruners.batching import Batch, Copies, Parts, ScoreFunction
+from ticketsearch.typing import Floats
 
 __all__ = ["FunctionScorer"]
-
-Floats = NDArray[np.float64]
 
 
 class FunctionScorer:

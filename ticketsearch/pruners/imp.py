@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ticketsearch.checks import is_integer
 from ticketsearch.datasets import Dataset
-from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.pruners.batching import Batch, Copies, Parts, batched
@@ -25,6 +24,7 @@ from ticketsearch.training import (
     find_device,
     reproducible,
 )
+from ticketsearch.typing import Integers
 
 __all__ = ["averaged_imp", "imp", "obd"]
 
@@ -210,7 +210,7 @@ def _trained(
     recipe: Recipe,
     device: torch.device,
     dtype: torch.dtype,
-    orders: list[NDArray[np.int64]],
+    orders: list[Integers],
     masks: Mask,
     initial: list[Parts],
     begin: int,
@@ -232,7 +232,7 @@ def _moved(cohort: Cohort, initial: list[Parts]) -> list[Parts]:
     ]
 
 
-def _orders(samples: int, recipe: Recipe, rngs: Sequence[np.random.Generator]) -> list[NDArray[np.int64]]:
+def _orders(samples: int, recipe: Recipe, rngs: Sequence[np.random.Generator]) -> list[Integers]:
     """Return a data order a copy, the same however often its generator has been drawn from."""
     orders = []
     for rng in rngs:

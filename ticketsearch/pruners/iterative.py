@@ -22,6 +22,7 @@ from ticketsearch.pruners.function_scorer import FunctionScorer
 from ticketsearch.pruners.ties import PruningWarning, tie_generator, warn_of_equal_scores
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.training import one_thread
+from ticketsearch.typing import Floats, Indices
 
 __all__ = [
     "SUPPLIED",
@@ -36,8 +37,6 @@ __all__ = [
     "scoring_batch",
 ]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 Scope = Literal["global", "layer"]
 Schedule = Literal["exponential", "linear", "one_shot"]
 # What the loop gives a score function that names it.
@@ -63,7 +62,7 @@ class Cut(NamedTuple):
 
     copy: int
     step: int
-    numbers: Integers
+    numbers: Indices
     scores: Floats
     kept: NDArray[np.bool_]
     drawn: NDArray[np.bool_]
@@ -91,7 +90,7 @@ class _Plan(NamedTuple):
 class _Left(NamedTuple):
     """The weights that a copy keeps: numbers, scores at the last cut, and which the lot has decided."""
 
-    numbers: Integers
+    numbers: Indices
     scores: Floats
     drawn: NDArray[np.bool_]
 
@@ -203,7 +202,7 @@ def _cut_down(
 
 
 def _chosen(
-    numbers: Integers, scores: Floats, plan: _Plan, fraction: float, last: bool, lot: np.random.Generator
+    numbers: Indices, scores: Floats, plan: _Plan, fraction: float, last: bool, lot: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which of the kept weights stay after this step, and which of these ``lot`` has drawn."""
     spec = plan.spec

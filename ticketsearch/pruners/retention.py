@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.checks import checked
 from ticketsearch.masks import check_mask
@@ -18,11 +18,11 @@ from ticketsearch.models import Network
 from ticketsearch.pruners.batching import Copies
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.pruners.flow_preserving import ROUNDS, TRIES, FlowSearch, log2_of, log_flow
+from ticketsearch.typing import Floats
 from ticketsearch.wiring import Step, Wiring
 
 __all__ = ["Retention", "best_flow", "flow_retention", "retention_kind"]
 
-Floats = NDArray[np.float64]
 # Sums of the knapsack that take about a second; beyond them the bound does.
 MOST_WORK = 1_000_000_000
 

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ticketsearch.checks import check_flag
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.models import Network
-from ticketsearch.models.options import flag
 from ticketsearch.plugins import check_call, resolve
 from ticketsearch.pruners.batching import Batch, Parts
 from ticketsearch.training import find_device, reproducible
@@ -79,7 +79,7 @@ def saliency(
 
     Raises :class:`BadInput` without data, or for a reward that is no scalar differentiable in the outputs.
     """
-    flag("absolute", absolute)
+    check_flag("absolute", absolute)
     resolved = find_reward(reward)
 
     def score(masked: _MaskedNetwork) -> Parts:

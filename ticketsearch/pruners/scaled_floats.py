@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Flow", "aligned", "gathered", "normalized", "product", "shifted", "summed", "times_power"]
 
-Integers = NDArray[np.intp]
 # The largest flow of a value lies in [2 ** -REACH, 2 ** REACH]: products of three such are numbers.
 REACH = 64
 
@@ -20,10 +20,10 @@ class Flow(NamedTuple):
     """Non-negative flows ``mantissa * 2 ** exponent``: (copies, *shape) and one whole number a copy."""
 
     mantissa: Tensor
-    exponent: Integers
+    exponent: Indices
 
 
-def normalized(mantissa: Tensor, exponent: Integers) -> Flow:
+def normalized(mantissa: Tensor, exponent: Indices) -> Flow:
     """Scale by powers of two, which round nothing, where flows grow too large or small for products."""
     largest = mantissa.flatten(1).amax(1) if mantissa.ndim > 1 else mantissa
     shift = np.frexp(largest.numpy())[1].astype(np.intp)  # 0 where nothing flows
@@ -32,7 +32,7 @@ def normalized(mantissa: Tensor, exponent: Integers) -> Flow:
     return Flow(shifted(mantissa, -shift), exponent + shift)
 
 
-def shifted(mantissa: Tensor, shift: Integers) -> Tensor:
+def shifted(mantissa: Tensor, shift: Indices) -> Tensor:
     """Return ``mantissa * 2 ** shift``, copy by copy; what falls below the smallest number becomes 0."""
     half = shift // 2  # 2 ** shift itself may be no number
     shape = (-1, *[1] * (mantissa.ndim - 1))
@@ -41,7 +41,7 @@ def shifted(mantissa: Tensor, shift: Integers) -> Tensor:
     return mantissa * factors * rest
 
 
-def aligned(flows: list[Flow]) -> tuple[list[Tensor], Integers]:
+def aligned(flows: list[Flow]) -> tuple[list[Tensor], Indices]:
     """Return the mantissas of several flows at each copy's largest scale, and that scale."""
     empty = np.iinfo(np.intp).min // 4
     exponents = [np.where(flow.mantissa.flatten(1).any(1).numpy(), flow.exponent, empty) for flow in flows]
@@ -71,7 +71,7 @@ def gathered(flow: Flow, like: Flow) -> Flow:
     return normalized(flow.mantissa.sum_to_size(like.mantissa.shape), flow.exponent)
 
 
-def times_power(values: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
+def times_power(values: Floats, exponent: int) -> Floats:
     """Return ``values * 2 ** exponent``; what falls below the smallest number becomes 0."""
     if abs(exponent) < 1000:
         return values * 2.0**exponent

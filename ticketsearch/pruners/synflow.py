@@ -12,11 +12,10 @@ from ticketsearch.errors import BadInput
 from ticketsearch.models import Network
 from ticketsearch.pruners.batching import Batch, Copies, Parts
 from ticketsearch.pruners.flow import FlowNetwork
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["FlowScorer", "balanced_synflow", "synflow"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 # Of the 53 bits of a score these are noise: they follow the order of summation, which differs between
 # kernels, numbers of copies and machines. Without them equal scores are equal, and ties go by index.
 NOISE_BITS = 17
@@ -29,7 +28,7 @@ class FlowScorer:
     """
 
     def __init__(
-        self, copies: Copies, kept: list[Integers], *, biases: bool = False, strength: float = 0.0
+        self, copies: Copies, kept: list[Indices], *, biases: bool = False, strength: float = 0.0
     ) -> None:
         if not (isinstance(strength, int | float) and 0 <= strength <= 1):
             raise BadInput(f"strength lies between 0 (synflow) and 1, but got {strength!r}")

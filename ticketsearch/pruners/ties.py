@@ -14,6 +14,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, largest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.random_streams import Stream, seed_sequence
+from ticketsearch.typing import Floats
 from ticketsearch.wiring.functions import Scale
 
 __all__ = [
@@ -56,9 +57,7 @@ def tie_generator(rng: np.random.Generator, initialization: Initialization) -> n
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
 
 
-def mask_of_scores(
-    scores: NDArray[np.float64], count: int, *, seed: int, initialization: Initialization
-) -> Mask:
+def mask_of_scores(scores: Floats, count: int, *, seed: int, initialization: Initialization) -> Mask:
     """Return the ``(weights,)`` mask of the ``count`` largest scores, as pruning in one cut leaves it."""
     rng = np.random.default_rng(seed_sequence(seed, Stream.PRUNING))
     return largest(scores, count, tie_generator(rng, initialization))
@@ -70,7 +69,7 @@ def warn_of_equal_scores(
     networks: Sequence[Network],
     kept: int,
     drawn: Sequence[NDArray[np.bool_]],
-    scores: Sequence[NDArray[np.float64]],
+    scores: Sequence[Floats],
     *,
     stacklevel: int,
 ) -> None:

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
-from numpy.typing import NDArray
 
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Initialization
@@ -22,6 +21,7 @@ from ticketsearch.report.pages import BAND, GREY, ORANGE, picture, write_page
 from ticketsearch.report.text import audit_rows, collapse_rows, compression
 from ticketsearch.settings import Settings
 from ticketsearch.theory import MethodAudit, rho_max
+from ticketsearch.typing import Floats
 
 __all__ = ["AuditPage", "DensityCurve", "density_curve", "write_audit"]
 
@@ -53,8 +53,8 @@ class DensityCurve(NamedTuple):
     collapse : the first compression drawn with a layer empty; infinite if there is none.
     """
 
-    compression: NDArray[np.float64]
-    density: NDArray[np.float64]
+    compression: Floats
+    density: Floats
     floor: float
     collapse: float
 

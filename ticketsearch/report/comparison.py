@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
-from numpy.typing import NDArray
 
 from ticketsearch.comparison import BestSoFar, Comparison, Difference, differences
 from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PURPLE, TEAL, Picture, picture, write_page
@@ -26,10 +25,10 @@ from ticketsearch.report.text import (
     protocol,
 )
 from ticketsearch.settings import leaves
+from ticketsearch.typing import Floats
 
 __all__ = ["BudgetPoint", "Curve", "budget_points", "curves", "write_comparisons"]
 
-Floats = NDArray[np.float64]
 # Colour and line style of each method.
 Looks = dict[str, dict[str, Any]]
 COLOURS = (ORANGE, BLUE, TEAL, PURPLE, INK, GREY)

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, live_edges, weight_numbers
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Bond", "Diagram", "Row", "diagram"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
 # Sweeps over the rows that order their units, forth and back in turn.
 SWEEPS = 12
 
@@ -33,8 +32,8 @@ class Row(NamedTuple):
     name: str
     kind: str
     size: int
-    units: Integers
-    degree: Integers
+    units: Indices
+    degree: Indices
     place: Floats
     depth: Floats
 
@@ -49,10 +48,10 @@ class Bond(NamedTuple):
 
     source: int
     target: int
-    tails: Integers
-    heads: Integers
-    kept: Integers
-    sign: Integers
+    tails: Indices
+    heads: Indices
+    kept: Indices
+    sign: Indices
     positions: int
 
 
@@ -88,7 +87,7 @@ def diagram(
     degree = [np.zeros(group.size, dtype=np.intp) for group in spec.groups]
     units = [np.flatnonzero(alive) for alive in live]
     index = [np.cumsum(alive) - 1 for alive in live]
-    joined: dict[tuple[int, int], list[tuple[Integers, Integers, Floats, int]]] = {}
+    joined: dict[tuple[int, int], list[tuple[Indices, Indices, Floats, int]]] = {}
     looped = 0
     for part, piece, flat in zip(edges, spec.pieces, numbers, strict=True):
         np.add.at(degree[piece.target], part.rows, 1)
@@ -119,9 +118,7 @@ def _image(spec: MaskSpec, input_shape: tuple[int, ...] | None) -> tuple[int, in
     return input_shape[1], input_shape[2]
 
 
-def _bond(
-    ends: tuple[int, int], parts: list[tuple[Integers, Integers, Floats, int]], rows: list[Row]
-) -> Bond:
+def _bond(ends: tuple[int, int], parts: list[tuple[Indices, Indices, Floats, int]], rows: list[Row]) -> Bond:
     """Return the joined pairs of two rows, those of most weights and of the busiest units first."""
     source, target = ends
     tails, heads, values = (np.concatenate([part[i] for part in parts]) for i in range(3))

@@ -8,14 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
-from numpy.typing import NDArray
 
 from ticketsearch.report.diagram import Bond, Diagram, Row
 from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PAPER, segments
+from ticketsearch.typing import Floats
 
 __all__ = ["draw_diagram", "drawing_height", "lines_drawn"]
 
-Floats = NDArray[np.float64]
 # The most lines that can be told apart, and the number of paths they are drawn in: lines of one path do not
 # darken each other where they cross, those of different paths do.
 LINES, PATHS = 6000, 24

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from numpy.typing import NDArray
 
 from ticketsearch.masks import density
 from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture
 from ticketsearch.runs import Run, front_rows
+from ticketsearch.typing import Floats
 
 __all__ = ["FrontPoints", "front_picture", "front_points"]
 
@@ -25,9 +25,9 @@ class FrontPoints(NamedTuple):
     last two are sorted by density.
     """
 
-    members: NDArray[np.float64]
-    front: NDArray[np.float64]
-    tested: NDArray[np.float64]
+    members: Floats
+    front: Floats
+    tested: Floats
 
 
 def front_points(run: Run) -> FrontPoints | None:

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, live_edges
 from ticketsearch.report.pages import GREY, HEAT, INK
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["PixelUse", "arrangement", "draw_pixel_use", "pixel_use"]
 
@@ -23,9 +23,9 @@ SHOWN = 18
 class PixelUse(NamedTuple):
     """Number of live weights that read each pixel: by mask ``(masks, height, width)``, mean, the winner's."""
 
-    seeds: NDArray[np.intp]
-    mean: NDArray[np.float64]
-    winner: NDArray[np.intp] | None
+    seeds: Indices
+    mean: Floats
+    winner: Indices | None
 
 
 def pixel_use(
@@ -39,11 +39,11 @@ def pixel_use(
     if len(input_shape) != 3 or [spec.groups[i].size for i in first] != [math.prod(input_shape)]:
         return None
 
-    def used(mask: Mask) -> NDArray[np.intp]:
+    def used(mask: Mask) -> Indices:
         edges, _ = live_edges(mask, spec)
         sources = [e.columns for e, p in zip(edges, spec.pieces, strict=True) if p.source == first[0]]
         counts = np.bincount(np.concatenate(sources), minlength=math.prod(input_shape))
-        summed: NDArray[np.intp] = counts.reshape(input_shape).sum(axis=0)
+        summed: Indices = counts.reshape(input_shape).sum(axis=0)
         return summed
 
     by_mask = np.stack([used(mask) for mask in seeds])

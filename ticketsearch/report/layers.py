@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from ticketsearch.overlap import OverlapStudy
 from ticketsearch.report.pages import BLUE, INK, ORANGE
+from ticketsearch.typing import Floats
 
 __all__ = ["LayerBars", "draw_layer_bars", "layer_bars"]
-
-Floats = NDArray[np.float64]
 
 
 class LayerBars(NamedTuple):

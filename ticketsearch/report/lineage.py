@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ticketsearch.report.pages import BLUE, DRAWN, GREY, INK, ORANGE, PAPER, PURPLE, TEAL, segments
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Lineage", "draw_lineage", "lanes", "lineage", "lineage_sentence"]
 
@@ -33,7 +33,7 @@ class Lineage(NamedTuple):
     """
 
     tickets: list[Ticket]
-    links: NDArray[np.intp]
+    links: Indices
     line: list[int]
 
 
@@ -59,7 +59,7 @@ def lineage_sentence(ancestry: Lineage) -> str:
     )
 
 
-def lanes(ancestry: Lineage) -> NDArray[np.float64]:
+def lanes(ancestry: Lineage) -> Floats:
     """Return the height of each ticket, ``(tickets,)``: those of a generation one apart, around 0.
 
     In each generation the order is that of the barycentres of parents and children, to have few crossings.
@@ -77,7 +77,7 @@ def lanes(ancestry: Lineage) -> NDArray[np.float64]:
             centre = sums[peers] / np.maximum(degree[peers], 1)
             height[peers[np.argsort(centre, kind="stable")]] = np.arange(len(peers)) - (len(peers) - 1) / 2
     # Off the common lanes, so that no long line passes through a ticket that it does not end at.
-    shifted: NDArray[np.float64] = height + 0.5 * (generation * GOLDEN % 1 - 0.5)
+    shifted: Floats = height + 0.5 * (generation * GOLDEN % 1 - 0.5)
     return shifted
 
 

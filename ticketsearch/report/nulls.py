@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ticketsearch.overlap import Null, OverlapStudy
 from ticketsearch.report.pages import GREY, ORANGE
+from ticketsearch.typing import Floats
 
 __all__ = ["NULL_LABELS", "NullPanel", "draw_nulls", "null_panels", "null_text", "signed"]
 
@@ -31,7 +31,7 @@ class NullPanel(NamedTuple):
 
     compared: str
     kept: str
-    draws: NDArray[np.float64]
+    draws: Floats
     null: Null
     more: bool | None
 

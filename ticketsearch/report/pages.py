@@ -16,9 +16,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
-from numpy.typing import NDArray
 
 from ticketsearch.storage import write_atomically
+from ticketsearch.typing import Floats
 
 __all__ = [
     "BAND",
@@ -147,7 +147,7 @@ def _rounded(attribute: re.Match[str]) -> str:
     return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
 
 
-def segments(ends: NDArray[np.float64], colour: str, width: float, opacity: float) -> PathPatch:
+def segments(ends: Floats, colour: str, width: float, opacity: float) -> PathPatch:
     """Return the lines between ``(lines, 2, 2)`` ends as one path: a few bytes each, of any number."""
     path = Curve(ends.reshape(-1, 2), np.tile([Curve.MOVETO, Curve.LINETO], len(ends)))
     path.should_simplify = False

@@ -8,13 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ticketsearch.report.pages import GREY, ORANGE
+from ticketsearch.typing import Integers
 
 __all__ = ["Profile", "draw_profiles", "drawn", "profiles"]
 
-Integers = NDArray[np.int64]
 # The most groups drawn.
 PANELS = 6
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
 from ticketsearch import settings as config
 from ticketsearch.masks import layer_counts
@@ -33,6 +32,7 @@ from ticketsearch.runs import (
     winner,
 )
 from ticketsearch.tickets import Ticket
+from ticketsearch.typing import Floats, Integers
 
 __all__ = [
     "FitnessCurve",
@@ -46,18 +46,18 @@ __all__ = [
 class FitnessCurve(NamedTuple):
     """Fitness of the population by generation, of the highest rung alone; each ``(generations,)``."""
 
-    generation: NDArray[np.int64]
-    best: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    worst: NDArray[np.float64]
+    generation: Integers
+    best: Floats
+    mean: Floats
+    worst: Floats
 
 
 class LayerDensities(NamedTuple):
     """Density of each layer: seeds ``(seeds, layers)``, winner ``(layers,)`` or None while unfinished."""
 
     names: list[str]
-    seeds: NDArray[np.float64]
-    winner: NDArray[np.float64] | None
+    seeds: Floats
+    winner: Floats | None
 
 
 def fitness_curve(run: Run) -> FitnessCurve:

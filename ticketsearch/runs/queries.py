@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.evolution import probabilities
 from ticketsearch.runs.results import BEST, Result, contenders, front_name
 from ticketsearch.runs.store import Run
 from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.typing import Floats
 
 __all__ = [
     "ContenderRow",
@@ -127,5 +127,5 @@ def _contender_row(name: str, results: list[Result]) -> ContenderRow:
     )
 
 
-def _standard_deviation(values: NDArray[np.float64]) -> float:
+def _standard_deviation(values: Floats) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 and np.isfinite(values).all() else float("nan")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
@@ -37,6 +36,7 @@ from ticketsearch.theory.compression import (
     rho_max,
 )
 from ticketsearch.theory.conservation import Conservation, conservation, saliency_conservation
+from ticketsearch.typing import Floats, Integers
 
 __all__ = ["Curve", "MethodAudit", "audit"]
 
@@ -58,8 +58,8 @@ class Curve:
     density : (points, layers) kept / total of each layer.
     """
 
-    compression: NDArray[np.float64]
-    density: NDArray[np.float64]
+    compression: Floats
+    density: Floats
 
     @property
     def collapse(self) -> float:
@@ -172,7 +172,7 @@ def _counts(spec: MaskSpec, critical: Critical, points: int) -> list[int]:
 def _conservation(
     network: Network,
     method: str,
-    scores: NDArray[np.float64],
+    scores: Floats,
     dataset: Dataset | None,
     seed: int,
     options: dict[str, Any],
@@ -197,6 +197,6 @@ def _conservation(
     return used, saliency_conservation(network, everything, torch.nn.functional.cross_entropy, batch)
 
 
-def _curve(spec: MaskSpec, counts: NDArray[np.int64]) -> Curve:
+def _curve(spec: MaskSpec, counts: Integers) -> Curve:
     sizes = np.array([layer.size for layer in spec.layers])
     return Curve(spec.size / counts.sum(1), counts / sizes)

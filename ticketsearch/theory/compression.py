@@ -8,7 +8,6 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.checks import checked
 from ticketsearch.datasets import Dataset
@@ -22,6 +21,7 @@ from ticketsearch.pruners import (
     schedule_steps,
     scores_at_once,
 )
+from ticketsearch.typing import Floats, Integers
 
 __all__ = [
     "Critical",
@@ -125,7 +125,7 @@ def critical_compression(
     return Critical(spec.size / high, high, rho_max(spec), high == low + 1)
 
 
-def critical_at_once(scores: NDArray[np.float64], spec: MaskSpec) -> Critical:
+def critical_at_once(scores: Floats, spec: MaskSpec) -> Critical:
     """Return ρ_cr of a pruner that scores once: the lowest rank of the layers' best weights decides.
 
     Among equal scores it is the ρ that every lot reaches.
@@ -168,7 +168,7 @@ def prune_to_cut(
     seed: int = 0,
     steps: int | None = None,
     **options: Any,
-) -> tuple[float, NDArray[np.int64]]:
+) -> tuple[float, Integers]:
     """Prune to ρ_max; return the largest prune size / cut size met, and the counts after every cut.
 
     Theorem 3 asks that the prune size (the scores pruned at a step) be less than the cut size (those of a

@@ -20,20 +20,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.checks import checked, real_array
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
+from ticketsearch.typing import Floats
 from ticketsearch.wiring import Step
 from ticketsearch.wiring.functions import Scale, Shift, Sum
 from ticketsearch.wiring.operations import BatchNormalization, factor
 
 __all__ = ["Conservation", "Reward", "conservation", "saliency_conservation"]
 
-Floats = NDArray[np.float64]
 Reward = Callable[[Tensor, Tensor], Tensor]
 
 

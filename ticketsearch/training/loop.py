@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ticketsearch.checks import is_integer
 from ticketsearch.datasets import Dataset
-from ticketsearch.datasets.dataset import is_integer
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Guidance
 from ticketsearch.training.checkpoints import State, load_states, states_of

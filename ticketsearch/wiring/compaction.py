@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.masks import Mask, MaskSpec, live_edges
+from ticketsearch.typing import Indices
 from ticketsearch.wiring.constants import is_constant, shifts
 from ticketsearch.wiring.functions import Select, Zeros
 from ticketsearch.wiring.operations import Convolution, Reshape
@@ -25,7 +25,6 @@ from ticketsearch.wiring.steps import Step, Wiring
 
 __all__ = ["Compaction", "Widths", "compact", "fixed_groups", "live_groups", "spec_for", "whole"]
 
-Integers = NDArray[np.intp]
 # (size of each group, how many of its units are live) -> how many of its units to keep.
 Widths = Callable[[tuple[int, ...], tuple[int, ...]], Sequence[int]]
 
@@ -44,8 +43,8 @@ class Compaction:
 
     wiring: Wiring
     steps: tuple[Step, ...]
-    features: tuple[Integers, ...]
-    places: Mapping[str, tuple[Integers, ...]]
+    features: tuple[Indices, ...]
+    places: Mapping[str, tuple[Indices, ...]]
 
     @property
     def narrow(self) -> Wiring:
@@ -69,14 +68,14 @@ class Compaction:
         return found
 
 
-def compact(wiring: Wiring, kept: Sequence[Integers]) -> Compaction:
+def compact(wiring: Wiring, kept: Sequence[Indices]) -> Compaction:
     """Return the network of the kept units: for each neuron group their numbers, in ascending order.
 
     Kept must be all that is live, all of the groups in :func:`fixed_groups`, and no group may be empty.
     """
-    features: list[Integers] = []
+    features: list[Indices] = []
     steps: list[Step] = []
-    places: dict[str, tuple[Integers, ...]] = {}
+    places: dict[str, tuple[Indices, ...]] = {}
     sizes = {name: tuple(tensor.shape) for name, tensor in _tensors(wiring)}
     for node, step in zip(wiring.spec.nodes, wiring.steps, strict=True):
         inputs = [features[i] for i in step.inputs]
@@ -127,7 +126,7 @@ def whole(wiring: Wiring) -> Compaction:
     return compact(wiring, [np.arange(group.size) for group in wiring.spec.groups])
 
 
-def live_groups(mask: Mask, spec: MaskSpec, fixed: Container[int], widths: Widths) -> list[Integers]:
+def live_groups(mask: Mask, spec: MaskSpec, fixed: Container[int], widths: Widths) -> list[Indices]:
     """Return the numbers of the units to keep of each group, for :func:`compact`.
 
     These are the live ones, and of the dead ones the first, as many as ``widths`` asks for; ``spec`` comes
@@ -195,7 +194,7 @@ def _is_zero(tensor: Tensor) -> bool:
     return not bool(tensor.ne(0).any())
 
 
-def _joined(parts: Sequence[Integers], sizes: Sequence[int]) -> Integers:
+def _joined(parts: Sequence[Indices], sizes: Sequence[int]) -> Indices:
     """Return numbers along an axis that is made of parts of these whole sizes."""
     starts = np.cumsum([0, *sizes]).tolist()
     return np.concatenate([part + start for part, start in zip(parts, starts, strict=False)])

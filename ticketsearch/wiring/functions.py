@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Expansion", "Index", "Operand", "Padding", "Scale", "Select", "Shift", "Sum", "Zeros"]
+from ticketsearch.typing import Indices
 
-Integers = NDArray[np.intp]
+__all__ = ["Expansion", "Index", "Operand", "Padding", "Scale", "Select", "Shift", "Sum", "Zeros"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Select:
             return x.narrow(1, first, count)
         return x.index_select(1, torch.tensor(self.numbers, device=x.device))
 
-    def among(self, kept: Integers) -> tuple[Integers, Select]:
+    def among(self, kept: Indices) -> tuple[Indices, Select]:
         """Return which of the features remain if only some of the source do, and their selection."""
         numbers = np.array(self.numbers)
         found = np.flatnonzero(np.isin(numbers, kept))

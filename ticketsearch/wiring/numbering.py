@@ -9,22 +9,21 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.masks import Bundle, Group, Layer, Piece, Segment
+from ticketsearch.typing import Indices
 from ticketsearch.wiring.steps import Axis
 
 __all__ = ["Features", "LayerEnds", "Numbering"]
 
-Integers = NDArray[np.intp]
 Kind = Literal["input", "hidden", "output"]
 
 
 class Features(NamedTuple):
     """The neuron axis of a value: units, and how many consecutive features each of them has."""
 
-    units: Integers
-    blocks: Integers
+    units: Indices
+    blocks: Indices
 
     @classmethod
     def joined(cls, parts: Iterable[Features]) -> Features:
@@ -51,11 +50,11 @@ class Numbering:
     renumbered within stretches, ``select`` that some of an axis are an axis of their own.
     """
 
-    axes: list[tuple[str, Integers]] = field(default_factory=list)
-    fillings: list[tuple[str, Integers]] = field(default_factory=list)
-    selections: list[Integers] = field(default_factory=list)
+    axes: list[tuple[str, Indices]] = field(default_factory=list)
+    fillings: list[tuple[str, Indices]] = field(default_factory=list)
+    selections: list[Indices] = field(default_factory=list)
     count: int = 0
-    ties: list[tuple[Integers, Integers]] = field(default_factory=list)
+    ties: list[tuple[Indices, Indices]] = field(default_factory=list)
     cuts: list[tuple[int, int]] = field(default_factory=list)
 
     def new(self, name: str, size: int) -> Features:
@@ -66,13 +65,13 @@ class Numbering:
         """Return the units of an axis of zeros; where they are tied to others, they are named as those."""
         return self._added(self.fillings, name, size)
 
-    def _added(self, axes: list[tuple[str, Integers]], name: str, size: int) -> Features:
+    def _added(self, axes: list[tuple[str, Indices]], name: str, size: int) -> Features:
         units = np.arange(self.count, self.count + size)
         self.count += size
         axes.append((name, units))
         return Features(units, np.ones(size, dtype=np.intp))
 
-    def select(self, features: Features, entries: Integers) -> Features | None:
+    def select(self, features: Features, entries: Indices) -> Features | None:
         """Return the axis of some entries of another; None if they are not whole units."""
         owners = np.repeat(np.arange(len(features.units)), features.blocks)
         within = np.arange(len(owners)) - np.repeat(
@@ -116,7 +115,7 @@ class Numbering:
         sizes = [len(chain) for chain in chains]
         return Closed(self._named(classes, group_of, sizes, kinds), classes, group_of, place)
 
-    def _chains(self, classes: Integers) -> list[list[int]]:
+    def _chains(self, classes: Indices) -> list[list[int]]:
         """Return the groups as chains of tied units, in the order in which they are met.
 
         One unit follows another in a group if it does so wherever either of them stands: then every axis is
@@ -147,8 +146,8 @@ class Numbering:
 
     def _named(
         self,
-        classes: Integers,
-        group_of: Integers,
+        classes: Indices,
+        group_of: Indices,
         sizes: Sequence[int],
         kinds: Sequence[Kind],
     ) -> tuple[Group, ...]:
@@ -174,9 +173,9 @@ class Closed:
     """The groups, and for each unit where it stands in them."""
 
     groups: tuple[Group, ...]
-    classes: Integers
-    group_of: Integers
-    place: Integers
+    classes: Indices
+    group_of: Indices
+    place: Indices
 
     def axis(self, features: Features) -> Axis:
         """Return the segments of an axis: whole groups, one after the other."""
@@ -301,11 +300,11 @@ class _Exchange:
         )
 
 
-def _components(a: Integers, b: Integers, size: int) -> Integers:
+def _components(a: Indices, b: Indices, size: int) -> Indices:
     """Return the number of the set that each of ``size`` things is in, ``a[i]`` with ``b[i]``."""
     from scipy.sparse import coo_array  # takes longer to import than a run to show
     from scipy.sparse.csgraph import connected_components
 
     joined = coo_array((np.ones(len(a)), (a, b)), shape=(size, size))
-    labels: Integers = connected_components(joined, directed=False)[1].astype(np.intp)
+    labels: Indices = connected_components(joined, directed=False)[1].astype(np.intp)
     return labels

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import fx
 
+from ticketsearch.typing import Indices
 from ticketsearch.wiring.shapes import sample_shape
 from ticketsearch.wiring.slicing import select_units
 from ticketsearch.wiring.tracer import Shape, Tracer
@@ -40,7 +40,7 @@ class Arranged(NamedTuple):
 
     view: fx.Node
     source: int
-    channels: NDArray[np.intp]
+    channels: Indices
 
 
 def arrange(tracer: Tracer, node: fx.Node, source: int, after: Shape) -> bool:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import random_order, segment_order, unit_orders
+from ticketsearch.typing import Indices
 from ticketsearch.wiring.steps import Axis, Step, Wiring
 
 __all__ = ["check_numbering", "orders_of"]
@@ -28,7 +28,7 @@ SINGLY = 6
 # Steps whose value at one unit depends on the same unit of what they read.
 APART = ("elementwise", "spatial", "normalize", "add")
 
-Order = dict[str, NDArray[np.intp]]
+Order = dict[str, Indices]
 
 
 def check_numbering(wiring: Wiring) -> None:
@@ -110,7 +110,7 @@ def _apart(wiring: Wiring, names: Sequence[str], rng: np.random.Generator) -> li
     return [[name for name, taken in zip(names, half, strict=True) if taken] for half in halves]
 
 
-def _no_identity(order: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+def _no_identity(order: Indices, rng: np.random.Generator) -> Indices:
     while np.array_equal(order, np.arange(len(order))):
         order = rng.permutation(len(order))
     return order

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ticketsearch.datasets.dataset import is_integer
+from ticketsearch.checks import is_integer
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.workers.clusters import Dask, Ray
 from ticketsearch.workers.local import Serial, Threads

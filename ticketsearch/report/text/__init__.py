@@ -17,7 +17,6 @@ from ticketsearch.report.text.comparison import (
     notes_on_tests,
     protocol,
 )
-from ticketsearch.report.text.run_content import content
 from ticketsearch.report.text.mask import mask_content, mask_lines
 from ticketsearch.report.text.overlap_study import nulls_csv, overlap_headline, overlaps_text, pairs_csv
 from ticketsearch.report.text.run import (
@@ -33,6 +32,7 @@ from ticketsearch.report.text.run import (
     spread,
     study_lines,
 )
+from ticketsearch.report.text.run_content import content
 
 __all__ = [
     "DIFFERENCE_HEADINGS",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.evolution import OWN
 from ticketsearch.halving import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
@@ -21,6 +20,7 @@ from ticketsearch.runs import (
     winner,
 )
 from ticketsearch.tickets import Ticket
+from ticketsearch.typing import Floats
 
 __all__ = [
     "comparison_lines",
@@ -260,6 +260,6 @@ def phase_lines(run: Run) -> list[str]:
     ]
 
 
-def _pair_mean(matrix: NDArray[np.float64]) -> float:
+def _pair_mean(matrix: Floats) -> float:
     """Return the mean over the pairs of a symmetric ``(masks, masks)`` matrix."""
     return float(matrix[np.triu_indices(len(matrix), k=1)].mean())
