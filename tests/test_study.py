@@ -217,7 +217,7 @@ def test_a_folder_holds_one_study(network, tmp_path):
         ),
         (lambda: run(tmp_path / "other", plan, network), "exists already and is no study"),
         (lambda: run(tmp_path / "file", plan, network), "is a file"),
-        (lambda: run(tmp_path / "torn", plan, network), "is damaged or no study"),
+        (lambda: run(tmp_path / "torn", plan, network), "is damaged or not a study"),
         (lambda: read_overlaps(tmp_path / "other"), "no study in"),
     ]
     for call, words in cases:

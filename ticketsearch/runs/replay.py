@@ -44,7 +44,7 @@ def replay(
 
     Raises :class:`ValueError` for generations or members that are missing.
     """
-    known, living = Levels(), dict[int, Ticket]()
+    known, living = Levels(), dict[int, Ticket]()  # both as of the generation that is yielded
     between = "WHERE {0} BETWEEN ? AND ? ORDER BY {0}"
     for start in range(0, last + 1, CHUNK):
         bounds = start, min(start + CHUNK - 1, last)
