@@ -66,7 +66,7 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if (folder / name).is_symlink():
             raise BadInput(
-                f"{str(folder / name)!r} is a link, and files outside the folder are never written or deleted "
+                f"{str(folder / name)!r} is a link, and no file outside the folder is written or deleted "
                 "through a link; remove it, or replace it by the file that it leads to"
             )
 
