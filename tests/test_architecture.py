@@ -26,7 +26,7 @@ ALLOWED = {
     "wiring": "masks",
     "alignment": "masks random_streams canonical",
     "models": "masks plugins datasets wiring",
-    "training": "masks datasets wiring",
+    "training": "cost masks datasets wiring",
     "operators": "masks alignment",
     "pruners": "cost masks plugins random_streams datasets wiring models training",
     "tickets": "cost halving masks plugins canonical datasets wiring models",

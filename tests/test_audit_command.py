@@ -14,7 +14,7 @@ from ticketsearch.pruners import prune
 from ticketsearch.report import AuditPage, density_curve, write_audit
 from ticketsearch.report.audit import layer_colours
 from ticketsearch.report.text import audit_lines, audit_rows, collapse_rows
-from ticketsearch.settings.fields import load
+from ticketsearch.settings import load
 
 shell, refused = test_cli.shell, test_cli.refused
 

@@ -62,6 +62,7 @@ GIVEN = {
     "study_pruners": {"network": NETWORK, "methods": "magnitude", "folder": "/dev/null/none", "draws": 1},
     "to_networkx": {"mask": MASK, "spec": SPEC},
     "Dataset": {n: getattr(DATA, n) for n in inspect.signature(ts.Dataset).parameters},
+    "EvaluationOptions": {},
     "Recipe": {},
     "Scores": {"values": [1.0]},
     "ShortTraining": {"network": NETWORK, "dataset": DATA, "steps": 1},

@@ -9,17 +9,40 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 from rich.live import Live
 
 from ticketsearch import cli
 from ticketsearch.cli.following import follow
 from ticketsearch.cli.progress import Line, LiveTable, PlainLines
+from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution.timing import OWN
 from ticketsearch.halving import Tau
 from ticketsearch.runs import Run
+from ticketsearch.settings import Settings, default_text, description, leaves
 from ticketsearch.workers import Step
+
+# Commands, flags and settings.
+SETTINGS_FLAGS = (
+    ("evolve prune audit overlap compare", "--data", "data.name"),
+    ("evolve prune audit overlap compare", "--model", "model.name"),
+    ("evolve prune audit overlap compare", "--seed", "seed"),
+    ("evolve prune", "--method", "seeding.method"),
+    ("evolve prune", "--density", "seeding.density"),
+    ("evolve overlap", "--initializations", "seeding.initializations"),
+    ("prune audit", "--steps", "seeding.steps"),
+    ("prune", "--scope", "seeding.scope"),
+    ("prune", "--schedule", "seeding.schedule"),
+    ("evolve", "--population", "evolution.population"),
+    ("evolve", "--generations", "evolution.generations"),
+    ("evolve", "--steps", "training.steps"),
+    ("evolve", "--workers", "training.workers"),
+    ("evolve", "--backend", "training.backend"),
+    ("evolve", "--device", "training.device"),
+)
+DESCRIPTIONS = [description(name) for name, _ in leaves(Settings().model_dump())]
 
 
 @pytest.fixture
@@ -70,8 +93,6 @@ def test_help_names_every_command_and_imports_no_torch():
 
 
 def test_the_help_of_evolve_gives_the_defaults_of_the_settings(shell):
-    from ticketsearch.settings.fields import Settings
-
     code, out, _ = shell("evolve", "--help")
     text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out).split())
     settings = Settings()
@@ -84,9 +105,32 @@ def test_the_help_of_evolve_gives_the_defaults_of_the_settings(shell):
         settings.seeding.initializations,
         settings.seed,
         settings.model.name,
+        settings.data.name,
     ):
-        assert f"default {value}" in text
-    assert f"{settings.data.name} (the default)" in text
+        assert f"Default: {value}." in text
+
+
+@pytest.mark.parametrize("command", typer.main.get_command(cli.app).commands)
+def test_the_help_of_every_flag_is_a_sentence_and_a_setting_s_flag_has_its_description(command, capsys):
+    parsed = typer.main.get_command(cli.app).commands[command]
+    parsed.main(["--help"], standalone_mode=False)
+    capsys.readouterr()
+    for flag in parsed.params:
+        assert re.fullmatch(r"[A-Z].*\.", flag.help), flag.name
+    settings_flags = {flag: name for c, flag, name in SETTINGS_FLAGS if command in c.split()}
+    shown = {flag.opts[0]: flag.help for flag in parsed.params}
+    for flag, name in settings_flags.items():
+        assert shown[flag] == f"{description(name)} Default: {default_text(name)}."
+    # No other flag is marked as one of a setting.
+    described = {flag for flag, text in shown.items() if any(map(text.startswith, DESCRIPTIONS))}
+    assert described == set(settings_flags)
+
+
+def test_the_defaults_of_compare_are_those_of_its_help(capsys):
+    parsed = typer.main.get_command(cli.app).commands["compare"]
+    text = {flag.opts[0]: flag.help.partition("Default: ")[2].rstrip(".") for flag in parsed.params}
+    assert tuple(text["--methods"].split(", ")) == DEFAULT_METHODS
+    assert tuple(map(float, text["--densities"].split(", "))) == DEFAULT_DENSITIES
 
 
 def test_no_command_prints_the_help_alone(shell):

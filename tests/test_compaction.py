@@ -16,21 +16,21 @@ from torch import nn
 
 from ticketsearch import models
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
 from ticketsearch.training import (
     Cohort,
     Recipe,
     Training,
+    batches,
+    compaction_notes,
     data_order,
     evaluate,
-    kept_whole,
     layout,
-    obstacle,
-    programs,
     reproducible,
     train,
+    why_not_compacted,
 )
 from ticketsearch.training import matmul as products
 from ticketsearch.training.layout import Layout, layouts, networks_at_once
@@ -645,16 +645,16 @@ def test_under_other_maskings_than_the_parameters_networks_are_trained_whole(mas
 
 def test_what_keeps_networks_whole_is_said():
     net, declared = lenet(), dataclasses.replace(lenet().wiring, steps=())
-    assert obstacle(net.wiring, "parameter") is None
-    assert kept_whole(net.wiring, "parameter") == []
+    assert why_not_compacted(net.wiring, "parameter") is None
+    assert compaction_notes(net.wiring, "parameter") == []
     for masking, reason in (
         ("gradient", "under masking 'gradient' the forward pass is that of the whole network"),
         ("forward", "under masking 'forward' weights that the mask does not keep learn too"),
     ):
-        assert obstacle(net.wiring, masking) == reason
-        assert kept_whole(net.wiring, masking) == [f"Networks are trained whole: {reason}."]
-    assert "declared by hand" in obstacle(declared, "parameter")
-    (line,) = kept_whole(network("layer normalisation").wiring, "parameter")
+        assert why_not_compacted(net.wiring, masking) == reason
+        assert compaction_notes(net.wiring, masking) == [f"Networks are trained whole: {reason}."]
+    assert "declared by hand" in why_not_compacted(declared, "parameter")
+    (line,) = compaction_notes(network("layer normalisation").wiring, "parameter")
     assert line.startswith("Trained whole: first, which are normalised over their units or divided by")
 
 
@@ -672,7 +672,7 @@ def test_programs_hold_every_mask_once_and_share_the_work_among_all_workers(numb
     arguments = net.wiring, masks, [net.parameters()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "WEIGHTS", most * net.spec.size)
-        found = programs(*arguments, masking="parameter", device=CPU, workers=workers)
+        found = batches(*arguments, masking="parameter", device=CPU, workers=workers)
         each = layouts(*arguments, masking="parameter", stacked=True, sparse=True)
         limits = {mask: networks_at_once(own, CPU) for own in each for mask in own.masks}
     weights = {name: net.parameters()[name] for name in net.spec.split(masks[0])}
@@ -708,7 +708,7 @@ def test_a_program_takes_as_many_networks_as_there_is_room_for_their_weights(mon
 def test_convolutional_networks_are_a_program_each():
     net = network("conv2")
     masks = masks_for(net, 5)
-    found = programs(net.wiring, masks, [tensors_of(net)], masking="parameter", device=CPU)
+    found = batches(net.wiring, masks, [tensors_of(net)], masking="parameter", device=CPU)
     assert sorted(found) == [[0], [1], [2], [3], [4]]
 
 
@@ -829,7 +829,7 @@ def test_a_product_that_gives_other_bits_in_company_is_found_out_though_rounding
         return not torch.equal(products._together(weight, bias, x), torch.cat(alone))
 
     products._same_alone.cache_clear()
-    accepted = products._same_alone(*shape, False, True, True, torch.bfloat16, CPU)
+    accepted = products._same_alone(products.Shape(*shape, False, True, True, torch.bfloat16, CPU))
     assert not (accepted and any(differs() for _ in range(400)))
 
 
@@ -874,8 +874,8 @@ def test_an_unknown_precision_is_refused_and_one_beside_float64_too(tiny):
     assert message.startswith("unknown precision 'bfloat' (did you mean 'bfloat16'?)")
     net = initialize("mlp", tiny, hidden="5")
     options = {"batch": 16, "device": "cpu", "dtype": "float64"}
-    refused(lambda: ShortTraining(net, tiny, precision="bfloat16", **options), "'bfloat16'", "float64")
-    ShortTraining(net, tiny, precision="float32", **options)
+    refused(lambda: short_training(net, tiny, precision="bfloat16", **options), "'bfloat16'", "float64")
+    short_training(net, tiny, precision="float32", **options)
 
 
 # --- on a CUDA device

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketsearch.errors import BadInput
-from ticketsearch.settings.fields import (
+from ticketsearch.settings import (
     Settings,
     apply,
     changes,
-    identity,
     leaves,
     load,
     parse_assignment,
     stored,
     to_toml,
 )
+from ticketsearch.settings import settings_digest as identity
 
 LEAVES = dict(leaves(Settings().model_dump()))
 # What two runs of one content may differ in: who computes it, and how far it has come.

@@ -177,7 +177,7 @@ def test_searches_spend_at_least_what_the_evolution_did(whole):
 def test_searches_pay_for_no_guidance_that_they_do_not_use(whole, settings):
     cells = cells_of(whole)
     search = search_of(plan_of(settings), Cell("one_plus_lambda", 0.4, 0))
-    assert search.fitness.candidates is not None  # the evolution's are guided
+    assert search.fitness.options.candidates is not None  # the evolution's are guided
     live = live_operations(search.network.wiring, cells[Cell("synflow", 0.4, 0)].mask[None])
     began = cells[Cell("one_plus_lambda", 0.4, 0)].best_so_far[0][0]
     assert began == spending(live, steps=8, batch=16, samples=45).flops
@@ -213,7 +213,7 @@ def test_every_round_of_imp_is_counted(settings):
         density=0.4,
         dataset=search.dataset,
         seed=int(seed_sequence(0, Stream.PRUNING).generate_state(1)[0]),
-        watch=lambda cut: masks.append(np.isin(np.arange(spec.size), cut.numbers[cut.kept])),
+        callback=lambda cut: masks.append(np.isin(np.arange(spec.size), cut.numbers[cut.kept])),
         **options,
     )
     assert np.array_equal(made.mask, masks[-1])

@@ -364,7 +364,7 @@ class TestEveryPruner:
 
     def check_counts(self, case, name, schedule, scope):
         cuts = []
-        mask = pruned(case, name, schedule=schedule, scope=scope, watch=cuts.append)
+        mask = pruned(case, name, schedule=schedule, scope=scope, callback=cuts.append)
         spec = network(case).spec
         assert (mask.shape, mask.dtype, mask.flags.writeable) == ((spec.size,), np.bool_, False)
         assert mask.sum() == round(DENSITY * spec.size)

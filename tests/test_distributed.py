@@ -12,7 +12,7 @@ from joblib.externals.loky.backend.reduction import dumps
 
 from ticketsearch import experiment
 from ticketsearch import settings as config
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.fitness.trainer import JOB_BYTES
 from ticketsearch.models import initialize
 from ticketsearch.report import text
@@ -68,8 +68,8 @@ def test_scores_are_those_of_one_process_to_the_bit(problem, place):
     network, digits, first = problem
     for options in ({"steps": 20}, {"steps": "5,10,20"}, {"steps": 10, "initialization": "own"}):
         tickets = first if "initialization" in options else None
-        wanted = ShortTraining(network, digits, **options)(first.masks, tickets=tickets, round=3)
-        found = ShortTraining(network, digits, **options, **place)(first.masks, tickets=tickets, round=3)
+        wanted = short_training(network, digits, **options)(first.masks, tickets=tickets, round=3)
+        found = short_training(network, digits, **options, **place)(first.masks, tickets=tickets, round=3)
         assert np.array_equal(found, wanted)
         for name, column in wanted.measures.items():
             assert np.array_equal(found.measures[name], column)
@@ -89,7 +89,7 @@ def test_what_is_sent_is_small(problem, place, monkeypatch):
 
     plain = Spread.run
     monkeypatch.setattr(Spread, "run", run)
-    fitness = ShortTraining(network, digits, steps="2,4", **place)
+    fitness = short_training(network, digits, steps="2,4", **place)
     fitness(first.masks)
     assert len(sent) >= 2
     assert max(sent) < JOB_BYTES
@@ -99,9 +99,9 @@ def test_what_is_sent_is_small(problem, place, monkeypatch):
 @BACKENDS
 def test_a_worker_that_is_killed_in_mid_training_changes_nothing(problem, place):
     network, digits, first = problem
-    wanted = ShortTraining(network, digits, steps=1000)(first.masks)
-    fitness = ShortTraining(network, digits, steps=1000, **place)
-    ShortTraining(network, digits, steps=1, **place)(first.masks)  # workers are there and have their data
+    wanted = short_training(network, digits, steps=1000)(first.masks)
+    fitness = short_training(network, digits, steps=1000, **place)
+    short_training(network, digits, steps=1, **place)(first.masks)  # workers are there and have their data
     before = workers_of(**{"backend": place["backend"], "address": place.get("address")})
     assert len(before) >= 2
     killed = []

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from networks import mlp
+from searches import plain
 
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import Duplicates, Variation, evolve
 from ticketsearch.evolution.timing import FITNESS, KEYS, OPERATORS, OWN, REST, SELECTION
 from ticketsearch.halving import Agreement, climb
 from ticketsearch.masks import digest, layer_counts
@@ -35,7 +36,7 @@ def first_masks(count=12, kept=24, seed=0):
 
 
 def run(**options):
-    return list(evolve(first_masks(), likeness, SPEC, **{"generations": 15, "seed": 3, **options}))
+    return list(evolve(first_masks(), likeness, SPEC, **plain(**{"generations": 15, "seed": 3, **options})))
 
 
 def contents(generations):
@@ -74,7 +75,7 @@ def test_better_parents_have_more_children():
     children = Counter()
     for seed in range(30):
         fresh = Tickets(Ticket(ticket.mask) for ticket in planted)
-        for generation in evolve(fresh, fitness, SPEC, generations=1, seed=seed):
+        for generation in evolve(fresh, fitness, SPEC, **plain(generations=1, seed=seed)):
             for ticket in generation.offspring:
                 children.update(ticket.parents[:1])
     shares = [children[number] for number in range(8)]
@@ -120,7 +121,7 @@ def test_a_seen_network_is_refused_and_after_all_attempts_an_immigrant_comes():
         turn = len(asked) - 13
         return f"new {len(asked)}" if len(asked) <= 12 or turn % 12 == 11 else "seen"
 
-    generations = run(generations=1, duplicate_key=only_immigrants_are_new, attempts=10)
+    generations = run(generations=1, duplicates=Duplicates(only_immigrants_are_new), attempts=10)
     # One child slips through as the first "seen" key; from then on each takes 11 refusals and an immigrant.
     assert generations[1].immigrants >= 10
     assert generations[1].refused >= 10 * 11
@@ -130,7 +131,7 @@ def test_a_seen_network_is_refused_and_after_all_attempts_an_immigrant_comes():
 def test_an_exhausted_space_ends_in_fewer_children_not_in_a_loop():
     tiny = mlp(2, 1, 1)
     masks = np.array([[1, 0, 1], [0, 1, 1]], dtype=bool)
-    generations = list(evolve(masks, lambda m: m[:, 0].astype(float), tiny, generations=3, seed=0))
+    generations = list(evolve(masks, lambda m: m[:, 0].astype(float), tiny, **plain(generations=3, seed=0)))
     assert len(generations) == 4
     assert all(len(g.offspring) == 0 for g in generations[1:])
     assert all(g.refused > 0 for g in generations[1:])
@@ -144,10 +145,7 @@ def test_the_same_seed_gives_the_same_evolution_and_another_does_not():
 @pytest.mark.parametrize("stop", [0, 1, 7, 14])
 def test_going_on_after_any_generation_equals_an_uninterrupted_evolution(stop):
     whole = run()
-    seen = [t.key for g in whole[: stop + 1] for t in g.offspring]
-    rest = list(
-        evolve([], likeness, SPEC, generations=15, seed=3, population=12, after=whole[stop], seen=seen)
-    )
+    rest = list(evolve([], likeness, SPEC, **plain(generations=15, seed=3, population=12, after=whole[stop])))
     assert contents(rest) == contents(whole[stop + 1 :])
 
 
@@ -166,7 +164,7 @@ def test_nan_never_wins_and_is_recorded_as_diverged():
         values[1::3] = np.inf
         return values
 
-    generations = run() and list(evolve(first_masks(), fitness, SPEC, generations=5, seed=0))
+    generations = run() and list(evolve(first_masks(), fitness, SPEC, **plain(generations=5, seed=0)))
     assert generations[0].diverged == 8
     assert np.isfinite(generations[-1].best.score)
     assert all(np.isfinite(value) for g in generations for value in g.statistics.values())
@@ -207,7 +205,7 @@ def test_scores_with_a_gradient_are_taken_without_it():
 
 
 def run_with(fitness):
-    return list(evolve(first_masks(), fitness, SPEC, generations=1, seed=0))
+    return list(evolve(first_masks(), fitness, SPEC, **plain(generations=1, seed=0)))
 
 
 def test_a_fitness_is_given_tickets_and_round_where_it_names_them():
@@ -218,7 +216,7 @@ def test_a_fitness_is_given_tickets_and_round_where_it_names_them():
         calls.append(round)
         return likeness(masks)
 
-    list(evolve(first_masks(), fitness, SPEC, generations=2, seed=0))
+    list(evolve(first_masks(), fitness, SPEC, **plain(generations=2, seed=0)))
     assert calls == [0, 1, 2]
 
 
@@ -233,7 +231,7 @@ def test_measures_beside_the_scores_are_kept_with_the_tickets():
 def test_a_child_takes_its_first_parents_initialization_and_lineage():
     first = Tickets(Ticket(m, ("scheme", i), ("pruned", i)) for i, m in enumerate(first_masks()))
     everyone = {}
-    for generation in evolve(first, likeness, SPEC, generations=5, seed=0):
+    for generation in evolve(first, likeness, SPEC, **plain(generations=5, seed=0)):
         for ticket in generation.offspring:
             everyone[ticket.number] = ticket
             if ticket.parents:
@@ -247,7 +245,7 @@ def test_a_child_takes_its_first_parents_initialization_and_lineage():
 def test_masks_that_are_given_are_never_written_to():
     masks = first_masks()
     before = masks.copy()
-    list(evolve(masks, likeness, SPEC, generations=5, seed=0))
+    list(evolve(masks, likeness, SPEC, **plain(generations=5, seed=0)))
     assert np.array_equal(masks, before)
 
 
@@ -257,7 +255,7 @@ def test_no_warning_where_everything_diverges_later():
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        generations = list(evolve(first_masks(), fitness, SPEC, generations=2, seed=0))
+        generations = list(evolve(first_masks(), fitness, SPEC, **plain(generations=2, seed=0)))
     assert generations[-1].diverged == 12
     assert np.isfinite(generations[-1].best.score)
 
@@ -267,11 +265,18 @@ def test_no_warning_where_everything_diverges_later():
     [
         ({"population": 0}, "population must be >= 1, but got 0"),
         ({"generations": -1}, "generations must be >= 0, but got -1"),
-        ({"tournament": 0}, "tournament must be >= 1"),
+        ({"size": 0}, "size must be >= 1"),
         ({"crossover_rate": 1.5}, r"crossover_rate must be in \[0, 1\]"),
         ({"mutation_rate": 0.0}, r"mutation_rate must be in \(0, 1\]"),
         ({"elites": -1}, "elites must be >= 0"),
         ({"attempts": -1}, "attempts must be >= 0"),
+        ({"reassess": -1}, "reassess must be >= 0, but got -1"),
+        ({"ties": -1}, "ties must be >= 0"),
+        ({"temperature": -0.1}, "temperature must be >= 0 and finite, but got -0.1"),
+        ({"temperature": np.nan}, "temperature must be a number, but got nan"),
+        ({"crossover": []}, "at least 1 crossover"),
+        ({"mutation": 3}, "mutation must be a function"),
+        ({"elites": "4"}, "elites must be an integer, but got '4'"),
     ],
 )
 def test_bad_arguments_are_refused_with_rule_and_value(options, message):
@@ -287,7 +292,7 @@ def test_masks_of_another_network_are_refused():
 def test_an_empty_first_population_is_refused():
     for population in (None, 5):
         with pytest.raises(BadInput, match="at least 1 ticket"):
-            evolve([], likeness, SPEC, population=population)
+            evolve([], likeness, SPEC, **plain(population=population))
 
 
 def test_the_callers_tickets_may_begin_several_evolutions():
@@ -314,7 +319,7 @@ def test_an_operator_that_breaks_its_contract_is_refused(which, made, message):
         return made(a)
 
     with pytest.raises(BadInput, match=message):
-        list(evolve(first_masks(), likeness, SPEC, **{which: operator}, crossover_rate=which == "crossover"))
+        run(**{which: operator}, crossover_rate=which == "crossover")
 
 
 def test_an_operator_may_return_integers_and_be_any_callable():
@@ -323,7 +328,7 @@ def test_an_operator_may_return_integers_and_be_any_callable():
             return rng.permutation(mask).astype(int)
 
     generations = list(
-        evolve(first_masks(), likeness, SPEC, generations=1, mutation=Shuffle(), crossover_rate=0)
+        evolve(first_masks(), likeness, SPEC, **plain(generations=1, mutation=Shuffle(), crossover_rate=0))
     )
     assert {t.operator for t in generations[1].offspring} == {"Shuffle"}
     assert generations[1].population.masks.dtype == bool
@@ -342,10 +347,8 @@ def test_a_subclass_of_a_fitness_and_odd_callables_are_called_as_they_are():
 
 
 def test_a_duplicate_key_is_called_with_mask_and_spec():
-    assert (
-        len(next(evolve(first_masks(), likeness, SPEC, duplicate_key=lambda m, s: digest(m))).population)
-        == 12
-    )
+    variation = Variation(duplicates=Duplicates(lambda mask, spec: digest(mask)))
+    assert len(next(evolve(first_masks(), likeness, SPEC, variation=variation)).population) == 12
 
 
 def test_measures_of_another_shape_are_refused():
@@ -386,8 +389,8 @@ def planted(rungs, scores):
 def test_tickets_compare_by_rung_then_score_wherever_they_are_chosen():
     rungs, scores = np.repeat([800, 200, 50], 4), np.array([1, 2, 3, 4, 11, 12, 13, 14, 21, 22, 23, 24])
     fitness = planted(rungs, scores)
-    options = {"generations": 1, "elites": 6, "tournament": 200, "seed": 0}
-    generations = list(evolve(first_masks(), fitness, SPEC, **options))
+    options = {"generations": 1, "elites": 6, "size": 200, "seed": 0}
+    generations = list(evolve(first_masks(), fitness, SPEC, **plain(**options)))
     assert [(t.rung, t.score) for t in generations[0].population] == list(zip(rungs, scores, strict=True))
     for generation in generations:
         assert (generation.best.rung, generation.best.score) == (800, 4)
@@ -401,7 +404,7 @@ def test_tickets_compare_by_rung_then_score_wherever_they_are_chosen():
 
 def test_what_diverges_on_a_high_rung_is_worse_than_any_score_on_the_lowest():
     fitness = planted([800] * 6 + [50] * 6, [np.nan, np.inf, -np.inf, 1, 1, 1, *range(-6, 0)])
-    generations = list(evolve(first_masks(), fitness, SPEC, generations=1, seed=0, elites=12))
+    generations = list(evolve(first_masks(), fitness, SPEC, **plain(generations=1, seed=0, elites=12)))
     assert [t.rung for t in generations[0].population] == [0, 0, 0, 800, 800, 800] + [50] * 6
     assert all(t.diverged for t in generations[0].population[:3])
     assert not any(t.diverged for t in generations[1].population)
@@ -416,7 +419,7 @@ def test_statistics_are_of_the_highest_rung_that_is_there():
 
 
 def test_a_ladder_climbs_inside_a_generation_and_says_how_far_its_rungs_agree():
-    generations = list(evolve(first_masks(), ladder, SPEC, generations=20, seed=3))
+    generations = list(evolve(first_masks(), ladder, SPEC, **plain(generations=20, seed=3)))
     for generation in generations:
         assert Counter(t.rung for t in generation.offspring) == {50: 6, 200: 3, 800: 3}
         lower, upper = generation.agreements
@@ -431,9 +434,8 @@ def test_a_ladder_climbs_inside_a_generation_and_says_how_far_its_rungs_agree():
 @pytest.mark.parametrize("stop", [0, 6])
 def test_an_evolution_on_a_ladder_goes_on_as_if_uninterrupted(stop):
     options = {"generations": 8, "seed": 3}
-    whole = list(evolve(first_masks(), ladder, SPEC, **options))
-    seen = [t.key for g in whole[: stop + 1] for t in g.offspring]
-    rest = list(evolve([], ladder, SPEC, population=12, after=whole[stop], seen=seen, **options))
+    whole = list(evolve(first_masks(), ladder, SPEC, **plain(**options)))
+    rest = list(evolve([], ladder, SPEC, **plain(population=12, after=whole[stop], **options)))
     assert contents(rest) == contents(whole[stop + 1 :])
     assert [g.agreements for g in rest] == [g.agreements for g in whole[stop + 1 :]]
 
@@ -478,11 +480,13 @@ def test_each_part_of_a_generation_has_its_time():
         first_masks(),
         slow(likeness, 0.05),
         SPEC,
-        generations=2,
-        seed=0,
-        crossover_rate=0,
-        duplicate_key=slow(key, 0.004),
-        mutation=slow(shuffled, 0.006),
+        **plain(
+            generations=2,
+            seed=0,
+            crossover_rate=0,
+            duplicates=Duplicates(slow(key, 0.004)),
+            mutation=slow(shuffled, 0.006),
+        ),
     ):
         generations.append(generation)
         time.sleep(0.03)  # what the caller does takes no part

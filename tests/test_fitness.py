@@ -15,8 +15,8 @@ from torch import nn
 
 from ticketsearch.cost import Spent
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness import trainer
-from ticketsearch.fitness.short_training import ShortTraining, build_fitness
+from ticketsearch.fitness import jobs
+from ticketsearch.fitness.named import build_fitness, short_training
 from ticketsearch.masks import live, live_units
 from ticketsearch.masks.guidance import check_guidance
 from ticketsearch.models import Initialization, initialize
@@ -42,7 +42,7 @@ def masks_for(network, size, seed=0, density=0.6):
 
 def short(network, dataset, **options):
     usual = {"steps": 10, "batch": 13, "device": "cpu", "backend": "threads"}
-    return ShortTraining(network, dataset, **{**usual, **options})
+    return short_training(network, dataset, **{**usual, **options})
 
 
 def trained_alone(network, mask, dataset, recipe, order, dtype=torch.float32):
@@ -186,7 +186,7 @@ def test_the_bytes_a_cohort_may_take_change_no_score(tiny, monkeypatch):
             sizes.append(len(arguments[1]))
             return Cohort(*arguments, **options)
 
-        monkeypatch.setattr(trainer, "Cohort", counted)
+        monkeypatch.setattr(jobs, "Cohort", counted)
         assert np.array_equal(short(network, tiny)(masks), wanted)
         assert sizes == ([1] * 7 if allowed == 1 else [3, 2, 2])
 
@@ -348,7 +348,7 @@ def test_shared_refuses_tickets_that_carry_another_initialization(tiny):
     masks = masks_for(network, 4)
     fitness = short(network, tiny)
     message = refusal(fitness, masks, tickets=tickets_of(network, masks))
-    assert "give it initialization='own'" in message
+    assert "EvaluationOptions(initialization='own')" in message
     same = Tickets(Ticket(mask, network.initialization) for mask in masks)
     assert np.array_equal(fitness(masks, tickets=same), fitness(masks))
 
@@ -465,9 +465,9 @@ def test_scoring_writes_neither_to_network_nor_masks_nor_data(tiny):
         ({"lr": "0.1"}, ("lr must be > 0 and finite", "got '0.1'")),
         ({"momentum": None}, ("momentum must be in [0, 1)", "got None")),
         ({"weight_decay": float("inf")}, ("weight_decay must be >= 0 and finite", "got inf")),
-        ({"candidates": "0.5"}, ("candidates are a share", "got '0.5'")),
-        ({"dtype": "float16"}, ("float32 or float64", "'float16'")),
-        ({"initialization": "fresh"}, ("shared or own", "'fresh'")),
+        ({"candidates": "0.5"}, ("candidates must be a share", "got '0.5'")),
+        ({"dtype": "float16"}, ("unknown dtype 'float16'", "float32, float64")),
+        ({"initialization": "fresh"}, ("unknown initialization 'fresh'", "own, shared")),
         ({"optimizer": "sdg"}, ("unknown optimizer 'sdg'", "did you mean 'sgd'")),
         ({"masking": "weights"}, ("unknown masking 'weights'", "forward, gradient, parameter")),
         ({"batch": 62}, ("batch=62", "61 samples")),
@@ -529,7 +529,7 @@ def test_own_without_tickets_or_with_the_wrong_number_is_refused(tiny):
     refused(lambda: fitness(masks), "'own'", "initialization")
     refused(lambda: fitness(masks, tickets=[*tickets[:3], Ticket(masks[3])]), "'own'", "initialization")
     for wrong in (tickets[:1], tickets[:3], [*tickets, tickets[0]]):
-        refused(lambda wrong=wrong: fitness(masks, tickets=wrong), "one a mask (4)", str(len(wrong)))
+        refused(lambda wrong=wrong: fitness(masks, tickets=wrong), "one for each mask (4)", str(len(wrong)))
 
 
 # --- fitness by name
@@ -540,7 +540,7 @@ def test_a_fitness_is_built_by_name_with_its_options(tiny):
     options = {"steps": 10, "batch": 13, "device": "cpu", "seed": 4}
     built = build_fitness("short_training", network, tiny, **options)
     masks = masks_for(network, 2)
-    assert np.array_equal(built(masks), ShortTraining(network, tiny, **options)(masks))
+    assert np.array_equal(built(masks), short_training(network, tiny, **options)(masks))
 
 
 def test_an_unknown_fitness_is_refused_with_the_nearest(tiny):

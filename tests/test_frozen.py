@@ -114,7 +114,7 @@ def test_a_frozen_parameter_stays_and_the_others_train_as_in_a_plain_loop(case, 
         monkeypatch.setattr("ticketsearch.training.cohort.runs_sparse", lambda *_: True)
         monkeypatch.setattr("ticketsearch.training.layout.SPARSE_WEIGHT", 0.0)
         monkeypatch.setattr("ticketsearch.training.layout.SPARSE_UNIT", 0.0)
-        monkeypatch.setattr("ticketsearch.training.layout.LEAST", 0.0)
+        monkeypatch.setattr("ticketsearch.training.layout.MIN_OVERHEADS", 0.0)
         cohort = check(network, digits, masks, RECIPES[recipe], None)
         assert all(isinstance(part, Sparse) for part in cohort.parts)
         Training(

@@ -6,18 +6,20 @@ import sqlite3
 import numpy as np
 import pytest
 from conftest import refused
+from searches import Counts, plain
 
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import DensitySchedule, Duplicates, GuidanceWarning, Variation, evolve
 from ticketsearch.experiment import Search, create_run, resume
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.jobs import Stage
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import layer_counts
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import initialize
-from ticketsearch.operators import guided_mutation, union_crossover
+from ticketsearch.operators import guided_mutation, swap_mutation, union_crossover
 from ticketsearch.pruners import prune
 from ticketsearch.pruners.iterative import scheduled_count
 from ticketsearch.runs import Run
-from ticketsearch.settings.fields import load
+from ticketsearch.settings import load
 from ticketsearch.tickets import Scores
 
 
@@ -56,11 +58,11 @@ def test_alone_from_all_weights_and_without_noise_it_is_iterative_magnitude_prun
     wanted = prune(network, "imp", density=density, dataset=tiny, steps=rounds, **options)
     assert len(orders) == rounds
     assert all(np.array_equal(order, orders[0]) for order in orders)
-    training = ShortTraining(network, tiny, steps=30, batch=16, device="cpu")
+    training = short_training(network, tiny, steps=30, batch=16, device="cpu")
 
     def fitness(masks):
         found = training.trainer.train(
-            masks, [network.initialization], orders[:1], training.recipe, candidates=0.1
+            masks, [network.initialization], orders[:1], training.recipe, Stage(candidates=0.1)
         )
         return Scores(-found.evaluations[0].loss, guidance=found.guidance)
 
@@ -73,9 +75,7 @@ def test_alone_from_all_weights_and_without_noise_it_is_iterative_magnitude_prun
             np.ones((1, size), dtype=bool),
             fitness,
             network.spec,
-            generations=rounds,
-            counts=counts,
-            **options,
+            **plain(generations=rounds, density=Counts(counts), **options),
         )
     )
     assert [g.population.masks.sum() for g in generations] == counts
@@ -86,7 +86,7 @@ def test_alone_from_all_weights_and_without_noise_it_is_iterative_magnitude_prun
 def test_the_population_grows_as_sparse_as_it_is_told_to_and_stays_so(tiny):
     network = initialize("mlp:9,7", tiny)
     first, counts = first_masks(network, 8), [10**6, 50, 50, 30]
-    found = list(evolve(first, guided, network.spec, generations=6, counts=[network.spec.size, *counts[1:]]))
+    found = list(evolve(first, guided, network.spec, **plain(generations=6, density=Counts(counts))))
     assert [sorted({int(m.sum()) for m in g.population.masks}) for g in found[1:]] == [
         *([50],) * 2,
         *([30],) * 4,
@@ -117,10 +117,7 @@ def test_operators_are_given_the_guidance_and_the_noise_that_they_name(tiny):
         first_masks(network, 6),
         guided,
         network.spec,
-        generations=3,
-        temperature=0.5,
-        counts=[40],
-        **operators,
+        **plain(generations=3, temperature=0.5, density=Counts([40]), **operators),
     )
     assert len(list(run)) == 4
     assert len(seen) > 18
@@ -135,40 +132,55 @@ def test_guidance_makes_a_search_climb_faster_than_blind_operators(tiny):
     first = first_masks(network, 8, density=0.2)
 
     def best(**operators):
-        *_, last = evolve(first, guided, network.spec, generations=5, **operators)
+        *_, last = evolve(first, guided, network.spec, **plain(generations=5, **operators))
         return last.best.score
 
     assert best(mutation=guided_mutation, crossover=union_crossover) > best()
 
 
-def test_without_guidance_a_cut_is_blind_and_guided_operators_are_too(tiny):
+def test_without_guidance_guided_operators_and_pruning_choose_at_random_and_the_search_warns_once(tiny):
     network = initialize("mlp:9,7", tiny)
-    operators = {"mutation": guided_mutation, "crossover": union_crossover}
-    *_, last = evolve(
+    search = evolve(
         first_masks(network, 6),
         lambda masks: np.arange(len(masks)),
         network.spec,
+        density=DensitySchedule(0.5, 0.2, share=0.1),
         generations=3,
-        counts=[20],
-        **operators,
     )
-    assert (last.population.masks.sum(1) == 20).all()
+    with pytest.warns(GuidanceWarning) as warned:
+        *_, last = search
+    assert len(warned) == 1
+    for words in ("(union_crossover, guided_mutation)", "ts.ShortTraining", "ts.Scores", "swap_mutation"):
+        assert words in str(warned[0].message)
+    assert warned[0].filename == __file__
+    assert (last.population.masks.sum(1) == round(0.2 * network.spec.size)).all()
     assert all(layer_counts(mask, network.spec).min() >= 1 for mask in last.population.masks)
+
+
+def test_operators_that_are_not_used_do_not_warn(tiny):
+    network = initialize("mlp:9,7", tiny)
+    variation = Variation(mutation=swap_mutation, crossover_rate=0.0)
+    options = {"variation": variation, "generations": 1}
+    assert len(list(evolve(first_masks(network, 6), lambda masks: masks[:, 0], network.spec, **options))) == 2
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"counts": []}, ("counts", "empty")),
-        ({"counts": [5, 0]}, ("counts are weights to keep, 1 to", "but got 0")),
-        ({"counts": [10**6]}, ("but got 1000000",)),
-        ({"temperature": -0.1}, ("temperature must be >= 0", "-0.1")),
-        ({"temperature": np.nan}, ("temperature must be >= 0", "nan")),
+        ((1.5, 0.1), ("start must be in (0, 1]", "1.5")),
+        ((0.5, 0.0), ("final must be in (0, 1]", "0.0")),
+        ((0.1, 0.5), ("falls from start to final", "start 0.1 and final 0.5")),
+        ((0.5, 0.1, 0.0), ("share must be in (0, 1]", "0.0")),
+        ((0.5, 1e-5), ("at least 1 weight", "final 1e-05 keeps 0 of")),
     ],
 )
-def test_a_bad_plan_is_refused_in_one_line(tiny, options, words):
+def test_a_bad_schedule_is_refused_in_one_line(tiny, options, words):
     network = initialize("mlp:9,7", tiny)
-    refused(lambda: evolve(first_masks(network, 2), guided, network.spec, **options), *words)
+
+    def go():
+        return evolve(first_masks(network, 2), guided, network.spec, density=DensitySchedule(*options))
+
+    refused(go, *words)
 
 
 def test_guidance_of_another_mask_is_refused(tiny):
@@ -187,7 +199,7 @@ def test_a_run_keeps_the_guidance_of_the_living_and_no_other(tiny, tmp_path):
     network = initialize("mlp:9,7", tiny)
     settings = load(None, [("evolution.generations", 3), ("evolution.population", 6)])
     with Run.create(tmp_path, "run", settings, network.spec, "data", {}) as run:
-        for generation in evolve(first_masks(network, 6), guided, network.spec, generations=3):
+        for generation in evolve(first_masks(network, 6), guided, network.spec, **plain(generations=3)):
             run.append(generation)
         last = run.last()
         kept = {ticket.number: ticket.guidance for ticket in last.population}
@@ -264,10 +276,13 @@ def test_a_guided_run_that_was_interrupted_goes_on_to_the_same_content(tmp_path,
 def test_what_guides_nothing_costs_nothing():
     blind = {"evolution.mutation": "swap_mutation", "evolution.crossover": "uniform_crossover"}
     blind |= {"evolution.trial": False}
-    assert Search.prepare(guided_settings()).fitness.candidates == 1.0
-    assert Search.prepare(guided_settings(**blind)).fitness.candidates == 1.0  # the density falls by it
+    assert Search.prepare(guided_settings()).fitness.options.candidates == 1.0
     assert (
-        Search.prepare(guided_settings(**blind, **{"evolution.start_density": 0})).fitness.candidates is None
+        Search.prepare(guided_settings(**blind)).fitness.options.candidates == 1.0
+    )  # the density falls by it
+    assert (
+        Search.prepare(guided_settings(**blind, **{"evolution.start_density": 0})).fitness.options.candidates
+        is None
     )
 
 
@@ -283,7 +298,6 @@ def test_a_density_that_would_rise_is_refused():
 def test_where_no_new_network_is_found_the_old_ones_stay_though_they_keep_too_much(tiny):
     network = initialize("mlp:1", tiny)
     first = np.ones((1, network.spec.size), dtype=bool)
-    found = evolve(
-        first, guided, network.spec, generations=2, counts=[10, 5], duplicate_key=lambda mask, spec: "one"
-    )
+    options = {"density": Counts([10, 5]), "duplicates": Duplicates(lambda mask, spec: "one")}
+    found = evolve(first, guided, network.spec, **plain(generations=2, **options))
     assert [(len(g.offspring), int(g.population[0].mask.sum())) for g in found] == [(1, 10), (0, 10), (0, 10)]

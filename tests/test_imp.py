@@ -194,7 +194,7 @@ def test_magnitudes_are_averaged_over_data_orders_that_each_round_draws_anew(cas
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["ticketsearch.pruners.imp"], "data_order", seen)
-        prune(network, "averaged_imp", density=0.5, orders=3, watch=cuts.append, **options)
+        prune(network, "averaged_imp", density=0.5, orders=3, callback=cuts.append, **options)
     assert len(drawn) == len(set(drawn)) == 3 * len(cuts) > 6
     for number, cut in enumerate(cuts):
         kept = np.zeros(network.spec.size, dtype=bool)
@@ -251,7 +251,7 @@ def test_rounds_cut_a_fifth_each_and_what_they_cut_never_comes_back(case, rewind
         dataset=dataset,
         training_steps=5,
         rewind=rewind,
-        watch=cuts.append,
+        callback=cuts.append,
     )
     assert [cut.step for cut in cuts] == [1, 2, 3, 4]
     kept = np.arange(size)

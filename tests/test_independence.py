@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from ticketsearch import BadInput, ShortTraining, from_arrays, initialize
+from ticketsearch import BadInput, Recipe, ShortTraining, from_arrays, initialize
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.training import check_independence
 
@@ -65,6 +65,8 @@ def test_a_score_depends_on_no_order_of_validation_samples():
     )
     network = initialize(traced(), DATA)
     mask = rng.random((1, network.spec.size)) < 0.5
-    first, second = (ShortTraining(network, data, steps=5, batch=32)(mask) for data in (DATA, other))
+    first, second = (
+        ShortTraining(network, data, steps=5, recipe=Recipe(batch=32))(mask) for data in (DATA, other)
+    )
     assert first == pytest.approx(second, abs=1e-6)
     assert first.measures["accuracy"] == second.measures["accuracy"]

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refusal
+from searches import plain
 
 from ticketsearch import cli
 from ticketsearch.datasets import load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
-from ticketsearch.fitness.short_training import build_fitness
+from ticketsearch.evolution import evolve
+from ticketsearch.fitness import build_fitness
 from ticketsearch.models import initialize
 from ticketsearch.plugins import call, own_code
 from ticketsearch.pruners import prune
@@ -194,7 +195,7 @@ def test_scores_that_no_report_can_show_are_refused_at_once(tiny):
     for score, words in (
         (lambda masks: np.full(len(masks), 1e308), "at most 1e+100 in size, but a fitness returned 1e+308"),
     ):
-        assert words in refusal(next, evolve(masks, score, network.spec, generations=1))
+        assert words in refusal(next, evolve(masks, score, network.spec, **plain(generations=1)))
     huge = evolve(masks, lambda masks: np.array([1.0, -1e200, 2.0]), network.spec, generations=0)
     assert [ticket.diverged for ticket in next(huge).population].count(True) == 1
 

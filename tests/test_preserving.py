@@ -329,7 +329,7 @@ def test_options_out_of_range_are_refused(options):
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_used_in_several_steps_masks_are_nested_and_counts_exact(kind, steps):
     net, cuts = NETWORKS[kind](0), []
-    mask = prune(net, "flow_preserving", density=0.2, floor=1, steps=steps, watch=cuts.append, **QUICK)
+    mask = prune(net, "flow_preserving", density=0.2, floor=1, steps=steps, callback=cuts.append, **QUICK)
     kept = np.arange(net.spec.size)
     for step, cut in enumerate(cuts, start=1):
         assert np.array_equal(cut.numbers, kept)

@@ -16,7 +16,7 @@ from ticketsearch.pruners import __all__ as pruners
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.pruners.retention import retention_kind
 from ticketsearch.report.text import mask_lines
-from ticketsearch.settings.fields import load
+from ticketsearch.settings import load
 from ticketsearch.theory import mask_table
 
 shell, refused = test_cli.shell, test_cli.refused
@@ -292,7 +292,7 @@ def test_a_file_that_cannot_be_written_after_all_is_one_line(shell, monkeypatch)
     ("place", "what", "left"),
     [
         ("ticketsearch.seeding.prune_copies", "no ticket was written", []),
-        ("ticketsearch.theory.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
+        ("ticketsearch.report.text.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
     ],
 )
 def test_an_interrupted_pruning_says_whether_there_is_a_ticket(

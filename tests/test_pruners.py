@@ -330,7 +330,7 @@ def test_equal_scores_are_equal_whatever_the_order_of_summation():
     scores = network.spec.split(scores_of(network))
     assert [len(np.unique(part)) for part in scores.values()] == [1, 1, 1]
     cuts = []
-    unwarned(network, "synflow", density=0.5, scope="layer", schedule="one_shot", watch=cuts.append)
+    unwarned(network, "synflow", density=0.5, scope="layer", schedule="one_shot", callback=cuts.append)
     assert np.array_equal(cuts[0].drawn, cuts[0].kept)
 
 
@@ -445,7 +445,7 @@ def test_density_one_keeps_everything():
 def test_whoever_watches_sees_every_cut_of_every_copy():
     networks = [chain(7, 5, 4, 3, seed=seed) for seed in range(3)]
     cuts = []
-    masks = unwarned(networks, "synflow", function=prune_all, density=0.3, steps=4, watch=cuts.append)
+    masks = unwarned(networks, "synflow", function=prune_all, density=0.3, steps=4, callback=cuts.append)
     assert [(cut.copy, cut.step) for cut in cuts] == [(i, k) for k in (1, 2, 3, 4) for i in range(3)]
     for copy_number, network in enumerate(networks):
         kept = np.arange(network.spec.size)
@@ -462,7 +462,7 @@ def test_whoever_watches_sees_every_cut_of_every_copy():
 @pytest.mark.parametrize("scope", SCOPES)
 def test_many_networks_are_pruned_in_stacks_of_some(scope, monkeypatch):
     """However many are scored side by side, each has the mask that it has alone, by its own seed."""
-    from ticketsearch.pruners import loop
+    from ticketsearch.pruners import iterative
 
     networks = [chain(7, 5, 4, 3, seed=seed) for seed in range(5)]
     alone = [
@@ -470,7 +470,7 @@ def test_many_networks_are_pruned_in_stacks_of_some(scope, monkeypatch):
         for seed, network in enumerate(networks)
     ]
     for together in (1, 2, 5):
-        monkeypatch.setattr(loop, "STACK_BYTES", 8 * CHAIN.spec.size * together)
+        monkeypatch.setattr(iterative, "STACK_BYTES", 8 * CHAIN.spec.size * together)
         cuts = []
         masks = unwarned(
             networks,
@@ -479,7 +479,7 @@ def test_many_networks_are_pruned_in_stacks_of_some(scope, monkeypatch):
             density=0.3,
             steps=3,
             scope=scope,
-            watch=cuts.append,
+            callback=cuts.append,
         )
         assert np.array_equal(masks, alone)
         assert sorted({cut.copy for cut in cuts}) == list(range(5))
@@ -747,3 +747,11 @@ class TestContract:
         # Else prune(…, lr_schedule="cosine") would not come through.
         own = list(inspect.signature(getattr(pruners, name)).parameters)[4:]
         assert not (set(own) - set(pruners.SUPPLIED)) & set(inspect.signature(prune).parameters)
+
+
+def test_the_former_name_of_callback_still_works_with_a_warning():
+    network, cuts = image(), []
+    with pytest.warns(DeprecationWarning, match="watch is the former name of callback") as warned:
+        prune(network, "magnitude", density=0.5, watch=cuts.append)
+    assert len(cuts) == 1
+    assert warned[0].filename == __file__

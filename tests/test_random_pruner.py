@@ -143,7 +143,7 @@ def test_counts_are_exact_under_any_schedule(density, distribution, schedule, st
             steps=steps,
             seed=seed,
             distribution=distribution,
-            watch=cuts.append,
+            callback=cuts.append,
         )
     target = round(density * CHAIN.spec.size)
     assert mask.sum() == target

@@ -12,7 +12,7 @@ from torch import nn
 
 import ticketsearch as ts
 from ticketsearch import operators
-from ticketsearch.evolution.local_search import Polish
+from ticketsearch.evolution import LocalSearch
 from ticketsearch.masks import MaskSpec, between_live, effective_density, layer_counts, layer_shuffle, live
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.overlap import chance_iou, overlap_study, raw_overlap
@@ -385,8 +385,8 @@ def test_crossovers_drop_such_weights_first():
 
 
 def test_polishing_keeps_no_such_weight():
-    polish = Polish(lambda masks: np.zeros(len(masks)), SPEC, steps=20, most=SPEC.size)
-    masks, _ = polish(np.stack([readable_mask(seed) for seed in range(8)]), np.random.default_rng(0))
+    climb = LocalSearch(20, SPEC.size).improvement(lambda masks: np.zeros(len(masks)), SPEC)
+    masks, _ = climb(np.stack([readable_mask(seed) for seed in range(8)]), np.random.default_rng(0))
     assert not (masks & UNREAD).any()
 
 

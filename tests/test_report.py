@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from searches import plain
 
 from ticketsearch import report
 from ticketsearch import settings as config
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import evolve
 from ticketsearch.evolution.timing import OWN
 from ticketsearch.halving import Agreement
 from ticketsearch.masks import layer_counts
@@ -191,7 +192,7 @@ def on_a_ladder(folder, small_run, agreements):
         scores = masks[:, ::2].sum(axis=1)
         return Scores(scores, rungs=np.where(scores % 2, 50, 800), agreements=agreements)
 
-    for generation in evolve(first, fitness, new.spec, generations=1):
+    for generation in evolve(first, fitness, new.spec, **plain(generations=1)):
         new.append(generation)
     return new
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from networks import shuffled
+from searches import plain
 from test_canonical import around, cycles
 from test_evolution import SPEC, first_masks, ladder, likeness
 
@@ -20,7 +21,7 @@ from ticketsearch import experiment
 from ticketsearch import settings as config
 from ticketsearch.canonical import canonical_identity, canonical_key
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import Duplicates, evolve
 from ticketsearch.evolution.timing import STORE
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
@@ -40,7 +41,7 @@ def some_generations(count=4, seed=0, diverging=False):
             values[0] = np.nan
         return Scores(values, {"accuracy": masks[:, :40].mean(axis=1) / 3})
 
-    return list(evolve(first, fitness, SPEC, generations=count, seed=seed))
+    return list(evolve(first, fitness, SPEC, **plain(generations=count, seed=seed)))
 
 
 @pytest.fixture
@@ -121,15 +122,15 @@ def test_levelled_generations_come_back_exactly(run):
             guidance[-4:] = [None] * 4
         return Scores(values, {"accuracy": masks[:, :40].mean(axis=1) / 3}, guidance=guidance)
 
-    written = list(evolve(first_masks(), fitness, SPEC, generations=4, reassess=2))
+    written = list(evolve(first_masks(), fitness, SPEC, **plain(generations=4, reassess=2)))
     for generation in written:
         run.append(generation)
         guided = [ticket.guidance is None for ticket in generation.population]
         assert [ticket.guidance is None for ticket in run.last().population] == guided
     assert all(same(a, b) for a, b in zip(written, run.generations(), strict=True))
-    assert [len(written[-1].levels.of(number)) for number in range(5)] == [0, 1, 1, 1, 1]
-    assert [run._levels(number).worth for number in range(5)] == [
-        written[-1].levels.until(number).worth for number in range(5)
+    assert [len(written[-1].order_effects.of(number)) for number in range(5)] == [0, 1, 1, 1, 1]
+    assert [run._order_effects(number).effects for number in range(5)] == [
+        written[-1].order_effects.until(number).effects for number in range(5)
     ]
     assert {ticket.guidance is None for ticket in written[-1].population} == {True, False}
 
@@ -149,15 +150,15 @@ def test_generations_come_back_exactly(run, diverging):
 
 
 def test_rungs_and_agreements_come_back_and_the_evolution_goes_on_with_them(run):
-    written = list(evolve(first_masks(), ladder, SPEC, generations=6, seed=0))
+    written = list(evolve(first_masks(), ladder, SPEC, **plain(generations=6, seed=0)))
     for generation in written[:4]:
         run.append(generation)
     with Run.open(run.path) as opened:
         assert all(same(a, b) for a, b in zip(written, opened.generations(), strict=False))
         assert {t.rung for t in opened.tickets()} == {50, 200, 800}
         assert opened.agreements() == [a for g in written[:4] for a in g.agreements]
-        options = {"population": 12, "after": opened.last(), "seen": opened.keys()}
-        rest = list(evolve([], ladder, SPEC, generations=6, seed=0, **options))
+        options = {"population": 12, "after": opened.last()}
+        rest = list(evolve([], ladder, SPEC, **plain(generations=6, seed=0, **options)))
     assert all(same(a, b) for a, b in zip(rest, written[4:], strict=True))
 
 
@@ -231,9 +232,7 @@ def test_an_evolution_goes_on_from_what_was_read_back(run):
         return Scores(likeness(masks) / 7, {"accuracy": masks[:, :40].mean(axis=1) / 3})
 
     with Run.open(run.path) as opened:
-        rest = list(
-            evolve([], fitness, SPEC, generations=6, population=12, after=opened.last(), seen=opened.keys())
-        )
+        rest = list(evolve([], fitness, SPEC, **plain(generations=6, population=12, after=opened.last())))
     assert all(same(a, b) for a, b in zip(rest, written[4:], strict=True))
 
 
@@ -409,13 +408,15 @@ def test_tickets_whose_search_came_to_no_end_are_stored_as_such_and_compared_aft
             first,
             lambda masks: np.arange(len(masks), dtype=float),
             spec,
-            generations=generations,
-            population=6,
-            crossover_rate=0.0,
-            mutation=renumbered,
-            attempts=1,
-            duplicate_key=partial(canonical_identity, budget=2),
-            **options,
+            **plain(
+                generations=generations,
+                population=6,
+                crossover_rate=0.0,
+                mutation=renumbered,
+                attempts=1,
+                duplicates=Duplicates(partial(canonical_identity, budget=2)),
+                **options,
+            ),
         )
 
     whole = list(evolved(3))
@@ -425,7 +426,7 @@ def test_tickets_whose_search_came_to_no_end_are_stored_as_such_and_compared_aft
     assert {t.exact for t in begun.population} == {True, False}
     with Run.create(tmp_path, "rings", config.load(None), spec, "fingerprint", {"torch": "2"}) as run:
         run.append(begun)
-        for generation in evolved(3, after=run.last(), seen=run.keys(), searched=run.searched()):
+        for generation in evolved(3, after=run.last()):
             run.append(generation)
         assert [vars_of(t) for t in run.tickets()] == [vars_of(t) for g in whole for t in g.offspring]
         masks = run.tickets().masks

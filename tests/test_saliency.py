@@ -12,7 +12,7 @@ from torch import nn
 
 from ticketsearch.datasets import Dataset
 from ticketsearch.models import initialize
-from ticketsearch.pruners import Cut, grasp, prune, prune_all, saliency, snip
+from ticketsearch.pruners import PruningStep, grasp, prune, prune_all, saliency, snip
 
 # The package's function of that name hides the module.
 MODULE = sys.modules["ticketsearch.pruners.saliency"]
@@ -315,8 +315,8 @@ def test_several_networks_get_the_masks_of_each_alone(method):
 @pytest.mark.parametrize("method", ["saliency", "snip", "grasp"])
 def test_the_largest_scores_are_kept(method):
     network = NETWORKS["dense"]()
-    cuts: list[Cut] = []
-    mask = prune(network, method, density=0.4, dataset=FEATURES, batch=12, watch=cuts.append)
+    cuts: list[PruningStep] = []
+    mask = prune(network, method, density=0.4, dataset=FEATURES, batch=12, callback=cuts.append)
     assert len(cuts) == 1  # these score once
     scores = cuts[0].scores
     assert scores[mask].min() > scores[~mask].max()

@@ -13,7 +13,7 @@ from ticketsearch import settings as config
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.experiment.final_training import contender_masks, train_contender
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
@@ -90,7 +90,7 @@ def test_under_own_the_rivals_share_the_winners_initialization(tmp_path):
     final = train_contender(prepared, "any", masks[DENSE], other.initialization, Stream.REPORTING, None)
     alone = experiment.Search.prepare(config.load(None, SMALL))
     recipe = replace(alone.fitness.recipe, steps=20)
-    shared = ShortTraining(copy, prepared.dataset, device="cpu")
+    shared = short_training(copy, prepared.dataset, device="cpu")
     orders = [seed_sequence(alone.settings.seed, Stream.REPORTING, i) for i in range(2)]
     wanted = shared.trained(masks[DENSE], recipe, orders, part="test")
     assert [r.loss for r in final] == wanted.loss.tolist()
@@ -235,7 +235,7 @@ def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking)
     masks = np.stack([prepared.seeds[0].mask] * 2)
     initialization = prepared.network.initialization
     found = train_contender(prepared, "any", masks, initialization, Stream.REPORTING, None)
-    fitness = ShortTraining(prepared.network, prepared.dataset, device="cpu", masking=masking)
+    fitness = short_training(prepared.network, prepared.dataset, device="cpu", masking=masking)
     recipe = replace(fitness.recipe, steps=20)
     orders = [seed_sequence(prepared.settings.seed, Stream.REPORTING, i) for i in range(2)]
     wanted = fitness.trained(masks, recipe, orders, part="test")
@@ -268,9 +268,10 @@ def test_what_the_final_training_could_not_take_is_refused_before_a_search_begin
 def test_the_final_training_is_by_the_settings_whatever_the_fitness_returns(tmp_path):
     """A fitness of one's own may be a ShortTraining of its own; the final one goes by [training]."""
     (tmp_path / "mine.py").write_text(
-        "from ticketsearch.fitness import ShortTraining\n"
+        "import ticketsearch as ts\n"
         "def build(network, dataset):\n"
-        "    return ShortTraining(network, dataset, steps=3, lr=0.5, device='cpu')\n"
+        "    recipe, options = ts.Recipe(lr=0.5), ts.EvaluationOptions(device='cpu')\n"
+        "    return ts.ShortTraining(network, dataset, steps=3, recipe=recipe, options=options)\n"
     )
     own = ("fitness.name", f"{tmp_path}/mine.py:build")
     prepared = experiment.Search.prepare(config.load(None, [*SMALL, own]))

@@ -9,8 +9,8 @@ from conftest import refused
 
 from ticketsearch.canonical import canonical_key
 from ticketsearch.cost import Spent
-from ticketsearch.evolution.loop import evolve
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.evolution import evolve
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.pruners import prune
@@ -336,6 +336,6 @@ def test_what_a_pruner_trains_for_the_first_population_is_counted(tiny):
     both = prune_copies(network, tiny, method=["synflow", "imp"], **options)
     assert both.spent == once
     first = seed_population(network, tiny, size=4, method="imp", **options)
-    fitness = ShortTraining(network, tiny, steps=3, batch=16, device="cpu")
+    fitness = short_training(network, tiny, steps=3, batch=16, device="cpu")
     (generation,) = evolve(first, fitness, network.spec, generations=0)
     assert generation.spent == once + fitness(generation.population.masks, round=1).spent

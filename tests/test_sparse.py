@@ -12,7 +12,7 @@ from loops import Parts, Stream, Summed, masks_for, matters, recipes
 from torch import nn
 
 from ticketsearch.datasets import from_arrays
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import live
 from ticketsearch.models import initialize
 from ticketsearch.training import SALIENCIES, Cohort, Training, data_order, evaluate, layout
@@ -287,7 +287,7 @@ def test_it_is_chosen_on_a_cpu_with_mkl_alone_in_float32_and_under_masking_param
 
 
 def fitness(**options):
-    return ShortTraining(lenet(), wide(), steps="2,4", batch=64, candidates=0.2, **options)
+    return short_training(lenet(), wide(), steps="2,4", batch=64, candidates=0.2, **options)
 
 
 @pytest.mark.parametrize("backend", ["threads", "loky"])

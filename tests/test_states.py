@@ -185,7 +185,7 @@ def test_a_state_holds_kept_weights_alone(optimizer, digits):
     training = setting.training(np.arange(5))
     training.advance(2)
     spec = setting.network.spec
-    for part, (number,) in zip(training.cohort.parts, training.cohort.numbers, strict=True):
+    for part, (number,) in zip(training.cohort.parts, training.cohort.indices, strict=True):
         mask, state = setting.masks[number], training.states()[number]
         parts = {name: torch.from_numpy(own.copy()) for name, own in spec.split(mask).items()}
         kept = sum(int(part.compactions[0].shrunk(name, own).sum()) for name, own in parts.items())

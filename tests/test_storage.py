@@ -12,12 +12,13 @@ import pytest
 from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import plain
 from test_evolution import SPEC, first_masks, likeness
 
 from ticketsearch import cli
 from ticketsearch import settings as config
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import evolve
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
@@ -43,7 +44,7 @@ def filled(root, name="one"):
     first = Tickets(Ticket(mask, initialization, initialization, "synflow") for mask in first_masks(6))
     settings = config.load(None, [("evolution.generations", OPTIONS["generations"])])
     with Run.create(root, name, settings, SPEC, "data", {"torch": "2"}, seeds) as run:
-        for generation in evolve(first, assess, SPEC, **OPTIONS):
+        for generation in evolve(first, assess, SPEC, **plain(**OPTIONS)):
             run.append(generation)
         run.save_results([Result(BEST, 0, part, 0, 0.1, 0.1, 0.5, 0.9) for part in ("validation", "test")])
     return root / name
@@ -147,8 +148,8 @@ def test_columns_and_tables_that_were_added_do_no_harm(folder, whole):
     changed(folder, "ALTER TABLE tickets ADD COLUMN note TEXT", "CREATE TABLE notes (note TEXT)")
     with Run.open(folder, write=True) as run:
         assert [t.digest for t in run.tickets()] == [t.digest for t in Run.open(whole).tickets()]
-        options = {**OPTIONS, "generations": 4, "after": run.last(), "seen": run.keys()}
-        run.append(next(evolve([], assess, SPEC, **options)))
+        options = {**OPTIONS, "generations": 4, "after": run.last()}
+        run.append(next(evolve([], assess, SPEC, **plain(**options))))
 
 
 def test_a_spec_whose_parts_do_not_agree_is_refused():
@@ -185,10 +186,10 @@ def test_a_run_that_goes_on_keeps_the_spec_that_its_keys_were_made_by():
 def to_schema_5(path):
     """Write a run as the version before did: each state repeats what all rounds so far are worth."""
     with Run.open(path) as run:
-        levels = run._levels(run.progress())
+        effects = run._order_effects(run.progress())
     connection = sqlite3.connect(path / "run.sqlite", isolation_level=None)
     for number, state in connection.execute("SELECT number, state FROM generations").fetchall():
-        rows = [[r, g, v] for r, own in levels.until(number).worth.items() for g, v in own.items()]
+        rows = [[r, g, v] for r, own in effects.until(number).effects.items() for g, v in own.items()]
         state = json.dumps(json.loads(state) | ({"worth": rows} if rows else {}))
         connection.execute("UPDATE generations SET state = ? WHERE number = ?", (state, number))
     connection.execute("DROP TABLE worth")
@@ -215,7 +216,7 @@ def test_a_run_of_schema_5_is_read_as_it_is_and_goes_on_as_one_of_schema_6(folde
     longer = {**OPTIONS, "generations": 5}
     with Run.open(folder, write=True) as run, Run.open(whole) as new:
         assert told(run) == told(new)
-        for generation in evolve([], assess, SPEC, **longer, after=run.last(), seen=run.keys()):
+        for generation in evolve([], assess, SPEC, **plain(**longer, after=run.last())):
             run.append(generation)
         (version,) = run._connection.execute("PRAGMA user_version").fetchone()
         assert version == SCHEMA_VERSION == 6
@@ -224,18 +225,18 @@ def test_a_run_of_schema_5_is_read_as_it_is_and_goes_on_as_one_of_schema_6(folde
         Ticket(mask, *[Initialization("orthogonal", 3)] * 2, "synflow") for mask in first_masks(6)
     )
     for (number, state, worth, fitness), generation in zip(
-        went_on[::2], evolve(first, assess, SPEC, **longer), strict=True
+        went_on[::2], evolve(first, assess, SPEC, **plain(**longer)), strict=True
     ):
         assert number == generation.number
         assert state == generation.state
-        assert worth == generation.levels.until(number).worth
+        assert worth == generation.order_effects.until(number).effects
         assert fitness == [(t.number, t.fitness.values) for t in generation.population]
 
 
 def test_what_a_generation_stores_does_not_grow_with_those_before_it(folder):
     options = {**OPTIONS, "generations": 60}
     with Run.open(folder, write=True) as run:
-        for generation in evolve([], assess, SPEC, **options, after=run.last(), seen=run.keys()):
+        for generation in evolve([], assess, SPEC, **plain(**options, after=run.last())):
             run.append(generation)
         query = "SELECT max(length(state)) FROM generations WHERE number {}"
         early, late = (run._connection.execute(query.format(c)).fetchone()[0] for c in ("< 10", "> 50"))
@@ -259,7 +260,7 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
         return np.linspace(-1, 1, len(masks)) * scale
 
     with Run.create(tmp_path, "huge", config.load(None), SPEC, "", {}) as run:
-        for generation in evolve(first_masks(4), fitness, SPEC, generations=1):
+        for generation in evolve(first_masks(4), fitness, SPEC, **plain(generations=1)):
             run.append(generation)
         assert write_report(run).is_file()
         assert len(read_all(run.path)) > 4
@@ -349,7 +350,7 @@ def test_a_file_is_replaced_and_not_written_through_a_link(tmp_path):
 @pytest.mark.parametrize("how", ["deleted", "moved", "another"])
 def test_a_run_that_is_deleted_or_moved_ends_at_the_next_commit(tmp_path, how):
     with Run.create(tmp_path, "one", config.load(None), SPEC, "", {}) as run:
-        first, second, third = evolve(first_masks(), assess, SPEC, generations=2, reassess=1)
+        first, second, third = evolve(first_masks(), assess, SPEC, **plain(generations=2, reassess=1))
         run.append(first)
         shutil.move(run.path, tmp_path / "moved")
         if how == "another":
@@ -469,9 +470,9 @@ def test_a_full_disk_names_the_file_and_a_way_out(folder):
     with Run.open(folder, write=True) as run:
         (pages,) = run._connection.execute("PRAGMA page_count").fetchone()
         run._connection.execute(f"PRAGMA max_page_count = {pages}")
-        options = {**OPTIONS, "generations": 40, "after": run.last(), "seen": run.keys()}
+        options = {**OPTIONS, "generations": 40, "after": run.last()}
         with pytest.raises(OSError, match="No space left") as caught:
-            list(map(run.append, evolve([], assess, SPEC, **options)))
+            list(map(run.append, evolve([], assess, SPEC, **plain(**options))))
     said = reason(caught.value)
     assert str(folder / "run.sqlite") in said
     assert "free space" in said

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import refused
+from searches import plain
 
 from ticketsearch import experiment
 from ticketsearch import settings as config
-from ticketsearch.evolution.loop import evolve
+from ticketsearch.evolution import evolve
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 
@@ -77,7 +78,9 @@ def test_evolution_finds_better_strong_tickets_and_no_network_is_changed(tiny):
     network = initialize("mlp:9", tiny, scheme="uniform", seed=1)
     before = {name: tensor.clone() for name, tensor in network.parameters().items()}
     fitness = Untrained(network, tiny, device="cpu")
-    found = list(evolve(random_masks(network, 20, 0.3), fitness, network.spec, generations=10, seed=0))
+    found = list(
+        evolve(random_masks(network, 20, 0.3), fitness, network.spec, **plain(generations=10, seed=0))
+    )
     assert found[-1].best.score > found[0].best.score
     assert all(torch.equal(before[name], tensor) for name, tensor in network.parameters().items())
 

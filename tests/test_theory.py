@@ -13,7 +13,7 @@ from ticketsearch import initialize, prune
 from ticketsearch.datasets import from_arrays
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import AS_BUILT, SCHEMES
-from ticketsearch.pruners import Cut, scores_at_once
+from ticketsearch.pruners import PruningStep, scores_at_once
 from ticketsearch.theory import (
     audit,
     collapsed,
@@ -289,7 +289,9 @@ def test_prune_size_and_cut_size_are_what_they_are_by_hand():
 
     def cut(step, numbers, scores, kept):
         kept = np.array(kept, dtype=bool)
-        watch(Cut(0, step, np.array(numbers), np.array(scores, dtype=float), kept, np.zeros_like(kept)))
+        watch(
+            PruningStep(0, step, np.array(numbers), np.array(scores, dtype=float), kept, np.zeros_like(kept))
+        )
 
     cut(1, range(6), [1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 1, 1])
     assert watch.ratios[-1] == 3 / 10  # of 1 + 2, against cuts of 10 and 11

@@ -449,7 +449,7 @@ def test_a_model_of_other_sizes_is_refused_before_it_is_built(tiny, tmp_path, mo
     def allocated(*_):
         raise AssertionError("something was built")
 
-    monkeypatch.setattr("ticketsearch.models.network._make", allocated)
+    monkeypatch.setattr("ticketsearch.models.network.make_module", allocated)
     refused(lambda: load_ticket(path), "the parameters are not those of model 'mlp:900000,900000'")
 
 

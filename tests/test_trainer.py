@@ -1,6 +1,7 @@
 """The trainer: jobs of any size give the same; what was evaluated once is remembered; ladders go on."""
 
 import pickle
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,9 +12,11 @@ from loops import images, masks_for, tensors_of
 from torch import nn
 
 from ticketsearch.datasets import from_arrays
+from ticketsearch.fitness import jobs
 from ticketsearch.fitness import trainer as module
-from ticketsearch.fitness.short_training import ShortTraining
-from ticketsearch.fitness.trainer import Job, Trainer
+from ticketsearch.fitness.jobs import Job, Stage
+from ticketsearch.fitness.named import short_training
+from ticketsearch.fitness.trainer import Trainer
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.random_streams import Stream, seed_sequence
@@ -22,6 +25,8 @@ from ticketsearch.training import Cohort, Recipe, Training, data_order, evaluate
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(4, 13, "adamw", lr=0.02, weight_decay=1e-3)
+# A training in two stages.
+FIRST, SECOND = Stage(until=2, keeps_states=True), Stage(begin=2)
 
 
 def serial(network, dataset, **options):
@@ -29,7 +34,7 @@ def serial(network, dataset, **options):
 
 
 def short(network, dataset, **options):
-    return ShortTraining(network, dataset, **{"steps": 6, "batch": 13, "device": "cpu", **options})
+    return short_training(network, dataset, **{"steps": 6, "batch": 13, "device": "cpu", **options})
 
 
 def seeds(number):
@@ -55,10 +60,9 @@ def job(number, **options):
         "initializations": tuple(Initialization("pytorch", i) for i in range(number)),
         "orders": tuple(np.full((1, 1), i) for i in range(number)),
         "states": tuple({"0": np.full(1, i)} for i in range(number)),
-        "done": 2,
-        "keeps_states": True,
     } | options
-    return Job(**arguments, recipe=RECIPE, until=4, part="test", passes=(True, False))
+    stage = Stage(begin=2, until=4, keeps_states=True, part="test", passes=(True, False))
+    return Job(**arguments, recipe=RECIPE, stage=stage)
 
 
 @pytest.mark.parametrize("number", [2, 3, 8, 9])
@@ -69,13 +73,12 @@ def test_the_halves_of_a_job_are_the_whole(number):
     for name in ("masks", "initializations", "orders", "states"):
         assert getattr(first, name) + getattr(second, name) == getattr(whole, name), name
     for half in (first, second):
-        for name in ("recipe", "until", "part", "passes", "done", "keeps_states"):
-            assert getattr(half, name) == getattr(whole, name), name
+        assert (half.recipe, half.stage) == (whole.recipe, whole.stage)
 
 
 def test_what_a_job_has_once_both_halves_have_and_no_states_are_none():
     shared = {"initializations": (Initialization("pytorch", 0),), "orders": (np.random.SeedSequence(0),)}
-    whole = job(5, **shared, states=None, done=0)
+    whole = job(5, **shared, states=None)
     for half in whole.halves():
         assert (half.initializations, half.orders) == (whole.initializations, whole.orders)
         assert half.states is None
@@ -106,7 +109,9 @@ def test_what_comes_back_is_in_the_order_of_the_masks(part, shared):
     masks = mixed(network)
     copies = 1 if shared else len(masks)
     begun = [Initialization("kaiming_normal", seed) for seed in range(copies)]
-    found = serial(network, data).train(masks, begun, seeds(copies), RECIPE, part=part, keeps_states=True)
+    found = serial(network, data).train(
+        masks, begun, seeds(copies), RECIPE, Stage(part=part, keeps_states=True)
+    )
     (evaluation,) = found.evaluations
     for i, mask in enumerate(masks):
         own = network.reinitialized(*begun[0 if shared else i])
@@ -126,7 +131,9 @@ def test_each_pass_is_an_evaluation_of_its_own(tiny):
     network, recipe = initialize("mlp", tiny, hidden="9"), Recipe(6, 13, masking="forward")
     masks, order = masks_for(network, 3), data_order(len(tiny.y_train), recipe, [0])
     passes = (False, True, None)
-    found = serial(network, tiny).train(masks, [network.initialization], [order], recipe, passes=passes)
+    found = serial(network, tiny).train(
+        masks, [network.initialization], [order], recipe, Stage(passes=passes)
+    )
     for masked, evaluation in zip(passes, found.evaluations, strict=True):
         for i, mask in enumerate(masks):
             assert evaluation.loss[i] == alone(network, tiny, mask, recipe, order, masked=masked).loss[0]
@@ -138,7 +145,7 @@ def test_no_masks_give_nothing(tiny):
     network = initialize("mlp", tiny, hidden="9")
     masks = np.empty((0, network.spec.size), dtype=bool)
     found = serial(network, tiny).train(
-        masks, [network.initialization], seeds(1), RECIPE, passes=(True, False)
+        masks, [network.initialization], seeds(1), RECIPE, Stage(passes=(True, False))
     )
     assert [evaluation.loss.shape for evaluation in found.evaluations] == [(0,), (0,)]
     assert found.states == []
@@ -158,24 +165,24 @@ def test_training_goes_on_from_states_to_the_same_bits_with_or_without_them(mode
     masks, arguments = mixed(network), ([network.initialization], seeds(1), RECIPE)
     trainer = serial(network, data)
     straight = trainer.train(masks, *arguments)
-    first = trainer.train(masks, *arguments, until=2, keeps_states=True)
+    first = trainer.train(masks, *arguments, FIRST)
     assert first.evaluations[0].loss.tolist() != straight.evaluations[0].loss.tolist()
     missing = [state if i % 3 else None for i, state in enumerate(first.states)]
     for states in (first.states, missing, [None] * len(masks)):
-        second = trainer.train(masks, *arguments, states=states, done=2)
+        second = trainer.train(masks, *arguments, SECOND, states=states)
         assert np.array_equal(second.evaluations[0].loss, straight.evaluations[0].loss)
         assert second.states == [None] * len(masks)
     picked = [5, 0, 3]
     own = [first.states[i] for i in picked]
-    some = trainer.train(masks[picked], *arguments, states=own, done=2)
+    some = trainer.train(masks[picked], *arguments, SECOND, states=own)
     assert np.array_equal(some.evaluations[0].loss, straight.evaluations[0].loss[picked])
 
 
 def recorded(trainer, monkeypatch):
     """Return a list of the jobs that the trainer has done."""
-    jobs, do = [], trainer.workshop.do
-    monkeypatch.setattr(trainer.workshop, "do", lambda job: jobs.append(job) or do(job))
-    return jobs
+    ran, run = [], trainer.runner.run
+    monkeypatch.setattr(trainer.runner, "run", lambda job: ran.append(job) or run(job))
+    return ran
 
 
 def test_jobs_for_other_processes_are_small(monkeypatch):
@@ -184,13 +191,13 @@ def test_jobs_for_other_processes_are_small(monkeypatch):
     data = from_arrays("images", rng.normal(size=(120, 1, 28, 28)), np.arange(120) % 10)
     network = initialize("lenet_300_100", data)
     masks = rng.random((16, network.spec.size)) < 0.02
-    monkeypatch.setattr(module, "programs", lambda *_, **__: [list(range(16))])
+    monkeypatch.setattr(module, "batches", lambda *_, **__: [list(range(16))])
     trainer, arguments = serial(network, data), ([network.initialization], seeds(1), Recipe(3, 64))
-    here = trainer.train(masks, *arguments, until=2, keeps_states=True)
+    here = trainer.train(masks, *arguments, FIRST)
     straight = trainer.train(masks, *arguments)
     monkeypatch.setattr(Trainer, "in_process", False)
     jobs = recorded(trainer, monkeypatch)
-    there = trainer.train(masks, *arguments, states=here.states, done=2)
+    there = trainer.train(masks, *arguments, SECOND, states=here.states)
     assert np.array_equal(there.evaluations[0].loss, straight.evaluations[0].loss)
     (together,) = jobs
     assert together.states is not None
@@ -212,7 +219,7 @@ def test_the_bytes_a_job_may_take_change_no_result(own_orders, monkeypatch):
         data_order(len(data.y_train), RECIPE, [seed]) for seed in range(len(masks) if own_orders else 1)
     ]
     arguments = [network.initialization], orders, RECIPE
-    first = trainer.train(masks, *arguments, until=2, keeps_states=True)
+    first = trainer.train(masks, *arguments, FIRST)
     straight = trainer.train(masks, *arguments)
     bits, sizes = len(pack(masks[0])), [weight(state) for state in first.states]
     monkeypatch.setattr(Trainer, "in_process", False)
@@ -221,11 +228,11 @@ def test_the_bytes_a_job_may_take_change_no_result(own_orders, monkeypatch):
         monkeypatch.setattr(module, "JOB_BYTES", allowed)
         with monkeypatch.context() as patch:
             jobs = recorded(trainer, patch)
-            again = trainer.train(masks, *arguments, until=2, keeps_states=True)
+            again = trainer.train(masks, *arguments, FIRST)
             for size, one, other in zip(sizes, again.states, first.states, strict=True):
                 assert (one is None) is (size > most)
                 assert one is None or all(np.array_equal(one[name], other[name]) for name in other)
-            second = trainer.train(masks, *arguments, states=again.states, done=2)
+            second = trainer.train(masks, *arguments, SECOND, states=again.states)
         assert np.array_equal(second.evaluations[0].loss, straight.evaluations[0].loss)
         assert sum(len(job.masks) for job in jobs) == 2 * len(masks)
         for job in jobs:
@@ -240,7 +247,7 @@ def test_the_data_order_of_all_masks_counts_once_a_job_and_one_of_each_with_its_
     order = data_order(len(data.y_train), Recipe(60, 13), [0])  # larger than a mask; begun alone
     bits = len(pack(masks[0]))
     monkeypatch.setattr(Trainer, "in_process", False)
-    monkeypatch.setattr(module, "programs", lambda *_, **__: [list(range(7))])
+    monkeypatch.setattr(module, "batches", lambda *_, **__: [list(range(7))])
     for number, allowed, sizes in (
         (1, order.nbytes + 7 * bits, [7]),
         (1, order.nbytes + 4 * bits - 1, [3, 3, 1]),
@@ -253,16 +260,16 @@ def test_the_data_order_of_all_masks_counts_once_a_job_and_one_of_each_with_its_
         assert [len(job.masks) for job in jobs] == sizes
 
 
-def test_a_workshop_keeps_what_few_initializations_begin_with(tiny, monkeypatch):
+def test_a_runner_keeps_the_tensors_of_a_few_initializations(tiny, monkeypatch):
     network, made = initialize("mlp", tiny, hidden="9"), []
     build = Network.reinitialized
     monkeypatch.setattr(Network, "reinitialized", lambda net, *own: made.append(own[1]) or build(net, *own))
-    monkeypatch.setattr(module, "INITIALIZATIONS", 2)
-    workshop = serial(network, tiny).workshop
+    monkeypatch.setattr(jobs, "INITIALIZATIONS", 2)
+    runner = serial(network, tiny).runner
 
     def wanted(*numbers):
         made.clear()
-        found = workshop.initial([Initialization("kaiming_normal", number) for number in numbers])
+        found = runner.initial([Initialization("kaiming_normal", number) for number in numbers])
         for number, own in zip(numbers, found, strict=True):
             for name, tensor in tensors_of(build(network, "kaiming_normal", number)).items():
                 assert torch.equal(own[name], tensor)
@@ -331,21 +338,21 @@ def test_a_job_that_does_not_fit_is_halved_to_the_same_bits_and_a_line_says_so(
     arguments = [network.initialization], seeds(len(masks)), RECIPE
     trainer = serial(network, data)
     passes = {"passes": (True, False)}
-    straight = trainer.train(masks, *arguments, **passes)
-    first = trainer.train(masks, *arguments, until=2, keeps_states=True)
-    monkeypatch.setattr(module, "programs", lambda *_, **__: [[9, 8, 7, 3, 1], [0, 2, 4, 5, 6]])
+    straight = trainer.train(masks, *arguments, Stage(**passes))
+    first = trainer.train(masks, *arguments, FIRST)
+    monkeypatch.setattr(module, "batches", lambda *_, **__: [[9, 8, 7, 3, 1], [0, 2, 4, 5, 6]])
     room(most, fail)
     with pytest.warns(UserWarning, match="do not fit") as caught:
-        halved = trainer.train(masks, *arguments, **passes)
+        halved = trainer.train(masks, *arguments, Stage(**passes))
     lines = [str(warning.message) for warning in caught]
     sizes = [5, *([3] if most < 3 else []), *([2] if most < 2 else [])]
     assert sorted(lines) == sorted(
         f"{size} networks at once do not fit into the memory of cpu: halved" for size in sizes
     )
     with pytest.warns(UserWarning, match="halved"):
-        again = trainer.train(masks, *arguments, until=2, keeps_states=True)
+        again = trainer.train(masks, *arguments, FIRST)
     with pytest.warns(UserWarning, match="halved"):
-        on = trainer.train(masks, *arguments, **passes, states=again.states, done=2)
+        on = trainer.train(masks, *arguments, replace(SECOND, **passes), states=again.states)
     for found in (halved, on):
         for ours, theirs in zip(found.evaluations, straight.evaluations, strict=True):
             assert np.array_equal(ours.loss, theirs.loss)
@@ -461,7 +468,7 @@ def test_another_fitness_remembers_nothing_of_this_one(tiny, advanced):
 
 
 def test_the_oldest_is_forgotten_where_there_are_too_many(tiny, advanced, monkeypatch):
-    monkeypatch.setattr("ticketsearch.fitness.REMEMBERED", 3)
+    monkeypatch.setattr("ticketsearch.fitness.short_training.MEMO_SIZE", 3)
     network = initialize("mlp", tiny, hidden="9")
     fitness, masks = short(network, tiny), masks_for(network, 5)
     first = fitness(masks)  # more than are remembered
@@ -584,7 +591,7 @@ def test_the_data_order_of_a_round_is_the_recipes_of_the_highest_rung(tiny, monk
         orders.append((recipe.steps, seed.entropy, seed.spawn_key))
         return data_order(samples, recipe, seed)
 
-    monkeypatch.setattr(module, "data_order", noted)
+    monkeypatch.setattr(jobs, "data_order", noted)
     short(network, tiny, steps=RUNGS, seed=5)(masks_for(network, 8), round=3)
     wanted = seed_sequence(5, Stream.ROUND, 3)
     assert set(orders) == {(16, wanted.entropy, wanted.spawn_key)}
@@ -604,6 +611,6 @@ def test_cuda_and_cpu_find_the_same_loss_straight_on_and_from_states(model, tiny
     here = serial(network, data).train(*arguments).evaluations[0].loss
     device = Trainer(network, data, device="cuda")
     np.testing.assert_allclose(device.train(*arguments).evaluations[0].loss, here, rtol=1e-3)
-    states = device.train(*arguments, until=10, keeps_states=True).states
-    found = device.train(*arguments, states=states, done=10).evaluations[0].loss
+    states = device.train(*arguments, Stage(until=10, keeps_states=True)).states
+    found = device.train(*arguments, Stage(begin=10), states=states).evaluations[0].loss
     np.testing.assert_allclose(found, here, rtol=1e-3)

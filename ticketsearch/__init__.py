@@ -10,7 +10,9 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Scores, Guidance, Recipe, climb, evolve, Generation, Ticket, Tickets
+    ShortTraining, Recipe, EvaluationOptions, Scores, Guidance, climb, Ticket, Tickets
+    evolve, Generation, GuidanceWarning, and the options of evolve: Variation, Duplicates, Tournament, NSGA2,
+    DensitySchedule, LocalSearch
 Canonical forms and overlap
     canonical_key, canonical_identity, canonical_form, isomorphic, to_networkx, align, overlap_study,
     study_pruners, read_overlaps, overlaps_text
@@ -36,8 +38,9 @@ _HOMES = {
     "comparison": "compare read_comparison",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
-    "evolution": "Generation evolve",
-    "fitness": "ShortTraining",
+    "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
+    "Variation evolve",
+    "fitness": "EvaluationOptions ShortTraining",
     "halving": "climb",
     "masks": "Guidance MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
@@ -54,13 +57,19 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "NSGA2",
     "BadInput",
     "Dataset",
+    "DensitySchedule",
+    "Duplicates",
     "EqualScoresWarning",
+    "EvaluationOptions",
     "Generation",
     "Guidance",
+    "GuidanceWarning",
     "Initialization",
     "LayerCollapseWarning",
+    "LocalSearch",
     "MaskSpec",
     "Network",
     "Recipe",
@@ -69,6 +78,8 @@ __all__ = [
     "ShortTraining",
     "Ticket",
     "Tickets",
+    "Tournament",
+    "Variation",
     "__version__",
     "align",
     "batched",
@@ -118,8 +129,18 @@ if TYPE_CHECKING:
     from ticketsearch.comparison import compare, read_comparison
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
-    from ticketsearch.evolution import Generation, evolve
-    from ticketsearch.fitness import ShortTraining
+    from ticketsearch.evolution import (
+        NSGA2,
+        DensitySchedule,
+        Duplicates,
+        Generation,
+        GuidanceWarning,
+        LocalSearch,
+        Tournament,
+        Variation,
+        evolve,
+    )
+    from ticketsearch.fitness import EvaluationOptions, ShortTraining
     from ticketsearch.halving import climb
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize

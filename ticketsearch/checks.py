@@ -1,7 +1,7 @@
-"""Checks: what arguments and settings may be, each bound said once, and refusals in one line.
+"""Checks of arguments and settings: types and bounds, with errors on one line.
 
-A function marked :func:`checked` is looked at by its annotations: ``count: Count`` refuses ``"3"``, ``1.5``
-and ``10**30`` at once, and so does a setting of that type.
+A function that is decorated with :func:`checked` refuses arguments that are not of their annotations:
+``count: Count`` refuses ``"3"``, ``1.5`` and ``10**30``, and so does a setting of that type.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Limits leave room above whatever has been found useful, and are far below what fills memory or a day. The
-# least numbers are said where they matter.
+# Upper limits: above all useful values, and far below those that fill memory or take a day. Lower limits are
+# checked where the values are used.
 Members = Annotated[int, Interval(le=1_000_000)]  # of a population
 Generations = Annotated[int, Interval(le=1_000_000)]
 Steps = Annotated[int, Interval(le=100_000)]  # of a pruning
@@ -55,7 +55,7 @@ Count = Annotated[int, Interval(le=1_000_000)]  # draws, restarts, attempts
 Workers = Annotated[int, Interval(le=1_024)]
 LAYERS, SEVERAL = 1_000, 1_000  # hidden layers of an mlp; densities or methods of one study
 
-# Where an argument of these types comes from.
+# Sources of arguments of these types, for error messages.
 SOURCES = {
     "Dataset": "ts.load_dataset and ts.from_arrays make one",
     "Network": "ts.initialize makes one",
@@ -63,12 +63,12 @@ SOURCES = {
     "Generation": "ts.evolve yields them",
     "Ticket": "ts.seed_population makes them",
     "Initialization": "ts.initializations makes them",
-    "Settings": "ticketsearch.settings.fields.load makes one",
+    "Settings": "ticketsearch.settings.load makes one",
 }
 
 
 class Rule(NamedTuple):
-    """What a value may be, in words, and whether one is that; ``limit`` is the largest number."""
+    """A rule for values: its text, a test whether a value keeps it, and the largest number, if any."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -84,25 +84,25 @@ class Rule(NamedTuple):
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that refuses arguments which are not what its annotations say.
+    """Return a function that refuses arguments that are not of their annotations.
 
-    Those with a limit are looked at first. All others are where the function fails: it may say more of them
-    by itself, and a mask is looked at once. Raises :class:`BadInput` naming the argument, its rule and the
-    value; errors that arguments do not explain pass through.
+    Arguments with a limit are checked before the call. All others are checked after the function has failed:
+    its own messages may be more precise, and masks are then checked once. Raises :class:`BadInput` with the
+    argument, its rule and the value; errors that the arguments do not explain pass unchanged.
     """
     parameters = inspect.signature(function).parameters.values()
     places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    # What is yielded is computed later, where nobody looks at arguments.
+    # A generator fails later, outside of this call.
     lazy = str(inspect.signature(function).return_annotation).startswith("Iterator")
 
     @functools.cache
     def rules() -> dict[str, Rule]:
         named = (p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-        found = {p.name: _rule(_evaluated(p.annotation, function)) for p in named}
-        return {name: rule for name, rule in found.items() if rule is not None}
+        by_name = {p.name: _rule(_evaluated(p.annotation, function)) for p in named}
+        return {name: rule for name, rule in by_name.items() if rule is not None}
 
     @functools.cache
-    def first() -> dict[str, Rule]:
+    def limited() -> dict[str, Rule]:
         return {name: rule for name, rule in rules().items() if rule.limit is not None}
 
     def refuse(known: Mapping[str, Rule], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -112,7 +112,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        refuse(first(), args, kwargs)
+        refuse(limited(), args, kwargs)
         try:
             result = function(*args, **kwargs)
         except BadInput:
@@ -135,17 +135,17 @@ def check(name: str, value: object, hint: Any) -> None:
 
 
 def is_integer(value: object) -> bool:
-    """Whether a value is an integer of Python or NumPy; a truth value is none."""
+    """Whether a value is an integer of Python or NumPy; truth values are not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a real number of Python or NumPy, infinite or not; a truth value is none."""
+    """Whether a value is a real number of Python or NumPy, infinite or not; truth values are not."""
     return is_integer(value) or isinstance(value, float | np.floating)
 
 
 def real_array(what: str, values: Any) -> NDArray[Any]:
-    """Return an array of real numbers or truth values; of a tensor its values alone.
+    """Return an array of real numbers or truth values; a tensor is detached and copied to the CPU.
 
     Raises :class:`BadInput` for complex numbers, text, objects and ragged lists.
     """
@@ -161,7 +161,7 @@ def real_array(what: str, values: Any) -> NDArray[Any]:
 
 
 def _evaluated(annotation: Any, function: Callable[..., Any]) -> Any:
-    """Return what an annotation stands for; Any for one of types that are imported for checking alone."""
+    """Return the type of an annotation, Any where it is imported under TYPE_CHECKING."""
     if not isinstance(annotation, str):
         return Any if annotation is inspect.Parameter.empty else annotation
     try:
@@ -171,10 +171,10 @@ def _evaluated(annotation: Any, function: Callable[..., Any]) -> Any:
 
 
 def _rule(hint: Any) -> Rule | None:
-    """Return the rule of an annotation, or None for one that says nothing that is checked here."""
+    """Return the rule of an annotation, or None where there is none."""
     plain = {
         int: Rule("an integer", is_integer),
-        # Rates may be comparisons: False is 0, True is 1.
+        # A rate may be a truth value, such as the result of a comparison: False is 0, True is 1.
         float: Rule("a number", lambda v: isinstance(v, bool) or (is_number(v) and not math.isnan(v))),
         bool: Rule("True or False", lambda value: isinstance(value, bool | np.bool_)),
         str: Rule("a text", lambda value: isinstance(value, str)),
@@ -197,15 +197,7 @@ def _rule(hint: Any) -> Rule | None:
     if origin in (Sequence, list, Iterable):
         return _several(origin, arguments)
     if origin is tuple and Ellipsis not in arguments:
-        each = [_rule(argument) for argument in arguments]
-        return Rule(
-            f"{len(each)} in a tuple",
-            lambda value: (
-                isinstance(value, tuple | list)
-                and len(value) == len(each)
-                and all(rule is None or rule.holds(one) for rule, one in zip(each, value, strict=True))
-            ),
-        )
+        return _tuple([_rule(argument) for argument in arguments])
     if origin in (Mapping, dict) or hint is Mapping:
         return Rule("a dictionary", lambda value: isinstance(value, Mapping))
     if origin is np.ndarray:
@@ -253,8 +245,17 @@ def _any_of(kinds: tuple[Any, ...]) -> Rule | None:
     return Rule(" or ".join(words), lambda value: any(rule.holds(value) for rule in rules), limit)
 
 
+def _tuple(items: Sequence[Rule | None]) -> Rule:
+    def holds(value: Any) -> bool:
+        if not isinstance(value, tuple | list) or len(value) != len(items):
+            return False
+        return all(rule is None or rule.holds(item) for rule, item in zip(items, value, strict=True))
+
+    return Rule(f"{len(items)} in a tuple", holds)
+
+
 def _several(origin: Any, arguments: tuple[Any, ...]) -> Rule:
-    each = _rule(arguments[0]) if arguments else None
+    item = _rule(arguments[0]) if arguments else None
 
     def holds(value: Any) -> bool:
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
@@ -265,9 +266,9 @@ def _several(origin: Any, arguments: tuple[Any, ...]) -> Rule:
             return False
         if isinstance(value, np.ndarray) and value.ndim != 1:
             return False
-        return each is None or all(each.holds(one) for one in value)
+        return item is None or all(item.holds(one) for one in value)
 
-    return Rule(f"several, each {each.words}" if each else "several in a list", holds)
+    return Rule(f"several, each {item.words}" if item else "several in a list", holds)
 
 
 def _is_array(value: Any) -> bool:
@@ -284,7 +285,7 @@ def _is_array(value: Any) -> bool:
 
 
 def check_count(what: str, value: int, least: int = 0) -> None:
-    """Raise :class:`BadInput` for what is no integer, or less than ``least``."""
+    """Raise :class:`BadInput` for a value that is no integer, or less than ``least``."""
     try:
         enough = not isinstance(value, bool) and index(value) >= least
     except TypeError:
@@ -300,7 +301,7 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_pair(what: str, given: object) -> None:
-    """Raise :class:`BadInput` for what is not one thing of the mask and one of the reference."""
+    """Raise :class:`BadInput` unless there are two values, one of the mask and one of the reference."""
     try:
         count = len(given)  # type: ignore[arg-type]
     except TypeError:
@@ -310,7 +311,7 @@ def check_pair(what: str, given: object) -> None:
 
 
 def finite(what: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Return values as float64, or raise :class:`BadInput` for text, ragged lists, NaN and infinities."""
+    """Return values as float64; raises :class:`BadInput` for text, ragged lists, NaN and infinities."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Bad input: one exception whose message is one line of rule, value and way out."""
+"""Errors on user input: one exception, whose message is one line of rule, value and way out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TypeGuard
 
 __all__ = ["BadInput", "nearest", "printable", "shown", "unknown"]
 
-# Characters of a value that a message repeats.
+# Most characters of a value in a message.
 SHOWN = 80
-# Values that are cut wherever they stand, as paths seldom are so long: words, quoted texts, lists.
+# Words, quoted texts and lists that a message cuts: longer than nearly all paths.
 LONG = re.compile(r"""\S{161,}|(?<![^\s(\[{=])(['"])(?:(?!\1).){161,}?\1(?!\w)|\[[^\[\]]{161,}\]""")
 
 
 class BadInput(ValueError):  # noqa: N818 - it names the fault, and reads well at `raise`
-    """Something the user gave cannot be used; the message is one line: rule, value, way out.
+    """User input that cannot be used; the message is one line: rule, value, way out.
 
-    Whatever the message repeats, it stays one line, and values much longer than 80 characters are cut.
+    Line breaks of the message become spaces, and values much longer than 80 characters are cut.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -26,9 +26,9 @@ class BadInput(ValueError):  # noqa: N818 - it names the fault, and reads well a
 
 
 def shown(value: object) -> str:
-    """Return how a value is written in a message, on one line: its ``repr``, cut at 80 characters.
+    """Return the text of a value in a message, on one line: its ``repr``, cut at 80 characters.
 
-    A value whose ``repr`` fails is named by its type.
+    The text of a value whose ``repr`` fails is its type.
     """
     try:
         # Python refuses to write out numbers of thousands of digits.
@@ -42,7 +42,7 @@ def shown(value: object) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known name nearest to ``name``, or an empty string."""
     names = list(known)
-    if len(name) > SHOWN:  # nothing known is so long, and comparing takes the square of it
+    if len(name) > SHOWN:  # no known name is as long, and the comparison takes quadratic time
         return ""
     matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     matches = matches or [other for other in names if name and other.startswith(name)]
@@ -50,7 +50,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], way_out: str = "") -> BadInput:
-    """Return the error for a ``name`` that is none of the ``known`` ones of its ``kind``."""
+    """Return the error for a ``name`` that is not among the ``known`` names of its ``kind``."""
     names, name = sorted(known), str(name)
     hint = f"; {way_out}" if way_out else ""
     return BadInput(f"unknown {kind} {shown(name)}{nearest(name, names)}: known are {', '.join(names)}{hint}")

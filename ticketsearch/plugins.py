@@ -1,4 +1,4 @@
-"""Names of functions: listed ones of the package, or a user's own in a file or an installed package."""
+"""Plugins: functions by name, listed in the package or a user's own, ``file.py:function``; their options."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Code(NamedTuple):
 
     Attributes
     ----------
-    place : a file's path, or a dotted module.
-    function : the name there.
-    is_file : which of both ``place`` is.
+    place : path of a file, or dotted name of a module.
+    function : name of the function there.
+    is_file : whether ``place`` is a path.
     """
 
     place: str
@@ -53,7 +53,7 @@ class Code(NamedTuple):
 def code_of(text: str, known: Collection[str] = ()) -> Code | None:
     """Return the function in a file or module that ``text`` names, or None; nothing is imported.
 
-    ``known`` are the listed names, which come first.
+    ``known`` are the listed names, which take precedence.
     """
     name, colon, function = text.partition(":")
     if name in known:
@@ -69,7 +69,7 @@ def code_of(text: str, known: Collection[str] = ()) -> Code | None:
 def source_digest(text: str) -> str:
     """Return the SHA-256 of the file that ``text`` names a function of, in hexadecimal; nothing is imported.
 
-    Empty where ``text`` names no code, or no file is found: a missing one, a module without a source.
+    The digest is empty where ``text`` names no code, or code without a file, such as a built-in module.
     """
     code = code_of(text)
     path = code and (Path(code.place) if code.is_file else _module_file(code.place))
@@ -95,22 +95,22 @@ def relative_name(text: str, folder: Path) -> str:
 
 
 def _module_file(name: str) -> Path | None:
-    """Return a module's file as the finders of the import system give it, without importing its packages."""
+    """Return a module's file from the finders of the import system, without importing its packages."""
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)
         return Path(file) if file else None
-    parts, places, found = name.split("."), None, None
+    parts, places, spec = name.split("."), None, None
     for last in range(1, len(parts) + 1):
-        searched = (each.find_spec(".".join(parts[:last]), places) for each in sys.meta_path)
-        found = next((spec for spec in searched if spec is not None), None)
-        places = found.submodule_search_locations if found else None
-        if found is None or (places is None and last < len(parts)):
+        specs = (finder.find_spec(".".join(parts[:last]), places) for finder in sys.meta_path)
+        spec = next((spec for spec in specs if spec is not None), None)
+        places = spec.submodule_search_locations if spec else None
+        if spec is None or (places is None and last < len(parts)):
             return None
-    return Path(found.origin) if found and found.origin and found.has_location else None
+    return Path(spec.origin) if spec and spec.origin and spec.has_location else None
 
 
 def listed(module: ModuleType) -> dict[str, Callable[..., Any]]:
-    """Return the functions named in a module's ``__all__``: the names its users may give."""
+    """Return the functions in a module's ``__all__`` by name: users may give these names."""
     return {name: getattr(module, name) for name in module.__all__}
 
 
@@ -119,11 +119,15 @@ def resolve(
 ) -> Callable[..., Any]:
     """Return the function that ``text`` names.
 
-    ``name`` is looked up in ``known``. In ``name:argument`` the argument goes to the function's first
-    positional parameter that the caller does not itself give (``supplied``). ``file.py:function`` and
-    ``package.module:function`` name a function anywhere else.
+    Parameters
+    ----------
+    text : a name in ``known``; or ``name:argument``, whose argument goes to the function's first positional
+        parameter that is not ``supplied``; or ``file.py:function`` or ``package.module:function``.
+    known : the listed functions by name.
+    kind : noun for error messages, e.g. ``"pruner"``.
+    supplied : names of parameters that the caller passes itself.
 
-    Raises :class:`BadInput` for a name that is none of these.
+    Raises :class:`BadInput` for any other text, and for code that cannot be imported.
     """
     name, colon, argument = text.partition(":")
     if name in known:
@@ -144,9 +148,9 @@ def resolve(
 
 @contextlib.contextmanager
 def own_code(kind: str, name: str) -> Iterator[None]:
-    """Refuse what would end the whole program, such as ``sys.exit``, where a user's own code raises it.
+    """Turn exceptions of a user's code that would end the program, such as ``sys.exit``, into bad input.
 
-    Ordinary exceptions and Ctrl-C pass. Raises :class:`BadInput` naming the code.
+    Ordinary exceptions and Ctrl-C pass. Raises :class:`BadInput` with the name of the code.
     """
     try:
         yield
@@ -163,13 +167,13 @@ def call(function: Callable[..., Any], kind: str, name: str, /, *arguments: Any,
     """Return what a user's own function returns.
 
     Raises :class:`BadInput` for a function that does not take these arguments, and as :func:`own_code` does;
-    what else the function raises passes unchanged.
+    other exceptions of the function pass unchanged.
     """
     with own_code(kind, name):
         try:
             return function(*arguments, **options)
         except TypeError as error:
-            # Raised by the call itself, not inside the function: it has no frame of its own.
+            # The call itself raised the error, not the function: there is no frame of the function.
             if error.__traceback__ is None or error.__traceback__.tb_next is None:
                 reason = one_line(error)
                 raise BadInput(f"{kind} {name!r} does not take what it is given ({reason})") from error
@@ -184,10 +188,10 @@ def check_call(
     placed: int,
     named: Iterable[str] = (),
 ) -> None:
-    """Refuse a function that does not take ``placed`` arguments by position and those ``named`` by keyword.
+    """Raise :class:`BadInput` for a function that does not take the arguments of a call.
 
-    ``form`` shows the call, e.g. ``"factory(input_shape, classes)"``. A function without a signature passes.
-    Raises :class:`BadInput`.
+    These are ``placed`` arguments by position, and the ``named`` ones by keyword. ``form`` shows the call,
+    e.g. ``"factory(input_shape, classes)"``. A function without a signature passes.
     """
     signature = _signature(function)
     if signature is None:
@@ -199,7 +203,7 @@ def check_call(
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """Return the signature of a function, None of a built-in one that does not tell."""
+    """Return the signature of a function, None for a built-in function that has none."""
     try:
         return inspect.signature(function)
     except (ValueError, TypeError):
@@ -213,10 +217,9 @@ def check_options(
     name: str,
     supplied: tuple[str, ...] = (),
 ) -> None:
-    """Refuse options that the function does not take, or lacks, before anything is run.
+    """Raise :class:`BadInput` for the first unknown or missing option of a function, before it is called.
 
-    ``supplied`` names the keywords that its caller gives. Raises :class:`BadInput` naming the first unknown
-    or missing option and the known ones.
+    ``supplied`` are the keywords that the caller passes itself; they are no options.
     """
     signature = _signature(function)
     if signature is None:
@@ -241,7 +244,7 @@ def check_options(
 
 
 def check_keywords(function: Callable[..., Any], keywords: tuple[str, ...], kind: str, name: str) -> None:
-    """Refuse a function that cannot be given these keywords; raises :class:`BadInput` naming the first."""
+    """Raise :class:`BadInput` for the first of these keywords that a function does not take."""
     signature = _signature(function)
     if signature is None:
         return
@@ -256,7 +259,7 @@ def check_keywords(function: Callable[..., Any], keywords: tuple[str, ...], kind
 
 
 def parameters_of(function: Callable[..., Any]) -> frozenset[str]:
-    """Return the names of a function's parameters; none of a built-in one that does not tell."""
+    """Return the names of a function's parameters; an empty set for a built-in function without signature."""
     signature = _signature(function)
     return frozenset() if signature is None else frozenset(signature.parameters)
 
@@ -280,7 +283,7 @@ def _with_argument(
 
 
 class _SourceAlone(SourceFileLoader):
-    """Loads the text of a file, never a compiled copy beside it, which may hold other code."""
+    """Loader of a file's text; it ignores the compiled copy beside it, which may hold other code."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -294,8 +297,8 @@ def _load_file(path: Path, kind: str) -> ModuleType:
     assert spec is not None  # a .py suffix always finds the source loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # A dataclass looks its own module up while it is made. It is listed only that long: worker processes
-    # cannot import it by name and so must be sent its functions whole.
+    # A dataclass looks its module up while it is made. The module is listed only for that time: worker
+    # processes cannot import it by name, so its functions are sent to them whole.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
@@ -318,5 +321,5 @@ def _attribute(module: ModuleType, name: str, text: str, kind: str) -> Callable[
     if not callable(function):
         callables = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
         raise BadInput(f"{kind} {text!r}: no function {name!r} there{nearest(name, callables)}")
-    found: Callable[..., Any] = function
-    return found
+    resolved: Callable[..., Any] = function
+    return resolved

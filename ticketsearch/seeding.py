@@ -20,7 +20,7 @@ from ticketsearch.masks import MaskSpec, unpack
 from ticketsearch.models import Initialization, Network
 from ticketsearch.operators import swap_mutation
 from ticketsearch.plugins import parameters_of
-from ticketsearch.pruners import Rounds, ScoreFunction, check_density, method_options, prune_all
+from ticketsearch.pruners import ScoreFunction, TrainingCost, check_density, method_options, prune_all
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.tickets import Key, Seen, Ticket, Tickets, read_ticket
 
@@ -86,9 +86,9 @@ def prune_copies(
     common |= {"density": density, "dataset": dataset, "seeds": [int(s) for s in seeds]}
     masks, spent = [], Spent()
     for each, given in chosen:
-        rounds = Rounds(each, given, network.wiring, dataset)
-        masks.append(prune_all(copies, each, watch=rounds.watch, **common, **given))
-        spent = sum((rounds.spent(copy) for copy in range(len(copies))), spent)
+        cost = TrainingCost(each, given, network.wiring, dataset)
+        masks.append(prune_all(copies, each, callback=cost.record, **common, **given))
+        spent = sum((cost.spent(copy) for copy in range(len(copies))), spent)
     tickets, seen = Tickets(), Seen(network.spec, duplicate_key, weights)
     for copy, *left in zip(copies, *masks, strict=True):
         trained_from = copy.initialization if own else network.initialization

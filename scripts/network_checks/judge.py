@@ -27,7 +27,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
-from ticketsearch.pruners import named as pruner
+from ticketsearch.pruners import resolve_pruner as pruner
 from ticketsearch.training import Cohort, Recipe, data_order, train
 from ticketsearch.wiring import Wiring, spec_for
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.canonical.bundles import merger
 from ticketsearch.canonical.labels import Labels
 from ticketsearch.checks import checked
-from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, liveness
+from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, live_ends
 from ticketsearch.typing import Indices
 
 __all__ = ["MaskGraph", "Part", "mask_graph", "row_bytes", "to_networkx"]
@@ -63,7 +63,7 @@ def mask_graph(
     if live_only:
         mask = spec.reading(mask)
     parts: list[Part] = [spec.part(piece, mask) for piece in spec.pieces]
-    ends, units = liveness(mask, spec) if live_only else _everything(parts, spec)
+    ends, units = live_ends(mask, spec) if live_only else _everything(parts, spec)
     if labels is not None:
         numbers = labels.weights
         parts = [part * spec.part(piece, numbers) for piece, part in zip(spec.pieces, parts, strict=True)]
@@ -92,7 +92,7 @@ def mask_graph(
 
 
 def _everything(parts: list[Part], spec: MaskSpec) -> tuple[list[Ends], list[Mask]]:
-    """Return what :func:`liveness` does if each weight counts, and each unit that has one."""
+    """Return what :func:`live_ends` does if each weight counts, and each unit that has one."""
     units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
     for piece, part in zip(spec.pieces, parts, strict=True):
         units[piece.target] |= part.any(axis=(1, 2))

@@ -1,8 +1,7 @@
-"""The command line: parses, shows progress, prints, and turns bad input into one line and exit code 2.
+"""The command line: it parses, shows progress, prints, and turns bad input into one line and exit code 2.
 
-Commands on runs are in ``evolving`` and ``runs``, those on pruners in ``pruning`` and ``auditing``, those
-on both in ``overlapping`` and ``comparing``. What takes long to import (torch, the search) is imported by the
-command that needs it.
+Each command is in the file of its name; ``list``, ``show`` and ``report`` are in ``runs``. Modules that take
+long to import (torch, the search, pydantic) are imported by the command that needs them.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ import typer
 from ticketsearch import __version__
 from ticketsearch.cli.audit import audit
 from ticketsearch.cli.compare import compare
-from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, own_fault, reason
+from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason, user_code_fault
 from ticketsearch.cli.evolve import evolve
+from ticketsearch.cli.flags import SettingsCommand
 from ticketsearch.cli.overlap import overlap
 from ticketsearch.cli.prune import prune
 from ticketsearch.cli.runs import list_, report, show
@@ -28,23 +28,23 @@ from ticketsearch.errors import BadInput
 __all__ = ["app", "main"]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-# The base of what typer itself raises for a bad command line; its name moved between versions.
+# Base class of typer's own errors for a bad command line; its module differs between versions.
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    """Run the command line and exit: 0 if done, 2 for bad input (one line on stderr), 130 if interrupted."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         code = typer.main.get_command(app).main(arguments, "ticketsearch", standalone_mode=False)
         sys.stdout.flush()
     except UsageProblem as problem:
         message = problem.format_message()  # type: ignore[attr-defined]
-        code = fail(message) if message else BAD_INPUT  # without a command typer has printed the help
+        code = fail(message) if message else BAD_INPUT  # without a command, typer has printed the help
     except BadInput as problem:
         code = fail(str(problem))
     except BrokenPipeError:
-        code = _read_enough()
+        code = _reader_gone()
     except (OSError, sqlite3.Error) as problem:
         code = fail(reason(problem))
     except MemoryError as problem:
@@ -54,16 +54,16 @@ def main(arguments: list[str] | None = None) -> None:
         code = INTERRUPTED
     except BaseException as problem:
         if isinstance(problem.__context__, BrokenPipeError):  # typer exits by itself
-            sys.exit(_read_enough())
-        line = own_fault(problem)
+            sys.exit(_reader_gone())
+        line = user_code_fault(problem)
         if line is None:
             raise
         code = fail(line)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _read_enough() -> int:
-    """Return the exit code where whoever read the output has read enough, and let the exit be silent."""
+def _reader_gone() -> int:
+    """Return exit code 0 where the reader of the output has closed the pipe, and silence the exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
 
@@ -83,11 +83,8 @@ def options(
     """Search for lottery tickets with a genetic algorithm over pruning masks."""
 
 
-app.command()(evolve)
-app.command()(prune)
-app.command()(audit)
-app.command()(overlap)
-app.command()(compare)
+for command in (evolve, prune, audit, overlap, compare):
+    app.command(cls=SettingsCommand)(command)
 app.command("list")(list_)
 app.command()(show)
 app.command()(report)

@@ -1,4 +1,4 @@
-"""``compare``: which method finds the best masks at equal budgets? It goes on where it stopped."""
+"""``compare``: a comparison of methods at equal budgets; it goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from ticketsearch.cli.flags import (
     Seed,
     Trust,
     assigned,
+    densities_option,
     names,
     numbers,
+    option,
+    out_option,
     whole_number,
+    workers_option,
 )
 from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS
@@ -34,57 +38,70 @@ __all__ = ["compare"]
 Subjects = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[SETTINGS.toml | FOLDER…]",
-        help="Settings of the search, as evolve takes them; or folders of comparisons, to be read together.",
-        show_default=False,
+        metavar="SETTINGS.toml|FOLDER",
+        help="Settings file of the search, as for evolve; or folders of comparisons that are read together.",
     ),
 ]
 Methods = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "--methods",
+        "Methods that are compared: dense, pruners named as in prune --method, evolution, and imp_best, "
+        "averaged_imp_best, obd_best, random_search and one_plus_lambda, which spend as much as evolution.",
+        default="dense, random, synflow, snip, imp, imp_best, evolution",
         metavar="NAME,NAME,…",
-        help="dense, pruners as prune --method names them, evolution, and imp_best, averaged_imp_best, "
-        "obd_best, random_search and one_plus_lambda, which spend what the evolution does; default "
-        "dense,random,synflow,snip,imp,imp_best,evolution.",
     ),
 ]
 Controls = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "--controls",
+        "Methods whose masks are also trained shuffled, and from other initial weights.",
+        default="evolution",
         metavar="NAME,…",
-        help="Methods whose masks are also trained shuffled and reinitialized; by default the evolution.",
     ),
 ]
-Densities = Annotated[
-    str | None, typer.Option(metavar="FLOAT,FLOAT,…", help="Kept / total, in (0, 1]; default 0.05,0.02,0.01.")
-]
+Densities = Annotated[str | None, densities_option("0.05, 0.02, 0.01")]
 Initializations = Annotated[
     str | None,
-    typer.Option(metavar="INTEGER", help="That each method begins with; tests need 6 or more; default 10."),
+    option(
+        "--initializations",
+        "Number of initializations per method; paired tests need 6 or more.",
+        default="10",
+        metavar="INTEGER",
+    ),
 ]
 Orders = Annotated[
     str | None,
-    typer.Option(metavar="INTEGER", help="Data orders of the final training; by default final.orders."),
+    option(
+        "--orders",
+        "Number of data orders of the final training.",
+        default="the setting final.orders (5)",
+        metavar="INTEGER",
+    ),
 ]
 Budget = Annotated[
     str | None,
-    typer.Option(metavar="FLOPS", help="Of each search where the evolution is not compared, e.g. 2e12."),
+    option(
+        "--budget",
+        "FLOP budget of each search, e.g. 2e12, where evolution is not among the methods.",
+        metavar="FLOPS",
+    ),
 ]
 Reference = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What all others are subtracted from; by default evolution."),
+    option(
+        "--reference",
+        "Method whose accuracy is subtracted from that of each other.",
+        default="evolution",
+        metavar="NAME",
+    ),
 ]
-Workers = Annotated[
-    str | None,
-    typer.Option(metavar="INTEGER", help="Processes that work side by side; by default one a core or GPU."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(help="The comparison's folder; by default one in runs/ that is named after the settings."),
-]
+Workers = Annotated[str | None, workers_option("one a core or GPU")]
+Out = Annotated[Path | None, out_option("comparison", "runs/compare-DATA-MODEL-DIGEST")]
 
 
-def compare(
+def compare(  # noqa: PLR0913 - a parameter for each flag
     subjects: Subjects = None,
     data: DataName = None,
     model: ModelName = None,
@@ -101,11 +118,11 @@ def compare(
     trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
-    """Compare methods that find masks: all from the same weights, at equal budgets, tested once.
+    """Compare methods that find masks: from the same initial weights, at equal budgets, on the test set.
 
-    Masks are made, then trained on the same data orders and tested; differences
-    are paired over initializations. Whatever is done is kept in the
-    comparison's folder: the same command goes on from there, and more methods,
+    All masks are trained on the same data orders and evaluated on the test set
+    once; differences are paired over initializations. Finished work is kept in
+    the comparison's folder: the same command goes on there, and more methods,
     densities, initializations or orders are added to it.
     """
     from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, comparison_plan
@@ -133,12 +150,13 @@ def compare(
             orders=None if orders is None else whole_number("--orders", orders, 1),
             budget=None if budget is None else _flops(budget),
         )
-        _see_through(plan, out, workers, reference)
+        _run_to_end(plan, out, workers, reference)
     except KeyboardInterrupt:
         raise interrupted("Interrupted before anything was begun") from None
 
 
 def _flops(text: str) -> int:
+    """Return the FLOPs that --budget is given; raises :class:`BadInput` for a text that is no number."""
     try:
         return int(float(text))
     except (ValueError, OverflowError):
@@ -146,26 +164,26 @@ def _flops(text: str) -> int:
 
 
 def _read(folders: list[Path], reference: str | None, out: Path | None, flags: list[str]) -> None:
-    """Print comparisons that are there, tests corrected over all of them."""
+    """Print finished comparisons; their tests are one family."""
     from ticketsearch.comparison import read_comparison
 
     if flags:
         raise BadInput(f"comparisons that are read have their own settings, but got {flags[0]}; leave it out")
     comparisons = [read_comparison(folder) for folder in folders]
     if out is None and len(folders) > 1:
-        _print_outcome(comparisons, reference, None)
+        _print_results(comparisons, reference, None)
         return
     path = out or folders[0]
     path.mkdir(parents=True, exist_ok=True)
-    _print_outcome(comparisons, reference, path)
+    _print_results(comparisons, reference, path)
 
 
-def _see_through(plan: ComparisonPlan, out: Path | None, workers: str | None, reference: str | None) -> None:
-    """Do what is left of a comparison and print what it came to; whatever stops it, say how to go on."""
+def _run_to_end(plan: ComparisonPlan, out: Path | None, workers: str | None, reference: str | None) -> None:
+    """Do the rest of a comparison and print its results; say how to go on, whatever stops it."""
     from ticketsearch.comparison import ComparisonStore, ComparisonWork, default_workers, read_comparison
 
     count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
-    path = out or RUNS / f"compare-{_word(plan.settings)}"
+    path = out or RUNS / f"compare-{_folder_name(plan.settings)}"
     if reference is not None:
         _check_reference(reference, plan, path)
     store = ComparisonStore.create(path, plan)
@@ -173,11 +191,11 @@ def _see_through(plan: ComparisonPlan, out: Path | None, workers: str | None, re
         with store:
             print(f"Comparison in {path}", file=sys.stderr, flush=True)
             follow(ComparisonWork(plan, store, count).steps())
-        _print_outcome([read_comparison(path)], reference, path)
+        _print_results([read_comparison(path)], reference, path)
 
 
 def _check_reference(reference: str, plan: ComparisonPlan, path: Path) -> None:
-    """Raise :class:`BadInput` for what will be no method of the comparison, before the work is done."""
+    """Raise :class:`BadInput` for a reference that is no method of the comparison, before any work."""
     from ticketsearch.comparison import COMPARISON, CONTROLS, read_comparison
 
     known = [*plan.methods, *(f"{name}/{control}" for name in plan.controls for control in CONTROLS)]
@@ -187,22 +205,22 @@ def _check_reference(reference: str, plan: ComparisonPlan, path: Path) -> None:
         raise unknown("method of the comparison", reference, list(dict.fromkeys(known)))
 
 
-def _word(settings: Settings) -> str:
-    """Return what a comparison's folder is called: data, model, and a digest of the settings."""
-    from ticketsearch.settings import identity
+def _folder_name(settings: Settings) -> str:
+    """Return the end of the name of a comparison's folder: data, model, and a digest of the settings."""
+    from ticketsearch.settings import settings_digest
 
     names = [Path(name.partition(":")[0]).stem for name in (settings.data.name, settings.model.name)]
     words = [re.sub(r"[^A-Za-z0-9_]+", "-", name) for name in names]
-    return "-".join([*words, identity(settings)[:8]])
+    return "-".join([*words, settings_digest(settings)[:8]])
 
 
-def _print_outcome(comparisons: list[Comparison], reference: str | None, path: Path | None) -> None:
+def _print_results(comparisons: list[Comparison], reference: str | None, path: Path | None) -> None:
     from ticketsearch.comparison import differences
     from ticketsearch.report import write_comparisons
     from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
     from ticketsearch.storage import write_atomically
 
-    if path is not None:  # before anything is printed, which a reader may cut short
+    if path is not None:  # before the output, which a reader may cut short
         write_atomically(path / "cells.csv", cells_csv(comparisons))
         write_atomically(path / "differences.csv", differences_csv(differences(comparisons, reference)))
         write_atomically(path / "compare.md", comparison_markdown(comparisons, reference))

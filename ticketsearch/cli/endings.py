@@ -1,4 +1,4 @@
-"""How commands end: exit codes, and the one line that says why."""
+"""Ends of commands: exit codes, and the one line that gives the reason."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ __all__ = [
     "INTERRUPTED",
     "fail",
     "interrupted",
-    "own_fault",
     "reason",
     "resumable",
     "show_lines",
+    "user_code_fault",
 ]
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def fail(message: str) -> int:
-    """Print what is wrong as one line on stderr; return the exit code."""
+    """Print an error message as one line on stderr; return the exit code of bad input."""
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return BAD_INPUT
 
 
 def interrupted(message: str) -> typer.Exit:
-    """Print what was interrupted, and return what ends the command with the exit code of Ctrl-C."""
-    # A second Ctrl-C must not cut short what says how to go on.
+    """Print a message after Ctrl-C; return the exception that ends the command with its exit code."""
+    # A second Ctrl-C must not cut the message short: it says how to go on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(f"\n{message}", file=sys.stderr)
     return typer.Exit(INTERRUPTED)
 
 
 def reason(problem: Exception) -> str:
-    """Return what the system says is wrong, and with which file."""
+    """Return the system's message of an error and the name of the file; for a full disk, a way out too."""
     if not isinstance(problem, OSError) or not problem.strerror:
         return str(problem)
-    found = problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
+    message = problem.strerror + (f" {problem.filename!r}" if problem.filename else "")
     full = problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"{found}: free space there, or move the folder to another disk" if full else found
+    return f"{message}: free space there, or move the folder to another disk" if full else message
 
 
 def show_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
-    """Print lines, by default on stdout, with what is no printable character escaped."""
+    """Print lines, by default on stdout, with control characters escaped."""
     for line in lines:
         print(printable(line), file=file)
 
 
-def own_fault(problem: BaseException) -> str | None:
-    """Return the one line for what a user's own code raised that is no fault of the search; None otherwise.
+def user_code_fault(problem: BaseException) -> str | None:
+    """Return one line for an exception of the user's own code that would hide its cause; None for others.
 
-    That is what would end the program, such as ``sys.exit``, and any error of a data loader.
+    These are exceptions that would end the program, such as ``sys.exit``, and any error of a data loader.
     """
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(problem.__traceback__)]
     place = f"{frames[-1][0].co_filename!r}, line {frames[-1][1]}" if frames else "the program"
@@ -80,13 +80,13 @@ def own_fault(problem: BaseException) -> str | None:
 
 @contextmanager
 def resumable(what: str, path: Path) -> Iterator[None]:
-    """Whatever stops the work on the folder of a ``what``, say how to go on."""
-    again = f"what was done is in {str(path)!r}: the same command goes on from there"
+    """Say how to go on with the ``what`` in a folder, whatever stops the work on it."""
+    again = f"finished work is in {str(path)!r}: the same command goes on from there"
     try:
         yield
     except KeyboardInterrupt:
         raise interrupted(f"Interrupted; {again}") from None
-    except BrokenPipeError:  # who read the tables has read enough
+    except BrokenPipeError:  # the reader of the tables has closed the pipe
         raise
     except (OSError, sqlite3.Error) as problem:
         raise BadInput(f"the {what} stopped ({reason(problem)}); mend the cause; {again}") from problem

@@ -1,4 +1,4 @@
-"""``evolve``: makes a run or goes on with one, shows its progress, and prints what it came to."""
+"""``evolve``: makes a run or goes on with one, shows its progress, and prints its results."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from ticketsearch.cli.endings import interrupted, reason, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
     DataName,
     Density,
+    Initializations,
     Method,
     ModelName,
     Seed,
     SettingsFile,
     Trust,
     assigned,
+    option,
+    setting_option,
     whole_number,
 )
-from ticketsearch.cli.runs import RUNS, folder, mention
+from ticketsearch.cli.runs import RUNS, run_folder, shell_name
 from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
@@ -34,55 +35,46 @@ if TYPE_CHECKING:
 
 __all__ = ["evolve"]
 
-Population = Annotated[
-    str | None, typer.Option(metavar="INTEGER", help="Tickets in a generation; default 32.")
-]
-Generations = Annotated[
-    str | None, typer.Option(metavar="INTEGER", help="Generations after the first population; default 20.")
-]
+Population = Annotated[str | None, setting_option("evolution.population", "--population", "INTEGER")]
+Generations = Annotated[str | None, setting_option("evolution.generations", "--generations", "INTEGER")]
 Objective = Annotated[
     str | None,
-    typer.Option(
-        help="score (the default); front: score against density, between evolution.least_density and "
-        "largest_density; strong: accuracy of the masked network as initialized, without any training.",
+    option(
+        "--objective",
+        "Objective of the search: score; front, the Pareto front of score against density; or strong, the "
+        "accuracy of the masked network as it was initialized, without any training.",
+        default="score",
+        metavar="NAME",
     ),
 ]
-Steps = Annotated[
+Steps = Annotated[str | None, setting_option("training.steps", "--steps", "INTEGER[,…]")]
+Workers = Annotated[str | None, setting_option("training.workers", "--workers", "INTEGER")]
+Backend = Annotated[str | None, setting_option("training.backend", "--backend")]
+Scheduler = Annotated[
     str | None,
-    typer.Option(
-        metavar="INTEGER[,…]",
-        help="Optimizer steps of an evaluation; default 200. A ladder, e.g. 50,200,800, trains all masks to "
-        "its first rung and the better half to each next.",
+    option("--scheduler", "Address of the Dask scheduler, for backend dask.", metavar="HOST:PORT"),
+]
+Address = Annotated[
+    str | None,
+    option("--address", "Address of the Ray cluster, or auto, for backend ray.", metavar="HOST:PORT"),
+]
+Device = Annotated[str | None, setting_option("training.device", "--device")]
+Name = Annotated[
+    str | None,
+    option(
+        "--name", "Name of the run's folder in runs/.", default="data, model and a number", metavar="NAME"
     ),
 ]
-Initializations = Annotated[
-    str | None,
-    typer.Option(
-        metavar="INTEGER",
-        help="Initializations pruned for the first population, which takes as many of the different masks as "
-        "fit; default 8.",
-    ),
-]
-Workers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="INTEGER",
-        help="That train side by side; by default one a core or GPU, and one for a search that is short.",
-    ),
-]
-Backend = Annotated[
-    str | None,
-    typer.Option(help="Where workers are: loky (processes here, the default), threads, dask or ray."),
-]
-Scheduler = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the dask cluster.")]
-Address = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Of the ray cluster, or auto.")]
-Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")]
-Name = Annotated[str | None, typer.Option(help="The run's folder in runs/; counted by default.")]
 Resume = Annotated[
-    str | None, typer.Option(metavar="RUN", help="Go on with this run; more --generations extend it.")
+    str | None,
+    option(
+        "--resume",
+        "Name or folder of the run to go on with; a larger --generations extends a finished one.",
+        metavar="RUN",
+    ),
 ]
 
-# What each objective sets where nothing else is said.
+# Settings that each objective stands for; settings that are given take precedence.
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "score": {"evolution.objective": "score"},
     "front": {"evolution.objective": "front"},
@@ -92,7 +84,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
         "evolution.mutation": "swap_mutation",
         "evolution.mutation_rate": 0.05,
         "evolution.crossover": "uniform_crossover",
-        "evolution.identity": "ticket",  # masks that a renumbering makes equal select other weights
+        "evolution.identity": "ticket",  # masks equal up to renumbering select different weights
         "evolution.population": 200,
         "evolution.generations": 100,
         "seeding.method": "random",
@@ -100,11 +92,11 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
         "seeding.schemes": ["uniform"],
     },
 }
-# The flag that gives the address of each cluster.
+# Flag of the address of each cluster backend.
 CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
 
 
-def evolve(
+def evolve(  # noqa: PLR0913 - a parameter for each flag
     settings: SettingsFile = None,
     data: DataName = None,
     model: ModelName = None,
@@ -126,7 +118,7 @@ def evolve(
     trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
-    """Prune differently initialized copies, evolve the masks, compare the best ticket on test data."""
+    """Search for a lottery ticket: prune initializations, evolve the masks, test the best one."""
     flags = {
         "data.name": data,
         "model.name": model,
@@ -143,41 +135,41 @@ def evolve(
     assignments = assigned(settings, assign, flags, trust)
     if objective is not None:
         assignments = _objective(objective) | assignments
-    assignments |= _place(backend, scheduler, address, assignments)
+    assignments |= _backend(backend, scheduler, address, assignments)
     if resume is not None and name is not None:
         raise BadInput(
             f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
         )
     try:
-        search, run = _opened(assignments, name, resume, trust)
+        search, run = _open(assignments, name, resume, trust)
     except KeyboardInterrupt:
         how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
         raise interrupted(f"Interrupted; {how}") from None
     with run:
-        _see_through(search, run)
+        _run_to_end(search, run)
 
 
 def _workers(text: str | None) -> int | None:
-    """Return how many workers the flag asks for, where it is given; 0 is as many as pay."""
+    """Return the number of workers of the flag, None where it is not given."""
     try:
         return None if text is None else whole_number("--workers", text, 0)
     except BadInput as error:
-        raise BadInput(f"{error}; leave it out for as many as pay") from None
+        raise BadInput(f"{error}; leave it out for one a core or GPU") from None
 
 
 def _objective(name: str) -> dict[str, Any]:
-    """Return the settings that an objective stands for; those that are given come before them."""
+    """Return the settings that an objective stands for."""
     if name not in OBJECTIVES:
         raise unknown("objective", name, OBJECTIVES)
     return OBJECTIVES[name]
 
 
-def _place(
+def _backend(
     backend: str | None, scheduler: str | None, address: str | None, settings: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Return what the flags set of where workers are: dask has a scheduler, ray an address.
+    """Return the settings of backend and address that the flags stand for; ``settings`` are the others given.
 
-    Raises :class:`BadInput` where they do not agree with each other, or with the settings given beside them.
+    Raises :class:`BadInput` where the flags contradict each other or these settings.
     """
     if scheduler is not None and address is not None:
         raise BadInput(f"a cluster has one address, but got {scheduler!r} and {address!r}; drop one")
@@ -185,24 +177,24 @@ def _place(
         if backend is None:
             return {}
         # The address of a settings file, or of the run to go on with, may be another backend's.
-        own = "training.address" in settings and settings.get("training.backend", backend) == backend
-        return {"training.backend": backend} | ({} if own else {"training.address": ""})
-    owner = "dask" if address is None else "ray"
-    found = str(backend or settings.get("training.backend", owner))
-    if found != owner:
-        way_out = f"give {CLUSTERS[found]}" if found in CLUSTERS else "drop it"
-        way_out += "" if backend else f", or add --backend {owner}"
-        raise BadInput(f"{CLUSTERS[owner]} is for backend {owner!r}, but got {found!r}; {way_out}")
-    return {"training.backend": owner, "training.address": scheduler or address or ""}
+        keep = "training.address" in settings and settings.get("training.backend", backend) == backend
+        return {"training.backend": backend} | ({} if keep else {"training.address": ""})
+    cluster = "dask" if address is None else "ray"
+    chosen = str(backend or settings.get("training.backend", cluster))
+    if chosen != cluster:
+        way_out = f"give {CLUSTERS[chosen]}" if chosen in CLUSTERS else "drop it"
+        way_out += "" if backend else f", or add --backend {cluster}"
+        raise BadInput(f"{CLUSTERS[cluster]} is for backend {cluster!r}, but got {chosen!r}; {way_out}")
+    return {"training.backend": cluster, "training.address": scheduler or address or ""}
 
 
-def _see_through(search: Search | None, run: Run) -> None:
-    """Run what is left of a search and print its outcome; whatever stops it, say how to go on."""
-    again = f"go on with: ticketsearch evolve --resume {mention(run)}"
+def _run_to_end(search: Search | None, run: Run) -> None:
+    """Run the rest of a search and print its results; say how to go on, whatever stops it."""
+    again = f"go on with: ticketsearch evolve --resume {shell_name(run)}"
     try:
         if search is not None:
             _evolve(search, run)
-        _print_outcome(run)
+        _print_results(run)
     except KeyboardInterrupt:
         done = f"after generation {run.progress()}" if run.progress() >= 0 else "in the first generation"
         raise interrupted(f"Interrupted {done}; {again}") from None
@@ -214,34 +206,34 @@ def _see_through(search: Search | None, run: Run) -> None:
             f"mend the cause and {again}"
         ) from problem
     except Exception:
-        if run.unbegun:  # nothing is kept of it
+        if run.unbegun:  # the run's folder is removed
             raise
         print(f"Run {run.name!r} stopped; all committed generations are safe: {again}", file=sys.stderr)
         raise
 
 
-def _opened(
+def _open(
     assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool
 ) -> tuple[Search | None, Run]:
-    """Make the run, or open the one to go on with; without a search where that one is finished."""
+    """Return a new run, or the one to go on with, and its search; None for a finished run."""
     from ticketsearch import experiment
     from ticketsearch.runs import check_free
     from ticketsearch.settings import as_list, load
 
     if resume is not None:
-        return experiment.resume(folder(resume), assignments, trust=trust)
+        return experiment.resume(run_folder(resume), assignments, trust=trust)
     settings = load(None, assignments.items())
     if name is not None:
         check_free(RUNS, name)
     search = experiment.Search.prepare(settings)
     copies, method = settings.seeding.initializations, " and ".join(as_list(settings.seeding.method))
     print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)
-    _ = search.first_population  # what is wrong with it shows before there is a run
+    _ = search.first_population  # bad input in it is refused before there is a run
     return search, experiment.create_run(search, RUNS, name)
 
 
 def _evolve(search: Search, run: Run) -> None:
-    """Run what is left of a search, showing progress on stderr."""
+    """Run the rest of a search and show its progress on stderr."""
     from ticketsearch.cli.progress import progress
     from ticketsearch.experiment import finish
     from ticketsearch.halving import Pool
@@ -282,7 +274,7 @@ def _show(generation: Generation, run: Run, agreed: Pool, shown: Progress) -> No
     shown.generation(line)
 
 
-def _print_outcome(run: Run) -> None:
+def _print_results(run: Run) -> None:
     from ticketsearch.report import write_report
     from ticketsearch.report.text import comparison_lines, operator_lines, overlap_lines, rung_lines
 

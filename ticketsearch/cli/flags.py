@@ -1,4 +1,4 @@
-"""Flags that several commands share, and how flags, ``--set`` and a settings file become settings."""
+"""Flags that several commands share, and settings from flags, ``--set`` and a settings file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ticketsearch.errors import BadInput, shown
 
@@ -18,89 +19,138 @@ if TYPE_CHECKING:
     from ticketsearch.settings import Settings
 
 __all__ = [
+    "PRUNERS",
     "Assignments",
     "DataName",
     "Density",
     "InitSeed",
+    "Initializations",
     "Method",
     "ModelName",
+    "PruningSteps",
     "Scheme",
     "Seed",
+    "SettingsCommand",
     "SettingsFile",
     "Trust",
     "assigned",
     "check_output",
+    "densities_option",
     "names",
+    "network_line",
     "network_of",
     "numbers",
-    "subject",
+    "option",
+    "out_option",
+    "pruners_option",
+    "setting_option",
     "whole_number",
+    "workers_option",
 ]
 
+# Pruners that are audited and compared by default.
+PRUNERS = "synflow, snip, grasp, magnitude, random"
+# Marks the help of a flag whose text is the description of the setting named behind it.
+SETTING = "setting "
+
+
+class SettingsCommand(TyperCommand):
+    """A command whose flags for settings take their help from the settings' descriptions and defaults.
+
+    The texts are read when help is shown: importing the settings takes half as long again as a start.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the help."""
+        from ticketsearch.settings import default_text, description
+
+        for parameter in self.params:
+            text = str(getattr(parameter, "help", ""))
+            if text.startswith(SETTING):
+                name = text.removeprefix(SETTING)
+                parameter.help = f"{description(name)} Default: {default_text(name)}."  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
+def setting_option(name: str, flag: str, metavar: str = "NAME") -> Any:
+    """Return the flag of a dotted setting, for commands of the class :class:`SettingsCommand`."""
+    return typer.Option(flag, metavar=metavar, help=SETTING + name)
+
+
+def option(flag: str, text: str, *, default: str = "", metavar: str | None = None) -> Any:
+    """Return a flag that is no setting; its help is the text, and its default where it has one."""
+    return typer.Option(
+        flag, metavar=metavar, help=f"{text} Default: {default}." if default else text, show_default=False
+    )
+
+
+def pruners_option(use: str) -> Any:
+    """Return the flag of several pruners, which are used as ``use`` says, e.g. ``"audited"``."""
+    text = f"Pruners that are {use}, named as in prune --method."
+    return option("--methods", text, default=PRUNERS, metavar="NAME,NAME,…")
+
+
+def densities_option(default: str) -> Any:
+    """Return the flag of several densities."""
+    text = "Densities of the masks: the shares of the weights that they keep, in (0, 1]."
+    return option("--densities", text, default=default, metavar="FLOAT,FLOAT,…")
+
+
+def workers_option(default: str) -> Any:
+    """Return the flag of the number of processes of a study."""
+    text = "Number of processes that work side by side."
+    return option("--workers", text, default=default, metavar="INTEGER")
+
+
+def out_option(what: str, default: str) -> Any:
+    """Return the flag of the folder of a comparison or an overlap study."""
+    return option("--out", f"Folder of the {what}.", default=default, metavar="FOLDER")
+
+
 SettingsFile = Annotated[
-    Path | None, typer.Argument(help="Settings as TOML; what it leaves out has its default.")
-]
-DataName = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="digits (the default), mnist1d, moons, cifar10:FOLDER, idx:FOLDER, npz:FILE, file.py:function.",
+    Path | None,
+    typer.Argument(
+        metavar="SETTINGS.toml", help="Settings file (TOML); settings that it leaves out have their defaults."
     ),
 ]
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="mlp:H1,H2,… (default mlp:100,50), lenet_300_100, lenet5, conv2, conv4, conv6, resnet20, "
-        "vgg16_bn or file.py:function.",
-    ),
+DataName = Annotated[str | None, setting_option("data.name", "--data")]
+ModelName = Annotated[str | None, setting_option("model.name", "--model")]
+Method = Annotated[str | None, setting_option("seeding.method", "--method")]
+Density = Annotated[str | None, setting_option("seeding.density", "--density", "FLOAT")]
+Initializations = Annotated[
+    str | None, setting_option("seeding.initializations", "--initializations", "INTEGER")
 ]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="synflow (the default), balanced_synflow, snip, grasp, saliency, magnitude, random, imp, "
-        "averaged_imp, obd, edge_popup, flow_preserving or file.py:function, evolve also several as a,b; "
-        "their own options are --set seeding.options.NAME=VALUE.",
-    ),
-]
-Density = Annotated[
-    str | None,
-    typer.Option("--density", metavar="FLOAT", help="Kept / total of a mask, in (0, 1]; default 0.05."),
-]
-Seed = Annotated[
-    str | None,
-    typer.Option("--seed", metavar="INTEGER", help="Of everything random but the data split; default 0."),
-]
+PruningSteps = Annotated[str | None, setting_option("seeding.steps", "--steps", "INTEGER")]
+Seed = Annotated[str | None, setting_option("seed", "--seed", "INTEGER")]
 Scheme = Annotated[
     str | None,
-    typer.Option(
-        "--scheme", help="Of the initial weights; by default the first of seeding.schemes (kaiming_normal)."
+    option(
+        "--scheme",
+        "Initialization scheme of the weights.",
+        default="the first of seeding.schemes (kaiming_normal)",
+        metavar="NAME",
     ),
 ]
 InitSeed = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--init-seed",
+        "Seed of the initial weights.",
+        default="drawn from --seed, as for the first initialization of evolve",
         metavar="INTEGER",
-        help="Of the initial weights; by default drawn from --seed, as that of evolve's first copy.",
     ),
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--set",
+        "Assignment of any setting, e.g. seeding.options.x=2; the flag may be repeated.",
         metavar="NAME=VALUE",
-        help="Any setting, e.g. seeding.options.x=2; repeatable.",
-        show_default=False,
     ),
 ]
 Trust = Annotated[
     bool,
-    typer.Option(
-        "--trust",
-        help="Run the code that the run folder names. Read that code first: it may do anything.",
-    ),
+    option("--trust", "Run the code that the run folder names. Read that code first: it may do anything."),
 ]
 
 
@@ -109,23 +159,22 @@ def assigned(
 ) -> dict[str, Any]:
     """Return settings by dotted name: those of the file, then of ``--set``, then of the flags that are given.
 
-    Flags are texts, which are read as values of ``--set`` are: the settings check them, and say rule and
-    value in the same words everywhere. Code that a settings file names is its user's word, as a flag's is,
-    but not in the folder of a run, which may be anybody's: :class:`BadInput` says so unless that run is known
-    to be the user's own, or with ``trust``.
+    Texts of flags are parsed as values of ``--set`` are, so that the settings check both in the same words.
+    Code that a settings file names is trusted, as its user wrote it, except in the folder of a run, which
+    may be anybody's: :class:`BadInput` says so unless the user made that run, or with ``trust``.
     """
     from ticketsearch.settings import parse_assignment, parse_value
 
-    found = dict(_read(settings)) if settings else {}
+    assignments = dict(_read(settings)) if settings else {}
     if settings and not trust:
         _check_word(settings)
-    found |= dict(parse_assignment(text) for text in assign or [])
-    given = {key: value for key, value in flags.items() if value is not None}
-    return found | {key: parse_value(v) if isinstance(v, str) else v for key, v in given.items()}
+    assignments |= dict(parse_assignment(text) for text in assign or [])
+    given = {name: value for name, value in flags.items() if value is not None}
+    return assignments | {name: parse_value(v) if isinstance(v, str) else v for name, v in given.items()}
 
 
 def whole_number(flag: str, text: str, least: int) -> int:
-    """Return the number that a flag is given; raises :class:`BadInput` for anything else or less."""
+    """Return the integer that a flag is given; raises :class:`BadInput` for others than >= ``least``."""
     try:
         number = int(text)
     except ValueError:
@@ -136,24 +185,24 @@ def whole_number(flag: str, text: str, least: int) -> int:
 
 
 def names(text: str) -> list[str]:
-    """Return the names in a flag, which has commas between them."""
+    """Return the names in the text of a flag, which are separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def numbers(flag: str, text: str) -> list[float]:
-    """Return the numbers that a flag is given; raises :class:`BadInput` for anything else."""
+    """Return the numbers that a flag is given; raises :class:`BadInput` for any other text."""
     try:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise BadInput(
-            f"{flag} takes numbers with commas between, e.g. 0.1,0.02,0.01, but got {shown(text)}"
+            f"{flag} takes numbers with commas between them, e.g. 0.1,0.02,0.01, but got {shown(text)}"
         ) from None
 
 
 def network_of(settings: Settings, scheme: str | None, init_seed: str | None) -> tuple[Dataset, Network]:
-    """Return the dataset and the network, initialized as the first copy that a search prunes.
+    """Return the dataset, and the network with the first initialization that a search prunes.
 
-    ``scheme`` and ``init_seed`` take the place of that initialization's own where they are given.
+    ``scheme`` and ``init_seed`` replace the scheme and the seed of that initialization where they are given.
     """
     from ticketsearch.datasets import load_dataset
     from ticketsearch.models import initialize
@@ -166,8 +215,8 @@ def network_of(settings: Settings, scheme: str | None, init_seed: str | None) ->
     return dataset, initialize(settings.model.name, dataset, *first, **settings.model.options)
 
 
-def subject(settings: Settings, network: Network) -> str:
-    """Return what was pruned in words: data, model, sizes, and the initialization."""
+def network_line(settings: Settings, network: Network) -> str:
+    """Return a line on a network: data, model, sizes and initialization."""
     data, model = (name.rpartition("/")[2] for name in (settings.data.name, settings.model.name))
     spec, (scheme, seed) = network.spec, network.initialization
     return (
@@ -177,7 +226,7 @@ def subject(settings: Settings, network: Network) -> str:
 
 
 def check_output(path: Path, what: str, *, overwrite: bool) -> None:
-    """Raise :class:`BadInput` before any work if a file cannot be written there."""
+    """Raise :class:`BadInput` if a file ``what`` cannot be written to this path; called before any work."""
     if path.is_dir():
         raise BadInput(f"the {what} goes into a file, but {str(path)!r} is a folder; give --output FILE")
     if path.exists() and not overwrite:
@@ -189,22 +238,22 @@ def check_output(path: Path, what: str, *, overwrite: bool) -> None:
 
 
 def _check_word(path: Path) -> None:
-    """Raise :class:`BadInput` for code that the settings file of a run names, unless it is the user's own."""
+    """Raise :class:`BadInput` if the settings file of a run names code, unless the user made that run."""
     if not (path.parent / "run.sqlite").is_file():
         return
     from ticketsearch.runs import Run
     from ticketsearch.settings import Origin, changes, check_word, load, outside
 
-    found = load(path)
-    if not outside(found):
+    settings = load(path)
+    if not outside(settings):
         return
     with Run.open(path.parent) as run:
-        origin = Origin() if changes(found, run.settings) else run.origin
-        check_word(f"{str(path)!r} in the folder of a run", found, origin, run.folder)
+        origin = Origin() if changes(settings, run.settings) else run.origin
+        check_word(f"{str(path)!r} in the folder of a run", settings, origin, run.folder)
 
 
 def _read(path: Path) -> list[tuple[str, Any]]:
     from ticketsearch.settings import leaves, load
 
-    load(path)  # says what is wrong with the file itself
+    load(path)  # refuses the file by its own content, before flags are added to it
     return leaves(tomllib.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""How far long work in steps is, and the time left: bars on a terminal, a line now and then elsewhere."""
+"""Progress of long work in steps, with the time left: bars on a terminal, lines now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["follow"]
 
-# Seconds between two lines of progress where there is no terminal, unless all in all there are few.
+# Seconds between two lines of progress without a terminal; at most FEW steps have a line each.
 EVERY, FEW = 30.0, 50
 
 
 def follow(steps: Iterable[Step]) -> None:
-    """Show on stderr how far the work is, and the time left of what is being done."""
+    """Do the steps, and show on stderr how many are done and the time left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,9 +48,9 @@ def follow(steps: Iterable[Step]) -> None:
 
 
 class _Clock:
-    """Tells the time left of what is being done, by all that was done of it since it began.
+    """Estimate of the time left, from all steps of one kind since the first.
 
-    What was there before took no time now; what works side by side may end together.
+    Steps of an earlier start took no time now, and steps that run side by side may end together.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class _Clock:
         self.began = self.last = time.monotonic()
 
     def left(self, step: Step) -> str:
-        """Return the time left after a step in words, nothing after the last."""
+        """Return the time left after a step as text, an empty one after the last step."""
         if step.what != self.what:
             self.what, self.began, self.first = step.what, self.last, step.done - 1
         self.last = time.monotonic()

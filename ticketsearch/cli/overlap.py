@@ -1,4 +1,4 @@
-"""``overlap``: are masks of different origin the same network? A study that goes on where it stopped."""
+"""``overlap``: an overlap study of the masks of pruners or runs; it goes on where it was interrupted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ import typer
 
 from ticketsearch.cli.endings import interrupted, resumable, show_lines
 from ticketsearch.cli.flags import (
+    PRUNERS,
     Assignments,
     DataName,
+    Initializations,
     ModelName,
     Seed,
     assigned,
+    densities_option,
     names,
     network_of,
     numbers,
+    option,
+    out_option,
+    pruners_option,
     whole_number,
+    workers_option,
 )
 from ticketsearch.cli.following import follow
-from ticketsearch.cli.runs import RUNS, folder
+from ticketsearch.cli.runs import RUNS, run_folder
 from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
@@ -34,57 +41,60 @@ if TYPE_CHECKING:
 
 __all__ = ["overlap"]
 
-METHODS = "synflow,snip,grasp,magnitude,random"
-DENSITIES = "0.1,0.02,0.01"
+DENSITIES = "0.1, 0.02, 0.01"
 
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Finished runs: each one's winner is compared with its seeds, and winners with each other."
+        metavar="RUN",
+        help="Finished runs, by name or folder: each winner is compared with the masks that it evolved from, "
+        "and the winners with each other.",
     ),
 ]
-Methods = Annotated[
-    str | None,
-    typer.Option(metavar="NAME,NAME,…", help=f"Pruners, as prune --method names them; default {METHODS}."),
-]
-Densities = Annotated[
-    str | None, typer.Option(metavar="FLOAT,FLOAT,…", help=f"Kept / total, in (0, 1]; default {DENSITIES}.")
-]
-Initializations = Annotated[
-    str | None, typer.Option(metavar="INTEGER", help="That each method prunes, at least 2; default 8.")
-]
+Methods = Annotated[str | None, pruners_option("compared")]
+Densities = Annotated[str | None, densities_option(DENSITIES)]
 Schemes = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--scheme",
-        help="Of all initial weights; by default those of seeding.schemes in turn (kaiming_normal, "
-        "kaiming_uniform, xavier_uniform, orthogonal).",
+        "Initialization scheme of all initializations.",
+        default="those of seeding.schemes in turn (kaiming_normal, kaiming_uniform, xavier_uniform, "
+        "orthogonal)",
+        metavar="NAME",
     ),
 ]
 Orders = Annotated[
     str,
-    typer.Option(
-        metavar="INTEGER", help="Data orders that a pruner which trains (imp) is compared over; 0 for none."
+    option(
+        "--orders",
+        "Number of data orders over which a pruner that trains, such as imp, is compared; 0 stands for none.",
+        default="4",
+        metavar="INTEGER",
     ),
 ]
 Draws = Annotated[
-    str, typer.Option(metavar="INTEGER", help="Of the null model of masks as they are; 0 for none.")
+    str,
+    option(
+        "--draws",
+        "Number of draws of the null model of raw overlap; 0 stands for none.",
+        default="999",
+        metavar="INTEGER",
+    ),
 ]
 AlignedDraws = Annotated[
     str,
-    typer.Option(metavar="INTEGER", help="Of each null model of renumbered masks, which take the time."),
+    option(
+        "--aligned-draws",
+        "Number of draws of each null model of aligned overlap, the slow part; 0 stands for none.",
+        default="199",
+        metavar="INTEGER",
+    ),
 ]
-Workers = Annotated[
-    str | None,
-    typer.Option(metavar="INTEGER", help="Processes that work side by side; by default one a core."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(help="The study's folder; by default one in runs/ that is named after what is studied."),
-]
+Workers = Annotated[str | None, workers_option("one a core")]
+Out = Annotated[Path | None, out_option("study", "runs/overlap-MODEL-DIGEST")]
 
 
-def overlap(
+def overlap(  # noqa: PLR0913 - a parameter for each flag
     runs: Runs = None,
     data: DataName = None,
     model: ModelName = None,
@@ -100,12 +110,13 @@ def overlap(
     out: Out = None,
     assign: Assignments = None,
 ) -> None:
-    """Compare the masks of pruners, or of finished runs: are they the same network, and more than by chance?
+    """Measure the overlap of masks of pruners, or of finished runs, and test it against chance.
 
     Masks of different initializations are compared pair by pair, as they are
-    and renumbered to match, each beside null models of the same counts; methods
-    on one initialization and data orders likewise. Whatever is done is kept in
-    the study's folder: the same command goes on from there.
+    and after alignment of their hidden neurons, with null models of the same
+    numbers of weights. Pruners are also compared on one initialization, and
+    pruners that train over data orders. Finished work is kept in the study's
+    folder: the same command goes on there.
     """
     from joblib import cpu_count
 
@@ -125,23 +136,23 @@ def overlap(
     try:
         if runs:
             given = {**flags, "methods": methods, "densities": densities, "set": assign or None}
-            _refuse([name for name, value in given.items() if value is not None and name != "seed"])
-            subject = _of_runs(runs, sizes, seed)
+            _refuse_flags([name for name, value in given.items() if value is not None and name != "seed"])
+            study = _study_of_runs(runs, sizes, seed)
         else:
             settings = _settings(assigned(None, assign, flags))
-            subject = _of_pruners(
+            study = _study_of_pruners(
                 settings,
-                names(METHODS if methods is None else methods),
+                names(PRUNERS if methods is None else methods),
                 numbers("--densities", DENSITIES if densities is None else densities),
                 sizes,
             )
-        _see_through(subject, out, processes)
+        _run_to_end(study, out, processes)
     except KeyboardInterrupt:
         raise interrupted("Interrupted before anything was begun") from None
 
 
-class _Subject(NamedTuple):
-    """What is studied: the plan, the network and data that masks are pruned from, and a name for a folder."""
+class _Study(NamedTuple):
+    """A plan, the network and data that masks are pruned from (None for runs), and a word for the folder."""
 
     plan: OverlapPlan
     network: Network | None
@@ -149,7 +160,8 @@ class _Subject(NamedTuple):
     word: str
 
 
-def _refuse(flags: list[str]) -> None:
+def _refuse_flags(flags: list[str]) -> None:
+    """Raise :class:`BadInput` for flags that a study of runs does not take."""
     if flags:
         raise BadInput(
             f"a study of runs takes networks and masks from them, but got {flags[0].rpartition('.')[2]} too; "
@@ -158,7 +170,7 @@ def _refuse(flags: list[str]) -> None:
 
 
 def _settings(assignments: dict[str, Any]) -> Settings:
-    """Return the settings of a study of pruners, which has its own flags for some of them."""
+    """Return the settings of a study of pruners; raises :class:`BadInput` for those that have other flags."""
     from ticketsearch.settings import load
 
     settings = load(None, assignments.items())
@@ -169,17 +181,17 @@ def _settings(assignments: dict[str, Any]) -> Settings:
     return settings
 
 
-def _of_runs(runs: list[str], sizes: Sizes, seed: str | None) -> _Subject:
+def _study_of_runs(runs: list[str], sizes: Sizes, seed: str | None) -> _Study:
     from ticketsearch.overlap_studies import run_plan
     from ticketsearch.runs import Run
 
     with ExitStack() as stack:
-        opened = [stack.enter_context(Run.open(folder(name))) for name in runs]
+        opened = [stack.enter_context(Run.open(run_folder(name))) for name in runs]
         plan = run_plan(opened, sizes=sizes, seed=whole_number("--seed", seed or "0", 0))
-    return _Subject(plan, None, None, "runs")
+    return _Study(plan, None, None, "runs")
 
 
-def _of_pruners(settings: Settings, methods: list[str], densities: list[float], sizes: Sizes) -> _Subject:
+def _study_of_pruners(settings: Settings, methods: list[str], densities: list[float], sizes: Sizes) -> _Study:
     from ticketsearch.overlap_studies import pruner_plan
     from ticketsearch.seeding import initializations
 
@@ -199,25 +211,25 @@ def _of_pruners(settings: Settings, methods: list[str], densities: list[float], 
         steps=seeding.steps or None,
     )
     word = re.sub(r"[^A-Za-z0-9_]+", "-", Path(settings.model.name.partition(":")[0]).stem)
-    return _Subject(plan, network, dataset, word)
+    return _Study(plan, network, dataset, word)
 
 
-def _see_through(subject: _Subject, out: Path | None, workers: int) -> None:
-    """Do what is left of a study and print what it came to; whatever stops it, say how to go on."""
+def _run_to_end(study: _Study, out: Path | None, workers: int) -> None:
+    """Do the rest of a study and print its results; say how to go on, whatever stops it."""
     from ticketsearch.overlap_studies import OverlapStore, OverlapWork, plan_digest
 
-    plan, path = subject.plan, out
+    plan, path = study.plan, out
     if path is None:
-        path = RUNS / f"overlap-{subject.word}-{plan_digest(plan)}"
+        path = RUNS / f"overlap-{study.word}-{plan_digest(plan)}"
     store = OverlapStore.create(path, plan)
     with resumable("study", path):
         with store:
             print(f"Study in {path}: {len(plan.mask_sets)} sets of masks", file=sys.stderr, flush=True)
-            follow(OverlapWork(plan, store, subject.network, subject.dataset, workers).steps())
-        _print_outcome(path)
+            follow(OverlapWork(plan, store, study.network, study.dataset, workers).steps())
+        _print_results(path)
 
 
-def _print_outcome(path: Path) -> None:
+def _print_results(path: Path) -> None:
     from ticketsearch.overlap_studies import read_overlaps
     from ticketsearch.report import write_overlap
     from ticketsearch.report.text import nulls_csv, overlaps_text, pairs_csv

@@ -18,7 +18,7 @@ from ticketsearch.halving import Tau, counted
 
 __all__ = ["Line", "Progress", "progress"]
 
-# Generations whose speed the time left is told from, and rows the live table shows.
+# Generations that the time left is estimated from, and rows of the live table.
 RECENT = 10
 TAU = "τ (pairs)"
 HEADINGS = (
@@ -29,11 +29,11 @@ HEADINGS = (
 
 @dataclass(frozen=True)
 class Line:
-    """What is shown of one generation.
+    """Figures of one generation that are shown.
 
-    ``best`` and ``mean`` are validation fitness, ``refused`` counts children that were a network seen
-    before, ``diverged`` those without a finite fitness, ``seconds`` is the generation's wall-clock time.
-    ``taus`` are how far the rungs of a ladder agree, over all generations so far; empty without one.
+    ``best`` and ``mean`` are fitness, ``refused`` counts duplicates among the children, ``diverged`` children
+    without a finite fitness, ``seconds`` is the generation's wall-clock time. ``taus`` are Kendall's τ of
+    successive rungs, over all generations so far; empty without successive halving.
     """
 
     number: int
@@ -49,10 +49,10 @@ class Line:
 
 
 class Progress(Protocol):
-    """Where a search says what it does."""
+    """Display of a search's progress."""
 
     def say(self, text: str) -> None:
-        """Say what happens now."""
+        """Show a line on the current work."""
 
     def generation(self, line: Line) -> None:
         """Show a generation."""
@@ -69,14 +69,14 @@ def progress(total: int) -> Iterator[Progress]:
 
 
 class _Clock:
-    """Tells the time left from the latest generations."""
+    """Estimate of the time left, from the latest generations."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.recent: deque[float] = deque(maxlen=RECENT)
 
     def left(self, line: Line) -> str:
-        if line.number > 0:  # the first population is no measure: it warms up
+        if line.number > 0:  # the first population takes longer: it warms up
             self.recent.append(line.seconds)
         if not self.recent:
             return "?"
@@ -87,7 +87,7 @@ class _Clock:
 
 
 class PlainLines:
-    """One line a generation, for logs."""
+    """Progress as one line for each generation, for logs."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -112,7 +112,7 @@ class PlainLines:
 
 
 class LiveTable:
-    """The latest generations as a table that grows in place."""
+    """Progress as a table of the latest generations that grows in place."""
 
     def __init__(self, total: int, live: Live) -> None:
         self.total = total
@@ -122,7 +122,7 @@ class LiveTable:
         self.spinner = Spinner("dots")
 
     def say(self, text: str) -> None:
-        """Show the text under the table until the next."""
+        """Show the line under the table until the next one."""
         self.spinner.update(text=text)
         self._draw()
 
@@ -147,7 +147,7 @@ class LiveTable:
 
     def _draw(self) -> None:
         table = Table(box=None, pad_edge=False)
-        # Without a ladder there is no τ, and its column stays away.
+        # Without successive halving there is no τ and no column for it.
         columns = [c for c in zip(HEADINGS, *self.rows, strict=True) if c[0] != TAU or any(c[1:])]
         for heading, *_ in columns:
             table.add_column(heading, justify="right")

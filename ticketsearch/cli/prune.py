@@ -1,4 +1,4 @@
-"""``prune``: one initialization, one pruner, one mask: what each layer keeps, and a ticket file of it."""
+"""``prune``: prunes one initialization with one pruner; prints each layer's density, writes a ticket file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from ticketsearch.cli.endings import interrupted
 from ticketsearch.cli.flags import (
     Assignments,
@@ -18,14 +16,17 @@ from ticketsearch.cli.flags import (
     InitSeed,
     Method,
     ModelName,
+    PruningSteps,
     Scheme,
     Seed,
     SettingsFile,
     Trust,
     assigned,
     check_output,
+    network_line,
     network_of,
-    subject,
+    option,
+    setting_option,
     whole_number,
 )
 from ticketsearch.errors import BadInput
@@ -39,41 +40,35 @@ if TYPE_CHECKING:
 
 __all__ = ["prune"]
 
-Scope = Annotated[
-    str | None,
-    typer.Option(help="global (the default) compares all weights, layer those of each layer."),
-]
-Schedule = Annotated[
-    str | None, typer.Option(help="Of the cuts: exponential (the default), linear or one_shot.")
-]
-Steps = Annotated[
-    str | None,
-    typer.Option(
-        metavar="INTEGER",
-        help="Cuts; by default the pruner's own number: 100 for synflow and functions of your own, a fifth "
-        "of the weights a cut for imp, 1 for those that score once.",
-    ),
-]
+Scope = Annotated[str | None, setting_option("seeding.scope", "--scope")]
+Schedule = Annotated[str | None, setting_option("seeding.schedule", "--schedule")]
 Batch = Annotated[
     str,
-    typer.Option(
-        metavar="INTEGER", help="Samples that a data-dependent pruner scores on, at most the training part."
+    option(
+        "--batch",
+        "Number of training samples that a data-dependent pruner scores on.",
+        default="256",
+        metavar="INTEGER",
     ),
 ]
-Output = Annotated[Path | None, typer.Option(help="The ticket file; by default METHOD-DENSITY.safetensors.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the ticket file.")]
-Searched = Annotated[
+Output = Annotated[
+    Path | None,
+    option("--output", "Ticket file that is written.", default="METHOD-DENSITY.safetensors", metavar="FILE"),
+]
+Force = Annotated[bool, option("--force", "Overwrite the ticket file.")]
+Retention = Annotated[
     bool,
-    typer.Option(
-        "--retention", help="Tell the flow retention R/R* also where the best flow R* must be searched for."
+    option(
+        "--retention",
+        "Compute the flow retention R/R* of layers even where the largest flow R* must be searched for.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, not the table.")]
+Json = Annotated[bool, option("--json", "Print one JSON object instead of the table.")]
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is to be pruned, how, and where the mask goes."""
+class _Pruning:
+    """A network, the settings of its pruning, and the path of the ticket file."""
 
     settings: Settings
     dataset: Dataset
@@ -83,7 +78,7 @@ class _Job:
 
     @property
     def steps(self) -> int:
-        """The number of cuts."""
+        """Number of pruning steps."""
         from ticketsearch.pruners import schedule_steps
 
         seeding = self.settings.seeding
@@ -92,7 +87,7 @@ class _Job:
         return seeding.steps or schedule_steps(_method(self.settings), seeding.density)
 
 
-def prune(
+def prune(  # noqa: PLR0913 - a parameter for each flag
     settings: SettingsFile = None,
     data: DataName = None,
     model: ModelName = None,
@@ -100,23 +95,23 @@ def prune(
     density: Density = None,
     scope: Scope = None,
     schedule: Schedule = None,
-    steps: Steps = None,
+    steps: PruningSteps = None,
     batch: Batch = "256",
     seed: Seed = None,
     scheme: Scheme = None,
     init_seed: InitSeed = None,
     output: Output = None,
     force: Force = False,
-    retention: Searched = False,
+    retention: Retention = False,
     as_json: Json = False,
     trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
-    """Prune one initialization: print what each layer keeps, and write the mask as a ticket file.
+    """Prune one initialization: print the density of each layer, and write the mask as a ticket file.
 
     The initialization is the first that evolve prunes with the same settings,
-    so the mask is its first seed. The file holds the initial weights too;
-    ticketsearch.load_ticket reads it.
+    so the mask is one of its first population. The file holds the initial
+    weights too; ticketsearch.load_ticket reads it.
     """
     from ticketsearch.settings import load
     from ticketsearch.theory import mask_table
@@ -131,15 +126,15 @@ def prune(
         "seeding.steps": steps,
         "seed": seed,
     }
-    found = load(None, assigned(settings, assign, flags, trust).items())
-    path = output or _default_name(found)
+    chosen = load(None, assigned(settings, assign, flags, trust).items())
+    path = output or _default_name(chosen)
     check_output(path, "ticket", overwrite=force)
-    _check_pruner(found)
+    _check_pruner(chosen)
     samples = whole_number("--batch", batch, 1)
     done = "no ticket was written"
     try:
-        job = _Job(found, *network_of(found, scheme, init_seed), samples, path)
-        ticket = _pruned(job)
+        job = _Pruning(chosen, *network_of(chosen, scheme, init_seed), samples, path)
+        ticket = _prune(job)
         _save(job, ticket)
         done = f"the ticket is {path}"
         table = mask_table(ticket.mask, job.network, search=retention)
@@ -153,10 +148,10 @@ def prune(
 
 def _check_pruner(settings: Settings) -> None:
     """Raise :class:`BadInput` for an unknown pruner, or options that it does not take."""
-    from ticketsearch.pruners import check_scores, named
+    from ticketsearch.pruners import check_scores, resolve_pruner
 
     method, options = _method(settings), settings.seeding.options
-    check_scores(named(method), method, options)
+    check_scores(resolve_pruner(method), method, options)
 
 
 def _method(settings: Settings) -> str:
@@ -172,13 +167,13 @@ def _default_name(settings: Settings) -> Path:
     return Path(f"{method}-{settings.seeding.density:g}.safetensors")
 
 
-def _pruned(job: _Job) -> Ticket:
+def _prune(job: _Pruning) -> Ticket:
     from ticketsearch.pruners import LayerCollapseWarning
     from ticketsearch.seeding import prune_copies
 
     seeding = job.settings.seeding
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)  # the table says it
+        warnings.simplefilter("ignore", LayerCollapseWarning)  # the table shows empty layers
         tickets = prune_copies(
             job.network,
             job.dataset,
@@ -195,7 +190,7 @@ def _pruned(job: _Job) -> Ticket:
     return tickets[0]
 
 
-def _save(job: _Job, ticket: Ticket) -> None:
+def _save(job: _Pruning, ticket: Ticket) -> None:
     from safetensors import SafetensorError
 
     from ticketsearch.tickets import save_ticket
@@ -206,20 +201,20 @@ def _save(job: _Job, ticket: Ticket) -> None:
         raise BadInput(f"{str(job.path)!r} cannot be written ({problem}); give another --output") from problem
 
 
-def _print(job: _Job, table: MaskTable) -> None:
+def _print(job: _Pruning, table: MaskTable) -> None:
     from ticketsearch.report.text import mask_lines
 
     settings, seeding = job.settings, job.settings.seeding
     cuts = f"{job.steps} cuts, {seeding.schedule}" if job.steps > 1 else "1 cut"
-    print(subject(settings, job.network))
+    print(network_line(settings, job.network))
     print(f"{_method(settings).rpartition('/')[2]}, {cuts}, {seeding.scope} scope")
     for line in mask_lines(table, seeding.density):
         print(line)
     print(f"Ticket: {job.path}")
 
 
-def _content(job: _Job, ticket: Ticket, table: MaskTable) -> dict[str, Any]:
-    """Return what is printed, and the settings behind it, for JSON."""
+def _content(job: _Pruning, ticket: Ticket, table: MaskTable) -> dict[str, Any]:
+    """Return the table and the settings of the pruning, for JSON."""
     from ticketsearch.report.text import mask_content
 
     settings = job.settings

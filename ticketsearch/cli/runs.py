@@ -15,13 +15,14 @@ from ticketsearch.errors import BadInput, printable
 if TYPE_CHECKING:
     from ticketsearch.runs import Run
 
-__all__ = ["RUNS", "folder", "list_", "mention", "report", "show"]
+__all__ = ["RUNS", "list_", "report", "run_folder", "shell_name", "show"]
 
 RUNS = Path("runs")
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run in runs/, or path of its folder.")]
 
 
 def list_() -> None:
-    """List the runs in runs/, a line each."""
+    """List the runs in runs/, one line each."""
     from ticketsearch.runs import list_runs
 
     paths = list_runs(RUNS)
@@ -34,7 +35,7 @@ def list_() -> None:
 
 
 def _state(path: Path) -> str:
-    """Return a run's state in one line; whatever is wrong with one run, the others are listed."""
+    """Return a run's state on one line; a run that cannot be read gives a line too."""
     from ticketsearch.report.text import one_line
     from ticketsearch.runs import Run
 
@@ -47,40 +48,40 @@ def _state(path: Path) -> str:
         return f"unreadable: {printable(' '.join(reason(problem).split()))}"
 
 
-def _collect_nothing() -> None:
-    """Stop the garbage collector: a command that reads and ends makes much that stays, and few cycles."""
+def _stop_garbage_collection() -> None:
+    """Stop the garbage collector, as a command that reads a run and ends makes few cycles."""
     gc.disable()
 
 
-def show(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
-    """Print a run's content: generations, tickets with digests and scores, results; on stderr its times."""
-    _collect_nothing()
+def show(run: RunName) -> None:
+    """Print a run's generations, tickets with digests and scores, and results; on stderr its times."""
+    _stop_garbage_collection()
     from ticketsearch.report.text import content, phase_lines
     from ticketsearch.runs import Run
 
-    with Run.open(folder(run)) as opened:
+    with Run.open(run_folder(run)) as opened:
         show_lines(content(opened))
         sys.stdout.flush()
-        # Apart from the content, which is the same for equal runs.
+        # On stderr, as the content on stdout is the same for equal runs.
         show_lines(phase_lines(opened), sys.stderr)
 
 
-def report(run: Annotated[str, typer.Argument(help="A run's name, or the path of its folder.")]) -> None:
+def report(run: RunName) -> None:
     """Write a run's report.html again."""
-    _collect_nothing()
+    _stop_garbage_collection()
     from ticketsearch.report import write_report
     from ticketsearch.runs import Run
 
-    with Run.open(folder(run)) as opened:
+    with Run.open(run_folder(run)) as opened:
         show_lines([str(write_report(opened))])
 
 
-def folder(run: str) -> Path:
-    """Return the folder of a run given by name or path."""
+def run_folder(run: str) -> Path:
+    """Return the folder of a run that is given by name or path."""
     path = Path(run)
     return path if len(path.parts) > 1 or (path / "run.sqlite").is_file() else RUNS / run
 
 
-def mention(run: Run) -> str:
-    """Return what names a run at the shell: its name, or its path outside runs/."""
+def shell_name(run: Run) -> str:
+    """Return the name of a run at the shell: its name, or its path outside runs/."""
     return run.name if run.path.parent == RUNS else str(run.path)

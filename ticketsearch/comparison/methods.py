@@ -15,7 +15,7 @@ from ticketsearch.experiment import Search, candidates_of, choose, create_run, r
 from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import Mask
 from ticketsearch.operators import layer_shuffle, swap_mutation
-from ticketsearch.pruners import LayerCollapseWarning, Rounds, prune_all
+from ticketsearch.pruners import LayerCollapseWarning, TrainingCost, prune_all
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.runs import Result
 from ticketsearch.settings import leaves
@@ -61,7 +61,7 @@ def pruned(
     """
     first, seeding = searches[0], searches[0].settings.seeding
     orders = [0] * len(searches) if orders is None else orders
-    rounds = Rounds(method, options, first.network.wiring, first.dataset)
+    cost = TrainingCost(method, options, first.network.wiring, first.dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayerCollapseWarning)  # the test accuracy shows it
         masks = prune_all(
@@ -73,10 +73,10 @@ def pruned(
             scope=seeding.scope,
             schedule=seeding.schedule,
             steps=seeding.steps or None,
-            watch=rounds.watch,
+            callback=cost.record,
             **options,
         )
-    return [FoundMask(mask, rounds.spent(copy)) for copy, mask in enumerate(masks)]
+    return [FoundMask(mask, cost.spent(copy)) for copy, mask in enumerate(masks)]
 
 
 def _seed(search: Search, order: int) -> int:

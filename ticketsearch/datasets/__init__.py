@@ -1,8 +1,8 @@
-"""Datasets: whole tensors in three parts; training data trains, validation scores, test is for the report.
+"""Datasets: whole tensors in three parts, for training, for the choice of masks, and for the final test.
 
-A name is a loader in ``__all__``, with what follows a colon as its first argument (``idx:FOLDER``), or
-``file.py:function`` for a loader of one's own that returns a :class:`Dataset`. Inputs are standardised
-with the mean and deviation of the training part alone. Nothing is ever downloaded.
+A dataset's name is a loader in ``__all__``, with the text after a colon as its first argument
+(``idx:FOLDER``), or ``file.py:function`` for a user's loader that returns a :class:`Dataset`. Inputs are
+standardized by mean and deviation of the training part. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -25,19 +25,23 @@ from ticketsearch.datasets.npz_files import npz
 from ticketsearch.datasets.text_files import csv, libsvm
 from ticketsearch.errors import BadInput
 
-# The loaders and nothing else: these are the names that users may give.
+# The loaders alone: users may give these names.
 __all__ = ["cifar10", "csv", "digits", "idx", "libsvm", "mnist1d", "moons", "npz"]
 
 
 @checked
 def load_dataset(name: str, /, **options: Any) -> Dataset:
-    """Return the dataset of a name: a loader of this module, ``idx:FOLDER``, ``file.py:function``.
+    """Return the dataset of a name.
 
-    ``options`` go to the loader. What a user's own loader raises passes through unchanged, but for what
-    would end the program, such as ``SystemExit``.
+    Parameters
+    ----------
+    name : a loader of this module, with its first argument after a colon, such as ``"digits"`` or
+        ``"idx:FOLDER"``; or ``"file.py:function"`` for a loader of one's own.
+    options : options of the loader.
 
     Raises :class:`BadInput` for an unknown name or option, unusable data, or a loader that takes other
-    arguments, returns something else or would end the program.
+    arguments, returns another type or would end the program, as by ``SystemExit``; other exceptions of a
+    user's loader pass unchanged.
     """
     load = names.resolve(name, names.listed(sys.modules[__name__]), "dataset")
     names.check_options(load, options, "dataset", name)

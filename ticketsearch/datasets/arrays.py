@@ -1,7 +1,8 @@
-"""Datasets of arrays: their missing parts are split off, stratified, and every part is standardised."""
+"""Datasets of arrays: missing parts are split off, stratified by label, and all parts are standardized."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ __all__ = ["check_seed", "first_line", "from_arrays", "split_off", "whole"]
 STANDARDIZATIONS = ("channel", "feature", "global", "none", "range")
 # How missing parts are split off.
 SPLITS = ("last", "random")
-# The interval of "range" is ± this, as searches for strong tickets scale their data.
+# Standardization "range" maps features to [-RANGE, RANGE], as searches for strong tickets do.
 RANGE = 0.7
 
 Values = ArrayLike | torch.Tensor
@@ -25,7 +26,7 @@ Pair = tuple[NDArray[Any], NDArray[Any]]  # samples (samples, *input_shape) and 
 
 
 @checked
-def from_arrays(
+def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's own
     name: str,
     x: Values,
     y: Values,
@@ -41,22 +42,27 @@ def from_arrays(
     split: str = "random",
     renumber: bool = False,
 ) -> Dataset:
-    """Return a dataset of arrays, its missing parts split off ``x`` and ``y``.
+    """Return a dataset of arrays; missing validation and test parts are split off ``x`` and ``y``.
 
-    ``x``: (samples, *input_shape) numbers; ``y``: (samples,) integers in [0, classes). Parts that are
-    given are used as they are. Of n samples a missing test part takes n // 5 and a missing validation
-    part ``validation`` samples, by default n // 5 too, or n // 6 where the test part is given.
-    ``seed`` draws the split, stratified by label; with ``split="last"`` parts are the last samples instead,
-    for data whose order says what belongs together, such as MNIST's: there losses on the last of the training
-    images are higher than on images drawn from among the others. ``classes`` is by default one more than the
-    largest label; ``renumber`` numbers the labels that occur 0, 1 and so on in their order, such as EMNIST's
-    letters, which count from 1, or −1 and 1.
-    ``standardize``: ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's
-    first axis; ``"feature"``, one for each feature; ``"range"``, each feature from its smallest and largest
-    value to [−0.7, 0.7]; ``"none"``. What is constant is only centred. All figures are the training part's,
-    in float64.
+    Parameters
+    ----------
+    name : name of the dataset.
+    x, y : ``(samples, *input_shape)`` numbers, and ``(samples,)`` integers in [0, classes).
+    x_test, y_test : test part; a missing one takes n // 5 of the n samples.
+    x_validation, y_validation : validation part; a missing one takes ``validation`` samples.
+    validation : by default n // 5, or n // 6 where the test part is given.
+    seed : seed of the split, which is stratified by label.
+    classes : number of classes, by default one more than the largest label.
+    standardize : ``"global"``, one mean and deviation; ``"channel"``, one for each index of a sample's first
+        axis; ``"feature"``, one for each feature; ``"range"``, each feature from its smallest and largest
+        value to [-0.7, 0.7]; ``"none"``. Constant values are only centred. Mean and deviation are those of
+        the training part, in float64.
+    split : ``"random"``, or ``"last"`` for the last samples, for data whose order groups samples: the last of
+        MNIST's training images have higher losses than images drawn from among all of them.
+    renumber : number the labels that occur 0, 1, … in ascending order, such as EMNIST's letters, which count
+        from 1, or -1 and 1.
 
-    Raises :class:`BadInput` for data that is no dataset, or that cannot be split.
+    Raises :class:`BadInput` for data that are no dataset, or that cannot be split.
     """
     where = f"dataset {name!r}"
     check("name", name, str)
@@ -65,36 +71,25 @@ def from_arrays(
         raise unknown("standardization", str(standardize), STANDARDIZATIONS)
     if split not in SPLITS:
         raise unknown("split", str(split), SPLITS)
-    drawn = None if split == "last" else seed
-    train = _take(f"{where}, train part", x, y)
-    test, held = None, None
-    if x_test is not None or y_test is not None:
-        test = _take(f"{where}, test part", x_test, y_test)
-    if x_validation is not None or y_validation is not None:
-        held = _take(f"{where}, validation part", x_validation, y_validation)
-        if validation is not None:
-            raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
-    labels = np.concatenate([part[1] for part in (train, held, test) if part])
+    train = _checked_part(f"{where}, train part", x, y)
+    test = _optional_part(f"{where}, test part", x_test, y_test)
+    held = _optional_part(f"{where}, validation part", x_validation, y_validation)
+    if held and validation is not None:
+        raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
     if renumber:
-        given: tuple[Any, ...] = (train, held, test)
-        known, labels = np.unique(labels, return_inverse=True)
-        train, held, test = (part and (part[0], np.searchsorted(known, part[1])) for part in given)
+        train, held, test = _renumbered([train, held, test])
+    labels = np.concatenate([part[1] for part in (train, held, test) if part])
     classes = _infer_classes(where, labels) if classes is None else classes
     check_labels(where, labels, classes)
     fifth, sixth = len(train[1]) // 5, len(train[1]) // 6
+    drawn = None if split == "last" else seed
     if validation is None:
         validation = sixth if test else fifth
     if not test:
         train, test = split_off(where, train, fifth, drawn)
     if not held:
         train, held = split_off(where, train, validation, drawn)
-    pairs = dict(zip(PARTS, (train, held, test), strict=True))
-    for part, pair in pairs.items():  # before broadcasting could hide a wrong shape
-        check_shape(f"{where}, {part} part", pair[0].shape[1:], train[0].shape[1:])
-    samples = _standardized([pair[0] for pair in pairs.values()], standardize)
-    tensors = {f"x_{part}": torch.from_numpy(x) for part, x in zip(PARTS, samples, strict=True)}
-    tensors |= {f"y_{part}": torch.from_numpy(pair[1].astype(np.int64)) for part, pair in pairs.items()}
-    return Dataset(name=name, classes=classes, **tensors)
+    return _dataset(name, classes, (train, held, test), standardize)
 
 
 def split_off(
@@ -102,7 +97,8 @@ def split_off(
 ) -> tuple[Pair, Pair]:
     """Return ``keep`` samples (by default all others) and ``size`` samples, disjoint.
 
-    They are drawn by a seed, stratified; without one they are the first ones and the last ones.
+    With a seed they are drawn, stratified by label; without one (None) they are the first and the last ones.
+    Raises :class:`BadInput` where a part would have no sample of some class.
     """
     x, y = pair
     if not is_integer(size):
@@ -118,8 +114,8 @@ def split_off(
         raise BadInput(f"{where}: {rule}, but a split is {kept} + {size}: add samples, or give other sizes")
     if seed is None:
         first, last = (x[:kept], y[:kept]), (x[len(y) - size :], y[len(y) - size :])
-        for _, own in (first, last):
-            if len(missing := np.setdiff1d(labels, own)):
+        for _, part_labels in (first, last):
+            if len(missing := np.setdiff1d(labels, part_labels)):
                 raise BadInput(
                     f"{where}: every part must have samples of every class, but of the first {kept} and the "
                     f"last {size} samples one part has none of class {missing[0]}; leave split='last' out "
@@ -141,20 +137,20 @@ def check_seed(seed: int) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, to be quoted inside a message."""
+    """Return the first line of an error's message, to be quoted inside another message."""
     return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
 
 
 def whole(labels: NDArray[Any]) -> NDArray[Any]:
-    """Return labels that are stored as floats but are whole as integers, any others as they are."""
+    """Return whole labels that are stored as floats as integers, and any others as they are."""
     with np.errstate(invalid="ignore"):
         rounded = labels.astype(np.int64)
     same = labels.dtype.kind == "f" and bool((rounded == labels).all())
     return rounded if same else labels
 
 
-def _take(where: str, x: Values | None, y: Values | None) -> Pair:
-    """Return a part as checked arrays, integers as the narrowest of float32 and float64 that holds them."""
+def _checked_part(where: str, x: Values | None, y: Values | None) -> Pair:
+    """Return a part as checked arrays; samples are float32, or float64 where float32 does not hold them."""
     if x is None or y is None:
         raise BadInput(f"{where}: x and y belong together, but {'x' if x is None else 'y'} is missing")
     samples, labels = real_array(f"{where}: x", x), real_array(f"{where}: y", y)
@@ -163,8 +159,29 @@ def _take(where: str, x: Values | None, y: Values | None) -> Pair:
     return samples, labels
 
 
+def _optional_part(where: str, x: Values | None, y: Values | None) -> Pair | None:
+    return None if x is None and y is None else _checked_part(where, x, y)
+
+
+def _renumbered(parts: Sequence[Any]) -> list[Any]:
+    """Return the parts, each a pair or None, with labels numbered 0, 1, … over all of them."""
+    known = np.unique(np.concatenate([labels for _, labels in filter(None, parts)]))
+    return [part and (part[0], np.searchsorted(known, part[1])) for part in parts]
+
+
+def _dataset(name: str, classes: int, pairs: Sequence[Pair], standardize: str) -> Dataset:
+    """Return the dataset of three parts, standardized."""
+    for part, (samples, _) in zip(PARTS, pairs, strict=True):  # before broadcasting could hide a wrong shape
+        check_shape(f"dataset {name!r}, {part} part", samples.shape[1:], pairs[0][0].shape[1:])
+    standardized = _standardized([samples for samples, _ in pairs], standardize)
+    tensors = {f"x_{part}": torch.from_numpy(x) for part, x in zip(PARTS, standardized, strict=True)}
+    for part, (_, labels) in zip(PARTS, pairs, strict=True):
+        tensors[f"y_{part}"] = torch.from_numpy(labels.astype(np.int64))
+    return Dataset(name=name, classes=classes, **tensors)
+
+
 def _infer_classes(where: str, labels: NDArray[Any]) -> int:
-    """Return one more than the largest label; gaps are refused: labels that count from 1 are an accident."""
+    """Return one more than the largest label; raises :class:`BadInput` for gaps, as of labels from 1 on."""
     known = set(np.unique(labels).tolist())
     classes = int(max(known)) + 1
     missing = next((label for label in range(classes) if label not in known), None)
@@ -176,11 +193,10 @@ def _infer_classes(where: str, labels: NDArray[Any]) -> int:
 
 
 def _standardized(parts: list[NDArray[Any]], how: str) -> list[NDArray[np.float32]]:
-    """Return the parts as float32, less the first one's mean, in units of its standard deviation.
+    """Return the parts as float32, minus the first one's mean, divided by its standard deviation.
 
-    For ``"range"`` the mean is the middle of the values, and the unit their half width over ``RANGE``.
-
-    NumPy reduces in one order whatever the number of threads, so every process gets the same bits.
+    For ``"range"`` the middle of the values replaces the mean, and their half width over ``RANGE`` the
+    deviation. NumPy reduces in one order whatever the number of threads, so every process gets the same bits.
     """
     mean, deviation = np.asarray(0.0), np.asarray(1.0)
     if how != "none":
@@ -197,7 +213,7 @@ def _standardized(parts: list[NDArray[Any]], how: str) -> list[NDArray[np.float3
             deviation = train.std(axis=axis, dtype=np.float64, keepdims=True)
         mean, deviation = np.where(constant, low, mean), np.where(constant, 1.0, deviation)
     scaled = []
-    with np.errstate(over="ignore"):  # what becomes infinite is refused by Dataset
+    with np.errstate(over="ignore"):  # Dataset refuses values that become infinite
         for part in parts:
             centred = np.subtract(part, mean, dtype=np.float64)
             centred /= deviation

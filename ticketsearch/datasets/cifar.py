@@ -1,4 +1,4 @@
-"""CIFAR-10, from the official archives of its binary and its python version, unpacked or not."""
+"""CIFAR-10 from the official archives, binary or python version, unpacked or not."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CLASSES = 10
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
-# Of the binary and of the python version: the folder, the archive, and what the batches' names end in.
+# Folder, archive and ending of the batches' names, of the binary and of the python version.
 VERSIONS = (
     ("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin"),
     ("cifar-10-batches-py", "cifar-10-python.tar.gz", ""),
 )
-# The official batches have 31 MB, and 178 MB together.
+# Limits of a batch and of all; the official batches have 31 MB each and 178 MB together.
 BATCH_BYTES, ARCHIVE_BYTES = 2**26, 2**28
-# What a pickled array mentions; its function moved in NumPy 2.
+# Names that a pickled array mentions; the function moved in NumPy 2.
 RECONSTRUCT = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
 NAMES = (*RECONSTRUCT, "numpy ndarray", "numpy dtype")
 
@@ -44,9 +44,9 @@ def cifar10(
     The channels are red, green and blue. The folder holds the official batches of the binary version
     (``data_batch_1.bin`` to ``data_batch_5.bin``, ``test_batch.bin``) or of the python version (the same
     without ``.bin``), or the archive's folder ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or the
-    archive ``cifar-10-binary.tar.gz`` or ``cifar-10-python.tar.gz`` itself; the first of these is taken.
-    ``validation`` of the 50,000 training images, by default a sixth, are split off by ``seed``; the 10,000
-    of the test batch are the test part. The python version is read without running anything it names.
+    archive ``cifar-10-binary.tar.gz`` or ``cifar-10-python.tar.gz``; the first of these is read. The python
+    version is read without running the code that it names. ``seed`` splits ``validation`` images (by default
+    a sixth) off the 50,000 training images; the 10,000 images of the test batch are the test part.
 
     Krizhevsky 2009, "Learning multiple layers of features from tiny images", technical report, University
     of Toronto; https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -72,12 +72,12 @@ def cifar10(
 
 
 def _images(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (images, 3, 32, 32) in [0, 1] of (images, 3072): all of red, then green, then blue, by rows."""
+    """Return (images, 3, 32, 32) in [0, 1] of (images, 3072) bytes: channel by channel, row by row."""
     return np.divide(pixels.reshape(-1, *SHAPE), np.float32(255), dtype=np.float32)
 
 
 def _find(folder: Path) -> tuple[Path, str]:
-    """Return the folder or archive in which a version's batches are, and what their names end in."""
+    """Return the folder or archive that holds a version's batches, and the ending of their names."""
     unpacked = [(folder, ending) for *_, ending in VERSIONS]
     unpacked += [(folder / inner, ending) for inner, _, ending in VERSIONS]
     for place, ending in unpacked:
@@ -126,7 +126,7 @@ def _unpacked(archive: Path, names: Collection[str]) -> dict[str, bytes]:
                 name = PurePosixPath(member.name).name
                 if name in names and member.isfile() and (file := members.extractfile(member)):
                     contents[name] = _whole(archive / name, file)
-            while stream.read(2**20):  # to its end, where the checksum is
+            while stream.read(2**20):  # to the end of the file, where the checksum is
                 pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise _bad(archive, "must be a whole gzipped archive", first_line(error)) from error
@@ -134,7 +134,7 @@ def _unpacked(archive: Path, names: Collection[str]) -> dict[str, bytes]:
 
 
 class _Bounded(io.RawIOBase):
-    """An unpacked archive that refuses to be longer than CIFAR-10's, or to be read in larger pieces."""
+    """An unpacked archive that refuses reads beyond the size of CIFAR-10's, and reads of larger pieces."""
 
     def __init__(self, archive: Path, stream: gzip.GzipFile) -> None:
         self.archive, self.stream = archive, stream
@@ -145,16 +145,16 @@ class _Bounded(io.RawIOBase):
         return self.stream.read(size)
 
     def tell(self) -> int:
-        """Return the place in the unpacked archive."""
+        """Return the position in the unpacked archive."""
         return self.stream.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place; what lies before it is unpacked in pieces."""
+        """Go to a position; the bytes before it are unpacked in pieces."""
         self._check(0, offset)
         return self.stream.seek(offset, whence)
 
     def seekable(self) -> bool:
-        """Whether places can be gone to."""
+        """Whether the position can be set: always."""
         return True
 
     def _check(self, size: int, end: int) -> None:
@@ -164,7 +164,7 @@ class _Bounded(io.RawIOBase):
 
 
 def _whole(path: Path, file: IO[bytes]) -> bytes:
-    """Return a batch's bytes, refusing one much larger than CIFAR-10's."""
+    """Return a batch's bytes; raises :class:`BadInput` for a batch much larger than CIFAR-10's."""
     content = bytearray()
     while piece := file.read(2**20):
         content += piece
@@ -204,7 +204,7 @@ def _python_batch(path: Path, content: bytes) -> Pair:
 
 
 def _pixels(path: Path, data: object) -> NDArray[np.uint8]:
-    """Return the (images, 3072) bytes that a call of NumPy's for an array stands for."""
+    """Return the (images, 3072) bytes of the array that a call of NumPy would make."""
     rule = f"must have data of shape (images, {PIXELS}) and type uint8"
     match data:
         case Call(
@@ -227,15 +227,15 @@ def _pixels(path: Path, data: object) -> NDArray[np.uint8]:
 
 
 def _checked_labels(path: Path, labels: Sequence[Any]) -> NDArray[np.int64]:
-    for number, label in enumerate(labels):
+    for image, label in enumerate(labels):
         if type(label) is not int or not 0 <= label < CLASSES:
             got = label if type(label) is int else _kind(label)
-            raise _bad(path, f"must have labels from 0 to {CLASSES - 1}", f"got {got} for image {number}")
+            raise _bad(path, f"must have labels from 0 to {CLASSES - 1}", f"got {got} for image {image}")
     return np.array(labels, np.int64)
 
 
 def _check_sizes(place: Path, sizes: dict[str, int]) -> None:
-    """Refuse batches of unequal sizes: a binary one that is torn between two images looks whole."""
+    """Raise :class:`BadInput` for batches of unequal sizes, as of a binary one cut between two images."""
     first, wanted = next(iter(sizes.items()))
     for name, size in sizes.items():
         if size != wanted:

@@ -1,4 +1,4 @@
-"""What a dataset is: six tensors, and the checks of a part that hold for arrays as well."""
+"""The type of a dataset, six tensors, and checks of its parts that arrays must pass as well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ticketsearch.checks import is_integer
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
 
 __all__ = [
     "PARTS",
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 PARTS = ("train", "validation", "test")
-# Numbers in one array of a file: 4 GiB as float32.
+# Most numbers in one array of a file: 4 GiB as float32.
 MAX_VALUES = 2**30
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Origin(NamedTuple):
-    """How a dataset was loaded: the name, its options, and the folder that relative paths were meant from."""
+    """How a dataset was loaded: the name, its options, and the folder that relative paths are relative to."""
 
     name: str
     options: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Origin(NamedTuple):
 
 @runtime_checkable
 class Shaped(Protocol):
-    """Anything that has samples of one shape in classes, such as a dataset: enough to build a network."""
+    """Anything with an input shape and a number of classes, such as a dataset: enough to build a network."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -61,10 +61,10 @@ class Dataset:
     """Samples and labels of the three parts, as whole tensors on the CPU.
 
     Each ``x`` is ``(samples, *input_shape)`` float32 and finite, each ``y`` ``(samples,)`` int64 in
-    [0, classes). :func:`from_arrays` makes one of arrays, splitting and standardising them. ``origin`` is
-    how it was loaded, None where it was made in memory.
+    [0, classes). :func:`from_arrays` makes a dataset of arrays and splits and standardizes them. ``origin``
+    tells how the dataset was loaded, None where it was made in memory.
 
-    Raises :class:`BadInput` for anything else, naming the part.
+    Raises :class:`BadInput` for other tensors, naming the part.
     """
 
     name: str
@@ -101,9 +101,26 @@ class Dataset:
         """Number of training, validation and test samples."""
         return len(self.y_train), len(self.y_validation), len(self.y_test)
 
+    def part(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return samples and labels of a part, ``train``, ``validation`` or ``test``.
+
+        Raises :class:`BadInput` for another name.
+        """
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+        return getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
+
+    def check_fits(self, network: Shaped) -> None:
+        """Raise :class:`BadInput` for a network of another input shape or number of classes."""
+        if self.input_shape != network.input_shape or self.classes != network.classes:
+            raise BadInput(
+                f"the network takes {network.input_shape} and {network.classes} classes, but dataset "
+                f"{self.name!r} has {self.input_shape} and {self.classes}; initialize the network for it"
+            )
+
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of all six tensors: equal exactly for the same data in the same order and split."""
+        """Digest of all six tensors, equal exactly for the same data in the same order and split."""
         digest = hashlib.blake2b(digest_size=16)
         for part in PARTS:
             for tensor in (getattr(self, f"x_{part}"), getattr(self, f"y_{part}")):
@@ -140,14 +157,14 @@ def check_counts(where: str, x: tuple[int, ...], y: tuple[int, ...]) -> None:
 
 
 def check_values(what: str, shape: tuple[int, ...], way_out: str) -> None:
-    """Raise :class:`BadInput` for more values than the package holds in memory at once."""
+    """Raise :class:`BadInput` for more values than MAX_VALUES, as data are held in memory."""
     if math.prod(shape) > MAX_VALUES:
         rule = f"must hold at most {MAX_VALUES:,} numbers, as data are held whole"
         raise BadInput(f"{what} {rule}, but got {math.prod(shape):,} for its shape {shape}: {way_out}")
 
 
 def check_labels(where: str, y: NDArray[Any], classes: int) -> None:
-    """Raise :class:`BadInput` for fewer than 2 classes, or a label that is none of them."""
+    """Raise :class:`BadInput` for fewer than 2 classes, or a label outside of 0 to classes - 1."""
     if not is_integer(classes) or classes < 2:
         raise BadInput(f"{where}: a dataset needs at least 2 classes, but got {classes!r}")
     wrong = y[(y < 0) | (y >= classes)]

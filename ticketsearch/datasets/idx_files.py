@@ -1,4 +1,4 @@
-"""Datasets in the IDX files of MNIST and its likes."""
+"""Datasets in IDX files, the format of MNIST."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FETCH = "fetch the file again"
 
 
 class Header(NamedTuple):
-    """What an IDX file says of itself: its element type, its shape, and where its values begin."""
+    """Header of an IDX file: its element type, its shape, and the offset of its values in bytes."""
 
     path: Path
     type: np.dtype[Any]
@@ -36,7 +36,7 @@ class Header(NamedTuple):
     start: int
 
 
-def idx(
+def idx(  # noqa: PLR0913 - the documented options of a loader
     folder: str | Path,
     *,
     seed: int = 0,
@@ -48,17 +48,17 @@ def idx(
     label: int | None = None,
     prefix: str | None = None,
 ) -> Dataset:
-    """Return the samples of a folder of MNIST-like IDX files.
+    """Return the dataset in a folder of MNIST-like IDX files.
 
     The folder holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same for ``t10k``,
     gzipped or not; or files named as EMNIST's and QMNIST's are, with ``test`` for ``t10k`` and a ``prefix``
     such as ``"emnist-letters-"``, which is needed where the folder holds several sets. Images
     (samples, rows, columns) become (samples, 1, rows, columns), samples of other dimensions stay as they are;
-    bytes are divided by 255. Values may be of all types that the format has.
+    bytes are divided by 255. Values may be of any type of the format.
 
-    ``validation`` training images, by default a sixth, are split off by ``seed``, or, with ``split="last"``,
-    are the last ones, and ``renumber`` numbers the labels 0, 1 and so on: see :func:`from_arrays`. ``label``
-    is the column of the labels where there are several, such as 0 for QMNIST's (samples, 8).
+    ``seed`` splits off ``validation`` training images, by default a sixth; for ``split``, ``classes``,
+    ``standardize`` and ``renumber`` see :func:`from_arrays`. ``label`` is the column of the labels where a
+    file holds several, such as 0 for QMNIST's (samples, 8).
 
     Raises :class:`BadInput` for a missing, torn or foreign file.
     """
@@ -90,13 +90,13 @@ def idx(
 
 
 def _images(values: NDArray[Any]) -> NDArray[Any]:
-    """Return samples with an axis of channels where they are images without one, bytes divided by 255."""
+    """Return samples: images with an axis of channels, bytes divided by 255."""
     samples = values[:, None] if values.ndim == 3 else values
     return samples / np.float32(255) if values.dtype == np.uint8 else samples
 
 
 def _labels(header: Header, values: NDArray[Any], label: int | None) -> NDArray[Any]:
-    """Return the labels (samples,): a column where there are several, whole floats as integers."""
+    """Return the labels (samples,): one of several columns, whole floats as integers."""
     what = f"dataset idx: {str(header.path)!r}"
     if values.ndim > 1:
         columns = values.reshape(len(values), -1)
@@ -117,9 +117,9 @@ def _labels(header: Header, values: NDArray[Any], label: int | None) -> NDArray[
 
 
 def _find(folder: Path, prefix: str | None) -> dict[tuple[str, str], Path]:
-    """Return the files by part and kind, labels first: they are small, and enough to refuse much."""
+    """Return the files by part and kind, labels first: bad ones are then refused before images are read."""
     sets: dict[str, dict[tuple[str, str], Path]] = {}
-    for file in sorted(folder.iterdir(), reverse=True):  # unpacked ones last, so that they are taken
+    for file in sorted(folder.iterdir(), reverse=True):  # an unpacked file replaces its gzipped one
         if (match := NAME.fullmatch(file.name)) and file.is_file():
             part = "train" if match["part"] == "train" else "test"
             sets.setdefault(match["prefix"], {})[part, match["kind"]] = file
@@ -130,22 +130,22 @@ def _find(folder: Path, prefix: str | None) -> dict[tuple[str, str], Path]:
             f"option prefix, one of {names}"
         )
     chosen = prefix if prefix is not None else "" if "" in sets or not sets else next(iter(sets))
-    found = sets.get(chosen, {})
+    files = sets.get(chosen, {})
     wanted = {}
     for kind, dimensions in (("labels", 1), ("images", 3)):
         for part, short in (("train", "train"), ("test", "t10k")):
             name = f"{chosen}{short}-{kind}-idx{dimensions}-ubyte"
-            if (part, kind) not in found:
+            if (part, kind) not in files:
                 raise BadInput(
                     f"dataset idx: {str(folder)!r} must hold {name} or {name}.gz, but has neither; put it "
                     "there, or name the folder that holds it"
                 )
-            wanted[part, kind] = found[part, kind]
+            wanted[part, kind] = files[part, kind]
     return wanted
 
 
 def _open(path: Path) -> Any:
-    """Open a file, unpacking where it is gzipped: what is inside decides, as browsers unpack unnamed."""
+    """Open a file; it is unpacked if its first bytes are those of gzip, whatever its name."""
     file = path.open("rb")
     if file.read(2) != b"\x1f\x8b":
         file.seek(0)

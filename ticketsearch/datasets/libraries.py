@@ -1,4 +1,4 @@
-"""Datasets that come with other libraries: scikit-learn's digits and moons, and the generator of MNIST-1D."""
+"""Datasets of other libraries: scikit-learn's digits and moons, and generated MNIST-1D."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def digits(*, seed: int = 0, standardize: str = "global") -> Dataset:
 def mnist1d(
     *, seed: int = 0, train: int = 4000, validation: int = 1000, test: int = 1000, standardize: str = "global"
 ) -> Dataset:
-    """Return freshly generated MNIST-1D: samples (40,), 10 classes, exactly as many as asked for.
+    """Return newly generated MNIST-1D: samples (40,), 10 classes, parts of exactly the given sizes.
 
-    ``seed`` draws the samples and the split. The generator normalises with one mean and deviation over
+    ``seed`` draws the samples and the split. The generator normalizes with one mean and deviation over
     all samples, test included; ``"global"`` and ``"feature"`` undo that affine map, ``"none"`` keeps it.
 
     Greydanus & Kobak 2024, "Scaling down deep learning with MNIST-1D", https://arxiv.org/abs/2011.14439.
@@ -53,7 +53,7 @@ def mnist1d(
 
         arguments = get_dataset_args()
         arguments.seed = int(seed)
-        # It makes equally many of each class; the few too many are left out by the first split.
+        # The generator makes equally many samples of each class; the first split leaves surplus ones out.
         arguments.num_samples = math.ceil(sum(sizes.values()) / MNIST1D_CLASSES) * MNIST1D_CLASSES
         arguments.train_split = 1.0
         made = make_dataset(arguments)
@@ -91,7 +91,7 @@ def moons(
 
 @contextmanager
 def _global_randomness_kept() -> Iterator[None]:
-    """Restore the global generators, which the MNIST-1D package seeds, and keep its warnings to itself."""
+    """Restore the global random generators, which the MNIST-1D package seeds, and silence its warnings."""
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state to restore
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -25,7 +25,7 @@ class _RefusedError(Exception):
 
 
 class Header(NamedTuple):
-    """What an array in an npz file says of itself."""
+    """Header of an array in an npz file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -41,10 +41,10 @@ def npz(
     split: str = "random",
     renumber: bool = False,
 ) -> Dataset:
-    """Return the dataset in a NumPy ``.npz`` file; :func:`from_arrays` says how missing parts are split off.
+    """Return the dataset in a NumPy ``.npz`` file; for the options see :func:`from_arrays`.
 
-    It holds ``x``, ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``, the latter with or without
-    ``x_validation``, ``y_validation``.
+    The file holds ``x``, ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``, the latter with or
+    without ``x_validation``, ``y_validation``.
 
     Raises :class:`BadInput` for a missing or torn file, other arrays, or arrays of Python objects.
     """
@@ -58,7 +58,7 @@ def npz(
 
 def _read(path: Path) -> dict[str, Any]:
     what = f"dataset npz: {str(path)!r}"
-    if not zipfile.is_zipfile(path):  # NumPy takes such a file for objects, and advises to load it unsafely
+    if not zipfile.is_zipfile(path):  # NumPy takes such a file for objects, and advises an unsafe way
         raise BadInput(f"{what} is no npz file, or a torn one: {WAY_OUT}")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -77,12 +77,12 @@ def _read(path: Path) -> dict[str, Any]:
             return {name: loaded[name] for name in sorted(members, reverse=True)}  # labels first
     except BadInput:
         raise
-    except Exception as error:  # a foreign file brings zipfile, its decompressors and NumPy to raise anything
+    except Exception as error:  # zipfile, its decompressors and NumPy may raise anything on a foreign file
         raise BadInput(f"{what} cannot be read ({first_line(error)}): {WAY_OUT}") from error
 
 
 def _check(what: str, name: str, headers: dict[str, Header]) -> None:
-    """Refuse by headers alone, before anything is unpacked."""
+    """Raise :class:`BadInput` for arrays of unfit shapes, by their headers, before any is unpacked."""
     for key, header in headers.items():
         check_values(f"{what}, array {key}", header.shape, WAY_OUT)
         if key.startswith("x"):
@@ -92,7 +92,7 @@ def _check(what: str, name: str, headers: dict[str, Header]) -> None:
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
-    """Read an array's header, and see that it and the archive's directory promise as many bytes."""
+    """Return an array's header, after a check that it and the archive's directory tell the same size."""
     with archive.open(info) as member:
         header = _npy_header(member)
         promised = member.tell() + math.prod(header.shape) * header.dtype.itemsize

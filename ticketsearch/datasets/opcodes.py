@@ -1,7 +1,7 @@
-"""Pickled files as plain values: opcodes are read one by one, and nothing that a file names is run.
+"""Pickled files as plain values: opcodes are read one by one, and no code that a file names is run.
 
-Loading such a file the usual way runs whatever it asks for. Here a call stays a note of what was asked
-for, and an opcode or a name that arrays of numbers do not need is refused.
+The usual way to load such a file runs all calls in it. Here a call becomes a :class:`Call`, and opcodes and
+names that arrays of numbers do not need are refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Call", "Name", "as_text", "plain_values"]
 
 OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 ESCAPED = re.compile(rb"""(?:[^\\]|\\[\\'"nrt]|\\x[0-9a-f]{2})*+""")  # possessive: a string may be 100 MB
-ENCODE = "_codecs encode"  # how Python 3 writes bytes where the protocol has none
+ENCODE = "_codecs encode"  # the call by which Python 3 writes bytes in protocols without them
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Call:
 
 
 def plain_values(data: bytes, names: Collection[str]) -> Any:
-    """Return what a pickled file of protocol 0 to 2 holds.
+    """Return the value in a pickled file of protocol 0 to 2.
 
-    That is a dictionary with text keys, a list, tuple, bytes, text, integer, truth value, None, a
-    :class:`Name` or a :class:`Call`; a string of Python 2 is bytes. ``names``: those that may occur.
+    The value is a dictionary with text keys, a list, tuple, bytes, text, integer, truth value, None, a
+    :class:`Name` or a :class:`Call`; a string of Python 2 is bytes. ``names`` are the names that may occur.
 
-    Raises :class:`ValueError`, saying why in one line, for any other name or opcode and for a torn file.
+    Raises :class:`ValueError`, with the reason on one line, for other names and opcodes and for a torn file.
     """
     stream, machine = io.BytesIO(data), _Machine(names)
     try:
@@ -70,7 +70,7 @@ def _next_opcode(stream: IO[bytes]) -> pickletools.OpcodeInfo:
 
 
 def _argument(opcode: pickletools.OpcodeInfo, stream: IO[bytes]) -> Any:
-    # Of these two pickletools decodes escapes: in a name there are none, in a string it takes ASCII alone.
+    # pickletools decodes escapes of both: a name has none, and it reads strings of ASCII alone.
     if opcode.name == "GLOBAL":
         return f"{_line(stream).decode('latin-1')} {_line(stream).decode('latin-1')}"
     if opcode.name == "STRING":
@@ -87,7 +87,7 @@ def _line(stream: IO[bytes]) -> bytes:
 
 
 def _quoted(text: bytes) -> bytes:
-    """Return what a string as Python 2 shows it, quoted and with escapes, stands for."""
+    """Return the bytes of a string literal of Python 2, with its quotes and escapes."""
     if len(text) < 2 or text[0] != text[-1] or text[:1] not in (b"'", b'"'):
         raise ValueError("it holds a string without quotes")
     if not ESCAPED.fullmatch(text, 1, len(text) - 1):
@@ -139,7 +139,7 @@ class _Machine:
         self.push(Name(text))
 
     def call(self, _: Any) -> None:
-        """Note a call; only the one that spells bytes is followed."""
+        """Push a :class:`Call`, or the bytes of a call that encodes them."""
         function, arguments = self.pop(2)
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise ValueError("it calls what is no function")
@@ -154,7 +154,7 @@ class _Machine:
 
 
 def _spelled(arguments: tuple[Any, ...]) -> bytes:
-    """Return the bytes that a call of :data:`ENCODE` stands for."""
+    """Return the bytes that a call of :data:`ENCODE` returns."""
     match arguments:
         case (str(text), "latin1"):
             return text.encode("latin-1")
@@ -162,14 +162,14 @@ def _spelled(arguments: tuple[Any, ...]) -> bytes:
 
 
 def _pairs(items: list[Any]) -> dict[str, Any]:
-    """Return keys and values that take turns as a dictionary; the keys must be text."""
+    """Return alternating keys and values as a dictionary; the keys must be text."""
     keys = [as_text(key) for key in items[::2]]
     if len(items) % 2 or not all(keys):
         raise ValueError("it holds a dictionary whose keys are not names")
     return dict(zip(keys, items[1::2], strict=True))
 
 
-# What the understood opcodes do with the machine and their argument; there are no others.
+# Actions of the known opcodes, on the machine and the opcode's argument.
 ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda machine, version: None,
     "MARK": _Machine.mark,

@@ -1,4 +1,4 @@
-"""Datasets in text files: comma-separated values, and libsvm's sparse samples."""
+"""Datasets in text files: comma-separated values, and the sparse samples of libsvm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ticketsearch.errors import BadInput, nearest, shown
 __all__ = ["csv", "libsvm"]
 
 
-def csv(
+def csv(  # noqa: PLR0913 - the documented options of a loader
     file: str | Path,
     *,
     seed: int = 0,
@@ -30,12 +30,12 @@ def csv(
     label: str | int | None = None,
     delimiter: str = ",",
 ) -> Dataset:
-    """Return the dataset in a file of comma-separated values: samples (features,), a line each.
+    """Return the dataset in a file of comma-separated values: samples (features,), one line each.
 
     ``label`` is the column of the labels: its name in the header, its number from 0, or by default the last
-    one; the others are the features, which are numbers. The first line is a header if it holds a text that
-    no other line has a number for. Labels that are text are numbered in alphabetical order. How the parts are
-    split off, and ``renumber``, :func:`from_arrays` says.
+    one; the other columns are the features, which are numbers. The first line is a header if it holds a text
+    where the second line has a number. Labels that are texts are numbered in alphabetical order. For the
+    other options see :func:`from_arrays`.
 
     Raises :class:`BadInput` for a missing file, lines of unequal length, or features that are no numbers.
     """
@@ -48,7 +48,7 @@ def csv(
         not _is_number(a) and (not second or _is_number(b)) for a, b in zip(first, second, strict=False)
     )
     column = _column(what, label, first, header)
-    features = [number for number in range(len(first)) if number != column]
+    features = [other for other in range(len(first)) if other != column]
     if not features:
         raise BadInput(
             f"{what} must hold features beside the labels, but has one column; check the delimiter"
@@ -81,8 +81,8 @@ def libsvm(
 ) -> Dataset:
     """Return the dataset in a file of libsvm's format, ``label index:value …``: samples (features,).
 
-    It is read by scikit-learn, and features that a line leaves out are 0. Labels −1 and 1 take
-    ``renumber``. How the parts are split off, :func:`from_arrays` says.
+    scikit-learn reads the file; features that a line leaves out are 0. Labels −1 and 1 need ``renumber``.
+    For the other options see :func:`from_arrays`.
 
     Raises :class:`BadInput` for a missing file, or one of another format.
     """
@@ -91,9 +91,9 @@ def libsvm(
     from sklearn.datasets import load_svmlight_file
 
     try:
-        with path.open("rb") as stream:  # opened here, as a name would tell scikit-learn to unpack it
+        with path.open("rb") as stream:  # by its name, scikit-learn might unpack the file
             x, y = load_svmlight_file(stream)
-    except Exception as error:  # scikit-learn's parser raises what it likes on another format
+    except Exception as error:  # scikit-learn's parser may raise anything on another format
         raise BadInput(
             f"{what} cannot be read ({first_line(error)}): each line is a label and index:value pairs"
         ) from error
@@ -119,7 +119,7 @@ def _file(kind: str, file: str | Path) -> Path:
 
 
 def _first_lines(what: str, path: Path, delimiter: str) -> tuple[list[str], list[str]]:
-    """Return the cells of the first two lines; the second is empty where there is one line."""
+    """Return the cells of the first two lines; those of a missing second line are empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv_format.reader(stream, delimiter=delimiter)
@@ -152,8 +152,8 @@ def _columns(what: str, path: Path, **options: Any) -> NDArray[Any]:
     """Return columns (lines, columns) of the file."""
     try:
         with path.open(encoding="utf-8-sig") as stream:
-            found: NDArray[Any] = np.loadtxt(stream, comments=None, quotechar='"', **options)
-            return found
+            columns: NDArray[Any] = np.loadtxt(stream, comments=None, quotechar='"', **options)
+            return columns
     except (OSError, ValueError) as error:
         raise _unreadable(what, error) from error
 
@@ -165,7 +165,7 @@ def _unreadable(what: str, error: Exception) -> BadInput:
 
 
 def _numbered(labels: NDArray[np.str_]) -> NDArray[Any]:
-    """Return labels as the integers that they are, and texts by their number in alphabetical order."""
+    """Return whole labels as integers, and texts by their number in alphabetical order."""
     try:
         return whole(labels.astype(np.float64))
     except ValueError:

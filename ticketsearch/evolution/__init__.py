@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from ticketsearch.evolution.local_search import Polish
-from ticketsearch.evolution.loop import Generation, evolve
+from ticketsearch.evolution.density_schedule import DensitySchedule
+from ticketsearch.evolution.generation import Generation
+from ticketsearch.evolution.local_search import LocalSearch
+from ticketsearch.evolution.loop import GuidanceWarning, evolve
 from ticketsearch.evolution.operator_selection import probabilities
-from ticketsearch.evolution.order_effects import Levels
-from ticketsearch.evolution.pareto import front
+from ticketsearch.evolution.order_effects import OrderEffects
+from ticketsearch.evolution.pareto import pareto_front
+from ticketsearch.evolution.selection import NSGA2, Tournament
 from ticketsearch.evolution.timing import OWN, STORE
+from ticketsearch.evolution.variation import Duplicates, Variation
 
 __all__ = [
+    "NSGA2",
     "OWN",
     "STORE",
+    "DensitySchedule",
+    "Duplicates",
     "Generation",
-    "Levels",
-    "Polish",
+    "GuidanceWarning",
+    "LocalSearch",
+    "OrderEffects",
+    "Tournament",
+    "Variation",
     "evolve",
-    "front",
+    "pareto_front",
     "probabilities",
 ]

@@ -1,4 +1,4 @@
-"""Assessing: asks the fitness, checks what it returns, and gives tickets what it said of them."""
+"""Evaluation: calls the fitness, checks its scores, and records them with the tickets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ticketsearch.masks import check_guidance
 from ticketsearch.plugins import call, parameters_of
 from ticketsearch.tickets import Assessment, Scores, Tickets
 
-__all__ = ["assess"]
+__all__ = ["evaluate"]
 
 # A fitness may return no larger numbers: their squares are still numbers.
 LARGEST = 1e100
 
 
-def assess(
+def evaluate(
     fitness: Callable[..., Any], tickets: Tickets, phases: Phases, *, generation: int, round: int
 ) -> Scores:
-    """Add to each ticket what the fitness says of it in this evaluation round; return what it said.
+    """Record the scores of tickets in an evaluation round with them, and return the scores.
 
     Raises :class:`BadInput` for a fitness that returns another shape, or one that is not finite for any of
     the first tickets.
@@ -50,7 +50,7 @@ def assess(
     rungs = np.zeros(len(values)) if scores.rungs is None else np.where(np.isfinite(values), scores.rungs, 0)
     for i, ticket in enumerate(tickets):
         measures = {name: float(column[i]) for name, column in scores.measures.items()}
-        ticket.add(Assessment(generation, int(rungs[i]), float(values[i]), measures))
+        ticket.add_evaluation(Assessment(generation, int(rungs[i]), float(values[i]), measures))
         ticket.guidance = None if scores.guidance is None else scores.guidance[i]
     phases.divide(FITNESS, scores.phases)
     return scores

@@ -1,4 +1,7 @@
-"""Credit: which of several operators makes the next child, by how good their children were."""
+"""Adaptive operator selection by probability matching (Thierens 2005).
+
+D. Thierens, "An adaptive pursuit strategy for allocating operator probabilities", GECCO 2005.
+"""
 
 from __future__ import annotations
 
@@ -11,75 +14,85 @@ from numpy.typing import ArrayLike, NDArray
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
 
-__all__ = ["Credit", "Operators", "probabilities", "several"]
+__all__ = ["OperatorSelection", "Operators", "as_operators", "operator_name", "probabilities"]
 
-# One operator, or several of which credit draws.
+# One operator, or several that the search selects from.
 Operators = Callable[..., Mask] | Sequence[Callable[..., Mask]]
-# What one child weighs against all that its operator made before it.
+# Adaptation rate: weight of one child against all that its operator made before it.
 ADAPTATION = 0.05
 
 
-class Credit:
-    """Operators, each drawn by how many of its children are among the better half: probability matching.
+class OperatorSelection:
+    """Draws an operator with a probability that follows the quality of its children.
 
-    A generation's reward of an operator is the share of its children that are in the better half of all
-    children of that generation: ranks need no scale (Fialho 2010, "Adaptive operator selection for
-    optimization"), and these have been trained on the same data orders, at the same density. To
-    survive says less where the density falls, since nearly all children do. The quality of an operator
-    follows the rewards, the newest child weighing most, from 1, so that what has not been tried is thought
-    well of; probabilities are in proportion to qualities above a floor (Thierens 2005, "An adaptive pursuit
-    strategy for allocating operator probabilities"). Adaptive pursuit, which bets on the best of
-    them, would follow the noise of so few children as a generation has.
+    The reward of an operator in a generation is the share of its children that are in the better half of all
+    children of that generation. Ranks need no scale (Fialho 2010, "Adaptive operator selection for
+    optimization"), and children of one generation are trained on the same data order, at the same density.
+    Survival would say less where the density is annealed, as nearly all children survive then.
+
+    The quality of an operator is an exponential moving average of its rewards that starts at 1, so that an
+    operator that has made no child yet is drawn. Probabilities are proportional to qualities above a floor.
+    Adaptive pursuit, which bets on the best operator, would follow the noise of a few children.
 
     Attributes
     ----------
-    names : of the operators, as in :attr:`ticketsearch.tickets.Ticket.operator`.
+    names : names of the operators, as in :attr:`ticketsearch.tickets.Ticket.operator`.
     quality : ``(operators,)`` float, in [0, 1].
     """
 
-    def __init__(self, operators: Sequence[partial[Mask]], kind: str) -> None:
-        if not operators:
-            raise BadInput(f"an evolution has at least 1 {kind}, but got none")
+    def __init__(self, operators: Sequence[partial[Mask]]) -> None:
         self.operators = list(operators)
-        self.names = [getattr(each.func, "__name__", type(each.func).__name__) for each in operators]
-        for name in self.names:
-            if self.names.count(name) > 1:
-                raise BadInput(f"operators are told apart by their names, but got two {kind}s named {name!r}")
+        self.names = [operator_name(operator.func) for operator in operators]
         self.quality = np.ones(len(operators))
 
     def draw(self, rng: np.random.Generator) -> tuple[partial[Mask], str]:
-        """Return an operator and its name; of one operator without a random number."""
+        """Return an operator and its name; a single operator takes no random number."""
         index = int(rng.choice(len(self.names), p=probabilities(self.quality))) if len(self.names) > 1 else 0
         return self.operators[index], self.names[index]
 
-    def reward(self, made: Sequence[str]) -> None:
-        """Take account of a generation: the operators of its children, the best child's first."""
-        better = made[: (len(made) + 1) // 2]
+    def reward(self, names: Sequence[str]) -> None:
+        """Update the qualities by one generation: the operators of its children, the best child's first."""
+        better = names[: (len(names) + 1) // 2]
         for index, name in enumerate(self.names):
-            if number := made.count(name):
-                weight = 1 - (1 - ADAPTATION) ** number
-                self.quality[index] += weight * (better.count(name) / number - self.quality[index])
+            if children := names.count(name):
+                weight = 1 - (1 - ADAPTATION) ** children
+                self.quality[index] += weight * (better.count(name) / children - self.quality[index])
 
     def state(self) -> dict[str, float]:
         """Return the qualities by name, for :meth:`restore`."""
         return dict(zip(self.names, self.quality.tolist(), strict=True))
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on from a saved state; an operator that it does not name begins anew."""
+        """Continue from a saved state; an operator that is not in it starts at quality 1."""
         self.quality = np.array([state.get(name, 1.0) for name in self.names])
 
 
 def probabilities(quality: ArrayLike) -> NDArray[np.float64]:
-    """Return the chances ``(operators,)`` to make the next child.
+    """Return the probability ``(operators,)`` of each operator to make the next child.
 
-    None is below the floor: 0.1, or half of an even share if that is less.
+    The floor is 0.1, or half of an even share if that is less.
     """
-    given = np.asarray(quality, dtype=np.float64)
-    number, total = len(given), float(given.sum())
-    floor = min(0.1, 0.5 / number)
-    return floor + (1 - number * floor) * (given / total if total else np.full(number, 1 / number))
+    qualities = np.asarray(quality, dtype=np.float64)
+    count, total = len(qualities), float(qualities.sum())
+    floor = min(0.1, 0.5 / count)
+    return floor + (1 - count * floor) * (qualities / total if total else np.full(count, 1 / count))
 
 
-def several(operators: Operators) -> list[Callable[..., Mask]]:
-    """Return one operator or several as a list."""
-    return [operators] if callable(operators) else list(operators)
+def as_operators(operators: Operators, kind: str) -> list[Callable[..., Mask]]:
+    """Return one operator or several as a list.
+
+    Raises :class:`BadInput` for an empty list, and for two operators of one name.
+    """
+    listed = [operators] if callable(operators) else list(operators)
+    if not listed:
+        raise BadInput(f"an evolution has at least 1 {kind}, but got none")
+    names = [operator_name(operator) for operator in listed]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"operators are told apart by their names, but got two {kind}s named {name!r}")
+    return listed
+
+
+def operator_name(operator: Callable[..., Mask]) -> str:
+    """Return the name of a function, or the class name of another callable."""
+    return str(getattr(operator, "__name__", type(operator).__name__))

@@ -1,9 +1,10 @@
-"""Levelling: scores of different rounds compare once what each round's data order is worth is taken off.
+"""Estimates the effect of each generation's data order on scores and subtracts it.
 
-All masks of a round share a data order, and some orders suit every mask. That difference is often larger than
-those between the masks, so that without levelling the children of a lucky round drive out better ones. Of
-guided children of LeNet-300-100 on MNIST, at density 0.02 after 1,000 steps, validation losses have standard
-deviations of 0.006 between orders, 0.0008 between masks, and 0.0007 of both together, i.e. noise.
+All masks of an evaluation round share a data order, and some orders raise the scores of every mask. This
+effect is often larger than the differences between masks, so that children of a lucky round would drive out
+better ones. For guided children of LeNet-300-100 on MNIST, at density 0.02 after 1,000 steps, validation
+losses have standard deviations of 0.006 between orders, 0.0008 between masks, and 0.0007 of the interaction,
+which is noise.
 """
 
 from __future__ import annotations
@@ -15,81 +16,85 @@ import numpy as np
 
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 
-__all__ = ["Levels", "longest_unseen"]
+__all__ = ["OrderEffects", "least_recently_evaluated"]
 
 
-def longest_unseen(members: Sequence[Ticket], count: int) -> Tickets:
-    """Return the ``count`` members whose last assessment is longest ago, of equals those of lowest number.
+def least_recently_evaluated(members: Sequence[Ticket], count: int) -> Tickets:
+    """Return the ``count`` members whose last evaluation is longest ago, ties by the lower ticket number.
 
-    Not the fittest: they were the luckiest too, and would make a round seem worth less than it is.
+    The fittest members would bias the estimate: they were the luckiest too, and regress to the mean.
     """
     ranked = sorted(members, key=lambda ticket: (ticket.assessments[-1].generation, ticket.number))
     return Tickets(ranked[:count])
 
 
-class Levels:
-    """What rounds are worth: how much more masks score on their data orders than on those of the first round.
+class OrderEffects:
+    """Effects of data orders: the mean difference of scores to those on the first generation's data order.
 
-    A round is a generation, on a ladder at each rung by itself. Its worth is learned from members that it
-    assesses again: the mean of what they score in it less their fitness before. Members survived by scores,
-    luck included, and so score a little less the next time, whatever the data order: rounds seem to be worth
-    less and less, and fitness, of all tickets alike, rises a little by that alone. It is there to compare
-    tickets; what a search has come to is for its final training to tell.
+    With successive halving each rung has effects of its own. The effect of a generation is estimated from
+    members that are evaluated again in it: the mean of their new scores less their fitness before. Members
+    survived by scores that include luck, and so score a little less the next time on any data order: the
+    estimates drift downwards, and the fitness of all tickets alike rises a little by that alone. Fitness is
+    there to compare tickets; the final training measures them.
 
-    Each round is learned of once and stays as it is, so that one object serves all generations of a search:
-    :meth:`until` is what a generation knew.
+    Each effect is estimated once and then stays, so that one object serves all generations of a search;
+    :meth:`until` returns the effects that a generation knew.
 
     Parameters
     ----------
-    rows : what is known, as rung, generation and value, in the order of generations.
+    rows : known effects as (rung, generation, effect), in the order of generations.
     """
 
     def __init__(self, rows: Iterable[tuple[int, int, float]] = ()) -> None:
-        self.worth: dict[int, dict[int, float]] = {}  # by rung, then generation
+        self.effects: dict[int, dict[int, float]] = {}  # by rung, then generation
         self._sums: dict[int, float] = {}  # by rung
         for row in rows:
-            self.note(*row)
+            self.add(*row)
 
-    def learn(self, again: Sequence[Ticket], before: Sequence[tuple[float, ...]]) -> None:
-        """Learn from members that have been assessed again, and the values of their fitness before."""
-        found: dict[tuple[int, int], list[float]] = {}
-        for ticket, (rung, score) in zip(again, before, strict=True):
+    def estimate(self, members: Sequence[Ticket], before: Sequence[tuple[float, ...]]) -> None:
+        """Estimate an effect from members that were evaluated again, and their fitness values before."""
+        differences: dict[tuple[int, int], list[float]] = {}
+        for ticket, (rung, score) in zip(members, before, strict=True):
             last = ticket.assessments[-1]
-            if last.rung == rung and math.isfinite(change := last.score - score):
-                found.setdefault((last.rung, last.generation), []).append(change)
-        for round, changes in found.items():
-            if math.isfinite(mean := float(np.mean(changes))):
-                self.note(*round, mean)
+            if last.rung == rung and math.isfinite(difference := last.score - score):
+                differences.setdefault((last.rung, last.generation), []).append(difference)
+        for (rung, generation), values in differences.items():
+            if math.isfinite(mean := float(np.mean(values))):
+                self.add(int(rung), generation, mean)
 
-    def apply(self, tickets: Iterable[Ticket]) -> None:
-        """Set the fitness of tickets to the mean of their scores less what their rounds are worth.
+    def subtract(self, tickets: Iterable[Ticket]) -> None:
+        """Set the fitness of tickets to the mean of their scores less the effects of the data orders.
 
-        As ever, only the scores of a ticket's highest rung count, and what diverged stays so. Rounds that
-        nothing is known of count as mean ones. Only assessments that are new to a ticket are looked at.
+        Only scores of a ticket's highest rung count, and diverged tickets stay so. A generation without an
+        estimate has the mean effect. Only evaluations that are new to a ticket are read.
         """
         for ticket in tickets:
-            if (known := self.worth.get(ticket.rung)) and not ticket.diverged:
-                levelled = ticket.levelled
-                for each in ticket.assessments[levelled.taken :]:
-                    levelled = levelled.added(each, known.get(each.generation))
-                ticket.levelled = levelled
-                mean = self._sums[ticket.rung] / len(known)
-                ticket.fitness = TicketFitness((float(ticket.rung), levelled.mean(mean)))
+            if (effects := self.effects.get(ticket.rung)) and not ticket.diverged:
+                corrected = ticket.corrected
+                for assessment in ticket.assessments[corrected.taken :]:
+                    corrected = corrected.added(assessment, effects.get(assessment.generation))
+                ticket.corrected = corrected
+                mean = self._sums[ticket.rung] / len(effects)
+                ticket.fitness = TicketFitness((float(ticket.rung), corrected.mean(mean)))
 
     def of(self, generation: int) -> list[tuple[int, float]]:
-        """Return what a generation learned, as rungs and values."""
+        """Return the effects that were estimated in a generation, as (rung, effect)."""
         return [
-            (rung, known[generation])
-            for rung, known in sorted(self.worth.items())
-            if generation and generation in known
+            (rung, effects[generation])
+            for rung, effects in sorted(self.effects.items())
+            if generation and generation in effects
         ]
 
-    def until(self, generation: int) -> Levels:
-        """Return what was known after a generation."""
-        rows = ((rung, number, value) for rung, own in self.worth.items() for number, value in own.items())
-        return Levels(row for row in rows if 0 < row[1] <= generation)
+    def until(self, generation: int) -> OrderEffects:
+        """Return the effects that were known after a generation."""
+        rows = (
+            (rung, number, effect)
+            for rung, effects in self.effects.items()
+            for number, effect in effects.items()
+        )
+        return OrderEffects(row for row in rows if 0 < row[1] <= generation)
 
-    def note(self, rung: int, generation: int, value: float) -> None:
-        """Take note of a round; the first one of a rung is what others are compared with."""
-        self.worth.setdefault(rung, {0: 0.0})[generation] = value
-        self._sums[rung] = self._sums.get(rung, 0.0) + value
+    def add(self, rung: int, generation: int, effect: float) -> None:
+        """Add an estimate; generation 0 has effect 0 on each rung."""
+        self.effects.setdefault(rung, {0: 0.0})[generation] = effect
+        self._sums[rung] = self._sums.get(rung, 0.0) + effect

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ticketsearch import operators
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import Polish
+from ticketsearch.evolution import LocalSearch
 from ticketsearch.masks import Mask
 from ticketsearch.models import Network
 from ticketsearch.plugins import (
@@ -20,7 +20,7 @@ from ticketsearch.plugins import (
 from ticketsearch.pruners import check_density
 from ticketsearch.settings import Settings
 
-__all__ = ["check_evolution", "check_polish", "resolve_operator"]
+__all__ = ["check_evolution", "check_local_search", "resolve_operator"]
 
 
 def check_evolution(settings: Settings, network: Network) -> None:
@@ -60,10 +60,10 @@ def _check_front(settings: Settings, network: Network) -> None:
         )
 
 
-def check_polish(settings: Settings, polish: Polish | None) -> None:
+def check_local_search(settings: Settings, local_search: LocalSearch | None) -> None:
     """Raise :class:`BadInput` for settings that local search, or a tie rule, cannot be combined with."""
     evolution = settings.evolution
-    if polish is not None and evolution.start_density:
+    if local_search is not None and evolution.start_density:
         raise BadInput(
             "local search sets the number of a child's weights, and so does annealed density, but got "
             "evolution.start_density beside evolution.polish; leave one out"

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ticketsearch.evolution import front
+from ticketsearch.evolution import pareto_front
 from ticketsearch.experiment.search import Search
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network
@@ -57,7 +57,7 @@ def finish(search: Search, run: Run) -> Iterator[str]:
 def candidates_of(search: Search, tickets: Iterable[Ticket]) -> list[Ticket]:
     """Return the tickets that the winner is chosen from, best first: a Pareto front, or the fittest."""
     if search.front is not None:
-        return front(tickets)[::-1]
+        return pareto_front(tickets)[::-1]
     ranked = sorted(tickets, key=lambda ticket: ticket.fitness, reverse=True)
     return ranked[: search.settings.final.candidates]
 
@@ -89,7 +89,7 @@ def _validated_front(candidates: Iterable[Ticket], results: Iterable[Result]) ->
     """Return the candidates on the Pareto front of validation accuracy and kept weights."""
     candidates, results = list(candidates), list(results)
     accuracy = {t.number: np.mean([r.accuracy for r in results if r.ticket == t.number]) for t in candidates}
-    judged = front(replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates)
+    judged = pareto_front(replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates)
     numbers = {ticket.number for ticket in judged}
     return [ticket for ticket in candidates if ticket.number in numbers]
 

@@ -16,9 +16,18 @@ from ticketsearch.canonical import Weights
 from ticketsearch.cost import Spent
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import Generation, Polish, evolve
-from ticketsearch.experiment.checks import check_evolution, check_polish, resolve_operator
-from ticketsearch.fitness import ShortTraining, build_fitness
+from ticketsearch.evolution import (
+    NSGA2,
+    DensitySchedule,
+    Duplicates,
+    Generation,
+    LocalSearch,
+    Tournament,
+    Variation,
+    evolve,
+)
+from ticketsearch.experiment.checks import check_evolution, check_local_search, resolve_operator
+from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network, initialize
 from ticketsearch.plugins import parameters_of
@@ -27,7 +36,7 @@ from ticketsearch.runs import Run
 from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
 from ticketsearch.settings import Settings, as_list
 from ticketsearch.tickets import Seen, Ticket, Tickets, initial_weights
-from ticketsearch.training import Recipe, find_device, kept_whole, operations_a_sample
+from ticketsearch.training import Recipe, compaction_notes, find_device, operations_a_sample
 
 __all__ = ["Search"]
 
@@ -91,7 +100,7 @@ class Search:
             trainer = _short_training(settings, network, dataset)
         final_recipe = replace(trainer.recipe, steps=settings.final.steps)
         search = cls(settings, dataset, network, fitness, trainer, final_recipe, crossover, mutation)
-        check_polish(settings, search.polish)
+        check_local_search(settings, search.local_search)
         return search
 
     @cached_property
@@ -169,16 +178,6 @@ class Search:
         return lambda ticket: initial(ticket.initialization or self.network.initialization)
 
     @property
-    def counts(self) -> list[int] | None:
-        """Kept weights by generation, where the density is annealed; the last holds from then on."""
-        evolution, size = self.settings.evolution, self.network.spec.size
-        if not evolution.start_density:
-            return None
-        first, last = (round(d * size) for d in (evolution.start_density, self.settings.seeding.density))
-        falling = max(1, round(evolution.annealed * evolution.generations))
-        return [round(first * (last / first) ** (generation / falling)) for generation in range(falling + 1)]
-
-    @property
     def front(self) -> tuple[int, int] | None:
         """The fewest and the most weights of tickets on a Pareto front; None for the objective ``score``."""
         evolution, size = self.settings.evolution, self.network.spec.size
@@ -187,50 +186,56 @@ class Search:
         return round(evolution.least_density * size), round(evolution.largest_density * size)
 
     @cached_property
-    def polish(self) -> Polish | None:
+    def local_search(self) -> LocalSearch | None:
         """The local search that improves children before they join the population, or None."""
         spec, steps = self.network.spec, self.settings.evolution.polish
         if not steps:
             return None
         most = round(self.settings.seeding.density * spec.size)
-        return Polish(self.fitness, spec, steps=steps, most=most)
+        return LocalSearch(steps, most, self.fitness)
 
     @property
     def remarks(self) -> list[str]:
         """Notes on layers that the training engine cannot compact, as sentences for the user."""
         if not isinstance(self.fitness, ShortTraining):
             return []
-        return kept_whole(self.network.wiring, self.settings.training.masking)
+        return compaction_notes(self.network.wiring, self.settings.training.masking)
 
     def generations(self, run: Run) -> Iterator[Generation]:
         """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
         evolution = self.settings.evolution
+        variation = Variation(
+            self.crossover,
+            self.mutation,
+            crossover_rate=evolution.crossover_rate,
+            mutation_rate=evolution.mutation_rate,
+            temperature=evolution.temperature,
+            trial=evolution.trial,
+            attempts=evolution.attempts,
+            duplicates=Duplicates(weights=self.weights),
+        )
+        selection: Tournament | NSGA2
+        size, reassess = evolution.tournament, evolution.reassess
+        if self.front is None:
+            selection = Tournament(evolution.population, size, evolution.elites, evolution.ties, reassess)
+        else:
+            selection = NSGA2(evolution.population, *self.front, size, reassess)
+        density = None
+        if evolution.start_density:
+            final = self.settings.seeding.density
+            density = DensitySchedule(evolution.start_density, final, evolution.annealed)
         after = run.last()
         for generation in evolve(
             self.first_population if after is None else [],
             self.fitness,
             self.network.spec,
+            variation=variation,
+            selection=selection,
+            density=density,
+            local_search=self.local_search,
             generations=evolution.generations,
             seed=self.settings.seed,
-            population=evolution.population,
-            elites=evolution.elites,
-            tournament=evolution.tournament,
-            crossover_rate=evolution.crossover_rate,
-            mutation_rate=evolution.mutation_rate,
-            crossover=self.crossover,
-            mutation=self.mutation,
-            attempts=evolution.attempts,
             after=after,
-            weights=self.weights,
-            counts=self.counts,
-            temperature=evolution.temperature,
-            trial=evolution.trial and self.polish is None,  # which has no guidance to go by
-            reassess=evolution.reassess,
-            front=self.front,
-            polish=self.polish,
-            ties=evolution.ties,
-            seen=run.keys(),
-            searched=run.searched(),
         ):
             run.append(generation)
             yield generation
@@ -252,17 +257,13 @@ def _fitness(
 def _short_training(
     settings: Settings, network: Network, dataset: Dataset, candidates: float | None = None
 ) -> ShortTraining:
-    options = settings.training.model_dump()
-    options["workers"] = options["workers"] or _workers(settings, network)
-    options["address"] = options["address"] or None
-    return ShortTraining(
-        network,
-        dataset,
-        seed=settings.seed,
-        candidates=candidates,
-        saliency=settings.evolution.saliency,
-        **options,
-    )
+    values = settings.training.model_dump(exclude={"steps"})
+    values["workers"] = values["workers"] or _workers(settings, network)
+    values["address"] = values["address"] or None
+    guidance = {"candidates": candidates, "saliency": settings.evolution.saliency}
+    recipe, options = recipe_and_options(values | guidance)
+    steps = settings.training.steps
+    return ShortTraining(network, dataset, steps=steps, seed=settings.seed, recipe=recipe, options=options)
 
 
 def _workers(settings: Settings, network: Network) -> int:

@@ -1,10 +1,26 @@
-"""Fitness: scores of masks, by a short training or untrained, and the jobs that they are cut into."""
+"""Fitness: scores of masks, by a short training or untrained, and the jobs that they are divided into.
+
+Fitness functions
+    ShortTraining (``short_training``), EvaluationOptions (``options``), Untrained (``untrained``)
+Fitness by name (``named``)
+    build_fitness
+Training of populations (``trainer``, in the parts of ``jobs``)
+    Trainer
+"""
 
 from __future__ import annotations
 
-from ticketsearch.fitness.short_training import ShortTraining, build_fitness
+from ticketsearch.fitness.named import build_fitness
+from ticketsearch.fitness.options import EvaluationOptions, recipe_and_options
+from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.fitness.trainer import Trainer
+from ticketsearch.fitness.untrained import Untrained
 
 __all__ = [
+    "EvaluationOptions",
     "ShortTraining",
+    "Trainer",
+    "Untrained",
     "build_fitness",
+    "recipe_and_options",
 ]

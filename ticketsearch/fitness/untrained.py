@@ -1,7 +1,7 @@
-"""Strong tickets: masks under which a network is right as it was initialized, without any training.
+"""Untrained accuracy: the fitness of strong tickets, masks under which initial weights alone classify well.
 
-Zhou et al. 2019 ("Deconstructing Lottery Tickets") found that such masks are there, Ramanujan et al. 2020
-("What's Hidden in a Randomly Weighted Neural Network?") how to search for them.
+Zhou et al. 2019 ("Deconstructing Lottery Tickets") found such masks; Ramanujan et al. 2020 ("What's Hidden in
+a Randomly Weighted Neural Network?") search for them by edge-popup.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ticketsearch.checks import check, is_integer
 from ticketsearch.cost import spending
-from ticketsearch.datasets import PARTS, Dataset
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.datasets import Dataset
+from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, check_masks
 from ticketsearch.models import Network
 from ticketsearch.tickets import Scores
@@ -32,23 +32,23 @@ from ticketsearch.training import (
 
 __all__ = ["Untrained"]
 
-# Samples of a block, and values of a layer of stacked networks for one: 2 MiB, which stay in the caches.
+# Samples of a block, and values of a layer of stacked networks for one block: 2 MiB, which fit the caches.
 BLOCK, VALUES = 256, 2**19
 
 
 class Untrained:
-    """Fitness of a mask without training: the accuracy of the masked network as it was initialized.
+    """Fitness of a mask without training: the accuracy of the masked network at its initialization.
 
-    As nothing is trained, the training part is free to search by; the validation part is left to choose
-    among what was found. A score is a count of right samples: it depends on the mask alone, not on what is
-    evaluated with it, nor on the round.
+    Nothing is trained, so the search may use the training part; the validation part remains for choosing
+    among its tickets. A score counts correct samples: it depends on the mask alone, neither on the masks
+    beside it nor on the round.
 
     Parameters
     ----------
-    network : its parameters are what all masks select from.
+    network : its parameters are the initial weights of all masks.
     dataset : scored on ``part``.
-    samples : how many samples of the part count, the same for all masks; 0 is all of them. Each class has
-        its share of them.
+    samples : number of samples of the part that count, the same for all masks, each class in proportion; 0 is
+        all of them.
     part : ``train``, ``validation`` or ``test``.
     device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -66,69 +66,64 @@ class Untrained:
     ) -> None:
         check("network", network, Network)
         check("dataset", dataset, Dataset)
-        if part not in PARTS:
-            raise unknown("part", part, PARTS)
-        if dataset.input_shape != network.input_shape or dataset.classes != network.classes:
-            raise BadInput(
-                f"the network takes {network.input_shape} and {network.classes} classes, but dataset "
-                f"{dataset.name!r} has {dataset.input_shape} and {dataset.classes}"
-            )
-        x, y = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
+        x, y = dataset.part(part)
+        dataset.check_fits(network)
         if not is_integer(samples) or not 0 <= samples <= len(y):
             raise BadInput(f"samples are 0 (all) to the {len(y)} of the {part} part, but got {samples!r}")
         check_independence(network.wiring, network.input_shape)
         self.network: Final = network
         self.samples: Final = samples or len(y)
         self.device: Final = find_device(device)
-        # One class after the other, so that a block has one label: see _right.
+        # Sorted by class, so that a block has one label: see _correct.
         sizes = torch.bincount(y, minlength=dataset.classes).numpy()
-        wanted = np.diff(np.cumsum([0, *sizes]) * self.samples // len(y))
+        counts = np.diff(np.cumsum([0, *sizes]) * self.samples // len(y))
         ready = resident(x, stacked=network.wiring.dense, device=self.device, dtype=torch.float32)
         self._blocks = [
             torch.split(ready[np.flatnonzero(y == label)[:count]], BLOCK)
-            for label, count in enumerate(wanted)
+            for label, count in enumerate(counts)
         ]
         self._initial = {**network.parameters(), **network.buffers()}
 
     def __call__(self, masks: ArrayLike) -> Scores:
         """Return the accuracy ``(population,)``, in [0, 1], of masks ``(population, weights)``.
 
-        ``spent`` counts their forward passes by all kept weights: to find which of them are live takes longer
-        than the passes of a small network. Raises :class:`BadInput` for masks of another network.
+        ``spent`` counts forward passes by all kept weights: telling live ones takes longer than the passes of
+        a small network. Raises :class:`BadInput` for masks of another network.
         """
         start = time.perf_counter()
-        checked = check_masks(masks, self.network.spec)
-        right = np.zeros(len(checked), dtype=np.int64)
+        population = check_masks(masks, self.network.spec)
+        correct = np.zeros(len(population), dtype=np.int64)
         wiring = self.network.wiring
         widest = max((torch.Size(step.shape).numel() for step in wiring.steps), default=1)
         at_once = max(1, VALUES // (widest * BLOCK))
         with one_thread(), torch.no_grad():
-            for first in range(0, len(checked), at_once):
-                right[first : first + at_once] = self._count(checked[first : first + at_once])
-        spent = spending(kept_operations(wiring, checked), steps=0, batch=0, samples=self.samples)
-        return Scores(right / self.samples, phases={"validation": time.perf_counter() - start}, spent=spent)
+            for first in range(0, len(population), at_once):
+                correct[first : first + at_once] = self._count(population[first : first + at_once])
+        spent = spending(kept_operations(wiring, population), steps=0, batch=0, samples=self.samples)
+        phases = {"validation": time.perf_counter() - start}
+        return Scores(correct / self.samples, phases=phases, spent=spent)
 
     def _count(self, masks: Mask) -> NDArray[np.int64]:
-        """Return how many samples each masked network has right, ``(P,)``."""
+        """Return the number of correct samples of each masked network, ``(P,)``."""
         cohort = Cohort(self.network.wiring, masks, [self._initial], device=self.device)
-        right = torch.zeros(len(masks), dtype=torch.int64, device=self.device)
-        for numbers, part in cohort.placed():
-            place = torch.from_numpy(numbers).to(self.device)
+        correct = torch.zeros(len(masks), dtype=torch.int64, device=self.device)
+        for indices, part in cohort.placed():
+            place = torch.from_numpy(indices).to(self.device)
             for label, blocks in enumerate(self._blocks):
                 for block in blocks:
-                    right[place] += _right(part.forward(block), label)
-        return right.cpu().numpy()
+                    correct[place] += _correct(part.forward(block), label)
+        return correct.cpu().numpy()
 
 
-def _right(logits: Tensor, label: int) -> Tensor:
-    """Return how many of the samples, all of one label, have its logit as their first largest: ``(P,)``.
+def _correct(logits: Tensor, label: int) -> Tensor:
+    """Return the number ``(P,)`` of samples, all of one label, whose first largest logit is the label's.
 
-    As argmax tells it, which takes ten times as long along an axis in the middle: ``(P, classes, samples)``.
+    Logits are ``(P, classes, samples)``. Equal to argmax, which takes ten times as long along a middle axis.
     """
-    own = logits[:, label]
-    right = torch.ones_like(own, dtype=torch.bool)
+    target = logits[:, label]
+    correct = torch.ones_like(target, dtype=torch.bool)
     if label:
-        right &= own > logits[:, :label].amax(1)
+        correct &= target > logits[:, :label].amax(1)
     if label + 1 < logits.shape[1]:
-        right &= own >= logits[:, label + 1 :].amax(1)
-    return right.sum(1)
+        correct &= target >= logits[:, label + 1 :].amax(1)
+    return correct.sum(1)

@@ -1,9 +1,9 @@
 """Masks: one flat bool array a network, and the spec that says which bit is which weight.
 
 A mask has one bit for each maskable weight, layers in forward order, each layer row-major in torch
-layout. A population of masks is a ``(population, weights)`` array. The spec also carries the network's
-computation as far as liveness needs it, so that units and weights on no input-to-output path are found
-with NumPy alone.
+layout. A population of masks is a ``(population, weights)`` array. The spec also describes the network's
+computation as far as liveness needs it, so that NumPy alone finds the units and weights that lie on no
+input-to-output path.
 """
 
 from ticketsearch.masks.bits import (
@@ -16,20 +16,17 @@ from ticketsearch.masks.bits import (
     unpack,
 )
 from ticketsearch.masks.checks import check_spec
+from ticketsearch.masks.edge_lists import Edges, edges, mask_of, weight_numbers
 from ticketsearch.masks.guidance import Guidance, check_guidance, cut, strongest
 from ticketsearch.masks.liveness import (
-    Edges,
     Ends,
     between_live,
-    edges,
     effective_densities,
     effective_density,
     live,
     live_edges,
+    live_ends,
     live_units,
-    liveness,
-    mask_of,
-    weight_numbers,
 )
 from ticketsearch.masks.permutation import permute, random_order, segment_order, unit_orders
 from ticketsearch.masks.ranking import drawn_among_equals, largest
@@ -66,8 +63,8 @@ __all__ = [
     "layer_shuffle",
     "live",
     "live_edges",
+    "live_ends",
     "live_units",
-    "liveness",
     "mask_of",
     "pack",
     "permute",

@@ -7,7 +7,9 @@ Convolutional (``convolutional``)
 Initial weights (``schemes``)
     SCHEMES, AS_BUILT, set_weights
 Networks (``network``)
-    Network, Initialization, initialize, restore, Factory
+    Network, Initialization, initialize, restore
+Modules that factories build (``building``)
+    Factory
 Copies of modules, and masks of torch.nn.utils.prune (``pruned``)
     own_copy, bake
 
@@ -17,9 +19,9 @@ factory of their own. A network is a module, the initialization it was given, an
 written to: training works on copies of its parameters.
 """
 
+from ticketsearch.models.building import Factory as Factory
 from ticketsearch.models.convolutional import conv2, conv4, conv6, lenet5, resnet20, vgg16_bn
 from ticketsearch.models.dense import lenet_300_100, mlp
-from ticketsearch.models.network import Factory as Factory
 from ticketsearch.models.network import Initialization as Initialization
 from ticketsearch.models.network import Network as Network
 from ticketsearch.models.network import initialize as initialize
@@ -30,5 +32,5 @@ from ticketsearch.models.schemes import AS_BUILT as AS_BUILT
 from ticketsearch.models.schemes import SCHEMES as SCHEMES
 from ticketsearch.models.schemes import set_weights as set_weights
 
-# The models that have a name and nothing else: these are the names that users may give.
+# The models and nothing else: these are the names that users may give.
 __all__ = ["conv2", "conv4", "conv6", "lenet5", "lenet_300_100", "mlp", "resnet20", "vgg16_bn"]

@@ -12,10 +12,7 @@ import numpy as np
 from ticketsearch.alignment import Counts
 from ticketsearch.checks import checked
 from ticketsearch.masks import MaskSpec, layer_counts
-from ticketsearch.overlap import OverlapStudy
-from ticketsearch.overlap.draws import Masks
-from ticketsearch.overlap.null_models import NULLS
-from ticketsearch.overlap.study import conclude
+from ticketsearch.overlap import NULLS, Masks, OverlapStudy, conclude
 from ticketsearch.overlap_studies.settings import settings
 from ticketsearch.overlap_studies.store import OverlapStore
 

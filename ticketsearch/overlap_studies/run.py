@@ -16,12 +16,11 @@ from ticketsearch.checks import Count, Orders, Workers, check_count, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network
-from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
-from ticketsearch.overlap.null_models import NULLS
+from ticketsearch.overlap import NULLS, Masks, batches, drawn, stacked
 from ticketsearch.overlap_studies.plan import DEFAULT_METHODS, OverlapPlan, Pruning, Sizes, pruner_plan
 from ticketsearch.overlap_studies.results import Overlaps, packed, read_overlaps
 from ticketsearch.overlap_studies.store import OverlapStore, PairOverlaps, StoredMask
-from ticketsearch.pruners import Cut, PruningWarning, prune
+from ticketsearch.pruners import PruningStep, PruningWarning, prune
 from ticketsearch.seeding import DEFAULT_SCHEMES
 from ticketsearch.seeding import initializations as drawn_initializations
 from ticketsearch.workers import Source, Step, side_by_side
@@ -118,12 +117,14 @@ def _prune(network: Network, dataset: Dataset | None, job: _Job) -> StoredMask:
     copy = network.reinitialized(*initialization)
     drawn = np.zeros(copy.spec.size, dtype=np.bool_)
 
-    def watch(cut: Cut) -> None:
-        drawn[cut.numbers[cut.drawn]] = True
+    def record(step: PruningStep) -> None:
+        drawn[step.numbers[step.drawn]] = True
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PruningWarning)  # layer densities and the headline show it
-        mask = prune(copy, method, density=density, dataset=dataset, seed=seed, watch=watch, **job.options)
+        mask = prune(
+            copy, method, density=density, dataset=dataset, seed=seed, callback=record, **job.options
+        )
     weights = copy.parameters()
     signs = copy.spec.join({layer.name: weights[layer.name].numpy() > 0 for layer in copy.spec.layers})
     return StoredMask(pack(mask), pack(signs), int(np.count_nonzero(drawn & mask)))

@@ -11,7 +11,7 @@ import torch
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
-from ticketsearch.pruners.batching import Batch, Parts
+from ticketsearch.pruners.batching import Batch, Parts, one_cut
 from ticketsearch.typing import Floats
 
 __all__ = ["Densities", "densities_of", "erk_densities", "magnitude", "quotas", "random"]
@@ -21,12 +21,14 @@ Densities = Mapping[str, float] | Sequence[float] | str | float
 DISTRIBUTIONS = ("global", "uniform", "erk")
 
 
+@one_cut
 def magnitude(network: Network, mask: Parts, batch: Batch | None, *, rng: np.random.Generator) -> Parts:
     """Return the absolute weights, the scores of magnitude pruning (Han et al. 2015). Data are not used."""
     named = network.parameters()
     return {layer.name: named[layer.name].abs() * mask[layer.name] for layer in network.spec.layers}
 
 
+@one_cut
 def random(
     network: Network,
     mask: Parts,

@@ -1,4 +1,4 @@
-"""Copies: several networks of one architecture whose scores are computed as one batched program."""
+"""Score functions of several networks of one architecture at once, and the marks of score functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Network
 from ticketsearch.wiring import Wiring
 
-__all__ = ["Batch", "Copies", "Parts", "ScoreFunction", "batched", "check_copies"]
+__all__ = ["Batch", "Copies", "Parts", "ScoreFunction", "batched", "check_copies", "one_cut"]
 
 # Samples and labels.
 Batch = tuple[Tensor, Tensor]
@@ -31,7 +31,7 @@ class Copies:
     Attributes
     ----------
     networks : the copies.
-    spec, wiring : of all of them.
+    spec, wiring : shared by all of them.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -53,11 +53,11 @@ class Copies:
 
     def weights(self) -> Parts:
         """Return ``{layer name: (copies, *layer shape) tensor}`` of the maskable weights, in float64."""
-        found = {}
+        weights = {}
         for layer in self.spec.layers:
             tensors = [network.module.get_parameter(layer.name).detach() for network in self.networks]
-            found[layer.name] = torch.stack(tensors).double()
-        return found
+            weights[layer.name] = torch.stack(tensors).double()
+        return weights
 
 
 def check_copies(networks: Sequence[Network]) -> None:
@@ -78,8 +78,8 @@ def _computation(wiring: Wiring) -> list[tuple[Any, ...]]:
     return [(step.operation, step.inputs, step.shape, step.names, step.layer) for step in wiring.steps]
 
 
-def _stacked(each: Sequence[Parts]) -> Parts:
-    return {name: torch.stack([tensors[name] for tensors in each]) for name in each[0]}
+def _stacked(copies: Sequence[Parts]) -> Parts:
+    return {name: torch.stack([tensors[name] for tensors in copies]) for name in copies[0]}
 
 
 class _Batched(Protocol):
@@ -98,11 +98,11 @@ class _Batched(Protocol):
 
 @checked
 def batched(function: Callable[..., Parts]) -> ScoreFunction:
-    """Make a score function of :class:`Copies` one of a single network too.
+    """Let a score function of :class:`Copies` score a single network too.
 
     ``function(network, mask, batch, *, rng, **options)`` is written for copies: the mask, the samples and
     labels of the batch, and the scores have a first axis of copies, and ``rng`` is one generator a copy.
-    Called with a Network it is given a stack of one; :func:`ticketsearch.pruners.prune_all` gives it many.
+    A Network is given to it as a stack of one; :func:`ticketsearch.pruners.prune_all` gives it many.
     """
 
     @wraps(function)
@@ -118,3 +118,9 @@ def batched(function: Callable[..., Parts]) -> ScoreFunction:
 
     single.batched = True  # type: ignore[attr-defined]
     return single
+
+
+def one_cut(function: ScoreFunction) -> ScoreFunction:
+    """Mark a score function that prunes in one cut, unless ``steps`` says otherwise."""
+    function.one_cut = True  # type: ignore[attr-defined]
+    return function

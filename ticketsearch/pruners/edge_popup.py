@@ -15,7 +15,7 @@ from ticketsearch.checks import Count, check, is_number
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, shown
 from ticketsearch.models import Network
-from ticketsearch.pruners.batching import Batch, Parts
+from ticketsearch.pruners.batching import Batch, Parts, one_cut
 from ticketsearch.training import find_device, one_thread
 
 __all__ = ["edge_popup"]
@@ -35,6 +35,7 @@ class _Top(torch.autograd.Function):
         return gradients[0], None
 
 
+@one_cut
 def edge_popup(
     network: Network,
     mask: Parts,

@@ -37,9 +37,7 @@ from ticketsearch.pruners.scaled_floats import (
     times_power,
 )
 from ticketsearch.typing import Floats, Indices
-from ticketsearch.wiring import Step
-from ticketsearch.wiring.functions import Scale, Shift, Sum
-from ticketsearch.wiring.operations import Convolution, factor
+from ticketsearch.wiring import Convolution, Scale, Shift, Step, Sum, factor
 
 __all__ = ["Flow", "FlowNetwork"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ticketsearch.masks import Layer
 from ticketsearch.typing import Floats, Indices
-from ticketsearch.wiring.operations import Convolution
+from ticketsearch.wiring import Convolution
 
 __all__ = ["ConvolutionFlow", "FlowLayer", "LinearFlow"]
 

@@ -15,9 +15,9 @@ from ticketsearch.checks import Count, check
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec, Piece, largest, live_units
 from ticketsearch.models import Network
-from ticketsearch.pruners.batching import Batch, Copies, Parts
+from ticketsearch.pruners.batching import Batch, Copies, Parts, one_cut
 from ticketsearch.pruners.flow import Flow, FlowNetwork
-from ticketsearch.pruners.iterative import schedule_steps, scheduled_count
+from ticketsearch.pruners.iterative import DEFAULT_STEPS, scheduled_count
 from ticketsearch.pruners.ties import tie_generator
 from ticketsearch.typing import Floats, Indices
 
@@ -34,6 +34,7 @@ SHARES = (0.3, 0.1, 0.02)
 GROWTH = 1.0
 
 
+@one_cut
 def flow_preserving(
     network: Network,
     mask: Parts,
@@ -113,7 +114,7 @@ class FlowSearch:
     def best(self, rounds: int, tries: int) -> Mask:
         """Return the best mask that is found."""
         found = [self._descended(self.allowed, rounds, power) for power in POWERS]
-        found.append(self._descended(self.allowed, schedule_steps("synflow", 1.0)))  # SynFlow itself
+        found.append(self._descended(self.allowed, DEFAULT_STEPS))  # SynFlow itself
         mask = max(found, key=self._flow)
         return self._swapped(self._narrowed(mask, tries), rounds)
 

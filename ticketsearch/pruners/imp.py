@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +14,16 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.pruners.batching import Batch, Copies, Parts, batched
 from ticketsearch.pruners.saliency import find_precision
-from ticketsearch.training import (
-    Cohort,
-    Recipe,
-    Training,
-    check_independence,
-    data_order,
-    find_device,
-    reproducible,
-)
-from ticketsearch.typing import Integers
+from ticketsearch.pruners.training_options import RewindOptions, TrainingOptions, trains
+from ticketsearch.training import Cohort, Training, check_independence, data_order, find_device, reproducible
 
-__all__ = ["averaged_imp", "imp", "obd"]
+__all__ = ["TRAINING", "averaged_imp", "imp", "obd"]
 
 # Children of a pruning's seed that order the data; beyond the numbers that spawn() gives.
 DATA_ORDER, AVERAGED = 2**32 - 1, 2**32 - 2
 
 
+@trains(RewindOptions)
 @batched
 def imp(
     network: Copies,
@@ -40,45 +32,35 @@ def imp(
     *,
     rng: Sequence[np.random.Generator],
     dataset: Dataset | None = None,
-    training_steps: int = 1000,
-    rewind: int = 0,
-    training_batch: int = 128,
-    optimizer: str = "sgd",
-    lr: float = 0.05,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    lr_schedule: str = "constant",
-    precision: str = "float32",
-    device: str = "auto",
+    training: RewindOptions,
 ) -> Parts:
     """Return the absolute values of the trained weights, the scores of iterative magnitude pruning.
 
-    The network is trained as masked so far (Frankle & Carbin 2019): from its initialization, or from what it
-    was after ``rewind`` steps of dense training (Frankle et al. 2020), with that step's running statistics
-    and learning rate, and an optimizer begun anew. A round is a step of the pruning loop, which by default
-    cuts a fifth of the weights, or a little less. All rounds of one pruning see the training part in one
-    order, the dense steps its beginning. Those are trained again in each round, so that nothing is kept
-    between rounds. What comes of it is the mask alone: a ticket holds the initialization, not the weights of
-    step ``rewind``.
+    The network is trained as masked so far (Frankle & Carbin 2019, "The Lottery Ticket Hypothesis"): from its
+    initialization, or from its weights after ``rewind`` steps of dense training (Frankle et al. 2020, "Linear
+    Mode Connectivity and the Lottery Ticket Hypothesis"), with that step's running statistics and learning
+    rate, and a new optimizer. A round is a step of the pruning loop, which by default cuts a fifth of the
+    weights, or a little less. All rounds of one pruning use one data order; the dense steps are its
+    beginning. The dense steps are repeated in each round, so that nothing is stored between rounds. The
+    result is the mask alone: a ticket holds the initialization, not the weights of step ``rewind``.
 
     Parameters
     ----------
     dataset : its training part is trained on; given by the pruning loop.
     training_steps : optimizer steps a round. With 0 (and no rewinding) this is magnitude pruning.
-    rewind : optimizer steps of the dense training before them.
+    rewind : optimizer steps of dense training before them.
     training_batch : samples an optimizer step, or the whole training part where that is smaller.
     optimizer, lr, momentum, weight_decay, lr_schedule : see :class:`ticketsearch.training.Recipe`.
     precision, device : see :func:`ticketsearch.pruners.saliency`.
 
     Raises :class:`BadInput` without data, or for a bad option.
     """
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, lr_schedule
-    masks = _flat(mask, network.spec)
-    training = _rounds("imp", network, masks, rng, dataset, rewind, recipe, precision, device)
-    final = training.cohort.parameters()
-    return {name: final[name].abs().cpu() * kept for name, kept in mask.items()}
+    rounds = _trained_rounds("imp", network, _flat(mask, network.spec), rng, dataset, training)
+    weights = rounds.cohort.parameters()
+    return {name: weights[name].abs().cpu() * kept for name, kept in mask.items()}
 
 
+@trains(TrainingOptions)
 @batched
 def averaged_imp(
     network: Copies,
@@ -88,21 +70,13 @@ def averaged_imp(
     rng: Sequence[np.random.Generator],
     dataset: Dataset | None = None,
     orders: int = 3,
-    training_steps: int = 1000,
-    training_batch: int = 128,
-    optimizer: str = "sgd",
-    lr: float = 0.05,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    lr_schedule: str = "constant",
-    precision: str = "float32",
-    device: str = "auto",
+    training: TrainingOptions,
 ) -> Parts:
     """Return the mean absolute values of the weights of several trainings.
 
-    As :func:`imp`, which explains the other parameters, but that each round trains the masked network on
-    several data orders, other ones each round: which weights are small depends on the order, the less the
-    more of them are averaged. This package's own, as far as we know in no paper.
+    Like :func:`imp`, which explains the other parameters, but each round trains the masked network on
+    several data orders, drawn anew each round: the data order decides in part which weights become small,
+    and averaging takes that part away. This package's own method; we know of no paper.
 
     Parameters
     ----------
@@ -113,22 +87,21 @@ def averaged_imp(
     if not is_integer(orders) or orders < 1:
         raise BadInput(f"orders are trainings a round, an integer >= 1, but got {orders!r}")
     masks = _flat(mask, network.spec)
-    networks = Copies([each for each in network.networks for _ in range(orders)])
+    repeated = Copies([one for one in network.networks for _ in range(orders)])
     rngs = [
-        np.random.default_rng(_child(own, AVERAGED, int(np.count_nonzero(kept)), number))
-        for own, kept in zip(rng, masks, strict=True)
-        for number in range(orders)
+        np.random.default_rng(_child(generator, AVERAGED, int(np.count_nonzero(kept)), order))
+        for generator, kept in zip(rng, masks, strict=True)
+        for order in range(orders)
     ]
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, lr_schedule
     masks = np.repeat(masks, orders, axis=0)
-    training = _rounds("averaged_imp", networks, masks, rngs, dataset, 0, recipe, precision, device)
-    final = training.cohort.parameters()
+    weights = _trained_rounds("averaged_imp", repeated, masks, rngs, dataset, training).cohort.parameters()
     return {
-        name: final[name].abs().cpu().view(len(network), orders, *kept.shape[1:]).mean(1) * kept
+        name: weights[name].abs().cpu().view(len(network), orders, *kept.shape[1:]).mean(1) * kept
         for name, kept in mask.items()
     }
 
 
+@trains(RewindOptions, curvature=True)
 @batched
 def obd(
     network: Copies,
@@ -137,111 +110,80 @@ def obd(
     *,
     rng: Sequence[np.random.Generator],
     dataset: Dataset | None = None,
-    training_steps: int = 1000,
-    rewind: int = 0,
-    training_batch: int = 128,
-    optimizer: str = "sgd",
-    lr: float = 0.05,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    lr_schedule: str = "constant",
-    precision: str = "float32",
-    device: str = "auto",
+    training: RewindOptions,
 ) -> Parts:
-    """Return the loss that pruning each trained weight is expected to cost: optimal brain damage, in rounds.
+    """Return the loss that pruning each trained weight is expected to add: optimal brain damage in rounds.
 
-    As :func:`imp`, which explains the parameters, but for what is cut: not the smallest weights, but those
-    whose saliency is (LeCun, Denker & Solla 1990, "Optimal Brain Damage"), in nats to second order; see
-    :class:`ticketsearch.masks.Guidance`. Raises :class:`BadInput` also for a network whose outputs for a
-    sample depend on others, as curvatures are means over single samples.
+    Like :func:`imp`, which explains the parameters, but with another score: the saliency of LeCun, Denker &
+    Solla 1990 ("Optimal Brain Damage"), in nats to second order; see :class:`ticketsearch.masks.Guidance`.
+    Raises :class:`BadInput` also for a network whose outputs for a sample depend on others, as curvatures are
+    means over single samples.
     """
     check_independence(network.wiring, network.networks[0].input_shape)  # curvatures are of single samples
-    recipe = training_steps, training_batch, optimizer, lr, momentum, weight_decay, lr_schedule
     masks = _flat(mask, network.spec)
-    training = _rounds("obd", network, masks, rng, dataset, rewind, recipe, precision, device)
+    rounds = _trained_rounds("obd", network, masks, rng, dataset, training)
     scores = np.zeros(masks.shape, dtype=np.float32)
-    for own, kept, guidance in zip(scores, masks, training.guidance(0.0, "curvature"), strict=True):
-        own[kept] = np.nan if guidance is None else guidance.saliency
+    for row, kept, guidance in zip(scores, masks, rounds.guidance(0.0, "curvature"), strict=True):
+        row[kept] = np.nan if guidance is None else guidance.saliency
     return {
         layer.name: torch.from_numpy(scores[:, layer.slice].copy()).view(-1, *layer.shape)
         for layer in network.spec.layers
     }
 
 
-def _check_steps(option: str, value: Any) -> None:
-    if not is_integer(value) or value < 0:
-        raise BadInput(f"{option} must be a whole number of optimizer steps >= 0, but got {value!r}")
+# Names of the pruners that train the network in each round.
+TRAINING = tuple(pruner.__name__ for pruner in (imp, averaged_imp, obd))
 
 
-def _rounds(
+def _trained_rounds(
     name: str,
     network: Copies,
     masks: Mask,
-    rng: Sequence[np.random.Generator],
+    rngs: Sequence[np.random.Generator],
     dataset: Dataset | None,
-    rewind: int,
-    recipe: tuple[Any, ...],
-    precision: str,
-    device: str,
+    options: TrainingOptions,
 ) -> Training:
-    """Return the training of one round, done; ``recipe`` begins with its steps and batch."""
+    """Return the finished training of one round, each copy with its mask, ``(copies, weights)``."""
     if dataset is None:
         raise BadInput(
             f"{name} needs data to train on, but got dataset=None; give dataset=…, or take a pruner that "
             "needs none, such as synflow"
         )
-    steps, batch, *rest = recipe
-    for option, value in (("training_steps", steps), ("rewind", rewind)):
-        _check_steps(option, value)
-    whole = Recipe(rewind + steps, min(batch, len(dataset.y_train)), *rest)
-    orders = _orders(len(dataset.y_train), whole, rng)
-    run = partial(_trained, network, dataset, whole, find_device(device), find_precision(precision))
+    samples = len(dataset.y_train)
+    recipe, rewind = options.recipe(samples), options.rewind
+    # The order is the same however often a generator has been drawn from.
+    orders = [data_order(samples, recipe, _child(rng, DATA_ORDER)) for rng in rngs]
+    cohort = partial(
+        Cohort,
+        network.wiring,
+        device=find_device(options.device),
+        dtype=find_precision(options.precision),
+        precision=recipe.precision,
+    )
+
+    def trained(masks: Mask, tensors: list[Parts], *, begin: int, end: int) -> Training:
+        training = Training(cohort(masks, tensors), dataset, recipe, orders, begin=begin)
+        training.advance(end)
+        return training
+
     initial = [{**one.parameters(), **one.buffers()} for one in network.networks]
     with reproducible():
         if rewind:
-            dense = np.ones_like(masks)
-            initial = _moved(run(orders, dense, initial, 0, rewind).cohort, initial)
-        return run(orders, masks, initial, rewind, whole.steps)
+            initial = _rewound(trained(np.ones_like(masks), initial, begin=0, end=rewind).cohort, initial)
+        return trained(masks, initial, begin=rewind, end=recipe.steps)
 
 
-def _trained(
-    network: Copies,
-    dataset: Dataset,
-    recipe: Recipe,
-    device: torch.device,
-    dtype: torch.dtype,
-    orders: list[Integers],
-    masks: Mask,
-    initial: list[Parts],
-    begin: int,
-    end: int,
-) -> Training:
-    """Return the training of each copy, initial at step ``begin`` of its data order, to step ``end``."""
-    cohort = Cohort(network.wiring, masks, initial, device=device, dtype=dtype, precision=recipe.precision)
-    training = Training(cohort, dataset, recipe, orders, begin=begin)
-    training.advance(end)
-    return training
-
-
-def _moved(cohort: Cohort, initial: list[Parts]) -> list[Parts]:
-    """Return the parameters and buffers of each copy as training has left them."""
-    moved = {**cohort.parameters(), **cohort.buffers()}
+def _rewound(cohort: Cohort, initial: list[Parts]) -> list[Parts]:
+    """Return the parameters and buffers of each copy after the dense steps."""
+    trained = {**cohort.parameters(), **cohort.buffers()}
     return [
-        {**tensors, **{name: stacked[i] for name, stacked in moved.items()}}
+        {**tensors, **{name: stacked[i] for name, stacked in trained.items()}}
         for i, tensors in enumerate(initial)
     ]
 
 
-def _orders(samples: int, recipe: Recipe, rngs: Sequence[np.random.Generator]) -> list[Integers]:
-    """Return a data order a copy, the same however often its generator has been drawn from."""
-    orders = []
-    for rng in rngs:
-        orders.append(data_order(samples, recipe, _child(rng, DATA_ORDER)))
-    return orders
-
-
 def _child(rng: np.random.Generator, *numbers: int) -> np.random.SeedSequence:
-    """Return a seed that follows from the generator's own, however often it has been drawn from."""
+    """Return a seed that follows from the generator's seed, however often it has been drawn from."""
     seed = rng.bit_generator.seed_seq
     if not isinstance(seed, np.random.SeedSequence):
         raise BadInput("imp needs an rng with a seed; make it by numpy.random.default_rng(seed)")

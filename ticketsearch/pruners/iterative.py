@@ -1,4 +1,4 @@
-"""The pruning loop: scores, cut, scores again, until exactly the weights asked for are left."""
+"""The pruning loop: score, cut, score again, until exactly the target count of weights is left."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ticketsearch.checks import is_integer
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec, drawn_among_equals, largest, layer_counts
@@ -25,22 +26,26 @@ from ticketsearch.training import one_thread
 from ticketsearch.typing import Floats, Indices
 
 __all__ = [
+    "DEFAULT_STEPS",
     "SUPPLIED",
-    "Cut",
     "LayerCollapseWarning",
+    "PruningOptions",
+    "PruningStep",
     "Scorer",
     "check_density",
     "check_scores",
+    "default_steps",
     "prune_each",
-    "schedule_steps",
     "scheduled_count",
     "scoring_batch",
 ]
 
 Scope = Literal["global", "layer"]
 Schedule = Literal["exponential", "linear", "one_shot"]
-# What the loop gives a score function that names it.
+# Keywords that the loop gives to a score function that names them.
 SUPPLIED = ("rng", "dataset", "target")
+# Cuts of a score function that says nothing else, as in the SynFlow paper.
+DEFAULT_STEPS = 100
 # Bytes of float64 weights that are scored side by side: larger stacks leave the processor's caches.
 STACK_BYTES = 2**22
 
@@ -49,50 +54,66 @@ class LayerCollapseWarning(PruningWarning):
     """A pruner left a layer without any weight."""
 
 
-# Pruners that train the network in each of their rounds.
-TRAINING = ("imp", "averaged_imp", "obd")
+class PruningStep(NamedTuple):
+    """One cut of one copy, given to the callback.
 
-
-class Cut(NamedTuple):
-    """One cut of one copy, for whoever watches: scores of the weights kept before, and which are kept.
-
-    ``numbers`` are those of the weights kept before, ascending; ``scores``, ``kept`` and ``drawn`` go with
-    them. ``drawn`` are the kept weights that this cut drew among weights of equal scores.
+    Attributes
+    ----------
+    copy : index of the network.
+    step : number of the cut, from 1 on.
+    numbers : ``(before,)``, indices in the flat mask of the weights kept before the cut, ascending.
+    scores : ``(before,)``, their scores.
+    kept : ``(before,)`` bool, which of them the cut keeps.
+    drawn : ``(before,)`` bool, which of the kept ones were drawn among weights of equal scores.
     """
 
     copy: int
     step: int
     numbers: Indices
     scores: Floats
-    kept: NDArray[np.bool_]
-    drawn: NDArray[np.bool_]
+    kept: Mask
+    drawn: Mask
+
+
+@dataclass(frozen=True)
+class PruningOptions:
+    """Options of the loop, whichever pruner scores; :func:`ticketsearch.prune` explains each of them."""
+
+    density: float
+    dataset: Dataset | None = None
+    scope: Scope = "global"
+    schedule: Schedule = "exponential"
+    steps: int | None = None
+    batch: int = 256
+    callback: Callable[[PruningStep], None] | None = None
 
 
 class Scorer(Protocol):
     """Scores of several copies whose masks only lose weights."""
 
     def scores(self) -> list[Floats]:
-        """Return for each copy the scores of its kept weights, in the order of their numbers."""
+        """Return for each copy the scores of its kept weights, in the order of their indices."""
 
-    def cut(self, keep: list[NDArray[np.bool_]]) -> None:
+    def cut(self, keep: list[Mask]) -> None:
         """Drop weights: one bool for each kept weight of each copy."""
 
 
 class _Plan(NamedTuple):
-    """What is to be done with each copy."""
+    """The cuts that all copies take: the fraction of weights kept after each, and the count in the end."""
 
     spec: MaskSpec
     scope: Scope
     fractions: tuple[float, ...]
     target: int
+    callback: Callable[[PruningStep], None] | None
 
 
-class _Left(NamedTuple):
-    """The weights that a copy keeps: numbers, scores at the last cut, and which the lot has decided."""
+class _Kept(NamedTuple):
+    """The weights that a copy keeps: indices, scores at the last cut, and whether they were drawn by lot."""
 
     numbers: Indices
     scores: Floats
-    drawn: NDArray[np.bool_]
+    drawn: Mask
 
 
 def check_scores(function: ScoreFunction, name: str, options: Mapping[str, Any]) -> None:
@@ -109,51 +130,57 @@ def prune_each(
     networks: Sequence[Network],
     scores: ScoreFunction,
     name: str,
-    *,
-    density: float,
-    dataset: Dataset | None,
     seeds: Sequence[int],
-    scope: Scope,
-    schedule: Schedule,
-    steps: int,
-    batch: int,
-    watch: Callable[[Cut], None] | None,
-    options: dict[str, Any],
+    pruning: PruningOptions,
+    options: Mapping[str, Any],
 ) -> Mask:
-    """Return the ``(copies, weights)`` masks of several networks; see :func:`ticketsearch.prune`."""
+    """Return the ``(copies, weights)`` masks of several networks; see :func:`ticketsearch.prune`.
+
+    ``options`` are those of the score function.
+    """
     spec = networks[0].spec
     check_copies(networks)
     check_scores(scores, name, options)
-    target = check_density(density, spec)
-    for word, number in (("steps", steps), ("batch", batch)):
-        if not isinstance(number, int | np.integer) or isinstance(number, bool):
-            raise BadInput(f"{word} is an integer, but got {number!r}")
-    for word, value, known in (("scope", scope, Scope), ("schedule", schedule, Schedule)):
-        if value not in get_args(known):
-            raise unknown(word, value, get_args(known))
-    if steps < 1:
-        raise BadInput(f"pruning takes at least 1 step, but got steps={steps}")
-    plan = _Plan(spec, scope, tuple(_fractions(density, schedule, steps)), target)
+    plan = _plan(spec, scores, pruning)
     masks = np.zeros((len(networks), spec.size), dtype=np.bool_)
-    left: list[_Left] = []
+    kept: list[_Kept] = []
     initializations = [network.initialization for network in networks]
+    dataset = pruning.dataset
     together = max(1, STACK_BYTES // (8 * spec.size))
     for start in range(0, len(networks), together):
         part = slice(start, start + together)
         rngs = [np.random.default_rng(seed_sequence(seed, Stream.PRUNING)) for seed in seeds[part]]
-        samples = None if dataset is None else [scoring_batch(dataset, batch, seed) for seed in seeds[part]]
-        supplied = _supplied(scores, dataset, target)
+        batches = None
+        if dataset is not None:
+            batches = [scoring_batch(dataset, pruning.batch, seed) for seed in seeds[part]]
+        given = {**_supplied(scores, dataset, plan.target), **options}
         with one_thread():  # the products are small: threads make them slower, many times so on busy cores
-            scorer = _scorer(networks[part], scores, name, samples, rngs, {**supplied, **options})
-            lots = [tie_generator(*each) for each in zip(rngs, initializations[part], strict=True)]
-            left += _cut_down(scorer, plan, lots, start, watch)
-    for mask, copy in zip(masks, left, strict=True):
+            scorer = _scorer(networks[part], scores, name, batches, rngs, given)
+            lots = [tie_generator(*pair) for pair in zip(rngs, initializations[part], strict=True)]
+            kept += _cut_down(scorer, plan, lots, start)
+    for mask, copy in zip(masks, kept, strict=True):
         mask[copy.numbers] = True
-        _warn_of_collapse(mask, spec, name, density)
-    drawn, last = [copy.drawn for copy in left], [copy.scores for copy in left]
-    warn_of_equal_scores(name, density, networks, target, drawn, last, stacklevel=4)
+        _warn_of_collapse(mask, spec, name, pruning.density)
+    drawn, last = [copy.drawn for copy in kept], [copy.scores for copy in kept]
+    warn_of_equal_scores(name, pruning.density, networks, drawn, last, stacklevel=4)
     masks.flags.writeable = False
     return masks
+
+
+def _plan(spec: MaskSpec, scores: ScoreFunction, pruning: PruningOptions) -> _Plan:
+    """Return the cuts to make; raises :class:`BadInput` for options that are not what they should be."""
+    target = check_density(pruning.density, spec)
+    steps = default_steps(scores, pruning.density) if pruning.steps is None else pruning.steps
+    for option, count in (("steps", steps), ("batch", pruning.batch)):
+        if not is_integer(count):
+            raise BadInput(f"{option} is an integer, but got {count!r}")
+    for option, value, known in (("scope", pruning.scope, Scope), ("schedule", pruning.schedule, Schedule)):
+        if value not in get_args(known):
+            raise unknown(option, value, get_args(known))
+    if steps < 1:
+        raise BadInput(f"pruning takes at least 1 step, but got steps={steps}")
+    fractions = tuple(_fractions(pruning.density, pruning.schedule, steps))
+    return _Plan(spec, pruning.scope, fractions, target, pruning.callback)
 
 
 def _warn_of_collapse(mask: Mask, spec: MaskSpec, name: str, density: float) -> None:
@@ -167,43 +194,37 @@ def _warn_of_collapse(mask: Mask, spec: MaskSpec, name: str, density: float) -> 
 
 
 def _supplied(scores: ScoreFunction, dataset: Dataset | None, target: int) -> dict[str, Any]:
-    """Return what a score function is given beside its generator: what it names of dataset and target."""
-    named = parameters_of(scores)
-    given = {"dataset": dataset, "target": target}
-    return {key: value for key, value in given.items() if key in named}
+    """Return the dataset and the target count, as far as the score function names them as parameters."""
+    parameters = parameters_of(scores)
+    supplied = {"dataset": dataset, "target": target}
+    return {name: value for name, value in supplied.items() if name in parameters}
 
 
-def _cut_down(
-    scorer: Scorer,
-    plan: _Plan,
-    lots: Sequence[np.random.Generator],
-    first: int,
-    watch: Callable[[Cut], None] | None,
-) -> list[_Left]:
-    """Score and cut once for each fraction to keep; the last cut leaves exactly the target of weights.
+def _cut_down(scorer: Scorer, plan: _Plan, lots: Sequence[np.random.Generator], first: int) -> list[_Kept]:
+    """Score and cut once for each fraction; the last cut leaves exactly the target count of weights.
 
-    ``lots`` are a generator a copy, which draws among equal scores.
+    ``lots`` are one generator a copy, which draws among equal scores; ``first`` is the first copy's index.
     """
     size = plan.spec.size
-    left = [_Left(np.arange(size), np.zeros(size), np.zeros(size, dtype=np.bool_)) for _ in lots]
+    kept = [_Kept(np.arange(size), np.zeros(size), np.zeros(size, dtype=np.bool_)) for _ in lots]
     for step, fraction in enumerate(plan.fractions, start=1):
         scores = scorer.scores()
         last = step == len(plan.fractions)
         chosen = []
-        for i, (copy, lot) in enumerate(zip(left, lots, strict=True)):
+        for i, (copy, lot) in enumerate(zip(kept, lots, strict=True)):
             keep, drawn = _chosen(copy.numbers, scores[i], plan, fraction, last, lot)
-            if watch is not None:
-                watch(Cut(first + i, step, copy.numbers, scores[i], keep, drawn))
-            left[i] = _Left(copy.numbers[keep], scores[i][keep], (copy.drawn | drawn)[keep])
+            if plan.callback is not None:
+                plan.callback(PruningStep(first + i, step, copy.numbers, scores[i], keep, drawn))
+            kept[i] = _Kept(copy.numbers[keep], scores[i][keep], (copy.drawn | drawn)[keep])
             chosen.append(keep)
         if not last:
             scorer.cut(chosen)
-    return left
+    return kept
 
 
 def _chosen(
     numbers: Indices, scores: Floats, plan: _Plan, fraction: float, last: bool, lot: np.random.Generator
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[Mask, Mask]:
     """Return which of the kept weights stay after this step, and which of these ``lot`` has drawn."""
     spec = plan.spec
     if plan.scope == "global":
@@ -221,33 +242,33 @@ def _chosen(
 
 
 def scheduled_count(size: int, fraction: float) -> int:
-    """Return what is kept of ``size`` weights, by the rule of the SynFlow authors' code."""
+    """Return the number of weights kept of ``size``, by the rule of the SynFlow authors' code."""
     return size - math.floor((1.0 - fraction) * size)
 
 
 def _correct_total(
-    chosen: NDArray[np.bool_],
+    chosen: Mask,
     scores: Floats,
     parts: Sequence[slice],
     plan: _Plan,
     lot: np.random.Generator,
 ) -> None:
-    """Take back what rounding layer by layer kept too much, or give what it kept too little.
+    """Correct in place the sum of counts that were rounded layer by layer, so that it is the target.
 
-    Largest layer first: the total is exact and no layer changes by more than rounding does.
+    Layers change by one weight each, the largest first, so that none changes by more than rounding does.
     """
     by_size = sorted(range(len(parts)), key=lambda index: -plan.spec.layers[index].size)
     excess = int(np.count_nonzero(chosen)) - plan.target
     turn = 0
     while excess:
         part = parts[by_size[turn % len(parts)]]
-        own = chosen[part]
-        count = int(np.count_nonzero(own))
+        in_layer = chosen[part]
+        count = int(np.count_nonzero(in_layer))
         if excess > 0 and count > 1:
-            chosen[part] = largest(np.where(own, scores[part], -np.inf), count - 1, lot)
+            chosen[part] = largest(np.where(in_layer, scores[part], -np.inf), count - 1, lot)
             excess -= 1
-        elif excess < 0 and count < len(own):
-            chosen[part] = largest(np.where(own, np.inf, scores[part]), count + 1, lot)
+        elif excess < 0 and count < len(in_layer):
+            chosen[part] = largest(np.where(in_layer, np.inf, scores[part]), count + 1, lot)
             excess += 1
         turn += 1
 
@@ -257,8 +278,8 @@ def check_density(density: float, spec: MaskSpec) -> int:
 
     Raises :class:`BadInput` for a density outside (0, 1] or too low for one weight a layer.
     """
-    number = isinstance(density, int | float | np.number) and not isinstance(density, bool)
-    if not number or not 0 < density <= 1:
+    numeric = isinstance(density, int | float | np.number) and not isinstance(density, bool)
+    if not numeric or not 0 < density <= 1:
         raise BadInput(f"density is kept / total, in (0, 1], but got {density!r}")
     count = round(density * spec.size)
     if count < len(spec.layers):
@@ -270,15 +291,14 @@ def check_density(density: float, spec: MaskSpec) -> int:
     return count
 
 
-def schedule_steps(name: str, density: float) -> int:
-    """Return a pruner's own number of cuts: 100 for iterative ones, 1 for those that score once.
+def default_steps(scores: ScoreFunction, density: float) -> int:
+    """Return the number of cuts that a score function asks for by its marks, else :data:`DEFAULT_STEPS`.
 
-    That of those that train is the number of rounds that prune a fifth each (Frankle & Carbin 2019).
+    Pruners that train take as many rounds as prune a fifth of the weights each (Frankle & Carbin 2019).
     """
-    if name in TRAINING:
+    if getattr(scores, "trains", False):
         return max(1, math.ceil(math.log(density) / math.log(0.8) - 1e-9)) if 0 < density <= 1 else 1
-    once = ("magnitude", "random", "snip", "grasp", "saliency", "flow_preserving", "edge_popup")
-    return 1 if name in once else 100
+    return 1 if getattr(scores, "one_cut", False) else DEFAULT_STEPS
 
 
 def _fractions(density: float, schedule: Schedule, steps: int) -> list[float]:
@@ -293,7 +313,7 @@ def scoring_batch(dataset: Dataset, size: int, seed: int) -> Batch:
     """Return the samples and labels of the training part that a pruner with this seed scores on."""
     if size < 1:
         raise BadInput(f"a batch holds at least 1 sample, but got batch={size}")
-    # Of its own stream: a pruner that draws is to draw the same with data as without.
+    # A stream of its own, so that a pruner that draws random numbers draws the same with data as without.
     rng = np.random.default_rng(seed_sequence(seed, Stream.SCORING))
     chosen = torch.from_numpy(rng.permutation(len(dataset.y_train))[:size])
     return dataset.x_train[chosen], dataset.y_train[chosen]
@@ -307,8 +327,8 @@ def _scorer(
     rngs: list[np.random.Generator],
     options: dict[str, Any],
 ) -> Scorer:
-    """Return what scores the copies: a pruner's own scorer, its batched function, or calls one by one."""
-    own: Callable[..., Scorer] | None = getattr(scores, "scorer", None)
-    if own is not None:
-        return own(Copies(networks), [np.arange(networks[0].spec.size)] * len(networks), **options)
+    """Return the scorer of the copies: the pruner's own, or one that calls its score function."""
+    scorer: Callable[..., Scorer] | None = getattr(scores, "scorer", None)
+    if scorer is not None:
+        return scorer(Copies(networks), [np.arange(networks[0].spec.size)] * len(networks), **options)
     return FunctionScorer(networks, scores, name, batches, rngs, options)

@@ -22,7 +22,7 @@ from ticketsearch.checks import check_flag
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.models import Network
 from ticketsearch.plugins import check_call, resolve
-from ticketsearch.pruners.batching import Batch, Parts
+from ticketsearch.pruners.batching import Batch, Parts, one_cut
 from ticketsearch.training import find_device, reproducible
 from ticketsearch.wiring import Wiring
 
@@ -52,6 +52,7 @@ def _sum(outputs: Tensor, y: Tensor) -> Tensor:
 REWARDS: dict[str, Reward] = {"cross_entropy": _cross_entropy, "logit": _logit, "sum": _sum}
 
 
+@one_cut
 def saliency(
     network: Network,
     mask: Parts,
@@ -89,6 +90,7 @@ def saliency(
     return {name: score.abs() for name, score in scores.items()} if absolute else scores
 
 
+@one_cut
 def snip(
     network: Network,
     mask: Parts,
@@ -111,6 +113,7 @@ def snip(
     return {name: score.abs() for name, score in scores.items()}
 
 
+@one_cut
 def grasp(
     network: Network,
     mask: Parts,

@@ -15,7 +15,7 @@ from ticketsearch.masks import Mask, largest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.typing import Floats
-from ticketsearch.wiring.functions import Scale
+from ticketsearch.wiring import Scale
 
 __all__ = [
     "UNMENTIONED",
@@ -67,19 +67,19 @@ def warn_of_equal_scores(
     name: str,
     density: float,
     networks: Sequence[Network],
-    kept: int,
     drawn: Sequence[NDArray[np.bool_]],
     scores: Sequence[Floats],
     *,
     stacklevel: int,
 ) -> None:
-    """Warn if the lot decided more than a hundredth of the ``kept`` weights of some network.
+    """Warn if more than a hundredth of the kept weights of some network were drawn by lot.
 
-    ``drawn`` and ``scores``, a ``(kept,)`` array for each network, are of the weights kept in the end: which
-    of them were drawn among equal scores, and their scores at the last cut.
+    ``drawn`` and ``scores`` are one ``(kept,)`` array for each network, over the weights kept in the end:
+    which of them were drawn among equal scores, and their scores at the last cut.
     """
-    counts = [int(np.count_nonzero(own)) for own in drawn]
+    counts = [int(np.count_nonzero(lot)) for lot in drawn]
     most = int(np.argmax(counts))
+    kept = len(drawn[most])
     if counts[most] <= max(UNMENTIONED * kept, FEW):
         return
     several = f", and as many or fewer of {len(counts) - 1} other initializations" if len(counts) > 1 else ""

@@ -12,8 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ticketsearch import settings as config
 from ticketsearch.masks import layer_counts
-from ticketsearch.overlap import OverlapStudy
-from ticketsearch.overlap.profiles import degrees
+from ticketsearch.overlap import OverlapStudy, degrees
 from ticketsearch.plugins import relative_name
 from ticketsearch.report.best import Stored, lineage_picture, network_picture, stored
 from ticketsearch.report.front import front_picture
@@ -117,7 +116,7 @@ def write_report(run: Run) -> Path:
         seeds=seeds,
         progress=run.progress(),
         winner=best,
-        settings=config.to_toml(run.settings, run.folder),
+        settings=config.to_toml(run.settings, run.folder, comments=False),
         environment=run.environment,
     )
 

@@ -11,7 +11,7 @@ from pydantic import Json, TypeAdapter
 
 from ticketsearch import settings as config
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution import Generation, Levels
+from ticketsearch.evolution import Generation, OrderEffects
 from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.runs import rows, tables
@@ -20,7 +20,7 @@ from ticketsearch.runs.results import Result
 from ticketsearch.runs.schema import RUN, old_order_effects
 from ticketsearch.settings import Origin, Settings
 from ticketsearch.storage import Database, Word, validated
-from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.tickets import Seen, Ticket, Tickets
 
 __all__ = ["RunReader"]
 
@@ -112,11 +112,13 @@ class RunReader(Database):
             new = set(parents.get(waiting.pop(), ())) - wanted
             wanted |= new
             waiting += new
-        numbers, ancestors, levels = sorted(wanted), Tickets(), self._levels(self.progress())
+        numbers, ancestors, order_effects = sorted(wanted), Tickets(), self._order_effects(self.progress())
         for start in range(0, len(numbers), CHUNK):
             chunk = numbers[start : start + CHUNK]
             query = f"WHERE number IN ({', '.join('?' * len(chunk))}) ORDER BY number"
-            ancestors += [replace(t, mask=t.mask[:0]) for t in self._tickets(query, chunk, levels=levels)]
+            ancestors += [
+                replace(t, mask=t.mask[:0]) for t in self._tickets(query, chunk, order_effects=order_effects)
+            ]
         missing = wanted - {ticket.number for ticket in ancestors}
         if missing:
             raise BadInput(f"run {self.name!r} has no ticket {min(missing)}; `ticketsearch show` lists them")
@@ -180,7 +182,7 @@ class RunReader(Database):
     def generations(self) -> Iterator[Generation]:
         """Yield the generations in order, each with its population and offspring, in one pass."""
         last = self.progress()
-        replayed = replay(self._read, self.spec, self._levels(last), last)
+        replayed = replay(self._read, self.spec, self._order_effects(last), last)
         while True:
             with self._validation():
                 generation = next(replayed, None)
@@ -189,7 +191,7 @@ class RunReader(Database):
             yield generation
 
     def last(self) -> Generation | None:
-        """Return the last committed generation, its tickets with their guidance, or None before the first."""
+        """Return the last committed generation, from which a search continues; None before the first."""
         number = self.progress()
         with self._validation():
             newest = self._read(tables.PARENTS, "ORDER BY number DESC LIMIT 1")
@@ -208,15 +210,16 @@ class RunReader(Database):
             for guidance in self._read(tables.GUIDANCE):
                 if guidance.ticket in members:
                     members[guidance.ticket].guidance = rows.guidance_of(guidance, members[guidance.ticket])
-        return generation_of(row, population, offspring, self._levels(number))
+        generation = generation_of(row, population, offspring, self._order_effects(number))
+        return replace(generation, seen=Seen(self.spec, keys=self.keys(), searched=self.searched()))
 
-    def _levels(self, until: int) -> Levels:
+    def _order_effects(self, until: int) -> OrderEffects:
         """Return the effects of data orders that were known at a generation."""
         if self._version < RUN.version:
             with self._validation():
-                return Levels(old_order_effects(self._connection, until))
+                return OrderEffects(old_order_effects(self._connection, until))
         stored = self._read(tables.WORTH, "WHERE generation <= ? ORDER BY generation, rung", (until,))
-        return Levels((row.rung, row.generation, row.value) for row in stored)
+        return OrderEffects((row.rung, row.generation, row.value) for row in stored)
 
     def _tickets(
         self,
@@ -224,7 +227,7 @@ class RunReader(Database):
         parameters: Sequence[Any] = (),
         *,
         until: int | None = None,
-        levels: Levels | None = None,
+        order_effects: OrderEffects | None = None,
     ) -> Tickets:
         """Return tickets with their evaluations until a generation; by default the last."""
         stored = self._read(tables.TICKETS, rest, parameters, self.spec)
@@ -239,6 +242,6 @@ class RunReader(Database):
         query = "WHERE ticket BETWEEN ? AND ? AND generation <= ? ORDER BY generation"
         for row in self._read(tables.ASSESSMENTS, query, (min(by_number), max(by_number), last)):
             if row.ticket in by_number:
-                by_number[row.ticket].add(rows.assessment_of(row))
-        (self._levels(last) if levels is None else levels).apply(tickets)
+                by_number[row.ticket].add_evaluation(rows.assessment_of(row))
+        (self._order_effects(last) if order_effects is None else order_effects).subtract(tickets)
         return tickets

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from ticketsearch.cost import Spent
-from ticketsearch.evolution import Generation, Levels
+from ticketsearch.evolution import Generation, OrderEffects
 from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec
 from ticketsearch.runs.rows import assessment_of, ticket_of
@@ -30,7 +30,7 @@ CHUNK = 64
 
 
 def replay(
-    read: Callable[..., list[Any]], spec: MaskSpec, levels: Levels, last: int, first: int = 0
+    read: Callable[..., list[Any]], spec: MaskSpec, order_effects: OrderEffects, last: int, first: int = 0
 ) -> Iterator[Generation]:
     """Yield the generations up to the ``last`` one, each with its population and offspring.
 
@@ -38,13 +38,13 @@ def replay(
     ----------
     read : ``read(table, rest, parameters, context)`` returns validated rows.
     spec : of the masks.
-    levels : the effects of data orders.
+    order_effects : the effects of data orders.
     last : the number of the last generation that is committed, −1 for none.
     first : the number of the first generation to yield.
 
     Raises :class:`ValueError` for generations or members that are missing.
     """
-    known, living = Levels(), dict[int, Ticket]()  # both as of the generation that is yielded
+    known, living = OrderEffects(), dict[int, Ticket]()  # both as of the generation that is yielded
     between = "WHERE {0} BETWEEN ? AND ? ORDER BY {0}"
     for start in range(0, last + 1, CHUNK):
         bounds = start, min(start + CHUNK - 1, last)
@@ -57,16 +57,16 @@ def replay(
         for row in rows:
             number = row.number
             offspring = Tickets(ticket_of(ticket_row, spec) for ticket_row in made.get(number, ()))
-            living = {ticket: living[ticket].afresh() for ticket in living}
+            living = {ticket: living[ticket].copy_for_reevaluation() for ticket in living}
             living |= {ticket.number: ticket for ticket in offspring}
             population = _population(members.get(number, ()), living, number)
             _assess(again.get(number, ()), living)
-            for rung, value in levels.of(number):
-                known.note(rung, number, value)
-            known.apply([*offspring, *population])
+            for rung, value in order_effects.of(number):
+                known.add(rung, number, value)
+            known.subtract([*offspring, *population])
             living = {ticket.number: ticket for ticket in population}
             if number >= first:
-                yield generation_of(row, population, offspring, levels)
+                yield generation_of(row, population, offspring, order_effects)
 
 
 def _by_generation(rows: Sequence[Any]) -> dict[int, list[Any]]:
@@ -86,10 +86,12 @@ def _assess(rows: Sequence[AssessmentRow], living: dict[int, Ticket]) -> None:
     for row in rows:
         if row.ticket not in living:
             raise ValueError(f"ticket {row.ticket} was evaluated again but is no member")
-        living[row.ticket].add(assessment_of(row))
+        living[row.ticket].add_evaluation(assessment_of(row))
 
 
-def generation_of(row: GenerationRow, population: Tickets, offspring: Tickets, levels: Levels) -> Generation:
+def generation_of(
+    row: GenerationRow, population: Tickets, offspring: Tickets, order_effects: OrderEffects
+) -> Generation:
     """Return the generation in a row of the table ``generations``, with its tickets."""
     return Generation(
         row.number,
@@ -102,5 +104,5 @@ def generation_of(row: GenerationRow, population: Tickets, offspring: Tickets, l
         [Agreement(*counts) for counts in row.agreements],
         row.phases,
         Spent(**row.spent.model_dump()),
-        levels,
+        order_effects,
     )

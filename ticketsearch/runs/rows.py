@@ -65,7 +65,7 @@ def ticket_of(row: TicketRow, spec: MaskSpec) -> Ticket:
         exact=bool(row.exact),
     )
     ticket.digest = row.digest  # which has been checked
-    ticket.add(assessment_of(row))
+    ticket.add_evaluation(assessment_of(row))
     return ticket
 
 

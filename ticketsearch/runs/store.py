@@ -118,7 +118,7 @@ class Run(RunReader):
                 last = ticket.assessments[-1]
                 if ticket.generation < last.generation == generation.number:
                     execute(tables.ASSESSMENTS.insert, (ticket.number, *rows.assessment_row(last)))
-            for rung, value in generation.levels.of(generation.number):
+            for rung, value in generation.order_effects.of(generation.number):
                 execute(tables.WORTH.insert, (generation.number, rung, value))
             # The guidance of living members is enough to go on from; diverged ones have none.
             execute("DELETE FROM guidance")

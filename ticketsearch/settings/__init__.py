@@ -1,15 +1,16 @@
-"""Settings: every choice of a run as one tree of checked values, and trust in the code that they name."""
+"""Settings: every choice of a run as one tree of checked values, and trust in the code that they name.
+
+Sections and their fields are in ``fields``, reading and writing in ``files``, checks in ``validation``, the
+digest that identifies a run's content in ``digest``, the documentation of all fields in ``reference``, and
+signatures of the code that settings name in ``trust``.
+"""
 
 from __future__ import annotations
 
-from ticketsearch.settings.fields import (
-    Data,
-    Settings,
+from ticketsearch.settings.digest import changes, leaves, settings_digest
+from ticketsearch.settings.fields import Data, Settings, as_list
+from ticketsearch.settings.files import (
     apply,
-    as_list,
-    changes,
-    identity,
-    leaves,
     load,
     parse_assignment,
     parse_value,
@@ -17,6 +18,7 @@ from ticketsearch.settings.fields import (
     stored,
     to_toml,
 )
+from ticketsearch.settings.reference import default_text, description, settings_reference
 from ticketsearch.settings.trust import Origin, check_word, outside
 
 __all__ = [
@@ -27,13 +29,16 @@ __all__ = [
     "as_list",
     "changes",
     "check_word",
-    "identity",
+    "default_text",
+    "description",
     "leaves",
     "load",
     "outside",
     "parse_assignment",
     "parse_value",
     "portable",
+    "settings_digest",
+    "settings_reference",
     "stored",
     "to_toml",
 ]

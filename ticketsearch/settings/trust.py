@@ -1,9 +1,9 @@
-"""Trust: whose word the code is that stored settings name, told by a signature with a key of the user's own.
+"""Trust in the code that stored settings name, by a signature with the user's key.
 
-Files run no code: what a run folder names, its user at the command line named, or somebody else did who sent
-it. A run that is made here is signed (HMAC-SHA256, RFC 2104) with a key that never leaves the user's state
-folder, over its settings and the SHA-256 of each source file. Where the signature and the digests hold, the
-code is the user's own as it was; otherwise it takes the user's word again.
+Files run no code: the code that a run folder names may have been named by its user, or by a stranger who sent
+the folder. A run is signed (HMAC-SHA256, RFC 2104), over its settings and the SHA-256 of each source file,
+with a key that never leaves the user's state folder. Where signature and digests hold, the code is the user's
+and unchanged; otherwise the user must consent again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ticketsearch.errors import BadInput
 from ticketsearch.plugins import code_of, relative_name, source_digest
-from ticketsearch.settings.fields import Settings, portable
+from ticketsearch.settings.fields import Settings
+from ticketsearch.settings.files import portable
 
 __all__ = ["Origin", "check_word", "outside"]
 
 KEY_BYTES = 32
-# Flags that name code anew; other settings have --set.
+# Flags that name code; other settings have --set.
 FLAGS = {"model.name": "--model ", "data.name": "--data ", "seeding.method": "--method "}
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
@@ -38,9 +39,9 @@ class Origin(BaseModel):
 
     Attributes
     ----------
-    folder : that paths of sources are relative to, itself relative to the folder of the store.
-    sources : ``{name: SHA-256 of its file}``, "" for a module without one.
-    signature : of settings and sources, by who made the store; "" where there was no key to sign with.
+    folder : folder that paths of sources are relative to, itself relative to the folder of the store.
+    sources : ``{name: SHA-256 of its file}``, "" for a module without a file.
+    signature : signature of settings and sources by the store's maker; "" where there was no key.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
@@ -51,7 +52,7 @@ class Origin(BaseModel):
 
     @classmethod
     def of(cls, settings: Settings, store: Path, folder: Path) -> Origin:
-        """Return the origin of a store of the user's own; ``folder`` is what paths are to be relative to."""
+        """Return the origin of a store of this user; paths become relative to ``folder``."""
         sources = _sources(settings, folder)
         back = os.path.relpath(folder.resolve(), store.parent.resolve() / store.name)
         key = _key(make=True) if outside(settings) else None
@@ -60,9 +61,9 @@ class Origin(BaseModel):
 
     @classmethod
     def read(cls, text: str | None) -> Origin:
-        """Return a stored origin, an empty one of a store that has none.
+        """Return a stored origin, an empty one for a store without.
 
-        Raises :class:`ValueError` for a text that is none.
+        Raises :class:`ValueError` for a malformed text.
         """
         try:
             return cls() if text is None else cls.model_validate_json(text)
@@ -71,7 +72,7 @@ class Origin(BaseModel):
             raise ValueError(f"the origin of its code is garbled: {reason}") from error
 
     def base(self, store: Path) -> Path:
-        """Return the folder that paths of sources are relative to, for a store that is where it is now."""
+        """Return the folder that paths of sources are relative to, for a store in this folder."""
         return (store.resolve() / self.folder).resolve() if self.folder else Path.cwd()
 
     def is_own(self, settings: Settings, folder: Path) -> bool:
@@ -83,29 +84,28 @@ class Origin(BaseModel):
 
 
 def outside(settings: Settings) -> dict[str, str]:
-    """Return ``{dotted setting: text}`` of all that lets others' code run.
+    """Return ``{dotted setting: text}`` of the settings that let other code than the package's run.
 
-    These are texts that name a function in a file or module, wherever they stand, and the address of a
-    cluster, whose answers are unpickled.
+    These are texts that name a function in a file or module, in any setting, and the address of a cluster,
+    whose answers are unpickled.
     """
-    found = {name: text for name, text in _texts(settings.model_dump()) if code_of(text)}
+    texts = {name: text for name, text in _texts(settings.model_dump()) if code_of(text)}
     if settings.training.address:
-        found["training.address"] = settings.training.address
-    return found
+        texts["training.address"] = settings.training.address
+    return texts
 
 
 def check_word(
     what: str, settings: Settings, origin: Origin, folder: Path, given: Collection[str] = ()
 ) -> None:
-    """Refuse stored settings that name code, unless its user signed them and the code is as it was.
+    """Raise :class:`BadInput` for stored settings that name code, unless this user signed unchanged code.
 
     Parameters
     ----------
-    what : the store in words, e.g. ``"run 'a'"``.
-    settings, origin, folder : as they are stored, and what paths are relative to.
-    given : dotted settings that the user has named anew, whose word they are.
-
-    Raises :class:`BadInput` saying which setting, what is wrong with it, and the way out.
+    what : the store as text, e.g. ``"run 'a'"``.
+    settings, origin : those of the store.
+    folder : folder that paths are relative to.
+    given : dotted settings that the user has just given, and so trusts.
     """
     for name, text in outside(settings).items():
         if any(name == other or name.startswith(f"{other}.") for other in given):
@@ -149,7 +149,7 @@ def _sources(settings: Settings, folder: Path) -> dict[str, str]:
 
 
 def _signature(key: bytes, settings: Settings, sources: Mapping[str, str], folder: Path) -> str:
-    """Return the HMAC of what runs: all settings but those that change no content, and the sources."""
+    """Return the HMAC of the settings, except for ``evolution.generations``, and of the sources."""
     tree = portable(settings, folder, exclude_defaults=True)
     tree.get("evolution", {}).pop("generations", None)
     content = json.dumps([tree, dict(sources)], sort_keys=True, default=str)
@@ -157,20 +157,20 @@ def _signature(key: bytes, settings: Settings, sources: Mapping[str, str], folde
 
 
 def _key(*, make: bool) -> bytes | None:
-    """Return the user's key, made on first use; None where there is none and none can be made."""
+    """Return the user's key, None where there is none; with ``make`` it is made on first use."""
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         file = Path(state) / "ticketsearch" / "key"
         if make and not file.exists():
             _make_key(file)
         key = file.read_bytes()
-    except (OSError, RuntimeError):  # no home, or one that cannot be written to
+    except (OSError, RuntimeError):  # no home folder, or one that cannot be written to
         return None
     return key if len(key) == KEY_BYTES else None
 
 
 def _make_key(file: Path) -> None:
-    """Write a new key that its user alone can read; of two processes that do so, one is first."""
+    """Write a new key that its user alone can read; of two processes that write one, the first wins."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, name = tempfile.mkstemp(dir=file.parent)  # with mode 0600
     try:

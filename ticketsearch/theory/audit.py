@@ -18,14 +18,14 @@ from ticketsearch.masks import Mask, MaskSpec, layer_counts
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
     PruningWarning,
+    find_reward,
     mask_of_scores,
     prune,
     schedule_steps,
     scores_at_once,
     scores_of,
+    scoring_batch,
 )
-from ticketsearch.pruners.iterative import scoring_batch
-from ticketsearch.pruners.saliency import find_reward
 from ticketsearch.theory.compression import (
     Critical,
     collapsed,

@@ -14,7 +14,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.masks import Mask, MaskSpec, check_mask, layer_counts, live_units
 from ticketsearch.models import Network
 from ticketsearch.pruners import (
-    Cut,
+    PruningStep,
     PruningWarning,
     ScoreFunction,
     prune,
@@ -116,8 +116,7 @@ def critical_compression(
     if not collapses(layers):
         return Critical(rho_max(spec), layers, rho_max(spec), True)
     low, high = layers, spec.size  # low collapses, high does not
-    name = method if isinstance(method, str) else getattr(method, "__name__", "pruner")
-    cuts = schedule_steps(name, 1 / rho_max(spec)) if steps is None else steps
+    cuts = schedule_steps(method, 1 / rho_max(spec)) if steps is None else steps
     step = rho_max(spec) ** (1 / cuts) if cuts > 1 else 1.0
     while high > low + 1 and high / low > step:
         middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
@@ -149,7 +148,7 @@ class _Watch:
         self.counts: list[list[int]] = [[layer.size for layer in spec.layers]]
         self.ratios: list[float] = []
 
-    def __call__(self, cut: Cut) -> None:
+    def __call__(self, cut: PruningStep) -> None:
         ends = np.searchsorted(cut.numbers, [*(layer.offset for layer in self.spec.layers), self.spec.size])
         spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
         # A layer without scores is no cut: what is left flows past it, or nowhere.
@@ -180,6 +179,13 @@ def prune_to_cut(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PruningWarning)
         prune(
-            network, method, density=density, dataset=dataset, seed=seed, steps=steps, watch=watch, **options
+            network,
+            method,
+            density=density,
+            dataset=dataset,
+            seed=seed,
+            steps=steps,
+            callback=watch,
+            **options,
         )
     return max(watch.ratios), np.array(watch.counts)

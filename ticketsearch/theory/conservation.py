@@ -27,9 +27,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Network
 from ticketsearch.typing import Floats
-from ticketsearch.wiring import Step
-from ticketsearch.wiring.functions import Scale, Shift, Sum
-from ticketsearch.wiring.operations import BatchNormalization, factor
+from ticketsearch.wiring import BatchNormalization, Scale, Shift, Step, Sum, factor
 
 __all__ = ["Conservation", "Reward", "conservation", "saliency_conservation"]
 

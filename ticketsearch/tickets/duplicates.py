@@ -14,7 +14,7 @@ from ticketsearch.tickets.ticket import Ticket
 __all__ = ["Key", "Seen", "initial_weights"]
 
 # key(mask, spec), or with weights key(mask, spec, weights).
-Key = Callable[..., "str | Canonical"]
+Key = Callable[..., str | Canonical]
 
 
 class Seen:
@@ -45,7 +45,8 @@ class Seen:
         self.spec = spec
         self.duplicate_key = duplicate_key
         self.weights = weights
-        self.keys = set(keys)
+        # By key the number of the ticket that brought it, −1 for keys given here.
+        self.keys = dict.fromkeys(keys, -1)
         self.alike: dict[str, list[Ticket]] = {}
         for ticket in searched:
             self._remember(ticket)
@@ -64,9 +65,14 @@ class Seen:
                 return False
         if not ticket.exact:
             ticket.key += str(len(alike))
-        self.keys.add(ticket.key)
+        self.keys[ticket.key] = ticket.number
         self._remember(ticket)
         return True
+
+    def until(self, count: int) -> tuple[list[str], list[Ticket]]:
+        """Return the keys, and the tickets with a searched form, of tickets numbered less than ``count``."""
+        searched = [ticket for alike in self.alike.values() for ticket in alike if ticket.number < count]
+        return [key for key, number in self.keys.items() if number < count], searched
 
     def _remember(self, ticket: Ticket) -> None:
         found = Canonical(ticket.key)

@@ -131,10 +131,10 @@ class Sums(NamedTuple):
         return Sums(rung, self.number + 1, self.score + score, totals)
 
 
-class Levelled(NamedTuple):
-    """Sums over the first ``taken`` assessments, those of the highest rung, less what their rounds are worth.
+class CorrectedSums(NamedTuple):
+    """Sums over the first ``taken`` evaluations, of the highest rung, less the effects of their data orders.
 
-    Those of ``unknown`` rounds, of which nothing was learned, are summed as they are.
+    Scores on the ``unknown`` data orders, whose effects have no estimate, are summed as they are.
     """
 
     taken: int = 0
@@ -143,23 +143,23 @@ class Levelled(NamedTuple):
     total: float = 0.0
     unknown: int = 0
 
-    def added(self, assessment: Assessment, worth: float | None) -> Levelled:
-        """Return the sums with one more assessment, whose round is worth so much; None if nothing says."""
+    def added(self, assessment: Assessment, effect: float | None) -> CorrectedSums:
+        """Return the sums with one more evaluation and the effect of its data order; None if unknown."""
         taken, (_, rung, score, _) = self.taken + 1, assessment
         if rung < self.rung:
             return self._replace(taken=taken)
-        before = Levelled(rung=rung) if rung > self.rung else self
-        return Levelled(
+        before = CorrectedSums(rung=rung) if rung > self.rung else self
+        return CorrectedSums(
             taken,
             rung,
             before.number + 1,
-            before.total + (score if worth is None else score - worth),
-            before.unknown + (worth is None),
+            before.total + (score if effect is None else score - effect),
+            before.unknown + (effect is None),
         )
 
-    def mean(self, worth: float) -> float:
-        """Return the mean, where rounds of which nothing was learned are worth so much."""
-        return (self.total - self.unknown * worth) / self.number
+    def mean(self, mean_effect: float) -> float:
+        """Return the mean score, where data orders without an estimate have the mean effect."""
+        return (self.total - self.unknown * mean_effect) / self.number
 
 
 @dataclass(eq=False)
@@ -182,7 +182,7 @@ class Ticket:
     assessments : what fitness and measures are the means of, those of the highest rung; fitness is less what
         their rounds are worth, where that is known (:mod:`ticketsearch.evolution.order_effects`).
     guidance : what its training revealed, for operators; None where nothing did.
-    sums, levelled : of the assessments, from which the means are made.
+    sums, corrected : sums over the evaluations, from which the means are computed.
     """
 
     mask: Mask
@@ -199,18 +199,18 @@ class Ticket:
     guidance: Guidance | None = None
     assessments: list[Assessment] = field(default_factory=list)
     sums: Sums = field(default=Sums(), repr=False)
-    levelled: Levelled = field(default=Levelled(), repr=False)
+    corrected: CorrectedSums = field(default=CorrectedSums(), repr=False)
 
-    def add(self, assessment: Assessment) -> None:
-        """Take account of an assessment, in fitness and measures."""
+    def add_evaluation(self, assessment: Assessment) -> None:
+        """Record an evaluation and update fitness and measures."""
         self.assessments.append(assessment)
         self.sums = self.sums.added(assessment)
         rung, number, score, measures = self.sums
         self.fitness.values = (float(rung), score / number)
         self.measures = {name: total / count for name, (total, count) in measures.items()}
 
-    def unassessed(self, mask: Mask) -> Ticket:
-        """Return a copy with another mask, of which nothing has been said yet."""
+    def copy_with_mask(self, mask: Mask) -> Ticket:
+        """Return a copy with another mask, which has not been evaluated."""
         return replace(
             self,
             mask=mask,
@@ -219,11 +219,11 @@ class Ticket:
             guidance=None,
             assessments=[],
             sums=Sums(),
-            levelled=Levelled(),
+            corrected=CorrectedSums(),
         )
 
-    def afresh(self) -> Ticket:
-        """Return a copy that can be assessed again while this one stays as it is."""
+    def copy_for_reevaluation(self) -> Ticket:
+        """Return a copy that can be evaluated again while this one stays as it is."""
         return replace(self, fitness=TicketFitness(self.fitness.values), assessments=[*self.assessments])
 
     @property

@@ -1,37 +1,36 @@
-"""The engine: trains a whole cohort of masked networks, on the CPU or a CUDA device.
+"""Training: the engine that trains a cohort of masked networks, on the CPU or a CUDA device.
 
-The recipe (``recipe``)
+Recipe (``recipe``) and devices (``device``)
     Recipe, OPTIMIZERS, PRECISIONS, data_order, check_batch, find_device, one_thread, reproducible
-What a mask does in training (``maskings``)
+Effect of a mask in training (``mask_modes``)
     MASKINGS
-The networks (``cohort``; ``dense`` stacks those of Linear layers, ``sparse`` those of them with few weights,
-``general`` trains all others one by one; ``forward`` is what the first two share)
-    Cohort
-    resident
-Which networks go together, without their dead units (``layout``)
-    programs, obstacle, kept_whole
-Training and evaluation (``loop``; ``noise`` is what dropout draws, ``replay`` records steps on CUDA)
-    Training, train, evaluate, Evaluation, TrainingPart, check_normalisation, check_noise
-Whether samples are evaluated each by itself (``independence``)
+Networks (``cohort``; ``stacked`` trains networks of Linear layers as one tensor program, ``csr`` those of few
+weights, ``single`` all others one by one; ``batched_forward`` is the forward pass of the first two)
+    Cohort, resident
+Networks that are trained together, without their dead units (``layout``), and their FLOPs (``flops``)
+    batches, why_not_compacted, compaction_notes, training_cost, live_operations, kept_operations,
+    growable_operations, operations_a_sample, BLOCK
+Training and evaluation (``loop``; ``dropout`` draws its noise, ``cuda_graphs`` records steps on CUDA,
+``checkpoints`` are states to go on from, ``saliency`` scores weights)
+    Training, train, evaluate, Evaluation, TrainingPart, State, SALIENCIES, check_normalisation, check_noise
+Independence of a sample's outputs of the samples beside it (``independence``)
     check_independence
-What training goes on from (``states``)
-    State
 """
 
 from ticketsearch.training.checkpoints import State
 from ticketsearch.training.cohort import Cohort, resident
+from ticketsearch.training.device import find_device, one_thread, reproducible
 from ticketsearch.training.dropout import check_noise
-from ticketsearch.training.independence import check_independence
-from ticketsearch.training.layout import (
+from ticketsearch.training.flops import (
     BLOCK,
     growable_operations,
     kept_operations,
-    kept_whole,
     live_operations,
-    obstacle,
     operations_a_sample,
-    programs,
+    training_cost,
 )
+from ticketsearch.training.independence import check_independence
+from ticketsearch.training.layout import batches, compaction_notes, why_not_compacted
 from ticketsearch.training.loop import (
     Evaluation,
     Training,
@@ -41,16 +40,7 @@ from ticketsearch.training.loop import (
     train,
 )
 from ticketsearch.training.mask_modes import MASKINGS
-from ticketsearch.training.recipe import (
-    OPTIMIZERS,
-    PRECISIONS,
-    Recipe,
-    check_batch,
-    data_order,
-    find_device,
-    one_thread,
-    reproducible,
-)
+from ticketsearch.training.recipe import OPTIMIZERS, PRECISIONS, Recipe, check_batch, data_order
 from ticketsearch.training.saliency import SALIENCIES
 
 __all__ = [
@@ -65,22 +55,23 @@ __all__ = [
     "State",
     "Training",
     "TrainingPart",
+    "batches",
     "check_batch",
     "check_independence",
     "check_noise",
     "check_normalisation",
+    "compaction_notes",
     "data_order",
     "evaluate",
     "find_device",
     "growable_operations",
     "kept_operations",
-    "kept_whole",
     "live_operations",
-    "obstacle",
     "one_thread",
     "operations_a_sample",
-    "programs",
     "reproducible",
     "resident",
     "train",
+    "training_cost",
+    "why_not_compacted",
 ]

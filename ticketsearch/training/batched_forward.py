@@ -1,4 +1,4 @@
-"""Forward passes of P networks at once, whatever computes the products of their layers."""
+"""The forward pass of P networks of Linear layers at once, common to the engines that compute them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ticketsearch.training.dropout import Noise
-from ticketsearch.training.layout import BLOCK
+from ticketsearch.training.flops import BLOCK
 from ticketsearch.wiring import Compaction, Step, Wiring
 
 __all__ = ["ALIGNMENT", "LINE", "Stacked", "filled"]
 
-# Kernels round by alignment and at the tail, i.e. by position: what they work on comes in multiples of this.
+# Kernels round by alignment and at the tail, i.e. by position: axes are padded to multiples of this.
 ALIGNMENT = 32
-# Numbers in a cache line, which no vector is longer than: rows of samples and of the weights that read them.
+# Numbers in a cache line, the longest vector: rows of samples and of first-layer weights are padded to it.
 LINE = 16
 
 
-# (name of a layer, its biases, values or samples) -> values
+# (name of a layer, its biases, values or samples) -> outputs
 Product = Callable[[str, Tensor | None, Tensor], Tensor]
 
 
@@ -30,12 +30,12 @@ class Stacked(ABC):
 
     Attributes
     ----------
-    compactions : what is kept of each network; all of the same widths.
+    compactions : kept units of each network; all have the same widths.
     initial : initial parameters ``{name: tensor}``, one for each network.
-    device, dtype : where and in what precision the networks are trained.
+    device, dtype : place and precision of the training.
     """
 
-    # Samples an evaluation takes at once: bounds its memory. Fixed, as a sum's last bits follow its blocks.
+    # Samples of a block of an evaluation, which bounds memory. Fixed: a sum's last bits follow its blocks.
     block = BLOCK
     stacked = True
 
@@ -56,7 +56,7 @@ class Stacked(ABC):
         self.wiring: Wiring = compactions[0].narrow
         steps = self.wiring.steps
         # Layers that read the samples themselves.
-        self.first = frozenset(str(own.names[0]) for own in steps if own.layer >= 0 and own.inputs == (0,))
+        self.first = frozenset(str(s.names[0]) for s in steps if s.layer >= 0 and s.inputs == (0,))
 
     @abstractmethod
     def bias(self, name: str) -> Tensor:
@@ -65,21 +65,21 @@ class Stacked(ABC):
     def run(self, x: Tensor, product: Product, noise: Noise | None) -> Tensor:
         """Return logits ``(P, classes, samples)`` of resident samples, one batch for all or one for each.
 
-        ``product(layer, bias or None, x)`` gives what a layer makes of values, or of the samples themselves.
-        ``noise`` says that this is training.
+        ``product(layer, bias or None, x)`` gives a layer's outputs for values, or for the samples themselves.
+        ``noise`` is given in training.
         """
         samples = x.shape[-2]
         missing = -samples % ALIGNMENT
         if missing:
-            # By a sample, as zeros may have infinite slopes; it gets no gradient.
+            # With a sample, as slopes at zero may be infinite; the padding gets no gradient.
             x = torch.cat([x, x[..., :1, :].expand(*x.shape[:-2], missing, -1)], dim=-2)
 
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
             if step.operation == "input":
                 return values[0]
             if step.operation == "linear":
-                other = step.names[1]
-                return product(str(step.names[0]), None if other is None else self.bias(other), values[0])
+                weight, bias = step.names[:2]
+                return product(str(weight), None if bias is None else self.bias(bias), values[0])
             values = [
                 self.units(value) if place == 0 else value
                 for place, value in zip(step.inputs, values, strict=True)
@@ -93,17 +93,17 @@ class Stacked(ABC):
         return self.wiring.run(x, evaluate)[-1][:, :, :samples]
 
     def features(self, x: Tensor) -> Tensor:
-        """Return a view of samples ``(…, features, samples)``, without what fills them up."""
+        """Return a view of samples ``(…, features, samples)``, without padding."""
         return x[..., : self.wiring.steps[0].shape[0]].transpose(-1, -2)
 
     def units(self, x: Tensor) -> Tensor:
-        """Return samples as a value ``(P, units, samples)``."""
+        """Return samples as values ``(P, units, samples)``."""
         value = self.features(x)
-        # As a tensor of its own: kernels go through a view in another order.
+        # Contiguous: kernels go through a view in another order.
         return value.expand(self.size, *value.shape[-2:]).contiguous()
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return no buffers: these networks have none that training moves."""
+        """Return no buffers: training moves none of these networks'."""
         return {}
 
     def whole(self, name: str) -> Tensor:
@@ -111,13 +111,13 @@ class Stacked(ABC):
         return torch.stack([tensors[name] for tensors in self.initial]).to(self.device, self.dtype)
 
     def _dropped(self, step: Step, value: Tensor, noise: Noise) -> Tensor:
-        """Return the value with features dropped; samples that fill the batch up have all theirs."""
+        """Return values with features dropped; padding of the batch keeps all features."""
         factors = noise.kept_factors(step, self.compactions, noise.batches.shape[1], value)
         factors = F.pad(factors.transpose(1, 2), (0, value.shape[2] - factors.shape[1]), value=1.0)
         return value * factors
 
 
 def filled(tensor: Tensor) -> Tensor:
-    """Fill the last axis with zeros to a multiple of LINE."""
+    """Pad the last axis with zeros to a multiple of LINE."""
     missing = -tensor.shape[-1] % LINE
     return F.pad(tensor, (0, missing)) if missing else tensor

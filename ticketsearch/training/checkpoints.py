@@ -1,31 +1,30 @@
-"""States: what the training of each network goes on from, as small as its mask allows."""
+"""Checkpoints: the state of each network's training, with kept weights alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ticketsearch.training.cohort import Part
+from ticketsearch.training.cohort import Part
 
 __all__ = ["State", "load_states", "states_of"]
 
-# Kept weights, biases, what the optimizer holds of them, and buffers; by an engine's own names.
+# Kept weights, biases, their optimizer state, and buffers; the engine names the arrays.
 State = dict[str, NDArray[Any]]
 
 
 def states_of(part: Part, optimizer: torch.optim.Optimizer) -> list[State]:
-    """Return one state a network of a part; on a device this waits for all work on it."""
+    """Return one state for each network of a part; on a device this waits for all work on it."""
     states: list[State] = [{} for _ in range(part.size)]
     for name, rows, kept in _tensors(part, optimizer):
-        for number, state in enumerate(states):
-            own = rows[number] if kept is None else rows[number][kept[number] != 0]
-            state[name] = own.detach().cpu().numpy().copy()
+        for index, state in enumerate(states):
+            values = rows[index] if kept is None else rows[index][kept[index] != 0]
+            state[name] = values.detach().cpu().numpy().copy()
     for index, tensor in enumerate(part.trainable):
         for key, value in optimizer.state[tensor].items():
             if isinstance(value, Tensor) and value.shape != tensor.shape:  # the number of steps
@@ -36,7 +35,7 @@ def states_of(part: Part, optimizer: torch.optim.Optimizer) -> list[State]:
 
 @torch.no_grad()
 def load_states(part: Part, optimizer: torch.optim.Optimizer, states: Sequence[State]) -> None:
-    """Put the states of networks with the same masks into a part and its new optimizer."""
+    """Load states of networks with the same masks into a part and its new optimizer."""
     for index, tensor in enumerate(part.trainable):
         for name, value in states[0].items():
             owner, _, key = name.partition(" ")
@@ -47,18 +46,18 @@ def load_states(part: Part, optimizer: torch.optim.Optimizer, states: Sequence[S
                 )
                 optimizer.state[tensor][key] = step
     for name, rows, kept in _tensors(part, optimizer):
-        for number, state in enumerate(states):
-            own = torch.from_numpy(np.array(state[name])).to(rows.device)
+        for index, state in enumerate(states):
+            values = torch.from_numpy(np.array(state[name])).to(rows.device)
             if kept is None:
-                rows[number].copy_(own)
+                rows[index].copy_(values)
             else:
-                rows[number][kept[number] != 0] = own
+                rows[index][kept[index] != 0] = values
 
 
 def _tensors(part: Part, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor, Tensor | None]]:
-    """Yield (name, tensor, its mask or None), first axes being of the part's size.
+    """Yield (name, tensor, its mask or None): trainable tensors, their optimizer state, and buffers.
 
-    The weights as they are; then what the optimizer holds of each, and the buffers.
+    First axes are of the part's size.
     """
 
     def rows(tensor: Tensor) -> Tensor:

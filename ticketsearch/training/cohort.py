@@ -1,4 +1,4 @@
-"""Cohort: masked networks of one architecture that are trained together, by the engine that fits them."""
+"""Cohort: masked networks of one architecture, trained together by the engine that fits them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Cohort", "Part", "resident"]
 
 
 class Part(Protocol):
-    """Networks of a cohort that one engine trains with one optimizer; first axes are of ``size``."""
+    """Networks of a cohort that one engine trains with one optimizer; first axes have length ``size``."""
 
     size: int
     block: int
@@ -57,9 +57,9 @@ class Part(Protocol):
 
 
 def resident(x: Tensor, *, stacked: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return samples ``(samples, *input_shape)`` on the device, as the engines take them.
+    """Return samples ``(samples, *input_shape)`` on the device, in the form of the engines.
 
-    Those of stacked networks are flat, and filled up to whole vectors.
+    Samples of stacked networks are flat, and padded to whole vectors.
     """
     return filled(x.flatten(1).to(device, dtype)) if stacked else x.to(device, dtype)
 
@@ -67,22 +67,22 @@ def resident(x: Tensor, *, stacked: bool, device: torch.device, dtype: torch.dty
 class Cohort:
     """P networks of one architecture, each with its own mask.
 
-    Networks are trained without their dead units; those that have the same widths then are one tensor
-    program if they are dense, and so are those of few live weights, of which nothing else is computed.
-    :func:`~ticketsearch.training.obstacle` says why some are trained whole.
+    Networks are trained without their dead units. Dense networks of the same widths are one tensor program;
+    so are dense networks of few live weights, which are computed by these weights alone. For networks that
+    are trained whole, :func:`~ticketsearch.training.why_not_compacted` gives the reason.
 
     Parameters
     ----------
     wiring : of the architecture.
     masks : ``(P, weights)`` bool.
-    initial : initial parameters and buffers ``{name: tensor}``; one for all or one for each mask. Buffers
-        are not asked of dense networks.
-    device, dtype : where and in what precision the networks are trained.
+    initial : initial parameters and buffers ``{name: tensor}``; one for all or one for each mask. Dense
+        networks need no buffers.
+    device, dtype : place and precision of the training.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.mask_modes`.
-    stacked : whether several are one tensor program; by default where the wiring is dense, which it must be.
-    precision : of products in training: see :class:`~ticketsearch.training.Recipe`.
+    stacked : whether several networks are one tensor program; only for dense wiring, where it is the default.
+    precision : precision of products in training: see :class:`~ticketsearch.training.Recipe`.
 
-    Raises :class:`BadInput` for another number of initial tensors, an unknown masking, or dropout in a
+    Raises :class:`BadInput` for a wrong number of initial parameters, an unknown masking, or dropout in a
     network whose groups are declared by hand.
     """
 
@@ -99,7 +99,9 @@ class Cohort:
         precision: str = "float32",
     ) -> None:
         if len(initial) not in (1, len(masks)):
-            raise BadInput(f"initial parameters are 1 or one a mask ({len(masks)}), but got {len(initial)}")
+            raise BadInput(
+                f"initial parameters must be 1 or one for each mask ({len(masks)}), but got {len(initial)}"
+            )
         if masking not in MASKINGS:
             raise unknown("masking", masking, MASKINGS)
         check_noise(wiring)
@@ -109,7 +111,7 @@ class Cohort:
         self.dtype = dtype
         self.masking = masking
         self.parts: list[Part] = []
-        self.numbers: list[NDArray[np.intp]] = []
+        self.indices: list[NDArray[np.intp]] = []
         self._initial = initial
         rules = MASKINGS[masking]
         stacked = self._stacked = wiring.dense if stacked is None else stacked
@@ -117,31 +119,32 @@ class Cohort:
         for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked, sparse=sparse):
             at_once = networks_at_once(layout, device) if stacked else 1
             for start in range(0, len(layout.masks), at_once):
-                numbers = np.array(layout.masks[start : start + at_once])
+                indices = np.array(layout.masks[start : start + at_once])
                 kept = layout.compactions[start : start + at_once]
-                own = initial if len(initial) == 1 else [initial[number] for number in numbers]
+                tensors = initial if len(initial) == 1 else [initial[index] for index in indices]
                 part: Part
                 if layout.live:
-                    alive = np.stack(layout.live[start : start + at_once])
-                    part = Sparse(kept, masks[numbers], alive, own, dtype=dtype)
+                    live = np.stack(layout.live[start : start + at_once])
+                    part = Sparse(kept, masks[indices], live, tensors, dtype=dtype)
                 elif stacked:
-                    part = Stack(kept, masks[numbers], own, rules, device=device, dtype=dtype)
+                    part = Stack(kept, masks[indices], tensors, rules, device=device, dtype=dtype)
                 else:
-                    part = Single(kept[0], masks[numbers[0]], own[0], rules, device=device, dtype=dtype)
+                    mask = masks[indices[0]]
+                    part = Single(kept[0], mask, tensors[0], rules, device=device, dtype=dtype)
                 self.parts.append(part)
-                self.numbers.append(numbers)
+                self.indices.append(indices)
 
-    def specs(self, numbers: NDArray[np.intp]) -> list[MaskSpec] | None:
-        """Return the specs whose rule of dead units holds for networks; None where they are trained whole."""
+    def specs(self, indices: NDArray[np.intp]) -> list[MaskSpec] | None:
+        """Return the specs of the rule of dead units for networks; None where they are trained whole."""
         if not compacts(self.wiring, self.masking):
             return None
         if len(self._initial) == 1:
-            return [spec_for(self.wiring, self._initial[0])] * len(numbers)
-        return [spec_for(self.wiring, self._initial[number]) for number in numbers]
+            return [spec_for(self.wiring, self._initial[0])] * len(indices)
+        return [spec_for(self.wiring, self._initial[index]) for index in indices]
 
     def placed(self) -> list[tuple[NDArray[np.intp], Part]]:
-        """Return the parts, each with the numbers of its networks in the cohort."""
-        return list(zip(self.numbers, self.parts, strict=True))
+        """Return the parts, each with the indices of its networks in the cohort."""
+        return list(zip(self.indices, self.parts, strict=True))
 
     @property
     def classes(self) -> int:
@@ -149,15 +152,14 @@ class Cohort:
         return self.wiring.spec.outputs
 
     def resident(self, x: Tensor) -> Tensor:
-        """Return samples as :func:`resident` does, which leaves alone those that are so already."""
+        """Return samples in the form of :func:`resident`, the same tensor if they have it already."""
         return resident(x, stacked=self._stacked, device=self.device, dtype=self.dtype)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return ``{name: (P, *shape) tensor}``: copies of what was trained.
+        """Return ``{name: (P, *shape) tensor}``: copies of the trained parameters.
 
-        Weights that a mask does not keep are zero under ``parameter``, the initial values under
-        ``gradient``, and what they have become under ``forward``. What was left out as it cannot matter
-        has its initial values.
+        Weights that a mask does not keep are zero under ``parameter``, initial values under ``gradient``, and
+        trained values under ``forward``. Parameters of dead units have their initial values.
         """
         return self._joined([part.parameters() for part in self.parts])
 
@@ -165,9 +167,9 @@ class Cohort:
         """Return ``{name: (P, *shape) tensor}``: copies of the buffers, e.g. running statistics."""
         return self._joined([part.buffers() for part in self.parts])
 
-    def _joined(self, each: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _joined(self, parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the tensors of all parts in the order of the masks."""
-        if not each:
+        if not parts:
             return {}
-        back = torch.from_numpy(np.argsort(np.concatenate(self.numbers)))
-        return {name: torch.cat([own[name] for own in each])[back.to(self.device)] for name in each[0]}
+        places = torch.from_numpy(np.argsort(np.concatenate(self.indices))).to(self.device)
+        return {name: torch.cat([part[name] for part in parts])[places] for name in parts[0]}

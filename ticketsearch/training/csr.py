@@ -1,14 +1,16 @@
-"""The engine of sparse networks: P networks of Linear layers, of which nothing but live weights is computed.
+"""The engine of sparse networks: P networks of Linear layers, computed by their live weights alone, on CPUs.
 
-A layer is one matrix in compressed rows (CSR) that holds the weights of all networks, one below the other
-where they share the samples, and else along a diagonal. Its sums run over a network's own weights in their
-own order, so that each network gets the bits that it would get alone. On CPUs.
+A layer is one matrix in compressed sparse rows (CSR) with the weights of all networks, one below the other
+where they share the samples, and else along a diagonal. Its sums run over one network's weights in a fixed
+order, so that each network gets the bits that it would get alone.
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,11 +32,11 @@ class Sparse(Stacked):
 
     Parameters
     ----------
-    compactions : of the whole network, one for each.
+    compactions : of the whole network, one for each mask.
     masks : ``(P, weights)`` bool.
-    live : of these the weights between live units; the others are left as they are.
+    live : kept weights between live units, ``(P, weights)`` bool; the others keep their values.
     initial : initial parameters ``{name: tensor}``; one for all or one for each mask.
-    dtype : the precision in which networks are trained.
+    dtype : precision of the training.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Sparse(Stacked):
         names = [*(name for name in self.wiring.biases if name is not None), *parts]
         frozen = self.wiring.frozen
         self._learning = _Rows({n: parts.get(n) for n in names if n not in frozen}, self.whole, dtype)
-        # In rows of their own, which no optimizer moves.
+        # Frozen parameters have rows apart, which no optimizer moves.
         self._fixed = _Rows({n: parts.get(n) for n in names if n in frozen}, self.whole, dtype)
         self.values, self._kept = self._learning.values, self._learning.kept
         self.values.grad = torch.zeros_like(self.values)
@@ -60,22 +62,22 @@ class Sparse(Stacked):
         self._layers = {name: layers[name] for name in parts}
         self._biases = {
             **{
-                name: self._learning.values[:, own].requires_grad_()
-                for name, own in self._learning.biases.items()
+                name: self._learning.values[:, place].requires_grad_()
+                for name, place in self._learning.biases.items()
             },
-            **{name: self._fixed.values[:, own] for name, own in self._fixed.biases.items()},
+            **{name: self._fixed.values[:, place] for name, place in self._fixed.biases.items()},
         }
         for layer in self._fixed.layers.values():
             layer.leaf.requires_grad_(False)
 
     @property
     def trainable(self) -> list[Tensor]:
-        """The tensors that an optimizer moves; :meth:`backward` gives them their gradients."""
+        """Tensors that an optimizer moves; :meth:`backward` sets their gradients."""
         return [self.values]
 
     @property
     def keeps(self) -> list[Tensor | None]:
-        """For each of :attr:`trainable` what of it a network has."""
+        """Mask of each of :attr:`trainable`: 1 for weights and biases, 0 for padding."""
         return [self._kept]
 
     def bias(self, name: str) -> Tensor:
@@ -85,54 +87,55 @@ class Sparse(Stacked):
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(P, classes, samples)`` of resident samples, one batch for all or one for each.
 
-        ``noise`` says that this is training. Weights that masks do not keep are zero, whatever ``masked``.
+        ``noise`` is given in training. Weights that masks do not keep are zero, whatever ``masked``.
         """
         return self._logits(x, noise)
 
     def _logits(
         self, x: Tensor, noise: Noise | None, made: dict[str, tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
-        """Return logits; ``made`` gets what each layer reads ``(…, inputs, samples)`` and what it makes."""
+        """Return logits; ``made`` gets each layer's inputs ``(…, inputs, samples)`` and its outputs."""
 
         def product(name: str, bias: Tensor | None, value: Tensor) -> Tensor:
             if name in self.first:
                 value = self.features(value).contiguous()
-            found = self._layers[name].product(value)
+            outputs = self._layers[name].product(value)
             if bias is not None:
-                found = found + bias[:, :, None]
+                outputs = outputs + bias[:, :, None]
             if made is not None:
-                # Of a frozen layer on samples, too, the gradient is asked for.
-                found = found if found.requires_grad else found.requires_grad_()
-                made[name] = value.detach(), found
-            return found
+                # Frozen layers on samples need gradients too.
+                outputs = outputs if outputs.requires_grad else outputs.requires_grad_()
+                made[name] = value.detach(), outputs
+            return outputs
 
         for layer in self._layers.values():
             layer.read()
         return self.run(x, product, noise)
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
-        """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
+        """Set the gradients of :attr:`trainable`, from those of the logits ``(P, classes, samples)``."""
         layers, places = [*self._learning.layers.values()], self._learning.biases
-        found = gradients(logits, [*(layer.leaf for layer in layers), *map(self.bias, places)], gradient)
+        leaves = [*(layer.leaf for layer in layers), *map(self.bias, places)]
+        leaf_gradients = gradients(logits, leaves, gradient)
         into = self.values.grad
         assert into is not None
-        for layer, own in zip(layers, found, strict=False):
-            into.view(-1)[layer.numbers] = own
-        for place, own in zip(places.values(), found[len(layers) :], strict=True):
-            into[:, place] = own
+        for layer, weights in zip(layers, leaf_gradients, strict=False):
+            into.view(-1)[layer.indices] = weights
+        for place, biases in zip(places.values(), leaf_gradients[len(layers) :], strict=True):
+            into[:, place] = biases
 
     def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
         """Return gradients by all weights, kept or not, ``{layer: (P, *shape)}``.
 
-        Of resident samples ``x``; ``gradient`` gives that of the mean loss by the logits it is given, those
-        of a range of samples. ``curved`` asks for the mean of the samples' squared gradients as well.
+        ``x`` are resident samples; ``gradient(logits, samples)`` is the gradient of the mean loss by the
+        logits of a range of samples. ``curved`` adds the mean of the samples' squared gradients.
         """
         made: dict[str, tuple[Tensor, Tensor]] = {}
         logits = self._logits(x, None, made)
         samples = logits.shape[2]
-        found = [made[layer.name][1] for layer in self.wiring.spec.layers]
-        changes = gradients(logits, found, gradient(logits.detach(), slice(0, samples)))
-        # A weight's gradient by a sample is a product of what it reads and of what its output changes.
+        outputs = [made[layer.name][1] for layer in self.wiring.spec.layers]
+        changes = gradients(logits, outputs, gradient(logits.detach(), slice(0, samples)))
+        # A weight's gradient by a sample is its input times the gradient by its output.
         slopes, squares = {}, {}
         for layer, change in zip(self.wiring.spec.layers, changes, strict=True):
             read, _ = made[layer.name]
@@ -142,30 +145,31 @@ class Sparse(Stacked):
         return Slopes(slopes, squares if curved else None)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return ``{name: (P, *shape) tensor}``: copies of what was trained; pruned weights are zero."""
+        """Return ``{name: (P, *shape) tensor}``: copies of trained parameters; pruned weights are zero."""
         named: dict[str, Tensor] = {}
         masks = self.wiring.spec.split(self.whole_mask)
         for name, layer in self._layers.items():
             named[name] = self.whole(name) * torch.from_numpy(masks[name].copy())
             named[name][layer.place] = layer.values
-        return named | {name: own.detach().clone() for name, own in self._biases.items()}
+        return named | {name: bias.detach().clone() for name, bias in self._biases.items()}
 
 
 class _Rows:
-    """A row for each network: biases, its weights layer by layer, zeros up to whole vectors.
+    """A row for each network: its biases, its weights layer by layer, and padding to whole vectors.
 
     Attributes
     ----------
-    values, kept : ``(P, length)``, and 1 for what a network has, 0 for what fills its row up.
-    biases : where each lies in the rows.
-    layers : of the weights.
+    values : ``(P, length)`` biases, weights and padding.
+    kept : ``(P, length)``, 1 for biases and weights, 0 for padding.
+    biases : place of each in the rows.
+    layers : weights of each layer.
     """
 
     def __init__(
         self, live: Mapping[str, Mask | None], whole: Callable[[str], Tensor], dtype: torch.dtype
     ) -> None:
-        biases = {name: whole(name) for name, own in live.items() if own is None}
-        weights = {name: own for name, own in live.items() if own is not None}
+        biases = {name: whole(name) for name, mask in live.items() if mask is None}
+        weights = {name: mask for name, mask in live.items() if mask is not None}
         self.biases: dict[str, slice] = {}
         begin = 0
         for name, bias in biases.items():
@@ -176,25 +180,26 @@ class _Rows:
             return
         size = len(whole(next(iter(live))))
         counts = np.zeros((size, len(weights)), dtype=np.int64)
-        for number, own in enumerate(weights.values()):
-            counts[:, number] = np.count_nonzero(own, axis=(1, 2))
+        for index, mask in enumerate(weights.values()):
+            counts[:, index] = np.count_nonzero(mask, axis=(1, 2))
         ends = begin + np.cumsum(counts, axis=1)
         last = ends[:, -1:] if weights else np.full((size, 1), begin)
         length = -(-int(last.max()) // ALIGNMENT) * ALIGNMENT
         self.kept = torch.from_numpy(np.arange(length) < last).to(dtype)
         self.values = torch.zeros_like(self.kept)
         starts = np.arange(size)[:, None] * length + ends - counts
-        for number, (name, own) in enumerate(weights.items()):
-            self.layers[name] = layer = _Layer(own, starts[:, number], self.values)
-            self.values.view(-1)[layer.numbers] = whole(name)[layer.place]
+        for index, (name, mask) in enumerate(weights.items()):
+            self.layers[name] = layer = _Layer(mask, starts[:, index], self.values)
+            self.values.view(-1)[layer.indices] = whole(name)[layer.place]
         for name, bias in biases.items():
             self.values[:, self.biases[name]] = bias
 
 
 class _Matrices(NamedTuple):
-    """A layer of all networks; its transpose, and which weights that holds; a place for its gradient.
+    """CSR matrices of a layer of all networks.
 
-    The first holds the weights themselves.
+    ``forward`` shares memory with the weights. ``backward`` is its transpose, with the weights in ``order``.
+    ``gradient`` has the pattern of ``forward``, for the gradient by its weights.
     """
 
     forward: Tensor
@@ -209,12 +214,14 @@ class _Layer:
     Parameters
     ----------
     live : ``(P, units, inputs)`` bool.
-    starts : for each network where its weights begin in flat ``values``.
-    values : ``(P, length)``, what an optimizer moves.
+    starts : index of each network's first weight in flat ``values``.
+    values : ``(P, length)`` tensor that an optimizer moves.
 
-    Network by network, ``numbers`` are those of the weights in flat ``values``, and ``place`` in tensors
-    ``(P, units, inputs)``; ``leaf`` is a copy of them, which :meth:`read` makes, and what gradients are
-    taken by.
+    Attributes
+    ----------
+    indices : of the weights in flat ``values``, network by network.
+    place : of the weights in tensors ``(P, units, inputs)``.
+    leaf : copy of the weights, by which gradients are taken; :meth:`read` updates it.
     """
 
     def __init__(self, live: Mask, starts: NDArray[np.int64], values: Tensor) -> None:
@@ -223,34 +230,35 @@ class _Layer:
         self.place = tuple(map(torch.from_numpy, self._place))
         counts = np.count_nonzero(live, axis=(1, 2))
         inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.numbers = torch.from_numpy(np.repeat(starts, counts) + inside)
+        self.indices = torch.from_numpy(np.repeat(starts, counts) + inside)
         self._flat = values.view(-1)
-        self._values = torch.zeros(len(self.numbers), dtype=values.dtype)
+        self._values = torch.zeros(len(self.indices), dtype=values.dtype)
         self.leaf = self._values.detach().requires_grad_()
-        self._made: dict[bool, _Matrices] = {}
+        self._matrices: dict[bool, _Matrices] = {}  # by whether networks share the values
 
     @property
     def values(self) -> Tensor:
-        """The weights as they are now, network by network."""
-        return self._flat[self.numbers]
+        """Current weights, network by network."""
+        return self._flat[self.indices]
 
     def read(self) -> None:
-        """Take the values of the weights as they are now."""
-        torch.index_select(self._flat, 0, self.numbers, out=self._values)
-        for made in self._made.values():
-            torch.index_select(self._values, 0, made.order, out=made.backward.values())
+        """Copy the current weights into ``leaf`` and the matrices."""
+        torch.index_select(self._flat, 0, self.indices, out=self._values)
+        for matrices in self._matrices.values():
+            torch.index_select(self._values, 0, matrices.order, out=matrices.backward.values())
 
     def product(self, x: Tensor) -> Tensor:
         """Return ``(P, units, samples)`` of values ``(inputs, samples)``, shared, or one for each network."""
         size, units, _ = self._shape
         shared, samples = x.ndim == 2, x.shape[-1]
-        if shared not in self._made:
-            self._made[shared] = self._matrices(shared)
-        found: Tensor = _Product.apply(self.leaf, x.reshape(-1, samples), self._made[shared])  # type: ignore[no-untyped-call]
-        return found.view(size, units, samples)
+        if shared not in self._matrices:
+            self._matrices[shared] = self._built(shared)
+        flat, matrices = x.reshape(-1, samples), self._matrices[shared]
+        outputs: Tensor = _Product.apply(self.leaf, flat, matrices)  # type: ignore[no-untyped-call]
+        return outputs.view(size, units, samples)
 
-    def _matrices(self, shared: bool) -> _Matrices:
-        """Return the layer ``(P units, inputs)`` of values that are shared, or ``(P units, P inputs)``."""
+    def _built(self, shared: bool) -> _Matrices:
+        """Return matrices ``(P units, inputs)`` for shared values, else ``(P units, P inputs)``."""
         size, units, inputs = self._shape
         network, unit, column = self._place
         row = network * units + unit
@@ -261,15 +269,15 @@ class _Layer:
         order = np.lexsort((row, column))
         transposed = torch.from_numpy(order)
         return _Matrices(
-            _rows(row, column, self._values, shape),
-            _rows(column[order], row[order], self._values[transposed], shape[::-1]),
+            _csr(row, column, self._values, shape),
+            _csr(column[order], row[order], self._values[transposed], shape[::-1]),
             transposed,
-            _rows(row, column, torch.zeros_like(self._values), shape),
+            _csr(row, column, torch.zeros_like(self._values), shape),
         )
 
 
 class _Product(torch.autograd.Function):
-    """The product of a sparse matrix and ``(inputs, samples)``, and its gradient by the entries there are."""
+    """Product of a sparse matrix and ``(inputs, samples)``; its gradient by the stored entries alone."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, x: Tensor, matrices: _Matrices) -> Tensor:
@@ -282,28 +290,35 @@ class _Product(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         matrices: _Matrices = ctx.matrices
         gradient = gradient.contiguous()
-        own = None
+        of_values = of_x = None
         if ctx.needs_input_grad[0]:
-            own = torch.sparse.sampled_addmm(matrices.gradient, gradient, x.t(), beta=0.0).values()
-        return own, _times(matrices.backward, gradient) if ctx.needs_input_grad[1] else None, None
+            of_values = torch.sparse.sampled_addmm(matrices.gradient, gradient, x.t(), beta=0.0).values()
+        if ctx.needs_input_grad[1]:
+            of_x = _times(matrices.backward, gradient)
+        return of_values, of_x, None
 
 
-def _rows(
-    row: NDArray[np.int64], column: NDArray[np.int64], values: Tensor, shape: tuple[int, int]
-) -> Tensor:
-    """Return a matrix in compressed rows of entries that are in order; it holds ``values`` themselves."""
+def _csr(row: NDArray[np.int64], column: NDArray[np.int64], values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return a CSR matrix of entries in row order; it shares memory with ``values``."""
+    with _lock:
+        _silence_beta_warning()
     ends = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=shape[0]))])
-    # MKL's kind of numbers.
+    # MKL's integers.
     begins, columns = (torch.from_numpy(part.astype(np.int32)) for part in (ends, column))
     return torch.sparse_csr_tensor(begins, columns, values, shape, check_invariants=False)
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
-    found = x.new_empty(matrix.shape[0], x.shape[1])
-    return torch.addmm(found, matrix, x, beta=0.0, out=found)
+    outputs = x.new_empty(matrix.shape[0], x.shape[1])
+    return torch.addmm(outputs, matrix, x, beta=0.0, out=outputs)
 
 
-# The first of these tensors in a process has torch warn of their being new; here it speaks to nobody.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    _rows(np.zeros(1, np.int64), np.zeros(1, np.int64), torch.zeros(1), (1, 1))
+_lock = threading.Lock()
+
+
+@cache
+def _silence_beta_warning() -> None:
+    """Build a first CSR tensor: torch warns once in a process that CSR support is in beta."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1))

@@ -1,4 +1,4 @@
-"""Noise: what dropout draws, the same for every mask that is trained on the same data order."""
+"""Dropout: its noise, the same for every mask that is trained on the same data order."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.wiring import Compaction, Step, Wiring
-from ticketsearch.wiring.operations import drop_path
+from ticketsearch.wiring import Compaction, Step, Wiring, drop_path
 
 __all__ = ["Noise", "check_noise"]
 
 
 class Noise:
-    """Random numbers of one training step; they depend on the step's number and its samples alone.
+    """Noise of one training step; it depends on the step's index and its samples alone.
 
-    They are drawn on the CPU whatever the device, from generators of their own, one for each batch. Equal
-    data orders so give equal noise: to all masks of a generation, in any cohort, at any width that an engine
-    fills up to.
+    It is drawn on the CPU whatever the device, from one generator for each batch. Equal data orders give
+    equal noise: to all masks of a generation, in any cohort, at any width that an engine pads to.
 
     Parameters
     ----------
-    batches : ``(batches, samples)`` sample numbers of this step, one batch for all networks or one for each.
-    step : its number.
+    batches : ``(batches, samples)`` sample indices of this step, one batch for all networks or one for each.
+    step : its index.
     """
 
     def __init__(self, batches: NDArray[np.int64], step: int) -> None:
@@ -38,9 +36,10 @@ class Noise:
         self._generators: list[np.random.Generator] = []
 
     def factors(self, step: Step, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return what a dropout step multiplies values ``(samples, ...)`` by: 0 or 1 / (1 - p).
+        """Return the factors of a dropout step on values ``(samples, ...)``: 0 or 1 / (1 - p).
 
-        Shape ``(batches, *shape)``, with 1 for axes that are dropped as wholes; dtype and device of ``like``.
+        They have shape ``(batches, *shape)``, 1 along axes that are dropped whole, and dtype and device of
+        ``like``.
         """
         dropout: Any = step.function
         drawn = _drawn(dropout.function, shape)
@@ -51,9 +50,9 @@ class Noise:
     def kept_factors(
         self, step: Step, compactions: Sequence[Compaction], samples: int, like: Tensor
     ) -> Tensor:
-        """Return the factors of what is kept of networks, ``(networks or 1, samples, kept features, ...)``.
+        """Return the factors of kept features, ``(networks or 1, samples, kept features, ...)``.
 
-        ``step`` is one of their narrow steps; the numbers are drawn for the whole networks.
+        ``step`` is one of the compacted networks; the noise is drawn for the whole networks.
         """
         index = compactions[0].steps.index(step)
         whole = compactions[0].wiring.steps[index]
@@ -75,11 +74,11 @@ class Noise:
 
 
 def check_noise(wiring: Wiring) -> None:
-    """Raise :class:`BadInput` for dropout inside a module that is not traced: its noise cannot be fixed."""
+    """Raise :class:`BadInput` for dropout in a module that is not traced: its noise is not reproducible."""
     if wiring.steps:
         return
     for name, child in wiring.module.named_modules():
-        dropout: Any = getattr(child, "dropout", 0)  # a number in attention and recurrent modules
+        dropout: Any = getattr(child, "dropout", 0)  # a probability in attention and recurrent modules
         if isinstance(child, nn.modules.dropout._DropoutNd):
             dropout = child.p
         if isinstance(dropout, int | float) and dropout > 0:
@@ -96,6 +95,6 @@ def _drawn(function: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
     if function is drop_path:
         return shape[:1] + (1,) * (len(shape) - 1)
-    # What lacks an axis torch takes for one sample, whose channels are then our samples.
+    # torch takes values that lack an axis for one sample, whose channels are then our samples.
     wholes = 1 if (function, len(shape)) in ((F.dropout1d, 2), (F.dropout3d, 4)) else 2
     return shape[:wholes] + (1,) * (len(shape) - wholes)

@@ -1,4 +1,4 @@
-"""Whether a network's outputs for a sample depend on the samples that are evaluated beside it."""
+"""Independence: a network's outputs for a sample must not depend on the samples evaluated beside it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import torch
 from torch import nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.wiring import Wiring
-from ticketsearch.wiring.checking import tensors_of
+from ticketsearch.wiring import Wiring, tensors_of
 
 __all__ = ["check_independence"]
 
-# Samples that are evaluated at once and in two halves.
+# Number of samples, evaluated at once and in two halves.
 SAMPLES = 6
 TOLERANCE = 1e-6
 
 
 def check_independence(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
-    """Refuse a network whose scores would depend on how validation samples are ordered and cut.
+    """Refuse a network whose scores would depend on the order and the blocks of validation samples.
 
-    It is evaluated on random samples at once and in halves, with noise on its parameters, as what is zero in
-    the beginning may not stay so. Raises :class:`BadInput` naming the batch normalisations that use the
-    batch in evaluation, if those are the cause.
+    The network is evaluated on random samples at once and in halves, with noise on its parameters, since
+    parameters that are zero may not stay so. Raises :class:`BadInput`, naming batch normalisations that use
+    the batch in evaluation if they are the cause.
     """
     generator = torch.Generator().manual_seed(0)
     tensors = tensors_of(wiring.module)
@@ -42,6 +41,6 @@ def check_independence(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
     cause = f" ({', '.join(batch[:3])} has no running statistics)" if batch else ""
     way_out = "give it track_running_stats=True" if batch else "normalise by running statistics"
     raise BadInput(
-        f"a score may not depend on the samples that are evaluated together, but outputs of "
+        f"a score must not depend on the samples that are evaluated together, but outputs of "
         f"{type(wiring.module).__name__} do{cause}; {way_out}"
     )

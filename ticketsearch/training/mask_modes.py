@@ -1,4 +1,4 @@
-"""Maskings: what a mask does to the weights in training, and so to their gradient.
+"""Maskings: the effect of a mask on the weights in training, and so on their gradient.
 
 With g the gradient of the loss by a layer's output, and h its input, one layer of the seed note is
 
@@ -10,13 +10,12 @@ masking        forward                     gradient of W     weights that the ma
 ``forward``    (M ⊙ W)h + b                g hᵀ              keep learning, unseen (straight through)
 =============  ==========================  ================  ==========================================
 
-``parameter`` is equation 1, whose gradient is masked by itself (equations 2 and 3). ``gradient`` masks by
-equation 3 alone, as the note reports it of others. ``forward`` is the test that the note asks for: equation 1
-with a gradient that is built without the mask.
+Under ``parameter``, equation 1 masks its own gradient (equations 2 and 3). ``gradient`` masks by equation 3
+alone. ``forward`` is equation 1 with a gradient that is computed without the mask.
 
 While the mask is fixed, kept weights learn the same under ``forward`` as under ``parameter``, to the bit: the
-others take no part in the forward pass, and the optimizers go weight by weight. What differs is what the
-hidden weights have become, should a later mask, or none, bring them back.
+others take no part in the forward pass, and optimizers update each weight by itself. The two differ in the
+values of the hidden weights alone, should a later mask, or none, use them again.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Masking(NamedTuple):
-    """One way to mask, as rules ``(weight, mask, start) -> weight``.
+    """A masking, as rules ``(weight, mask, start) -> weight``.
 
     Attributes
     ----------
@@ -42,8 +41,8 @@ class Masking(NamedTuple):
     forward : the weights that the forward pass of training uses.
     trained : all weights as training leaves them, kept or not.
     dense : whether the forward pass of training leaves the mask out.
-    only_kept : whether kept weights alone are ever anything but zero, so that once they are masked it is
-        enough to mask their gradients.
+    only_kept : whether all other weights stay zero, so that masking the gradients is enough once the
+        weights are masked.
     """
 
     begin: Rule
@@ -53,7 +52,7 @@ class Masking(NamedTuple):
     only_kept: bool
 
     def rule(self, masked: bool | None) -> Rule:
-        """Return the rule of a forward pass: that of training (None), through the mask, or of all weights."""
+        """Return the rule of a forward pass: as in training (None), through the mask, or by all weights."""
         if self.only_kept:
             return _whole
         return self.forward if masked is None else _through_mask if masked else self.trained
@@ -69,17 +68,17 @@ def _whole(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
 
 
 def _only_kept_move(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
-    """Return kept weights and the initial values of the others, whatever an optimizer did to those."""
+    """Return kept weights, and the initial values of the others, which an optimizer may have moved."""
     return torch.where(mask != 0, weight, start)
 
 
 def _straight_through(weight: Tensor, mask: Tensor, start: Tensor) -> Tensor:
-    found: Tensor = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]
-    return found
+    masked: Tensor = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]
+    return masked
 
 
 class _StraightThrough(torch.autograd.Function):
-    """M ⊙ W forward; backward the gradient passes as if there were no mask."""
+    """M ⊙ W forward; backward the gradient passes unmasked (straight-through estimator)."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
@@ -88,7 +87,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient as it is."""
+        """Return the gradient unchanged."""
         return gradients[0], None
 
 

@@ -1,8 +1,9 @@
-"""Products of stacked layers, in which each network gets the bits that it would get alone."""
+"""Matrix products of stacked layers, in which each network gets the bits that it would get alone."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,24 +12,27 @@ __all__ = ["products"]
 
 
 def products(weight: Tensor, bias: Tensor | None, x: Tensor, *, samples: bool) -> Tensor:
-    """Return what layers ``(P, units, inputs)`` make of values: ``(P, units, samples)``.
+    """Return the outputs ``(P, units, samples)`` of layers ``(P, units, inputs)``.
 
-    ``x`` are values ``(P, inputs, samples)`` or, if it is ``samples``, these themselves: ``(samples,
+    ``x`` are values ``(P, inputs, samples)`` or, with ``samples``, the samples themselves: ``(samples,
     inputs)`` shared by all networks or ``(P, samples, inputs)``. ``bias`` is ``(P, units)``.
     """
     if not samples or x.ndim == 2:
-        shape = (*weight.shape, x.shape[-2] if samples else x.shape[-1])
+        count = x.shape[-2] if samples else x.shape[-1]
         learns = torch.is_grad_enabled()
-        if _same_alone(*shape, samples, bias is not None, learns, _computed_in(x), x.device):
+        size, units, inputs = weight.shape
+        shape = Shape(size, units, inputs, count, samples, bias is not None, learns, _dtype_of(x), x.device)
+        if _same_alone(shape):
             return _together(weight, bias, x)
     size = len(weight)
-    shifts = [None] * size if bias is None else torch.split(bias, 1)
-    own = x if samples and x.ndim == 3 else [x] * size if samples else torch.split(x, 1)
-    return torch.cat([_together(*each) for each in zip(torch.split(weight, 1), shifts, own, strict=True)])
+    biases = [None] * size if bias is None else torch.split(bias, 1)
+    inputs_of = x if samples and x.ndim == 3 else [x] * size if samples else torch.split(x, 1)
+    layers = zip(torch.split(weight, 1), biases, inputs_of, strict=True)
+    return torch.cat([_together(*layer) for layer in layers])
 
 
-def _computed_in(x: Tensor) -> torch.dtype:
-    """Return the type in which a product with ``x`` is computed."""
+def _dtype_of(x: Tensor) -> torch.dtype:
+    """Return the type in which a product with ``x`` is computed, autocast included."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
@@ -39,31 +43,44 @@ def _together(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
         return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias[:, :, None], weight, x)
     size, units, inputs = weight.shape
     flat = weight.reshape(-1, inputs)
-    found = flat @ x.t() if bias is None else torch.addmm(bias.reshape(-1, 1), flat, x.t())
-    return found.view(size, units, -1)
+    outputs = flat @ x.t() if bias is None else torch.addmm(bias.reshape(-1, 1), flat, x.t())
+    return outputs.view(size, units, -1)
+
+
+class Shape(NamedTuple):
+    """All that decides how a library computes a product of stacked layers, and its gradients.
+
+    Attributes
+    ----------
+    size, units, inputs, samples : of the layers ``(size, units, inputs)`` and the values.
+    shared : whether all networks read the same samples, or each its own values.
+    biased : whether biases are added.
+    learns : whether gradients are computed too.
+    dtype, device : of the computation.
+    """
+
+    size: int
+    units: int
+    inputs: int
+    samples: int
+    shared: bool
+    biased: bool
+    learns: bool
+    dtype: torch.dtype
+    device: torch.device
 
 
 @lru_cache(maxsize=4096)
-def _same_alone(
-    size: int,
-    units: int,
-    inputs: int,
-    samples: int,
-    shared: bool,
-    biased: bool,
-    learns: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> bool:
+def _same_alone(shape: Shape) -> bool:
     """Return whether one product of several networks gives each the bits of a product of its own.
 
-    So for the result and, if it ``learns``, all gradients; with samples ``shared`` or values for each.
-    Libraries choose the order of a sum by the shape of a product; on the CPU they are asked, for the first
-    networks, one in the middle and the last. First every sum they are given cancels out, so that what comes
-    of it is rounding alone: of other sums a type with few digits would show one order in a hundred. Then they
-    are given any sums, and biases, which may be added with a rounding of their own or without. On other
-    devices no bits are promised.
+    This holds for the result and, if it ``learns``, for all gradients. Libraries choose the order of a sum by
+    the shape of a product; on the CPU this compares the first networks, one in the middle and the last, in
+    company and alone. First all sums cancel out, so that rounding alone remains: with other sums, a type of
+    few digits would show a different order once in a hundred. Then sums and biases are random, since biases
+    may be added with a rounding of their own or without. On other devices no bits are promised.
     """
+    size, units, inputs, samples, shared, biased, learns, dtype, device = shape
     if size == 1 or device.type != "cpu":
         return True
     generator = torch.Generator().manual_seed(0)
@@ -80,39 +97,40 @@ def _same_alone(
                     *((gradient, 1, -1), (gradient, 2, -1)),
                 ):
                     _mirror(tensor, axis, sign)
-            given = weight, bias if biased else None, x
-            if not _same(given, gradient, shared=shared, learns=learns):
+            arguments = weight, bias if biased else None, x
+            if not _same(arguments, gradient, shared=shared, learns=learns):
                 return False
     return True
 
 
 def _same(
-    given: tuple[Tensor, Tensor | None, Tensor], gradient: Tensor, *, shared: bool, learns: bool
+    arguments: tuple[Tensor, Tensor | None, Tensor], gradient: Tensor, *, shared: bool, learns: bool
 ) -> bool:
     """Return whether some networks get the same bits of these values together and alone."""
-    weight, bias, x = given
-    for tensor in given:
+    weight, bias, x = arguments
+    for tensor in arguments:
         if tensor is not None:
             tensor.requires_grad_()
 
     def results(cut: slice) -> list[Tensor]:
-        own = weight[cut], None if bias is None else bias[cut], x if shared else x[cut]
-        found = _together(*own)
+        factors = weight[cut], None if bias is None else bias[cut], x if shared else x[cut]
+        product = _together(*factors)
         if not learns:
-            return [found]
-        wanted = [tensor for tensor in (own[0], own[1], None if shared else own[2]) if tensor is not None]
-        return [found, *torch.autograd.grad(found, wanted, gradient[cut])]
+            return [product]
+        learning = factors[:2] if shared else factors
+        leaves = [tensor for tensor in learning if tensor is not None]
+        return [product, *torch.autograd.grad(product, leaves, gradient[cut])]
 
     size, together = len(weight), results(slice(None))
     return all(
-        torch.equal(whole[number : number + 1], alone)
-        for number in sorted({0, 1, size // 2, size - 1})
-        for whole, alone in zip(together, results(slice(number, number + 1)), strict=True)
+        torch.equal(whole[index : index + 1], alone)
+        for index in sorted({0, 1, size // 2, size - 1})
+        for whole, alone in zip(together, results(slice(index, index + 1)), strict=True)
     )
 
 
 def _mirror(tensor: Tensor, axis: int, sign: int) -> None:
-    """Make the second half along an axis the first one times a sign, in place, and what is between 0."""
+    """Make the second half along an axis the first one times a sign, in place; a middle row becomes 0."""
     size = tensor.shape[axis]
     half = size // 2
     tensor.narrow(axis, size - half, half).copy_(sign * tensor.narrow(axis, 0, half))

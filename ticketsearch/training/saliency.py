@@ -1,4 +1,4 @@
-"""Revealing: the guidance that a trained cohort gives, see :mod:`ticketsearch.masks.guidance`."""
+"""Saliency: prune and grow scores of a trained cohort's weights, see :mod:`ticketsearch.masks.guidance`."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from torch import Tensor
 from ticketsearch.masks import Guidance, Mask, MaskSpec, between_live
 from ticketsearch.wiring import Compaction
 
-__all__ = ["SALIENCIES", "Slopes", "gradients", "outer", "revealed"]
+__all__ = ["SALIENCIES", "Slopes", "gradients", "guidance_of", "outer"]
 
-# What guidance goes by: magnitudes of weights and gradients, the loss that curvature lets expect, or
-# magnitudes of weights, and what growing others lets expect.
+# Scores of guidance: magnitudes of weights and gradients, changes of the loss by curvature, or magnitudes for
+# pruning and curvature for growing.
 SALIENCIES = ("magnitude", "curvature", "mixed")
-# Curvatures below this share of the largest one, of weights that are kept or may be, count as so much: where
-# nothing is read, any step would seem safe.
+# Smallest curvature, as a share of the largest one of kept and growable weights: at inputs that are zero, any
+# step would seem safe.
 DAMPING = 1e-4
-# Of float32; a network whose curvatures are all 0 has no pulls either.
+# Of float32; a network whose curvatures are all 0 has zero gradients too.
 TINY = float(np.finfo(np.float32).tiny)
 
 
 class Slopes(NamedTuple):
     """Gradients of the loss by weights, ``{layer: (P, *kept shape)}``.
 
-    ``squares`` are means of samples' squared gradients, the diagonal of the empirical Fisher matrix, or None.
+    ``squares`` are means of the samples' squared gradients, i.e. the diagonal of the empirical Fisher matrix,
+    or None.
     """
 
     gradients: Mapping[str, Tensor]
     squares: Mapping[str, Tensor] | None
 
 
-def revealed(
+def guidance_of(
     compactions: Sequence[Compaction],
     masks: Mask,
     trained: Mapping[str, Tensor],
@@ -48,87 +49,86 @@ def revealed(
 
     By magnitude, saliency is that of a trained weight, and growth that of the gradient. By curvature both are
     changes of the loss, in nats, to second order with a diagonal Hessian matrix: pruning a weight w costs
-    ½ w² h (LeCun, Denker & Solla 1990, eq. 5; their term of first order, too, is left out), and growing one
-    gains at most ½ g² / h by a step of Newton's. For h stands the empirical Fisher matrix's diagonal. Mixed
+    ½ w² h (LeCun, Denker & Solla 1990, eq. 5, which leaves out the first-order term), and growing one gains
+    at most ½ g² / h by a Newton step. The diagonal of the empirical Fisher matrix stands for h. Mixed
     guidance prunes by magnitude and grows by curvature.
 
     Parameters
     ----------
-    compactions : what is kept in memory of each network.
+    compactions : kept units of each network in memory.
     masks : ``(P, weights)`` bool.
     trained : ``{layer: (P, *shape)}`` trained weights of the whole networks.
-    slopes : of all weights that are in memory; with squares unless guidance is by magnitude alone.
-    specs : whose rule of dead units holds for each network: candidates then join live units, inputs and
+    slopes : of all weights in memory; with squares unless guidance is by magnitude alone.
+    specs : specs of the rule of dead units for each network: candidates then join live units, inputs and
         outputs. None where networks are trained whole, and any pruned weight may be a candidate.
-    share : candidates, as a share of the kept weights; more where equals share the last place.
+    share : number of candidates, as a share of the kept weights; more where scores tie at the last place.
     saliency : one of ``SALIENCIES``.
     """
     spec = compactions[0].wiring.spec
-    # On a device, one transfer a layer.
+    # On a device, one transfer for each layer.
     weights = {name: tensor.detach().abs().cpu().numpy() for name, tensor in trained.items()}
-    pulls = {name: tensor.abs().cpu().numpy() for name, tensor in slopes.gradients.items()}
-    squares = {name: tensor.cpu().numpy() for name, tensor in (slopes.squares or {}).items()}
-    found: list[Guidance | None] = []
-    for number, (compaction, mask) in enumerate(zip(compactions, masks, strict=True)):
-        parts = spec.split(mask)
-        open_to = ~mask if specs is None else ~mask & between_live(mask, specs[number])
-        weight = np.concatenate([weights[name][number][kept] for name, kept in parts.items()])
-        # A layer lies in memory as in the mask, so that numbers ascend.
+    slopes_of = [tensor.abs().cpu().numpy() for tensor in slopes.gradients.values()]
+    squares = [tensor.cpu().numpy() for tensor in (slopes.squares or {}).values()]
+    guidance: list[Guidance | None] = []
+    for index, (compaction, mask) in enumerate(zip(compactions, masks, strict=True)):
+        growable = ~mask if specs is None else ~mask & between_live(mask, specs[index])
+        weight = np.concatenate([weights[name][index][kept] for name, kept in spec.split(mask).items()])
+        # A layer lies in memory as in the mask, so that indices ascend.
         inside = np.concatenate(
-            [layer.offset + _numbers(compaction, layer.name, layer.shape) for layer in spec.layers]
+            [layer.offset + _indices(compaction, layer.name, layer.shape) for layer in spec.layers]
         )
-        pull = np.concatenate([own[number].ravel() for own in pulls.values()])
-        salient, growth = weight, pull
+        slope = np.concatenate([layer[index].ravel() for layer in slopes_of])
+        salient, growth = weight, slope
         if squares:
-            curve = np.concatenate([own[number].ravel() for own in squares.values()])
-            with np.errstate(over="ignore", invalid="ignore"):  # of what has diverged
+            curvature = np.concatenate([layer[index].ravel() for layer in squares])
+            with np.errstate(over="ignore", invalid="ignore"):  # of diverged networks
                 if saliency == "curvature":
-                    salient = weight**2 * _placed(curve, inside, spec.size)[mask] / 2
-                # Not of what is in memory beside these, which layouts decide.
-                most = curve[(mask | open_to)[inside]].max(initial=TINY)
-                growth = pull**2 / (2 * np.maximum(curve, DAMPING * most))
-        if not all(np.isfinite(values).all() for values in (salient, pull, growth)):
-            found.append(None)
+                    salient = weight**2 * _placed(curvature, inside, spec.size)[mask] / 2
+                # Other weights in memory do not count: layouts decide which there are.
+                largest = curvature[(mask | growable)[inside]].max(initial=TINY)
+                growth = slope**2 / (2 * np.maximum(curvature, DAMPING * largest))
+        if not all(np.isfinite(values).all() for values in (salient, slope, growth)):
+            guidance.append(None)
             continue
-        worth = np.flatnonzero(open_to[inside] & (growth > 0))
-        strong = worth[_at_least(growth[worth], round(share * len(salient)))]
-        each = salient.astype(np.float32), inside[strong], growth[strong].astype(np.float32)
-        found.append(Guidance(*each))
-    return found
+        gaining = np.flatnonzero(growable[inside] & (growth > 0))
+        best = gaining[_at_least(growth[gaining], round(share * len(salient)))]
+        scores = salient.astype(np.float32), inside[best], growth[best].astype(np.float32)
+        guidance.append(Guidance(*scores))
+    return guidance
 
 
 def _at_least(values: NDArray[np.floating], count: int) -> NDArray[np.bool_]:
-    """Return which of ``(n,)`` values are among the ``count`` largest; equals are, or are not, together."""
+    """Return ``(n,)`` bool: whether a value is among the ``count`` largest; equal values are alike."""
     if not 0 < count < len(values):
         return np.full(len(values), count > 0)
-    found: NDArray[np.bool_] = values >= np.partition(values, len(values) - count)[len(values) - count]
-    return found
+    largest: NDArray[np.bool_] = values >= np.partition(values, len(values) - count)[len(values) - count]
+    return largest
 
 
 def gradients(logits: Tensor, leaves: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
-    """Return gradients of the loss by what logits were computed with, from that by the logits."""
-    found = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
-    return [torch.zeros_like(leaf) if own is None else own for leaf, own in zip(leaves, found, strict=True)]
+    """Return gradients of the loss by leaves of the logits' graph, from the gradient by the logits."""
+    values = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
+    return [torch.zeros_like(x) if value is None else value for x, value in zip(leaves, values, strict=True)]
 
 
 def outer(changes: Tensor, read: Tensor) -> Tensor:
-    """Return sums over samples of products ``(P, units, inputs)``, each network's by itself.
+    """Return sums over samples of outer products, ``(P, units, inputs)``, network by network.
 
     ``changes`` are ``(P, units, samples)``; ``read`` is ``(inputs, samples)``, shared, or one for each.
     """
-    each = zip(changes, read.expand(len(changes), *read.shape[-2:]), strict=True)
-    return torch.stack([change @ own.t() for change, own in each])
+    networks = zip(changes, read.expand(len(changes), *read.shape[-2:]), strict=True)
+    return torch.stack([change @ inputs.t() for change, inputs in networks])
 
 
-def _numbers(compaction: Compaction, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the numbers within its layer of the weights that are in memory, as they lie there."""
+def _indices(compaction: Compaction, name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the indices within a layer of its weights in memory, in the order of memory."""
     places = compaction.places.get(name, ())
     axes = [*places, *(np.arange(size) for size in shape[len(places) :])]
     return np.ravel_multi_index(np.ix_(*axes), shape).ravel()
 
 
-def _placed(values: NDArray[np.floating], numbers: NDArray[np.int64], size: int) -> NDArray[np.floating]:
-    """Return values of the weights in memory as those of all, 0 elsewhere: ``(weights,)``."""
+def _placed(values: NDArray[np.floating], indices: NDArray[np.int64], size: int) -> NDArray[np.floating]:
+    """Return values of the weights in memory as ``(weights,)`` values of all, 0 elsewhere."""
     whole = np.zeros(size, dtype=values.dtype)
-    whole[numbers] = values
+    whole[indices] = values
     return whole

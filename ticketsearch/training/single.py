@@ -1,8 +1,8 @@
 """The engine of all other networks (convolutions, normalisation, …): each is trained by itself.
 
-On a CPU, stacks of 16 by ``torch.func.vmap`` took twice to three times as long on images of 28 x 28, as long
-for 8 channels on 8 x 8, and half as long for narrow networks with batch normalisation alone; and convolutions
-of a stack sum in an order that goes by its size. What pays is that channels lie last in memory.
+On a CPU, stacks of 16 by ``torch.func.vmap`` took two to three times as long on images of 28 x 28, as long
+for 8 channels on 8 x 8, and half as long for narrow networks with batch normalisation alone. Convolutions of
+a stack also sum in an order that depends on its size. Channels last in memory save time.
 """
 
 from __future__ import annotations
@@ -21,30 +21,29 @@ from ticketsearch.masks import Mask
 from ticketsearch.training.dropout import Noise
 from ticketsearch.training.mask_modes import Masking
 from ticketsearch.training.saliency import Slopes, gradients
-from ticketsearch.wiring import Compaction, Step, Wiring
-from ticketsearch.wiring.operations import Reshape
+from ticketsearch.wiring import Compaction, Reshape, Step, Wiring
 
 __all__ = ["Single"]
 
-# Samples whose own gradients are asked for.
+# Samples whose squared gradients are computed one by one.
 CURVED = 256
 MAX_POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
 class Single:
-    """One network with its mask, and its own copies of all parameters and buffers that are kept.
+    """One network with its mask, and copies of its kept parameters and buffers.
 
     Parameters
     ----------
-    compaction : what is kept of it.
+    compaction : kept units of the network.
     mask : ``(weights,)`` bool.
     initial : initial parameters and buffers ``{name: tensor}``.
-    masking : how the mask acts.
-    device, dtype : where and in what precision the network is trained.
+    masking : effect of the mask.
+    device, dtype : place and precision of the training.
     """
 
     size = 1
-    # Samples an evaluation takes at once; feature maps are large. Fixed, as in the dense engine.
+    # Samples of a block of an evaluation; feature maps are large. Fixed, as in the stacked engine.
     block = 256
     stacked = False
 
@@ -59,7 +58,7 @@ class Single:
         dtype: torch.dtype,
     ) -> None:
         wiring = replace(compaction.narrow, steps=_in_place(_pooled_first(compaction.steps)))
-        # A module that computes by itself has its tensors replaced meanwhile, so threads must not share it.
+        # Tensors of a module that computes by itself are replaced in each pass: threads must not share it.
         self.wiring = wiring if wiring.steps else replace(wiring, module=copy.deepcopy(wiring.module))
         self.device = device
         self.dtype = dtype
@@ -71,13 +70,13 @@ class Single:
             name: torch.from_numpy(part.copy()).to(device, dtype)
             for name, part in wiring.spec.split(mask).items()
         }
-        own = {name: _laid_out(compaction.shrunk(name, tensor)) for name, tensor in self.whole.items()}
+        kept = {name: _laid_out(compaction.shrunk(name, tensor)) for name, tensor in self.whole.items()}
         self.masks = {
             name: _laid_out(compaction.shrunk(name, part)).clone() for name, part in whole_masks.items()
         }
         if masking.only_kept:
             self.whole |= {name: self.whole[name] * part for name, part in whole_masks.items()}
-        self.start = {name: own[name] for name in self.masks}
+        self.start = {name: kept[name] for name in self.masks}
         parameters = [name for name, _ in wiring.module.named_parameters()]
         frozen = compaction.wiring.frozen
         self.weights = {
@@ -85,32 +84,32 @@ class Single:
             for name, start in self.start.items()
         }
         self.others = {
-            name: own[name].clone().requires_grad_(name not in frozen)
+            name: kept[name].clone().requires_grad_(name not in frozen)
             for name in parameters
             if name not in self.start
         }
-        # Frozen ones are no business of the optimizer, whose decay would move them.
+        # Without frozen parameters, which weight decay would move.
         self._learning = {
-            name: own for name, own in {**self.weights, **self.others}.items() if name not in frozen
+            name: tensor for name, tensor in {**self.weights, **self.others}.items() if name not in frozen
         }
-        self.moved = {name: tensor.clone() for name, tensor in own.items() if name not in parameters}
+        self.moved = {name: tensor.clone() for name, tensor in kept.items() if name not in parameters}
 
     @property
     def trainable(self) -> list[Tensor]:
-        """The tensors that an optimizer moves; :meth:`backward` gives them their gradients."""
+        """Tensors that an optimizer moves; :meth:`backward` sets their gradients."""
         return [*self._learning.values()]
 
     @property
     def keeps(self) -> list[Tensor | None]:
-        """For each of :attr:`trainable` its mask; None where all of it learns."""
+        """Mask of each of :attr:`trainable`; None where all of it learns."""
         return [self.masks.get(name) if self.masking.only_kept else None for name in self._learning]
 
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(1, classes, samples)`` of resident samples ``(samples, *input_shape)``.
 
-        ``noise`` says that this is training: normalisation goes by the batch and running statistics move.
-        ``masked`` puts the trained weights through the mask (True) or leaves it out (False); by default the
-        weights are what the forward pass of training uses.
+        ``noise`` is given in training, where normalisation uses the batch and running statistics move.
+        ``masked`` puts the trained weights through the mask (True) or leaves it out (False); the default is
+        the forward pass of training.
         """
         return self._logits(x, self._effective(masked), noise)
 
@@ -137,45 +136,45 @@ class Single:
         return outputs.t()[None]
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
-        """Give :attr:`trainable` their gradients, from those of the logits ``(1, classes, samples)``."""
+        """Set the gradients of :attr:`trainable`, from those of the logits ``(1, classes, samples)``."""
         leaves = self.trainable
-        found: list[Tensor | None] = [*torch.autograd.grad(logits, leaves, gradient, allow_unused=True)]
-        for (name, tensor), own in zip(self._learning.items(), found, strict=True):
-            # Fused optimizers take a gradient to lie in memory as its tensor does.
+        values: list[Tensor | None] = [*torch.autograd.grad(logits, leaves, gradient, allow_unused=True)]
+        for (name, tensor), value in zip(self._learning.items(), values, strict=True):
+            # Fused optimizers require the memory layout of the tensor for its gradient.
             into = torch.empty_like(tensor) if tensor.grad is None else tensor.grad
-            if own is None:
+            if value is None:
                 into.zero_()
             elif self.masking.only_kept and name in self.masks:
-                torch.mul(own, self.masks[name], out=into)
+                torch.mul(value, self.masks[name], out=into)
             else:
-                into.copy_(own)
+                into.copy_(value)
             tensor.grad = into
 
     def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
         """Return gradients by all weights in memory, kept or not, ``{layer: (1, *kept shape)}``.
 
-        Of resident samples ``x``; ``gradient`` gives that of the mean loss by the logits it is given, those
-        of a range of samples. ``curved`` asks for the mean of the samples' squared gradients as well: of the
-        first ``CURVED``, since each of them takes a pass of its own.
+        ``x`` are resident samples; ``gradient(logits, samples)`` is the gradient of the mean loss by the
+        logits of a range of samples. ``curved`` adds the mean of squared gradients of the first ``CURVED``
+        samples, each of which takes a pass.
         """
-        weights = {name: own.detach().requires_grad_() for name, own in self._effective(None).items()}
+        weights = {name: weight.detach().requires_grad_() for name, weight in self._effective(None).items()}
 
         def of(samples: slice) -> list[Tensor]:
             logits = self._logits(x[samples], weights, None)
             return gradients(logits, list(weights.values()), gradient(logits.detach(), samples))
 
-        slopes = {name: own[None] for name, own in zip(weights, of(slice(0, len(x))), strict=True)}
+        slopes = {name: slope[None] for name, slope in zip(weights, of(slice(0, len(x))), strict=True)}
         if not curved:
             return Slopes(slopes, None)
-        squares = {name: torch.zeros_like(own) for name, own in slopes.items()}
+        squares = {name: torch.zeros_like(slope) for name, slope in slopes.items()}
         count = min(CURVED, len(x))
-        for number in range(count):
-            for into, own in zip(squares.values(), of(slice(number, number + 1)), strict=True):
-                into[0].addcmul_(own, own, value=1 / count)
+        for index in range(count):
+            for square, slope in zip(squares.values(), of(slice(index, index + 1)), strict=True):
+                square[0].addcmul_(slope, slope, value=1 / count)
         return Slopes(slopes, squares)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return ``{name: (1, *shape) tensor}``: copies of what was trained, kept weights and others."""
+        """Return ``{name: (1, *shape) tensor}``: copies of trained parameters, pruned weights included."""
         tensors = {**self.others, **self._effective(masked=False)}
         order = [name for name, _ in self.wiring.module.named_parameters()]
         return {name: self._scattered(name, tensors[name]) for name in order}
@@ -195,35 +194,35 @@ class Single:
 
 
 def _pooled_first(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Return the steps with each relu that only a max-pooling reads behind it, where there is less to do.
+    """Return the steps with each ReLU that only a max-pooling reads moved behind it, where values are fewer.
 
-    Values and gradients stay as they are: relu keeps the order of what it does not make zero, and passes no
-    gradient to what it does.
+    Values and gradients stay the same: ReLU keeps the order of positive values, and passes no gradient to the
+    others.
     """
-    found = list(steps)
+    moved = list(steps)
     for index, step in enumerate(steps):
         readers = [i for i, other in enumerate(steps) if index in other.inputs]
         if len(readers) == 1 and isinstance(step.function, nn.ReLU):
             pooling = steps[readers[0]]
             if isinstance(pooling.function, MAX_POOLINGS):
-                found[index] = step._replace(
+                moved[index] = step._replace(
                     operation="spatial", function=pooling.function, shape=pooling.shape
                 )
-                found[readers[0]] = pooling._replace(operation="elementwise", function=step.function)
-    return tuple(found)
+                moved[readers[0]] = pooling._replace(operation="elementwise", function=step.function)
+    return tuple(moved)
 
 
 def _in_place(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Return the steps with each relu written over the value it reads, where nothing else reads that.
+    """Return the steps with each ReLU written over its input, if no other step reads that.
 
-    Only over results of their own (reshaping gives a view) that the gradients of their makers do not need.
+    This needs an input that is no view, as reshaping gives, and whose own gradient does not need it.
     """
     readers = Counter(index for step in steps for index in step.inputs)
 
     def is_free(index: int) -> bool:
-        made = steps[index]
-        own = made.operation in ("linear", "normalize", "add") or isinstance(made.function, MAX_POOLINGS)
-        return own and readers[index] == 1
+        step = steps[index]
+        no_view = step.operation in ("linear", "normalize", "add") or isinstance(step.function, MAX_POOLINGS)
+        return no_view and readers[index] == 1
 
     return tuple(
         step._replace(function=torch.relu_)
@@ -234,7 +233,7 @@ def _in_place(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 class _Flattened(torch.autograd.Function):
-    """Images as vectors. Their gradient is laid out as images are: pooling, above all, is slow otherwise."""
+    """Images as vectors. Their gradient has the memory layout of images; pooling is slow with another."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
@@ -249,13 +248,13 @@ class _Flattened(torch.autograd.Function):
 
 
 def _laid_out(tensor: Tensor) -> Tensor:
-    """Return images and kernels with their channels last in memory; anything else contiguous."""
+    """Return images and kernels with channels last in memory, other tensors contiguous."""
     if tensor.ndim != 4:
         return tensor.contiguous()
     tensor = tensor.contiguous(memory_format=torch.channels_last)
     _, channels, high, wide = tensor.shape
     if channels == 1 and not tensor.requires_grad:
-        # The strides are those of either layout, and convolutions would take the other.
+        # With one channel the strides fit either layout, and convolutions would take the other.
         return tensor.as_strided(tensor.shape, (high * wide, 1, wide, 1))
     return tensor
 
@@ -263,13 +262,13 @@ def _laid_out(tensor: Tensor) -> Tensor:
 def _copies(
     wiring: Wiring, initial: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Return copies of the module's tensors; floating-point ones in the precision of the training."""
+    """Return copies of the module's tensors, floating-point ones in the precision of the training."""
     module = wiring.module
     names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
     missing = [name for name in names if name not in initial]
     if missing:
         raise BadInput(
-            f"a network begins from all its parameters and buffers, but {missing[0]!r} is missing; give "
+            f"initial values must hold all parameters and buffers, but {missing[0]!r} is missing; give "
             "{**network.parameters(), **network.buffers()}"
         )
     return {

@@ -1,8 +1,8 @@
-"""The engine of dense networks: P networks of equal widths stacked, values being ``(P, units, samples)``.
+"""The engine of dense networks: P networks of equal widths stacked, with values ``(P, units, samples)``.
 
-The first layer is one product of all networks' weights, side by side, with the batch that they share; later
-layers are batched products. Each network begins on a cache line, and numbers of samples are filled up to
-whole vectors, so that no network's rounding depends on its place.
+The first layer is one product of all networks' weights, side by side, with their common batch; later layers
+are batched products. Each network begins on a cache line, and batches are padded to whole vectors, so that no
+network's rounding depends on its place.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Stack(Stacked):
 
     Parameters
     ----------
-    compactions : what is kept of each network; all of the same widths.
+    compactions : kept units of each network; all have the same widths.
     masks : ``(P, weights)`` bool.
     initial : initial parameters ``{name: tensor}``; one for all or one for each mask.
-    masking : how masks act.
-    device, dtype : where and in what precision the networks are trained.
+    masking : effect of masks.
+    device, dtype : place and precision of the training.
     """
 
     def __init__(
@@ -48,36 +48,36 @@ class Stack(Stacked):
     ) -> None:
         super().__init__(compactions, initial, device=device, dtype=dtype)
         self.masking = masking
-        # Whole networks that begin alike need no look at each of them.
-        self._shared = len(initial) == 1 and all(own is compactions[0] for own in compactions)
+        # Whole networks of one initialization are copies: one tensor stands for all.
+        self._shared = len(initial) == 1 and all(c is compactions[0] for c in compactions)
         spec = self.wiring.spec
         self.whole_mask, self.whole_masks = masks, spec.split(masks)
         weights = {layer.name: self._kept(layer.name) for layer in spec.layers}
         kept = {layer.name: self._kept_mask(layer.name) for layer in spec.layers}
         biases = {name: self._kept(name) for name in self.wiring.biases if name is not None}
-        # Filled up as samples are.
+        # Padded as samples are.
         first = [name for name in weights if name in self.first]
         for name in first:
             weights[name], kept[name] = filled(weights[name]), filled(kept[name])
-        begun = {name: masking.begin(own, kept[name], own) for name, own in weights.items()}
+        begun = {name: masking.begin(weight, kept[name], weight) for name, weight in weights.items()}
         kept |= {name: torch.ones_like(bias) for name, bias in biases.items()}
-        rest = {**{name: own for name, own in begun.items() if name not in first}, **biases}
+        rest = {**{name: weight for name, weight in begun.items() if name not in first}, **biases}
         frozen = self.wiring.frozen
         learning = [
             *({name: begun[name]} for name in first if name not in frozen),
-            {name: own for name, own in rest.items() if name not in frozen},
+            {name: tensor for name, tensor in rest.items() if name not in frozen},
         ]
-        self.blocks = [_Block(own, kept) for own in learning if own]
+        self.blocks = [_Block(tensors, kept) for tensors in learning if tensors]
         self.leaves = {name: leaf for block in self.blocks for name, leaf in block.leaves.items()}
-        self.masks = {name: own for block in self.blocks for name, own in block.masks.items()}
+        self.masks = {name: mask for block in self.blocks for name, mask in block.masks.items()}
         self._learning = dict(self.leaves)
-        # In blocks of their own, which no optimizer moves.
+        # Frozen parameters have blocks apart, which no optimizer moves.
         for name in [name for name in (*begun, *biases) if name in frozen]:
             fixed = _Block({name: {**begun, **biases}[name]}, kept)
             self.leaves[name] = fixed.leaves[name].requires_grad_(False)
             self.masks[name] = fixed.masks[name]
-        # What only other maskings than the parameter's ask for.
-        self.start = {} if masking.only_kept else {name: own.clone() for name, own in weights.items()}
+        # Initial values, which masking ``parameter`` does not need.
+        self.start = {} if masking.only_kept else {name: weight.clone() for name, weight in weights.items()}
 
     def bias(self, name: str) -> Tensor:
         """Return the biases ``(P, units)`` of a layer."""
@@ -85,19 +85,19 @@ class Stack(Stacked):
 
     @property
     def trainable(self) -> list[Tensor]:
-        """The tensors that an optimizer moves; :meth:`backward` gives them their gradients."""
+        """Tensors that an optimizer moves; :meth:`backward` sets their gradients."""
         return [block.values for block in self.blocks]
 
     @property
     def keeps(self) -> list[Tensor | None]:
-        """For each of :attr:`trainable` its mask; None where all of it learns."""
+        """Mask of each of :attr:`trainable`; None where all of it learns."""
         return [block.kept if self.masking.only_kept else None for block in self.blocks]
 
     def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(P, classes, samples)`` of resident samples, one batch for all or one for each.
 
-        ``noise`` says that this is training. ``masked`` puts the trained weights through the mask (True) or
-        leaves it out (False); by default the weights are what the forward pass of training uses.
+        ``noise`` is given in training. ``masked`` puts the trained weights through the mask (True) or leaves
+        it out (False); the default is the forward pass of training.
         """
         weights = {layer.name: self._weight(layer.name, masked) for layer in self.wiring.spec.layers}
         return self._logits(x, weights, noise)
@@ -109,50 +109,50 @@ class Stack(Stacked):
         noise: Noise | None,
         made: dict[str, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """Return logits; ``made`` gets what each layer reads ``(…, inputs, samples)`` and what it makes."""
+        """Return logits; ``made`` gets each layer's inputs ``(…, inputs, samples)`` and its outputs."""
 
         def product(name: str, bias: Tensor | None, value: Tensor) -> Tensor:
-            found = products(weights[name], bias, value, samples=name in self.first)
+            outputs = products(weights[name], bias, value, samples=name in self.first)
             if made is not None:
-                read = value.transpose(-1, -2) if name in self.first else value
-                made[name] = read.detach(), found
-            return found
+                inputs = value.transpose(-1, -2) if name in self.first else value
+                made[name] = inputs.detach(), outputs
+            return outputs
 
         return self.run(x, product, noise)
 
     def backward(self, logits: Tensor, gradient: Tensor) -> None:
-        """Give :attr:`trainable` their gradients, from those of the logits ``(P, classes, samples)``."""
+        """Set the gradients of :attr:`trainable`, from those of the logits ``(P, classes, samples)``."""
         leaves = list(self._learning.values())
-        found: Sequence[Tensor | None] = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
-        gradients = dict(zip(self._learning, found, strict=True))
+        values: Sequence[Tensor | None] = torch.autograd.grad(logits, leaves, gradient, allow_unused=True)
+        gradients = dict(zip(self._learning, values, strict=True))
         for block in self.blocks:
             block.take(gradients, masked=self.masking.only_kept)
 
     def slopes(self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool) -> Slopes:
         """Return gradients by all weights in memory, kept or not, ``{layer: (P, *kept shape)}``.
 
-        Of resident samples ``x``; ``gradient`` gives that of the mean loss by the logits it is given, those
-        of a range of samples. ``curved`` asks for the mean of the samples' squared gradients as well.
+        ``x`` are resident samples; ``gradient(logits, samples)`` is the gradient of the mean loss by the
+        logits of a range of samples. ``curved`` adds the mean of the samples' squared gradients.
         """
         names = [layer.name for layer in self.wiring.spec.layers]
         weights = {name: self._weight(name, None).detach().requires_grad_() for name in names}
         products: dict[str, tuple[Tensor, Tensor]] = {}
         logits = self._logits(x, weights, None, products)
         samples = logits.shape[2]
-        values = [made for _, made in products.values()] if curved else []
-        leaves = [*weights.values(), *values]
-        found = gradients(logits, leaves, gradient(logits.detach(), slice(0, samples)))
-        slopes = {name: self._inside(name, own) for name, own in zip(names, found, strict=False)}
+        outputs = [output for _, output in products.values()] if curved else []
+        leaves = [*weights.values(), *outputs]
+        values = gradients(logits, leaves, gradient(logits.detach(), slice(0, samples)))
+        slopes = {name: self._inside(name, value) for name, value in zip(names, values, strict=False)}
         if not curved:
             return Slopes(slopes, None)
-        # A weight's gradient by a sample is a product of what it reads and of what its output changes.
+        # A weight's gradient by a sample is its input times the gradient by its output.
         squares = {}
-        for (name, (read, _)), change in zip(products.items(), found[len(names) :], strict=True):
+        for (name, (read, _)), change in zip(products.items(), values[len(names) :], strict=True):
             squares[name] = self._inside(name, outer(change.square(), read.square()).mul_(samples))
         return Slopes(slopes, {name: squares.get(name, torch.zeros_like(slopes[name])) for name in names})
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return ``{name: (P, *shape) tensor}``: copies of what was trained, kept weights and others."""
+        """Return ``{name: (P, *shape) tensor}``: copies of trained parameters, pruned weights included."""
         named: dict[str, Tensor] = {}
         for layer, bias in zip(self.wiring.spec.layers, self.wiring.biases, strict=True):
             whole = self.whole(layer.name)
@@ -164,30 +164,30 @@ class Stack(Stacked):
         return named
 
     def _kept(self, name: str) -> Tensor:
-        """Return a tensor of all networks, ``(P, *kept shape)``, as training begins."""
+        """Return the initial tensor of all networks, ``(P, *kept shape)``."""
         first = self.initial[0][name]
         if self._shared and name not in self.compactions[0].places:
             return first.to(self.device, self.dtype).expand(self.size, *first.shape).contiguous()
-        each = zip(self.compactions, self.initial, strict=True)
-        own = [compaction.shrunk(name, tensors[name]) for compaction, tensors in each]
-        return torch.stack(own).to(self.device, self.dtype)
+        networks = zip(self.compactions, self.initial, strict=True)
+        kept = [compaction.shrunk(name, tensors[name]) for compaction, tensors in networks]
+        return torch.stack(kept).to(self.device, self.dtype)
 
     def _kept_mask(self, name: str) -> Tensor:
         """Return the masks of a layer, ``(P, *kept shape)``, as zeros and ones."""
-        own = torch.from_numpy(self.whole_masks[name].copy())
+        masks = torch.from_numpy(self.whole_masks[name].copy())
         if self._shared and name not in self.compactions[0].places:
-            return own.to(self.device, self.dtype)
-        kept = [c.shrunk(name, mask) for c, mask in zip(self.compactions, own, strict=True)]
+            return masks.to(self.device, self.dtype)
+        kept = [c.shrunk(name, mask) for c, mask in zip(self.compactions, masks, strict=True)]
         return torch.stack(kept).to(self.device).to(self.dtype)
 
     def _scattered(self, name: str, inside: Tensor, whole: Tensor) -> Tensor:
-        each = zip(self.compactions, self._inside(name, inside), whole, strict=True)
-        return torch.stack([c.scattered(name, own, into) for c, own, into in each])
+        networks = zip(self.compactions, self._inside(name, inside), whole, strict=True)
+        return torch.stack([c.scattered(name, kept, into) for c, kept, into in networks])
 
     def _inside(self, name: str, filled: Tensor) -> Tensor:
-        """Return a tensor of all networks without what it was filled up with, ``(P, *kept shape)``."""
+        """Return a tensor of all networks without padding, ``(P, *kept shape)``."""
         places = self.compactions[0].places.get(name)
-        sizes = self.initial[0][name].shape if places is None else [len(own) for own in places]
+        sizes = self.initial[0][name].shape if places is None else [len(axis) for axis in places]
         return filled.detach()[tuple(slice(size) for size in (self.size, *sizes))]
 
     def _weight(self, name: str, masked: bool | None) -> Tensor:
@@ -196,7 +196,7 @@ class Stack(Stacked):
 
 
 class _Block:
-    """Tensors of P networks, each network's in one stretch of memory: what an optimizer moves as one.
+    """Tensors of P networks, those of each in one stretch of memory, which an optimizer moves as one.
 
     ``leaves`` and ``masks`` are views ``{name: (P, *shape)}`` of ``values`` and ``kept``, ``(P, length)``.
     """
@@ -219,27 +219,27 @@ class _Block:
             self.leaves[name].copy_(tensor)
             self.masks[name].copy_(masks[name])
         self.leaves = {name: leaf.detach().requires_grad_() for name, leaf in self.leaves.items()}
-        self._all_kept = all(bool(own.all()) for own in self.masks.values())
-        # One tensor that fills the block has its gradient as it comes.
+        self._all_kept = all(bool(mask.all()) for mask in self.masks.values())
+        # A single tensor that fills the block takes its gradient without a copy.
         self._gradients: dict[str, Tensor] | None = None
         if like.numel() != self.values.numel():
             self.values.grad = torch.zeros_like(self.values)
             self._gradients = views(self.values.grad)
 
     def take(self, gradients: Mapping[str, Tensor | None], *, masked: bool) -> None:
-        """Make gradients of the leaves that of ``values``; ``masked`` puts them through the masks."""
+        """Set the gradient of ``values`` from those of the leaves; ``masked`` puts them through the masks."""
         masked = masked and not self._all_kept
         if self._gradients is None:
             (name,) = self.leaves
-            own = gradients[name]
-            whole = torch.zeros_like(self.leaves[name]) if own is None else own.contiguous()
+            value = gradients[name]
+            whole = torch.zeros_like(self.leaves[name]) if value is None else value.contiguous()
             self.values.grad = (whole.mul_(self.masks[name]) if masked else whole).view_as(self.values)
             return
         for name, into in self._gradients.items():
-            own = gradients[name]
-            if own is None:
+            value = gradients[name]
+            if value is None:
                 into.zero_()
             elif masked:
-                torch.mul(own, self.masks[name], out=into)
+                torch.mul(value, self.masks[name], out=into)
             else:
-                into.copy_(own)
+                into.copy_(value)

@@ -29,7 +29,9 @@ def read_call(tracer: Tracer, node: fx.Node) -> None:
     """Read a call of a function or method; raises :class:`BadInput` for one that is not known."""
     target = node.target
     what = words(tracer.module, node)
-    values = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node) and a in tracer.place]
+    values = [
+        a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node) and a in tracer.step_of
+    ]
     if read_arranged(tracer, node) or is_transposition(node) or read_tensor_call(tracer, node):
         return
     if values and is_view_of_input(tracer, node, values[0]):
@@ -58,7 +60,7 @@ def read_call(tracer: Tracer, node: fx.Node) -> None:
 
 def _map(tracer: Tracer, node: fx.Node, value: fx.Node, what: str) -> None:
     """Read a call of one value: elementwise, pooling, dropout or a mean over positions."""
-    source = tracer.place[value]
+    source = tracer.step_of[value]
     shape = tracer.steps[source].shape
     function = known.Replay(node, value)
     if known.is_elementwise(node):
@@ -83,7 +85,7 @@ def _dropout(tracer: Tracer, node: fx.Node, source: int) -> None:
         function = known.Dropout(kind, given.get("p", 0.5))
         tracer.append(node, "dropout", (source,), function, tracer.steps[source].shape)
     else:
-        tracer.place[node] = source
+        tracer.step_of[node] = source
 
 
 def _of_rows(node: fx.Node) -> float | None:
@@ -109,7 +111,7 @@ def _concatenate(tracer: Tracer, node: fx.Node) -> None:
         _join_places(tracer, node, places, given)
         return
     if not isinstance(parts, tuple | list) or not all(
-        p in tracer.place for p in parts if isinstance(p, fx.Node)
+        p in tracer.step_of for p in parts if isinstance(p, fx.Node)
     ):
         raise tracer.refusal(node, "a concatenation of something that is no value")
     _join_places(tracer, node, [tracer.value(node, part) for part in parts], given)

@@ -86,9 +86,9 @@ def read_combination(tracer: Tracer, node: fx.Node) -> bool:
     scale = options.pop("alpha", 1) if kind in ("sum", "difference") else 1
     if kind is None or options or len(node.args) > 2 or not isinstance(scale, int | float):
         return False
-    values = [operand for operand in operands if isinstance(operand, fx.Node) and operand in tracer.place]
+    values = [operand for operand in operands if isinstance(operand, fx.Node) and operand in tracer.step_of]
     if len(values) == 2:
-        _join(tracer, node, kind, tracer.place[values[0]], tracer.place[values[1]], scale)
+        _join(tracer, node, kind, tracer.step_of[values[0]], tracer.step_of[values[1]], scale)
         return True
     if not values:
         return False
@@ -97,7 +97,7 @@ def read_combination(tracer: Tracer, node: fx.Node) -> bool:
         _with_tensor(tracer, node, kind, values[0], other, scale)
         return True
     if kind == "product" and type(other) in (int, float) and other == 0:
-        zeros_like(tracer, node, tracer.place[values[0]])
+        zeros_like(tracer, node, tracer.step_of[values[0]])
         return True
     return False
 
@@ -136,7 +136,7 @@ def _with_tensor(
     tracer: Tracer, node: fx.Node, kind: str, value: fx.Node, other: fx.Node, scale: float
 ) -> None:
     """Read a value that is multiplied by a given tensor, or shifted by it."""
-    source, given = tracer.place[value], tracer.given[other]
+    source, given = tracer.step_of[value], tracer.given[other]
     value_first = next(a for a in (*node.args, *node.kwargs.values()) if a in (value, other)) is value
     if kind in EXTREMES or (kind == "quotient" and not value_first):
         raise tracer.refusal(node, f"a {kind} of the tensor {given.name!r} and a value")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ticketsearch.errors import BadInput
-from ticketsearch.wiring.refusals import place
+from ticketsearch.wiring.refusals import location
 from ticketsearch.wiring.shapes import sample_shape
 from ticketsearch.wiring.tracer import Tracer
 
@@ -40,7 +40,7 @@ def refuse_softmax(module: nn.Module, output: fx.Node) -> None:
     """Raise :class:`BadInput` for a network that returns a softmax."""
     if _normalizes(module, output, nn.Softmax, SOFTMAXES):
         raise BadInput(
-            f"the network ends in a softmax, {place(module, output)}, but cross-entropy takes logits and "
+            f"the network ends in a softmax, {location(module, output)}, but cross-entropy takes logits and "
             "would apply a second one; remove it (the predicted classes stay the same)"
         )
 

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ticketsearch.errors import BadInput
+from ticketsearch.wiring.refusals import location
 from ticketsearch.wiring.shapes import Shape, ShapedProxy, ShapeTracer, traced_graph
 
-__all__ = ["architecture", "graph_of", "needed_nodes", "place_of"]
+__all__ = ["architecture", "graph_of", "needed_nodes"]
 
 AUGMENTED = {
     f"i{name}": getattr(operator, other)
@@ -106,14 +107,6 @@ def _plain(value: Any) -> Hashable:
     raise _NotPlain
 
 
-def place_of(node: fx.Node) -> str:
-    """Return the path of the module that a node was made in, or what it calls where that is the whole one."""
-    if node.op == "call_module":
-        return str(node.target)
-    paths = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
-    return paths[-1] if paths and paths[-1] else node.name
-
-
 class _Value(ShapedProxy):
     """A value whose rewriting by ``+=`` and the like is part of the graph."""
 
@@ -187,10 +180,10 @@ def _context() -> str | None:
 
 
 def _check_gradients(node: fx.Node, context: str | None, module: nn.Module) -> None:
-    place = f"at {place_of(node)!r} in {type(module).__name__}"
+    where = location(module, node)
     if context == "torch.autocast()":
         raise BadInput(
-            f"the forward pass computes in another precision under torch.autocast(), {place}; leave it out, "
+            f"the forward pass computes in another precision under torch.autocast(), {where}; leave it out, "
             "and give the recipe precision='bfloat16'"
         )
     reason = context
@@ -200,7 +193,7 @@ def _check_gradients(node: fx.Node, context: str | None, module: nn.Module) -> N
             reason = reason or ".data"
     if reason is not None:
         raise BadInput(
-            f"the forward pass stops gradients by {reason}, {place}, which training by the wiring would not "
+            f"the forward pass stops gradients by {reason}, {where}, which training by the wiring would not "
             "do; set requires_grad=False on the parameters that are not to learn instead"
         )
 

@@ -1,4 +1,4 @@
-"""Refusals: the field's words for a call that the wiring does not know, its place, and the ways out of it."""
+"""Refusals: the name of an unknown call in the field's words, its location, and the ways out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.shapes import sample_shape
 
-__all__ = ["WITHOUT", "place", "way_out", "words"]
+__all__ = ["WITHOUT", "location", "way_out", "words"]
 
 COMPARISON, TYPE, REPETITION = (
     "a comparison of values",
@@ -85,8 +85,8 @@ REORDERINGS = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "movea
 RESHAPES = {"view", "reshape", "flatten", "squeeze", "unsqueeze"}
 
 
-def place(module: nn.Module, node: fx.Node) -> str:
-    """Return where a call stands: in which submodule of a module, by its path."""
+def location(module: nn.Module, node: fx.Node) -> str:
+    """Return the location of a call as text: the path of its submodule, or the module's own forward."""
     path = str(node.target) if node.op == "call_module" else ""
     for entry in reversed(node.meta.get("nn_module_stack", {}).values()):
         path = path or str(entry[0])

@@ -39,9 +39,9 @@ def read_slice(tracer: Tracer, node: fx.Node) -> bool:
         return False
     if target is operator.getitem and first in tracer.parts:
         return _part(tracer, node, tracer.parts[first])
-    if first not in tracer.place:
+    if first not in tracer.step_of:
         return False
-    source = tracer.place[first]
+    source = tracer.step_of[first]
     shape = tracer.steps[source].shape
     if target is operator.getitem:
         _index(tracer, node, source, node.args[1])
@@ -84,7 +84,7 @@ def _part(tracer: Tracer, node: fx.Node, parts: list[tuple[int, Any]]) -> bool:
 def read_part(tracer: Tracer, node: fx.Node, part: tuple[int, Any]) -> int:
     """Read one part of a value that was divided; return the step that makes it."""
     _index(tracer, node, *part)
-    return tracer.place[node]
+    return tracer.step_of[node]
 
 
 def _divisions(tracer: Tracer, node: fx.Node, source: int) -> list[tuple[int, Any]]:
@@ -138,11 +138,11 @@ def _index(tracer: Tracer, node: fx.Node, source: int, index: Any) -> None:
         raise tracer.refusal(node, f"the index {units!r} along the axis of units")
     if not all(entry is None or isinstance(entry, slice | int) for entry in positions):
         raise tracer.refusal(node, "an index of positions that is no slice")
-    tracer.place[node] = source
+    tracer.step_of[node] = source
     if numbers != tuple(range(shape[0])):
         select_units(tracer, node, source, numbers)
     if any(entry != WHOLE for entry in positions):
-        source = tracer.place[node]
+        source = tracer.step_of[node]
         function = Index((WHOLE, WHOLE, *positions))
         tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])
 
@@ -171,13 +171,13 @@ def read_glu(tracer: Tracer, node: fx.Node, source: int, axis: Any) -> None:
     halves = []
     for numbers in (range(shape[0] // 2), range(shape[0] // 2, shape[0])):
         select_units(tracer, node, source, numbers)
-        halves.append(tracer.place[node])
+        halves.append(tracer.step_of[node])
     value, gate = halves
     if not tracer.numbering.tie(tracer.features[value], tracer.features[gate]):
         raise tracer.refusal(node, "glu() of values whose neurons do not stand side by side")
     half = tracer.steps[value].shape
     tracer.append(node, "elementwise", (gate,), torch.sigmoid, half)
-    tracer.append(node, "multiply", (value, tracer.place[node]), torch.mul, half)
+    tracer.append(node, "multiply", (value, tracer.step_of[node]), torch.mul, half)
 
 
 def zeros_like(tracer: Tracer, node: fx.Node, source: int) -> None:
@@ -188,10 +188,10 @@ def zeros_like(tracer: Tracer, node: fx.Node, source: int) -> None:
 
 
 def _zeros(tracer: Tracer, node: fx.Node, shape: Shape, features: Features) -> int:
-    tracer.place[node] = len(tracer.steps)
+    tracer.step_of[node] = len(tracer.steps)
     tracer.steps.append(Step("zeros", (), shape, Zeros(shape)))
     tracer.features.append(features)
-    return tracer.place[node]
+    return tracer.step_of[node]
 
 
 def pad(tracer: Tracer, node: fx.Node, source: int, margins: Any, mode: str, value: Any) -> None:
@@ -205,14 +205,14 @@ def pad(tracer: Tracer, node: fx.Node, source: int, margins: Any, mode: str, val
     before, behind = pairs.pop() if len(pairs) == len(shape) else (0, 0)
     if value != 0 or (mode != "constant" and (before, behind) != (0, 0)):
         raise tracer.refusal(node, f"a padding by {value if mode == 'constant' else mode}")
-    tracer.place[node] = source
+    tracer.step_of[node] = source
     if any(pair != (0, 0) for pair in pairs):
         function = Padding(tuple(n for pair in pairs for n in pair), mode)
         tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])
     if before < 0 or behind < 0:
         numbers = range(max(0, -before), shape[0] + min(0, behind))
-        select_units(tracer, node, tracer.place[node], numbers)
-    inside = tracer.place[node]
+        select_units(tracer, node, tracer.step_of[node], numbers)
+    inside = tracer.step_of[node]
     positions = tracer.steps[inside].shape[1:]
     parts = [inside]
     if before > 0:
@@ -225,7 +225,7 @@ def pad(tracer: Tracer, node: fx.Node, source: int, margins: Any, mode: str, val
         features = Features.joined(tracer.features[part] for part in parts)
         tracer.add(node, Step("concatenate", tuple(parts), (), known.concatenate), features)
     else:
-        tracer.place[node] = inside
+        tracer.step_of[node] = inside
 
 
 def _expand(tracer: Tracer, node: fx.Node, source: int) -> bool:
@@ -233,9 +233,9 @@ def _expand(tracer: Tracer, node: fx.Node, source: int) -> bool:
     shape = tracer.steps[source].shape
     if node.target == "expand_as":
         other = node.args[1]
-        if not isinstance(other, fx.Node) or other not in tracer.place:
+        if not isinstance(other, fx.Node) or other not in tracer.step_of:
             return False
-        positions = tracer.steps[tracer.place[other]].shape
+        positions = tracer.steps[tracer.step_of[other]].shape
     else:
         sizes = node.args[1] if len(node.args) == 2 else node.args[1:]
         if not isinstance(sizes, tuple | list) or len(sizes) != 1 + len(shape):
@@ -246,7 +246,7 @@ def _expand(tracer: Tracer, node: fx.Node, source: int) -> bool:
     if len(positions) != len(shape) or positions[0] != shape[0]:
         return False
     if math.prod(positions) == math.prod(shape):
-        tracer.place[node] = source
+        tracer.step_of[node] = source
         return True
     function = Expansion(positions[1:])
     tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])

@@ -13,7 +13,7 @@ from ticketsearch.masks import MaskSpec, Node
 from ticketsearch.wiring.constants import is_constant
 from ticketsearch.wiring.functions import Select
 from ticketsearch.wiring.numbering import Features, LayerEnds, Numbering
-from ticketsearch.wiring.refusals import place, way_out, words
+from ticketsearch.wiring.refusals import location, way_out, words
 from ticketsearch.wiring.shapes import sample_shape
 from ticketsearch.wiring.steps import Axis, Operation, Step, Wiring
 
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 class Tracer:
-    """What has been read of a graph; ``place`` maps an fx node to the step that makes its value.
+    """What has been read of a graph; ``step_of`` maps an fx node to the step that makes its value.
 
     ``features`` are the neuron axes of the steps' values, ``ends`` those of the maskable layers, and
     ``numbered`` those of biases, normalisations and other tensors; ``unnumbered`` are operands without such
@@ -37,7 +37,7 @@ class Tracer:
         self.tensors = dict(module.named_parameters()) | dict(module.named_buffers())
         self.steps: list[Step] = []
         self.features: list[Features] = []
-        self.place: dict[fx.Node, int] = {}
+        self.step_of: dict[fx.Node, int] = {}
         self.ends: list[LayerEnds] = []
         self.numbering = Numbering()
         self.numbered: dict[str, Features] = {}
@@ -86,9 +86,9 @@ class Tracer:
         """Return the step that makes an argument; raises :class:`BadInput` for what is no value."""
         if isinstance(argument, fx.Node) and argument in self.arranged:
             raise self.parted(self.arranged[argument].view)
-        if not isinstance(argument, fx.Node) or argument not in self.place:
+        if not isinstance(argument, fx.Node) or argument not in self.step_of:
             raise self.refusal(node, f"{words(self.module, node)} of something that is no value")
-        return self.place[argument]
+        return self.step_of[argument]
 
     def append(
         self,
@@ -100,7 +100,7 @@ class Tracer:
         names: tuple[str | None, ...] = (),
     ) -> None:
         """Append a step whose value is numbered as its first input."""
-        self.place[node] = len(self.steps)
+        self.step_of[node] = len(self.steps)
         self.steps.append(Step(operation, inputs, shape, function, names))
         self.features.append(self.features[inputs[0]])
 
@@ -114,7 +114,7 @@ class Tracer:
             raise self.failure(node, step.inputs, error) from error
         if not isinstance(result, Tensor):
             raise self.refusal(node, f"{words(self.module, node)} that returns more than one tensor")
-        self.place[node] = len(self.steps)
+        self.step_of[node] = len(self.steps)
         self.steps.append(step._replace(shape=tuple(result.shape)[1:]))
         self.features.append(features)
 
@@ -122,13 +122,13 @@ class Tracer:
         """Return the error for a call that fails on the values that it is given."""
         return BadInput(
             f"{words(self.module, node)} fails on values of shape "
-            f"{', '.join(str(self.steps[i].shape) for i in inputs)}, {place(self.module, node)} "
+            f"{', '.join(str(self.steps[i].shape) for i in inputs)}, {location(self.module, node)} "
             f"({' '.join(str(error).split())}); make it take samples of shape {self.input_shape}"
         )
 
     def parted(self, view: fx.Node) -> BadInput:
         """Return the error for a view that parts or joins channels, which no shuffle joins again."""
-        shape, after = self.steps[self.place[view.all_input_nodes[0]]].shape, sample_shape(view)
+        shape, after = self.steps[self.step_of[view.all_input_nodes[0]]].shape, sample_shape(view)
         return self.refusal(
             view, f"a view of values of shape {shape} as {after}, which joins or parts channels"
         )
@@ -137,7 +137,7 @@ class Tracer:
         """Return the error for something that the wiring does not know, with its place and the way out."""
         if way is None:
             way = way_out(self.module, node.graph)
-        return BadInput(f"the wiring does not know {what}, {place(self.module, node)}; {way}")
+        return BadInput(f"the wiring does not know {what}, {location(self.module, node)}; {way}")
 
 
 def _liveness(operation: Operation) -> Any:

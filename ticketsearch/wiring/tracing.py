@@ -60,38 +60,43 @@ def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None 
         raise BadInput(
             f"parameters may not be shared between layers, but {' and '.join(shared)} are one tensor"
         )
-    own = copy.deepcopy(module)
+    copied = copy.deepcopy(module)
     shape = tuple(input_shape)
     declared = getattr(module, "neuron_groups", None)
     if declared is not None:
-        wiring = declared_wiring(own, declared)
-        check_learning(own, [name for name, _ in own.named_parameters()])
+        wiring = declared_wiring(copied, declared)
+        check_learning(copied, [name for name, _ in copied.named_parameters()])
         check_declared(wiring, shape)
         return wiring
+    graph = _graph(copied, shape)
+    endings = _read(tracer := Tracer(copied, shape), graph)
+    output: Any = next(iter(graph.find_nodes(op="output"))).args[0]
+    wiring = replace(tracer.wiring(tracer.step_of[output]), architecture=architecture(copied, graph))
+    check_learning(copied, {str(name) for step in wiring.steps for name in step.names})
+    if like is None or wiring.architecture is None or wiring.architecture != like.architecture:
+        check_trace(wiring, shape)
+        check_numbering(wiring)
+    if endings:
+        logits = tracer.wiring(tracer.step_of[endings[-1].all_input_nodes[0]])
+        notes = (LOGITS.format(name=type(module).__name__),)
+        wiring = replace(logits, architecture=wiring.architecture, notes=notes)
+    return replace(wiring, spec=replace(wiring.spec, reads=positions_read(wiring)))
+
+
+def _graph(module: nn.Module, shape: tuple[int, ...]) -> fx.Graph:
+    """Return the fx graph of a module; raises :class:`BadInput` where torch.fx fails."""
     try:
-        graph = graph_of(own, shape)
+        return graph_of(module, shape)
     except BadInput:
         raise
-    except Exception as error:  # fx raises whatever the module's own code raises on a proxy
-        check_runs(own, shape)
+    except Exception as error:  # fx raises any error that the module's own code raises on a proxy
+        check_runs(module, shape)
         line = str(error).splitlines()[0] if str(error) else ""
         raise BadInput(
             f"torch.fx cannot trace {type(module).__name__} ({type(error).__name__}: {line}); "
             "write its forward without branches on values, or, if each axis of its weights is numbered by "
             "one neuron group, let the factory set module.neuron_groups (flows are then not available)"
         ) from error
-    endings = _read(tracer := Tracer(own, shape), graph)
-    output: Any = next(iter(graph.find_nodes(op="output"))).args[0]
-    wiring = replace(tracer.wiring(tracer.place[output]), architecture=architecture(own, graph))
-    check_learning(own, {str(name) for step in wiring.steps for name in step.names})
-    if like is None or wiring.architecture is None or wiring.architecture != like.architecture:
-        check_trace(wiring, shape)
-        check_numbering(wiring)
-    if endings:
-        logits = tracer.wiring(tracer.place[endings[-1].all_input_nodes[0]])
-        notes = (LOGITS.format(name=type(module).__name__),)
-        wiring = replace(logits, architecture=wiring.architecture, notes=notes)
-    return replace(wiring, spec=replace(wiring.spec, reads=positions_read(wiring)))
 
 
 def _read(tracer: Tracer, graph: fx.Graph) -> list[fx.Node]:
@@ -101,8 +106,8 @@ def _read(tracer: Tracer, graph: fx.Graph) -> list[fx.Node]:
     if not isinstance(output, fx.Node) or not isinstance(output.meta.get("value", Tensor()), Tensor):
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     refuse_softmax(module, output)
-    found = needed_nodes(graph)
-    needed = [node for node in graph.nodes if node in found]
+    reaching = needed_nodes(graph)
+    needed = [node for node in graph.nodes if node in reaching]
     _refuse_unused(module, [node for node in graph.nodes if node not in needed], needed)
     endings = log_softmaxes(module, output)
     for node in needed:
@@ -116,7 +121,7 @@ def _read(tracer: Tracer, graph: fx.Graph) -> list[fx.Node]:
             read_call(tracer, node)
         elif node.op == "get_attr":
             read_tensor(tracer, node)
-    if output not in tracer.place:
+    if output not in tracer.step_of:
         raise BadInput("a network returns one tensor (samples, classes), but this one returns something else")
     if not tracer.ends:
         raise BadInput(f"{type(module).__name__} has no Linear or convolution layer: nothing to prune")

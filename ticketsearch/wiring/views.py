@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from ticketsearch.errors import BadInput
 from ticketsearch.wiring import operations as known
 from ticketsearch.wiring.numbering import Features
-from ticketsearch.wiring.refusals import place, words
+from ticketsearch.wiring.refusals import location, words
 from ticketsearch.wiring.shapes import sample_shape
 from ticketsearch.wiring.shuffling import arrange
 from ticketsearch.wiring.steps import Step
@@ -30,7 +30,7 @@ RESHAPES = {
 def read_input(tracer: Tracer, node: fx.Node) -> None:
     """Read the network's input."""
     shape = _first_shape(tracer, node)
-    tracer.place[node] = 0
+    tracer.step_of[node] = 0
     tracer.steps.append(Step("input", (), shape, known.Reshape(shape)))
     tracer.features.append(tracer.numbering.new("input", shape[0]))
 
@@ -67,7 +67,7 @@ def is_view_of_input(tracer: Tracer, node: fx.Node, argument: Any) -> bool:
         return False
     if sample_shape(node) != tracer.steps[0].shape:
         return False
-    tracer.place[node] = 0
+    tracer.step_of[node] = 0
     return True
 
 
@@ -85,7 +85,7 @@ def reshape(tracer: Tracer, node: fx.Node, source: int) -> None:
     units, blocks = tracer.features[source]
     positions = math.prod(after[1:])
     if after == before:
-        tracer.place[node] = source
+        tracer.step_of[node] = source
         return
     if len(after) == 1:
         blocks = blocks * math.prod(before[1:])
@@ -120,6 +120,6 @@ def check_axes(tracer: Tracer, node: fx.Node, source: int, dimensions: int | Non
         # Torch takes what lacks an axis for one sample, and its units for positions.
         raise BadInput(
             f"{words(tracer.module, node)} works over {dimensions} {axes} of positions, behind samples and "
-            f"channels, but reads values of shape {shape}, {place(tracer.module, node)}; give it values of "
-            f"{dimensions + 1} axes"
+            f"channels, but reads values of shape {shape}, {location(tracer.module, node)}; "
+            f"give it values of {dimensions + 1} axes"
         )

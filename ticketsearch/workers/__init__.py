@@ -1,7 +1,7 @@
 """Workers: training work on threads, on processes, and on clusters of machines.
 
 Tasks (``spreading``; ``local``, ``processes`` and ``clusters`` are what there is to run them)
-    Spread, BACKENDS
+    Spread, BACKENDS, check_backend
 Inside a task (``attempts``)
     check_stopped
 What a task is about (``sources``)
@@ -16,7 +16,7 @@ are those of one process: to the bit where the machines have the same kind of pr
 
 from ticketsearch.workers.attempts import check_stopped
 from ticketsearch.workers.sources import Source
-from ticketsearch.workers.spreading import BACKENDS, Spread
+from ticketsearch.workers.spreading import BACKENDS, Spread, check_backend
 from ticketsearch.workers.steps import Step, side_by_side
 
-__all__ = ["BACKENDS", "Source", "Spread", "Step", "check_stopped", "side_by_side"]
+__all__ = ["BACKENDS", "Source", "Spread", "Step", "check_backend", "check_stopped", "side_by_side"]

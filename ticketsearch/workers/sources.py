@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -24,7 +25,7 @@ from joblib.externals.loky.backend.reduction import dumps
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-from ticketsearch import __version__, models
+from ticketsearch import models
 from ticketsearch.datasets import PARTS, Dataset, Origin, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.models import Factory, Initialization, Network, initialize
@@ -265,7 +266,7 @@ def _file_of(dataset: Dataset) -> str:
 
 def _versions() -> tuple[str, str]:
     """Return the versions of ticketsearch and torch, without what it was built for."""
-    return __version__, torch.__version__.partition("+")[0]
+    return version("ticketsearch"), torch.__version__.partition("+")[0]
 
 
 def _here() -> str:

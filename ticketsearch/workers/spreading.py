@@ -12,7 +12,7 @@ from ticketsearch.workers.clusters import Dask, Ray
 from ticketsearch.workers.local import Serial, Threads
 from ticketsearch.workers.processes import Loky
 
-__all__ = ["BACKENDS", "Spread"]
+__all__ = ["BACKENDS", "Spread", "check_backend"]
 
 # Threads or processes: more are a slip of the pen.
 MOST_WORKERS = 4096
@@ -62,21 +62,7 @@ class Spread:
     def __init__(
         self, backend: str = "serial", workers: int = 1, *, address: str | None = None, gpus: int = 0
     ) -> None:
-        if not isinstance(backend, str) or backend not in BACKENDS:
-            raise unknown("backend", backend, BACKENDS)
-        if not is_integer(workers) or not 1 <= workers <= MOST_WORKERS:
-            raise BadInput(
-                f"workers must be an integer from 1 to {MOST_WORKERS}, but got {workers!r}; take one a core"
-            )
-        if backend in CLUSTERS and not address:
-            raise BadInput(
-                f"backend {backend!r} needs the address of its cluster, but got none; give host:port"
-            )
-        if backend not in CLUSTERS and address:
-            raise BadInput(
-                f"an address is of a cluster, but got {address!r} with backend {backend!r}; "
-                f"leave it out, or take {' or '.join(CLUSTERS)}"
-            )
+        check_backend(backend, workers, address)
         self.backend = backend
         self._backend = BACKENDS[backend](workers, address, gpus)
         self._finalizer = weakref.finalize(self, self._backend.close)
@@ -107,3 +93,23 @@ class Spread:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_backend(backend: str, workers: int, address: str | None) -> None:
+    """Raise :class:`BadInput` for an unknown backend, a number of workers out of range, or a wrong address.
+
+    A cluster needs an address; no other backend takes one.
+    """
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    if not is_integer(workers) or not 1 <= workers <= MOST_WORKERS:
+        raise BadInput(
+            f"workers must be an integer from 1 to {MOST_WORKERS}, but got {workers!r}; take one a core"
+        )
+    if backend in CLUSTERS and not address:
+        raise BadInput(f"backend {backend!r} needs the address of its cluster, but got none; give host:port")
+    if backend not in CLUSTERS and address:
+        raise BadInput(
+            f"an address is of a cluster, but got {address!r} with backend {backend!r}; "
+            f"leave it out, or take {' or '.join(CLUSTERS)}"
+        )

@@ -8,7 +8,7 @@ from ticketsearch.evolution import Generation
 from ticketsearch.masks import MaskSpec, effective_densities, layer_counts
 from ticketsearch.report.text.run import operator_lines, overlap_lines, rung_lines
 from ticketsearch.runs import Run
-from ticketsearch.settings import identity
+from ticketsearch.settings import settings_digest
 from ticketsearch.tickets import Ticket
 
 __all__ = ["content"]
@@ -17,7 +17,7 @@ __all__ = ["content"]
 def content(run: Run) -> Iterator[str]:
     """Yield a run's content as lines: settings, seeds, generations, results, and the tables of the search."""
     yield f"run {run.name}"
-    yield f"settings {identity(run.settings)}"
+    yield f"settings {settings_digest(run.settings)}"
     yield f"network {run.spec.signature}, {run.spec.size} weights; data {run.data_fingerprint}"
     yield from _seed_lines(run)
     for generation in run.generations():

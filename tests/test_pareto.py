@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from conftest import refused
 from networks import mlp
+from searches import plain
 
 from ticketsearch import experiment
 from ticketsearch import settings as config
-from ticketsearch.evolution.loop import evolve
-from ticketsearch.evolution.pareto import FrontSelection, drawn_count, front, grown
+from ticketsearch.evolution import NSGA2, DensitySchedule, evolve, pareto_front
+from ticketsearch.evolution.pareto import draw_count, grow
 from ticketsearch.report.front import front_points
 from ticketsearch.runs import BEST, Run, queries
 from ticketsearch.tickets import Scores, Ticket, TicketFitness, Tickets
@@ -34,29 +35,29 @@ def first_masks(count=12, kept=24):
 
 def test_a_front_holds_what_nothing_beats_and_of_equals_the_first():
     tickets = [ticket(3.0, 9, 0), ticket(3.0, 8, 1), ticket(1.0, 2, 2), ticket(0.5, 2, 3), ticket(3.0, 8, 4)]
-    assert [t.number for t in front([*tickets, ticket(-np.inf, 1, 5)])] == [2, 1]
-    assert front([ticket(-np.inf, 1)]) == []
+    assert [t.number for t in pareto_front([*tickets, ticket(-np.inf, 1, 5)])] == [2, 1]
+    assert pareto_front([ticket(-np.inf, 1)]) == []
 
 
 def test_survivors_are_the_first_fronts_and_of_the_last_the_ends_and_those_that_stand_alone():
     line = [ticket(float(kept), kept, kept) for kept in (1, 2, 3, 4, 10)]
     beaten, lost = ticket(0.5, 2, 11), ticket(-np.inf, 1, 12)
-    kept = FrontSelection(2).survivors([lost, beaten, *line], 3)
+    kept = NSGA2(size=2).survivors([lost, beaten, *line], 3)
     assert {t.number for t in kept} == {1, 4, 10}
-    assert [t.number for t in FrontSelection(2).survivors([lost, beaten, *line], 7)][-2:] == [11, 12]
+    assert [t.number for t in NSGA2(size=2).survivors([lost, beaten, *line], 7)][-2:] == [11, 12]
 
 
 def test_parents_come_from_the_front_rather_than_from_behind_it():
     tickets = Tickets([ticket(0.1 * kept, kept, kept) for kept in range(1, 8)])
     tickets += [ticket(0.0, 10 + kept, 10 + kept) for kept in range(8)]
     random.seed(0)
-    chosen = FrontSelection(3).parents(tickets, 400)
+    chosen = NSGA2(size=3).parents(tickets)(400)
     shares = np.mean([t.number < 8 for t in chosen])
     assert 0.8 < shares < 1  # 1 − (8/15)³ = 0.85
 
 
 def test_children_keep_other_numbers_of_weights_within_the_range():
-    found = list(evolve(first_masks(), likeness, SPEC, generations=20, front=(5, 40), seed=1))
+    found = list(evolve(first_masks(), likeness, SPEC, **plain(generations=20, fewest=5, most=40, seed=1)))
     children = [np.count_nonzero(t.mask) for g in found[1:] for t in g.offspring if t.operator != "immigrant"]
     assert (min(children), max(children)) == (5, 40)
     assert len(set(children)) > 20
@@ -69,7 +70,7 @@ def test_children_keep_other_numbers_of_weights_within_the_range():
 def test_a_front_never_loses_what_it_holds_at_its_ends():
     ends = [
         (min(np.count_nonzero(t.mask) for t in g.front), g.best.score)
-        for g in evolve(first_masks(), likeness, SPEC, generations=15, front=(5, 40), seed=2)
+        for g in evolve(first_masks(), likeness, SPEC, **plain(generations=15, fewest=5, most=40, seed=2))
     ]
     assert [least for least, _ in ends] == sorted((least for least, _ in ends), reverse=True)
     assert [most for _, most in ends] == sorted(most for _, most in ends)
@@ -79,33 +80,33 @@ def test_an_evolution_of_a_front_goes_on_where_it_stopped():
     def fronts(generations):
         return [[(t.number, t.digest, t.score) for t in g.population] for g in generations]
 
-    options = {"generations": 8, "front": (5, 40), "seed": 3}
-    whole = list(evolve(first_masks(), likeness, SPEC, **options))
-    keys = [t.key for g in whole[:5] for t in g.offspring]
-    rest = list(evolve([], likeness, SPEC, **options, after=whole[4], seen=keys))
+    options = {"generations": 8, "fewest": 5, "most": 40, "seed": 3}
+    whole = list(evolve(first_masks(), likeness, SPEC, **plain(**options)))
+    rest = list(evolve([], likeness, SPEC, **plain(**options, after=whole[4])))
     assert fronts(rest) == fronts(whole[5:])
 
 
 def test_the_count_is_drawn_about_the_parents_and_grown_masks_keep_what_they_have():
     rng = np.random.default_rng(0)
-    drawn = [drawn_count(100, (60, 130), rng) for _ in range(500)]
+    drawn = [draw_count(100, (60, 130), rng) for _ in range(500)]
     assert (min(drawn), max(drawn)) == (60, 130)
     assert abs(np.median(drawn) - 100) < 5
     mask = np.arange(50) < 10
-    assert grown(mask, 10, rng) is mask
-    more = grown(mask, 17, rng)
+    assert grow(mask, 10, rng) is mask
+    more = grow(mask, 17, rng)
     assert np.count_nonzero(more) == 17
     assert more[:10].all()
 
 
 def test_ranges_ladders_and_falling_counts_are_refused(tiny):
     def go(fitness=likeness, **options):
-        return list(evolve(first_masks(), fitness, SPEC, generations=1, **options))
+        return list(evolve(first_masks(), fitness, SPEC, **plain(generations=1, **options)))
 
-    refused(lambda: go(front=(9, 4)), "1 <= fewest <= most <= 72", "(9, 4)")
-    refused(lambda: go(front=(4, 9), counts=[20]), "leave one out")
+    refused(lambda: NSGA2(fewest=9, most=4), "fewest <= most", "fewest 9 and most 4")
+    refused(lambda: go(fewest=9, most=73), "1 <= fewest <= most <= 72", "(9, 73)")
+    refused(lambda: go(fewest=4, most=9, density=DensitySchedule(0.5, 0.2)), "leave one out")
     ladder = lambda masks: Scores(likeness(masks), rungs=np.full(len(masks), 5))  # noqa: E731
-    refused(lambda: go(ladder, front=(4, 40)), "ladder")
+    refused(lambda: go(ladder, fewest=4, most=40), "successive halving")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Credit of operators: who is drawn, what children teach, and that it goes on where it stopped."""
+"""Adaptive operator selection: which operator is drawn, how qualities follow children, and resuming."""
 
 from collections import Counter
 from functools import partial
@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import refused
 from networks import mlp
+from searches import plain
 
 from ticketsearch import experiment
 from ticketsearch import settings as config
-from ticketsearch.evolution.loop import evolve
-from ticketsearch.evolution.operator_selection import Credit, probabilities
+from ticketsearch.evolution import evolve
+from ticketsearch.evolution.operator_selection import OperatorSelection, probabilities
 from ticketsearch.operators import swap_mutation, uniform_crossover, union_crossover
 from ticketsearch.report import write_report
 from ticketsearch.report.text import content
@@ -52,10 +53,10 @@ def away(mask, *, spec, rng, rate):
 
 
 def evolved(**options):
-    return list(evolve(first_masks(), likeness, SPEC, **{"generations": 12, "seed": 3, **options}))
+    return list(evolve(first_masks(), likeness, SPEC, **plain(**{"generations": 12, "seed": 3, **options})))
 
 
-def credit(*names):
+def selection_of(*names):
     def operator(name):
         def made():
             return name
@@ -63,7 +64,7 @@ def credit(*names):
         made.__name__ = name
         return made
 
-    return Credit([partial(operator(name)) for name in names], "mutation")
+    return OperatorSelection([partial(operator(name)) for name in names])
 
 
 def test_at_first_all_have_the_same_chance_and_chances_are_of_a_whole():
@@ -79,7 +80,7 @@ def test_chances_follow_qualities_above_a_floor():
 
 
 def test_draws_are_by_the_chances():
-    both, rng = credit("a", "b"), np.random.default_rng(0)
+    both, rng = selection_of("a", "b"), np.random.default_rng(0)
     both.restore({"a": 0.2, "b": 0.6})
     drawn = Counter(both.draw(rng)[1] for _ in range(4000))
     assert drawn["a"] / 4000 == pytest.approx(0.3, abs=0.03)
@@ -88,7 +89,7 @@ def test_draws_are_by_the_chances():
 
 
 def test_a_reward_is_the_share_in_the_better_half_and_each_child_weighs_the_same():
-    both = credit("a", "b")
+    both = selection_of("a", "b")
     both.reward(["a", "immigrant", "b", "a", "b", "b"])
     assert both.quality == pytest.approx([0.5 + 0.5 * 0.95**2, 1 / 3 + 2 / 3 * 0.95**3])
     before = both.quality.copy()
@@ -101,7 +102,7 @@ def test_a_reward_is_the_share_in_the_better_half_and_each_child_weighs_the_same
 def test_one_operator_is_drawn_without_a_random_number():
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    assert credit("a").draw(rng)[1] == "a"
+    assert selection_of("a").draw(rng)[1] == "a"
     assert rng.bit_generator.state == before
 
 
@@ -120,12 +121,12 @@ def test_what_makes_better_children_is_drawn_more_often():
     assert made["towards"] > 2 * made["away"] > 0
 
 
-def test_an_evolution_goes_on_with_its_credit():
+@pytest.mark.filterwarnings("ignore::ticketsearch.evolution.GuidanceWarning")
+def test_an_evolution_goes_on_with_its_qualities():
     options = {"mutation": [away, towards], "crossover": [uniform_crossover, union_crossover]}
     whole = evolved(**options)
     half = evolved(**options, generations=5)
-    keys = [ticket.key for generation in half for ticket in generation.offspring]
-    rest = list(evolve([], likeness, SPEC, **options, generations=12, seed=3, after=half[-1], seen=keys))
+    rest = list(evolve([], likeness, SPEC, **plain(**options, generations=12, seed=3, after=half[-1])))
     assert [g.state for g in [*half, *rest]] == [g.state for g in whole]
     assert [t.digest for t in rest[-1].population] == [t.digest for t in whole[-1].population]
 

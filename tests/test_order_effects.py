@@ -1,13 +1,13 @@
-"""Trials of children before they are pruned to their size, and members that are assessed again."""
+"""Drafts of children that are trained before they are pruned, and members that are evaluated again."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import refused
+from searches import plain
 
-from ticketsearch.evolution.loop import evolve
-from ticketsearch.evolution.order_effects import Levels, longest_unseen
+from ticketsearch.evolution import evolve
+from ticketsearch.evolution.order_effects import OrderEffects, least_recently_evaluated
 from ticketsearch.masks import digest
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import initialize
@@ -49,7 +49,7 @@ class Recorded:
 def test_a_child_is_what_is_most_salient_of_it_and_all_its_parents_keep(network):
     fitness = Recorded()
     options = {"mutation": guided_mutation, "mutation_rate": 0.2, "crossover": union_crossover, "trial": True}
-    found = list(evolve(first_masks(network, 8), fitness, network.spec, generations=3, **options))
+    found = list(evolve(first_masks(network, 8), fitness, network.spec, **plain(generations=3, **options)))
     assert [round for round, _ in fitness.asked] == [0, 1, 2, 3, 4, 5, 6]
     parents = {t.number: t.mask for g in found for t in g.offspring}
     crossed = 0
@@ -78,7 +78,7 @@ def test_a_draft_that_leaves_a_network_seen_before_is_pruned_otherwise(network):
     first = np.zeros((1, network.spec.size), dtype=bool)
     first[0, np.random.default_rng(0).choice(np.arange(20, network.spec.size), 40, replace=False)] = True
     options = {"mutation": useless_mutation, "crossover_rate": 0.0, "trial": True, "population": 6}
-    *_, last = evolve(first, Recorded(), network.spec, generations=1, **options)
+    *_, last = evolve(first, Recorded(), network.spec, **plain(generations=1, **options))
     assert last.refused >= 6
     assert len({t.key for t in last.offspring}) == len(last.offspring) == 6
     assert any(t.operator == "useless_mutation" for t in last.offspring)
@@ -86,7 +86,9 @@ def test_a_draft_that_leaves_a_network_seen_before_is_pruned_otherwise(network):
 
 def test_members_take_turns_at_being_assessed_again(network):
     fitness = Recorded()
-    found = list(evolve(first_masks(network, 6), fitness, network.spec, generations=4, elites=6, reassess=2))
+    found = list(
+        evolve(first_masks(network, 6), fitness, network.spec, **plain(generations=4, elites=6, reassess=2))
+    )
     assert [len(masks) for _, masks in fitness.asked] == [6, 9, 9, 9, 9]
     for before, after in pairwise(found):
         asked = fitness.asked[after.number][1][6:]
@@ -97,7 +99,9 @@ def test_members_take_turns_at_being_assessed_again(network):
 
 
 def test_members_that_are_assessed_again_have_the_mean_of_what_was_said(network):
-    *_, last = evolve(first_masks(network, 6), Recorded(), network.spec, generations=4, elites=6, reassess=1)
+    *_, last = evolve(
+        first_masks(network, 6), Recorded(), network.spec, **plain(generations=4, elites=6, reassess=1)
+    )
     for ticket in last.population:
         rounds = range(ticket.generation, 5)
         assert [each.generation for each in ticket.assessments] == [*rounds]
@@ -110,14 +114,14 @@ def test_lucky_rounds_change_nothing_where_members_are_assessed_again(network, r
 
     def search(fitness):
         options = {"mutation": guided_mutation, "elites": 6, "seed": 1, "reassess": reassess}
-        return list(evolve(first_masks(network, 6), fitness, network.spec, generations=5, **options))
+        return list(evolve(first_masks(network, 6), fitness, network.spec, **plain(generations=5, **options)))
 
     luck = [0, -5e4, 3e4, 8, -70, 9e4]
-    plain, lucky = search(Recorded()), search(Recorded(luck))
-    for one, other in zip(plain, lucky, strict=True):
+    even, lucky = search(Recorded()), search(Recorded(luck))
+    for one, other in zip(even, lucky, strict=True):
         assert [t.digest for t in one.population] == [t.digest for t in other.population]
         assert [t.score for t in one.population] == pytest.approx([t.score for t in other.population])
-    unaided = evolve(first_masks(network, 6), Recorded(luck), network.spec, generations=1, elites=6)
+    unaided = evolve(first_masks(network, 6), Recorded(luck), network.spec, **plain(generations=1, elites=6))
     assert {t.generation for t in list(unaided)[-1].population} == {0}  # all children seem worse
 
 
@@ -126,43 +130,43 @@ def assessed(*scores, rung=0):
     ticket = Ticket(np.ones(3, dtype=bool))
     for generation, score in enumerate(scores):
         if score is not None:
-            ticket.add(Assessment(generation, rung, score, {}))
+            ticket.add_evaluation(Assessment(generation, rung, score, {}))
     return ticket
 
 
-def test_a_rounds_worth_is_what_members_score_in_it_more_than_before():
-    levels = Levels()
+def test_an_order_effect_is_the_mean_difference_of_members_to_their_fitness_before():
+    effects = OrderEffects()
     one, other = assessed(1.0, 4.0), assessed(2.0, 7.0)
-    levels.learn([one, other], [(0.0, 1.0), (0.0, 2.0)])
-    assert levels.worth == {0: {0: 0.0, 1: 4.0}}
-    levels.apply([one, other])
+    effects.estimate([one, other], [(0.0, 1.0), (0.0, 2.0)])
+    assert effects.effects == {0: {0: 0.0, 1: 4.0}}
+    effects.subtract([one, other])
     assert (one.score, other.score) == (0.5, 2.5)
-    one.add(Assessment(2, 0, 11.5, {}))
-    levels.learn([one], [(0.0, 0.5)])
-    assert levels.worth[0] == {0: 0.0, 1: 4.0, 2: 11.0}
+    one.add_evaluation(Assessment(2, 0, 11.5, {}))
+    effects.estimate([one], [(0.0, 0.5)])
+    assert effects.effects[0] == {0: 0.0, 1: 4.0, 2: 11.0}
     new, unknown = assessed(None, None, 8.0), assessed(None, None, None, 8.0)
-    levels.apply([one, other, new, unknown])
+    effects.subtract([one, other, new, unknown])
     assert (one.score, other.score, new.score) == (0.5, 2.5, -3.0)
     assert unknown.score == 3.0  # of a mean round
-    assert [levels.of(number) for number in range(4)] == [[], [(0, 4.0)], [(0, 11.0)], []]
-    assert levels.until(2).worth == levels.worth
-    assert levels.until(1).worth == {0: {0: 0.0, 1: 4.0}}
+    assert [effects.of(number) for number in range(4)] == [[], [(0, 4.0)], [(0, 11.0)], []]
+    assert effects.until(2).effects == effects.effects
+    assert effects.until(1).effects == {0: {0: 0.0, 1: 4.0}}
 
 
 def test_those_that_were_unseen_for_longest_come_first_whatever_their_fitness():
     members = [assessed(*scores) for scores in ((1.0,), (9.0,), (5.0, 8.0), (None, 3.0), (2.0,))]
     for number, member in enumerate(members):
         member.number = 4 - number
-    assert longest_unseen(members, 4) == [members[4], members[1], members[0], members[3]]
+    assert least_recently_evaluated(members, 4) == [members[4], members[1], members[0], members[3]]
 
 
 def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
-    levels, infinite = Levels(), float("-inf")
+    effects, infinite = OrderEffects(), float("-inf")
     climbed, diverged = assessed(1.0, 5.0, rung=200), assessed(1.0, infinite)
-    levels.learn([climbed, diverged], [(50.0, 1.0), (0.0, 1.0)])
-    assert levels.worth == {}
-    levels = Levels([(0, 1, 3.0), (50, 1, 7.0), (200, 1, 1.0)])
-    levels.apply([climbed, diverged])
+    effects.estimate([climbed, diverged], [(50.0, 1.0), (0.0, 1.0)])
+    assert effects.effects == {}
+    effects = OrderEffects([(0, 1, 3.0), (50, 1, 7.0), (200, 1, 1.0)])
+    effects.subtract([climbed, diverged])
     assert climbed.score == (1 + 4) / 2
     assert diverged.diverged
 
@@ -170,30 +174,30 @@ def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
 def test_only_assessments_of_the_highest_rung_count():
     ticket = Ticket(np.ones(3, dtype=bool))
     for given in ((0, 50, -1.0), (1, 200, -3.0), (2, 50, -2.0), (3, 200, -5.0)):
-        ticket.add(Assessment(*given, {"accuracy": -given[2]}))
+        ticket.add_evaluation(Assessment(*given, {"accuracy": -given[2]}))
     assert (ticket.rung, ticket.score, ticket.measures) == (200, -4.0, {"accuracy": 4.0})
-    ticket.afresh().add(Assessment(4, 200, float("-inf"), {}))
+    ticket.copy_for_reevaluation().add_evaluation(Assessment(4, 200, float("-inf"), {}))
     assert ticket.score == -4.0
-    ticket.add(Assessment(4, 200, float("-inf"), {}))
+    ticket.add_evaluation(Assessment(4, 200, float("-inf"), {}))
     assert ticket.diverged
 
 
 def test_what_trials_take_is_counted(tiny, network):
-    from ticketsearch.fitness.short_training import ShortTraining
+    from ticketsearch.fitness.named import short_training
 
-    fitness = ShortTraining(network, tiny, steps=3, batch=16, device="cpu", candidates=0.2)
+    fitness = short_training(network, tiny, steps=3, batch=16, device="cpu", candidates=0.2)
     options = {"mutation": guided_mutation, "crossover": union_crossover}
     first, second = (
-        list(evolve(first_masks(network, 4), fitness, network.spec, generations=1, trial=trial, **options))[1]
+        list(
+            evolve(
+                first_masks(network, 4), fitness, network.spec, **plain(generations=1, trial=trial, **options)
+            )
+        )[1]
         for trial in (False, True)
     )
     assert first.spent.evaluations == 4
     assert second.spent.evaluations == 8
     assert second.spent.steps == 24
-
-
-def test_a_negative_share_of_members_to_assess_again_is_refused(network):
-    refused(lambda: evolve(first_masks(network, 2), Recorded(), network.spec, reassess=-1), "reassess", "-1")
 
 
 def test_without_guidance_nothing_is_tried(network):
@@ -203,5 +207,5 @@ def test_without_guidance_nothing_is_tried(network):
         asked.append((round, len(masks)))
         return [float(np.flatnonzero(mask).sum()) for mask in masks]
 
-    list(evolve(first_masks(network, 4), fitness, network.spec, generations=2, trial=True))
+    list(evolve(first_masks(network, 4), fitness, network.spec, **plain(generations=2, trial=True)))
     assert asked == [(0, 4), (2, 4), (4, 4)]
