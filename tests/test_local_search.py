@@ -174,7 +174,7 @@ def test_settings_that_cannot_be_polished_are_refused(setting, words):
 
 def test_a_polished_run_goes_on_where_it_stopped(tmp_path):
     prepared = experiment.Search.prepare(config.load(None, STRONG))
-    assert prepared.polish.most == round(0.3 * prepared.network.spec.size)
+    assert prepared.local_search.most == round(0.3 * prepared.network.spec.size)
     with experiment.create_run(prepared, tmp_path, "whole") as run:
         assert [g.spent.evaluations for g in prepared.generations(run)] == [6, 42, 42]
         list(experiment.finish(prepared, run))

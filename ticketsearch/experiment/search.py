@@ -185,6 +185,14 @@ class Search:
             return None
         return round(evolution.least_density * size), round(evolution.largest_density * size)
 
+    @property
+    def density_schedule(self) -> DensitySchedule | None:
+        """The annealed density, or None for a constant one."""
+        evolution = self.settings.evolution
+        if not evolution.start_density:
+            return None
+        return DensitySchedule(evolution.start_density, self.settings.seeding.density, evolution.annealed)
+
     @cached_property
     def local_search(self) -> LocalSearch | None:
         """The local search that improves children before they join the population, or None."""
@@ -220,10 +228,6 @@ class Search:
             selection = Tournament(evolution.population, size, evolution.elites, evolution.ties, reassess)
         else:
             selection = NSGA2(evolution.population, *self.front, size, reassess)
-        density = None
-        if evolution.start_density:
-            final = self.settings.seeding.density
-            density = DensitySchedule(evolution.start_density, final, evolution.annealed)
         after = run.last()
         for generation in evolve(
             self.first_population if after is None else [],
@@ -231,7 +235,7 @@ class Search:
             self.network.spec,
             variation=variation,
             selection=selection,
-            density=density,
+            density=self.density_schedule,
             local_search=self.local_search,
             generations=evolution.generations,
             seed=self.settings.seed,

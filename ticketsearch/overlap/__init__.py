@@ -10,21 +10,30 @@ and aligned in the same way (``null_models``, ``draws``). They have intervals an
 """
 
 from ticketsearch.overlap.chance import Chance, chance_iou
-from ticketsearch.overlap.null_models import degree_shuffle
+from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
+from ticketsearch.overlap.null_models import NULLS, degree_shuffle
 from ticketsearch.overlap.null_tests import Null
+from ticketsearch.overlap.profiles import degrees
 from ticketsearch.overlap.raw import RawOverlap, containment, iou, pairwise_iou, raw_overlap
-from ticketsearch.overlap.study import OverlapStudy, overlap_study
+from ticketsearch.overlap.study import OverlapStudy, conclude, overlap_study
 
 __all__ = [
+    "NULLS",
     "Chance",
+    "Masks",
     "Null",
     "OverlapStudy",
     "RawOverlap",
+    "batches",
     "chance_iou",
+    "conclude",
     "containment",
     "degree_shuffle",
+    "degrees",
+    "drawn",
     "iou",
     "overlap_study",
     "pairwise_iou",
     "raw_overlap",
+    "stacked",
 ]
