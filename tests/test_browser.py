@@ -59,10 +59,10 @@ def pages(small_run, digits, tmp_path_factory):
     small = {"model.name": "mlp:12", "evolution.population": 4, "evolution.generations": 2, "final.orders": 2}
     small |= {"training.steps": 10, "final.steps": 20, "seeding.options": {"training_steps": 5}}
     methods = ("dense", "synflow", "snip", "imp", "imp_best", "random_search", "one_plus_lambda", "evolution")
-    contest = compare(
-        config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "contest", initializations=2
+    comparison = compare(
+        config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "comparison", initializations=2
     )
-    found["compare"] = write_comparisons([contest], folder / "compare.html")
+    found["compare"] = write_comparisons([comparison], folder / "compare.html")
     return found
 
 

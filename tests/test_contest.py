@@ -545,6 +545,13 @@ def test_words_and_tables_say_what_was_found(whole):
     assert row[6] == f"{found.holm:.2g}"
 
 
+def test_lines_are_the_text_and_deprecated(whole):
+    comparison = read_comparison(whole)
+    with pytest.warns(DeprecationWarning, match=r"call ts\.comparison_text"):
+        lines = comparison.lines("imp")
+    assert lines == ts.comparison_text([comparison], "imp").splitlines()
+
+
 def test_enough_initializations_may_still_be_too_few_for_a_family():
     def said(count, densities):
         accuracies = {(m, d): np.arange(count) / 9 for m in ("imp_best", "evolution") for d in densities}

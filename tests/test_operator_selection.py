@@ -178,7 +178,7 @@ def test_a_run_shows_the_credit_of_its_operators_and_resumes_with_it(tmp_path):
                 line.split()[:3] == [row.name, str(row.children), str(row.survivors)]
                 for line in content(whole)
             )
-        assert "Which operators made it?" in write_report(whole).read_text()
+        assert "Which operators did best?" in write_report(whole).read_text()
 
 
 def test_one_operator_of_each_kind_shows_no_credit(tmp_path):

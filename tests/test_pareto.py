@@ -115,7 +115,7 @@ def test_ranges_ladders_and_falling_counts_are_refused(tiny):
         ("evolution.least_density", 0.6, ("largest_density", "0.6 and 0.5")),
         ("evolution.least_density", 0.0001, ("0.0001 keeps 0",)),
         ("evolution.start_density", 0.5, ("start_density", "leave one out")),
-        ("training.steps", [10, 20], ("ladder", "one number")),
+        ("training.steps", [10, 20], ("list of rungs", "one number")),
     ],
 )
 def test_settings_that_no_front_can_use_are_refused(name, value, words):

@@ -126,9 +126,9 @@ def test_seeds_that_let_nothing_through_are_no_networks(run, monkeypatch):
     for planted, words in (
         (
             [*dead[:2], *seeds[2:]],
-            f"the {len(seeds) - 2} of {len(seeds)} masks that let something through are",
+            f"the {len(seeds) - 2} of {len(seeds)} connected masks are",
         ),
-        (dead, f"None of the {len(seeds)} masks lets anything through."),
+        (dead, f"All {len(seeds)} masks are disconnected: no kept path leads from an input to an output."),
     ):
         monkeypatch.setattr(run, "seeds", lambda planted=planted: Tickets(planted))
         assert words in text.study_lines(run, None)[-1]
@@ -173,15 +173,15 @@ def test_the_page_says_where_the_time_went(page, run):
     assert f"({', '.join(OWN)}) is {100 * own:.1f} % of the time." in page
 
 
-def test_without_a_ladder_the_page_has_no_word_of_one(page):
+def test_without_rungs_the_page_has_no_word_of_successive_halving(page):
     told = page.partition("<h2>Settings</h2>")[0]
     assert "rung" not in told
-    assert "ladder" not in told
+    assert "halving" not in told
     assert "20 training steps an evaluation" in page
     assert "best to worst of the population" in page
 
 
-def on_a_ladder(folder, small_run, agreements):
+def with_rungs(folder, small_run, agreements):
     """A run of two generations that says how far its rungs agree."""
     with Run.open(small_run) as run:
         first = [t for t in run.tickets() if t.generation == 0]
@@ -207,19 +207,19 @@ def on_a_ladder(folder, small_run, agreements):
     ],
     ids=["untrusted", "trusted", "few", "none"],
 )
-def test_the_page_of_a_ladder_says_how_far_its_rungs_agree(tmp_path, small_run, agreement, words):
-    with on_a_ladder(tmp_path, small_run, [agreement]) as run:
+def test_the_page_of_a_run_with_rungs_says_how_far_they_agree(tmp_path, small_run, agreement, words):
+    with with_rungs(tmp_path, small_run, [agreement]) as run:
         page = report.write_report(run).read_text(encoding="utf-8")
-        assert "Do the rungs of the ladder agree?" in page
+        assert "Do the rungs of successive halving agree?" in page
         for word in words:
             assert word in page
         assert ("trusted" in page) is any("trusted" in word for word in words)
-        assert "50, 200 or 800 training steps an evaluation (a ladder)" in page
+        assert "50, 200 or 800 training steps an evaluation (successive halving)" in page
         assert "best to worst of the top rung" in page
 
 
-def test_the_fitness_curve_of_a_ladder_is_that_of_its_highest_rung(tmp_path, small_run):
-    with on_a_ladder(tmp_path, small_run, []) as run:
+def test_the_fitness_curve_is_that_of_the_highest_rung(tmp_path, small_run):
+    with with_rungs(tmp_path, small_run, []) as run:
         curve = report.fitness_curve(run)
         for number, generation in enumerate(run.generations()):
             top = [t.score for t in generation.population if t.rung == 800]

@@ -174,7 +174,7 @@ def test_a_part_of_a_study_can_be_read(network, tmp_path):
     plan = small_plan(network)
     run(tmp_path, plan, network, steps=6)
     assert read_overlaps(tmp_path).cases == ()
-    assert read_overlaps(tmp_path).headline() == "Nothing was compared yet."
+    assert overlap_headline(read_overlaps(tmp_path).cases) == "Nothing was compared yet."
     run(tmp_path, plan, network, steps=4)
     overlaps = read_overlaps(tmp_path)
     assert overlaps.cases[0].title == "synflow at density 0.1"
@@ -340,6 +340,10 @@ def test_a_whole_study_in_python_is_made_once(network, digits, tmp_path):
     again = study_pruners(network, digits, ["snip"], [0.1], **arguments)
     assert rows(tmp_path) == before
     assert overlaps_text(again) == overlaps_text(overlaps)
+    with pytest.warns(DeprecationWarning, match=r"call ts\.overlaps_text"):
+        assert overlaps.lines() == overlaps_text(overlaps).splitlines()
+    with pytest.warns(DeprecationWarning, match=r"call ts\.overlaps_text"):
+        assert overlaps.headline() == overlap_headline(overlaps.cases)
     assert overlaps.settings["data"] == "digits"
     assert overlaps.settings["aligned draws"] == "2"
     assert overlaps.settings["methods"] == "snip"
