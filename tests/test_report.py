@@ -39,7 +39,7 @@ def page(small_run):
 def test_the_fitness_curve_is_what_the_generations_say(run):
     curve = report.fitness_curve(run)
     populations = [[t.score for t in g.population] for g in run.generations()]
-    assert curve.number.tolist() == list(range(len(populations)))
+    assert curve.generation.tolist() == list(range(len(populations)))
     assert np.allclose(curve.best, [max(p) for p in populations], rtol=1e-12)
     assert np.allclose(curve.worst, [min(p) for p in populations], rtol=1e-12)
     assert np.allclose(curve.mean, [np.mean(p) for p in populations], rtol=1e-12)
