@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import json
 import math
 import os
@@ -59,12 +58,13 @@ from torch import Tensor, nn
 
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.loop import evolve
-from ticketsearch.fitness.short_training import ShortTraining
+from ticketsearch.evolution import Variation, evolve
+from ticketsearch.fitness import EvaluationOptions, ShortTraining
 from ticketsearch.masks import Mask, MaskSpec, digest, live_units
 from ticketsearch.models import Network, initialize
+from ticketsearch.operators import swap_mutation, uniform_crossover
 from ticketsearch.pruners import prune_all
-from ticketsearch.training import Evaluation, data_order, layout
+from ticketsearch.training import Evaluation, Recipe, data_order, layout
 
 Row = dict[str, Any]
 
@@ -137,10 +137,11 @@ class Problem:
                     found.append(x[0, 0].numel())
         return found
 
-    def training(self, **options: Any) -> ShortTraining:
+    def training(self, workers: int = 1) -> ShortTraining:
         """Return the fitness that a search would use."""
-        recipe: dict[str, Any] = {"steps": self.steps, "batch": BATCH, "lr": LR, "momentum": MOMENTUM}
-        return ShortTraining(self.network, self.dataset, **recipe, device=self.device, **options)
+        recipe = Recipe(self.steps, batch=BATCH, lr=LR, momentum=MOMENTUM)
+        options = EvaluationOptions(device=self.device, workers=workers)
+        return ShortTraining(self.network, self.dataset, recipe=recipe, options=options)
 
     def trained(
         self, masks: Mask, steps: int | None = None, fitness: ShortTraining | None = None
@@ -322,14 +323,15 @@ def wide_masks(problem: Problem, density: float, count: int) -> Mask:
 def evolved_masks(network: Network, first: Mask) -> Mask:
     """Return the masks of the last generation under a fitness that is chance, drawn from a mask's digest.
 
-    It costs nothing and a mask keeps it, so that selection and the default operators shape masks as in a
+    It costs nothing and a mask keeps it, so that selection and blind operators shape masks as in a
     search.
     """
 
     def chance(masks: Mask) -> list[float]:
         return [int(digest(mask)[:12], 16) / 16**12 for mask in masks]
 
-    *_, last = evolve(first, chance, network.spec, generations=GENERATIONS, population=len(first))
+    variation = Variation(uniform_crossover, swap_mutation, mutation_rate=0.05)
+    *_, last = evolve(first, chance, network.spec, variation=variation, generations=GENERATIONS)
     return last.population.masks
 
 
@@ -543,11 +545,7 @@ def processes(given: argparse.Namespace) -> list[Row]:
         print("processes: skipped, there is one core here")
         return []
     problem, rows = problem_of("lenet_300_100", given.data, given.steps or 100), []
-    named = "backend" in inspect.signature(ShortTraining).parameters
-    two, backend = problem.training(workers=2, **({"backend": "loky"} if named else {})), "loky"
-    if not named:
-        backend = "threads"
-        print("ShortTraining has no backend: its two workers are threads")
+    two, backend = problem.training(workers=2), "loky"
     print(f"LeNet-300-100: 64 masks, {problem.steps} steps, {given.pairs} pairs; seconds")
     print(
         f"{'density':>7}{'1 worker':>12}{'2 ' + backend:>12}{'ratio':>8}  {'least-largest':<14}"

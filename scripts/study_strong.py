@@ -18,10 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 import ticketsearch as ts
-from ticketsearch.evolution.local_search import Polish
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.masks import Mask, MaskSpec, digest, live
-from ticketsearch.operators import swap_mutation
+from ticketsearch.operators import swap_mutation, uniform_crossover
 
 DENSITY = 0.3
 CANDIDATES = 32
@@ -96,19 +95,20 @@ def study(task: str, seed: int) -> dict[str, Row]:
         ]
     else:
         first = [rng.permutation(network.spec.size) < kept for _ in range(size)]
-    polish = Polish(training, network.spec, steps=own.polish, most=kept) if own.polish else None
+    variation = ts.Variation(
+        uniform_crossover, swap_mutation, mutation_rate=own.rate, duplicates=ts.Duplicates(function_key)
+    )
+    local_search = ts.LocalSearch(own.polish, kept) if own.polish else None
     evaluations = 0
     for generation in ts.evolve(
         np.stack(first),
         training,
         network.spec,
+        variation=variation,
+        selection=ts.Tournament(elites=own.elites, ties=own.ties),
+        local_search=local_search,
         generations=own.generations,
         seed=seed,
-        elites=own.elites,
-        mutation_rate=own.rate,
-        polish=polish,
-        ties=own.ties,
-        duplicate_key=function_key,
     ):
         evaluations += generation.spent.evaluations
     best = sorted(generation.population, key=lambda ticket: ticket.fitness, reverse=True)[:CANDIDATES]

@@ -1,6 +1,7 @@
 """Fixtures and checks that several test modules share."""
 
 import atexit
+import math
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
@@ -19,6 +21,36 @@ torch.set_num_threads(1)
 # Runs that tests make are signed with a key of their own, not with that of whoever runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ticketsearch-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+
+# Examples of a property of which no number is given; a test that gives one gives that of the full tier.
+for tier, number in (("quick", 15), ("middle", 40), ("full", 100)):
+    settings.register_profile(tier, max_examples=number, deadline=None)
+settings.load_profile("middle")
+
+
+def examples(number):
+    """Return how many examples of a property the tier tries, of the ``number`` that the full one tries."""
+    return math.ceil(number * settings.default.max_examples / 100)
+
+
+def every(full, default=None, quick=None):
+    """Return all members of a product as parameters, each marked with the tiers that leave it out.
+
+    Members beyond ``default`` run in the full tier alone (mark ``full``), the others beyond ``quick`` in all
+    tiers but the quick one (mark ``slow``). Each of the two is a collection of members, a test of a member,
+    or None, which is all.
+    """
+
+    def among(tier):
+        return tier if callable(tier) else tier.__contains__ if tier is not None else lambda member: True
+
+    in_default, in_quick = among(default), among(quick)
+    parameters = []
+    for member in full:
+        marks = pytest.mark.full if not in_default(member) else () if in_quick(member) else pytest.mark.slow
+        parameters.append(pytest.param(*(member if isinstance(member, tuple) else (member,)), marks=marks))
+    return parameters
 
 
 def refusal(call, *arguments, **options):

@@ -16,6 +16,8 @@ from ticketsearch.report.audit import layer_colours
 from ticketsearch.report.text import audit_lines, audit_rows, collapse_rows
 from ticketsearch.settings import load
 
+pytestmark = pytest.mark.slow
+
 shell, refused = test_cli.shell, test_cli.refused
 
 SMALL = ("audit", "--model", "mlp:60,40", "--methods", "synflow,snip,magnitude")

@@ -20,12 +20,14 @@ from ticketsearch.canonical import canonical_key, to_networkx
 from ticketsearch.datasets import from_arrays
 from ticketsearch.masks import effective_densities, live, live_edges
 from ticketsearch.models import initialize
-from ticketsearch.operators.paths import _paths
+from ticketsearch.operators.paths import random_paths
 from ticketsearch.pruners import Copies, prune
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.theory.conservation import conservation, saliency_conservation
 from ticketsearch.training import Cohort, Recipe, data_order, train
 from ticketsearch.wiring import trace
+
+pytestmark = pytest.mark.slow
 
 each = pytest.mark.parametrize("name", BLOCKS)
 RECIPE = Recipe(5, 9, "sgd", lr=0.05, momentum=0.9)
@@ -245,7 +247,7 @@ def test_the_signed_saliency_of_a_loss_conserves_in_homogeneous_blocks(name):
 def test_a_path_that_is_grown_is_alive_by_itself(name):
     spec = network(name).spec
     for seed in range(6):
-        grown = _paths(spec, np.random.default_rng(seed), 1)
+        grown = random_paths(spec, np.random.default_rng(seed), 1)
         assert grown.any()
         assert np.array_equal(live(grown, spec), grown)
 

@@ -20,6 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: the package chromium)"),
 ]
 PAGES = ("run", "overlap", "audit", "compare")
@@ -58,7 +59,7 @@ def pages(small_run, digits, tmp_path_factory):
     assert ended.value.code == 0
     small = {"model.name": "mlp:12", "evolution.population": 4, "evolution.generations": 2, "final.orders": 2}
     small |= {"training.steps": 10, "final.steps": 20, "seeding.options": {"training_steps": 5}}
-    methods = ("dense", "synflow", "snip", "imp", "imp_best", "random_search", "one_plus_lambda", "evolution")
+    methods = ("dense", "synflow", "imp_best", "random_search", "evolution")
     comparison = compare(
         config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "comparison", initializations=2
     )

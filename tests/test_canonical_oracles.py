@@ -15,6 +15,8 @@ from test_canonical import around, cycles, moved, nauty_certificate, regular
 from ticketsearch.canonical import canonical_key, canonical_order, isomorphic, to_networkx
 from ticketsearch.masks import live, permute
 
+pytestmark = pytest.mark.slow
+
 
 def partitions(number, largest=None):
     """Yield the partitions of a number, as tuples of parts that do not grow."""
@@ -95,6 +97,7 @@ def pairs():
             yield spec, near, shuffled(moved(mask, rng), spec, rng)
 
 
+@pytest.mark.full
 def test_pynauty_agrees_on_thousands_of_pairs():
     compared = equal = 0
     for spec, a, b in pairs():

@@ -28,6 +28,7 @@ from ticketsearch.tickets.duplicates import initial_weights
 TINY = {"3+3": mlp(2, 3, 3, 1), "residual": residual(1, 4, 1), **PIECEWISE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_keys_with_weights_are_equal_exactly_where_brute_force_finds_a_renumbering(name):
     spec = TINY[name]
@@ -247,6 +248,7 @@ class Normed(torch.nn.Module):
         return self.last(self.act(self.norm(self.first(x.flatten(1)))))
 
 
+@pytest.mark.slow
 def test_initial_weights_are_all_of_an_initialization():
     network = initialize(lambda shape, classes: Normed(64, classes), ts.load_dataset("digits"), "as_built")
     found = initial_weights(network)

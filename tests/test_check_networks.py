@@ -11,6 +11,8 @@ from torch import nn
 
 from ticketsearch.models import initialize
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 if not (SCRIPTS / "network_checks").is_dir():
     pytest.skip("the scripts are not here", allow_module_level=True)

@@ -2,80 +2,98 @@
 
 import inspect
 import warnings
+from functools import cache
+from operator import attrgetter
 
 import numpy as np
 import pytest
 import torch
+from conftest import every
 
 import ticketsearch as ts
 from ticketsearch.checks import LAYERS, check, checked
 from ticketsearch.errors import shown
-
-rng = np.random.default_rng(0)
-DATA = ts.from_arrays("mine", rng.random((60, 4)), np.arange(60) % 3)
-NETWORK = ts.initialize("mlp:3", DATA)
-SPEC = NETWORK.spec
-MASK = rng.random(SPEC.size) < 0.7
-TICKETS = ts.Tickets([ts.Ticket(MASK), ts.Ticket(~MASK)])
 
 
 def uniform(masks):
     return np.zeros(len(masks))
 
 
-# What each public function takes that has no default; functions that write are given names of no folder.
-GIVEN = {
-    "align": {"mask": MASK, "reference": MASK, "spec": SPEC},
-    "batched": {"function": uniform},
-    "canonical_form": {"mask": MASK, "spec": SPEC},
-    "canonical_identity": {"mask": MASK, "spec": SPEC},
-    "canonical_key": {"mask": MASK, "spec": SPEC},
-    "climb": {"size": 2, "rungs": (1,), "evaluate": lambda p, r: np.zeros(len(p)), "rng": rng},
-    "compare": {"folder": "/dev/null/none"},
-    "density": {"mask": MASK},
-    "effective_density": {"mask": MASK, "spec": SPEC},
-    "evolve": {"first": TICKETS, "fitness": uniform, "spec": SPEC},
-    "flow_retention": {"mask": MASK, "network": NETWORK},
-    "from_pruned": {"module": torch.nn.Linear(4, 3), "dataset": DATA},
-    "from_arrays": {"name": "mine", "x": rng.random((60, 4)), "y": np.arange(60) % 3},
-    "initializations": {"count": 2},
-    "initialize": {"model": "mlp:3", "dataset": DATA},
-    "isomorphic": {"a": MASK, "b": MASK, "spec": SPEC},
-    "live": {"mask": MASK, "spec": SPEC},
-    "live_units": {"mask": MASK, "spec": SPEC},
-    "load_dataset": {"name": "digits"},
-    "load_ticket": {"path": "/dev/null/none"},
-    "overlap_study": {"masks": np.stack([MASK, ~MASK]), "spec": SPEC, "draws": 1, "aligned_draws": 1},
-    "permute": {"mask": MASK, "spec": SPEC, "order": {}},
-    "prune": {"network": NETWORK, "method": "magnitude", "density": 0.5},
-    "prune_all": {"networks": [NETWORK], "method": "magnitude", "density": 0.5},
-    "read_comparison": {"folder": "/dev/null/none"},
-    "read_overlaps": {"folder": "/dev/null/none"},
-    "save_ticket": {"path": "/dev/null/none", "network": NETWORK, "ticket": ts.Ticket(MASK)},
-    "seed_population": {
-        "network": NETWORK,
-        "size": 2,
-        "density": 0.5,
-        "initializations": 2,
-        "method": "magnitude",
-    },
-    "study_pruners": {"network": NETWORK, "methods": "magnitude", "folder": "/dev/null/none", "draws": 1},
-    "to_networkx": {"mask": MASK, "spec": SPEC},
-    "Dataset": {n: getattr(DATA, n) for n in inspect.signature(ts.Dataset).parameters},
-    "EvaluationOptions": {},
-    "Recipe": {},
-    "Scores": {"values": [1.0]},
-    "ShortTraining": {"network": NETWORK, "dataset": DATA, "steps": 1},
-}
-THEORY = {
-    "audit": {"network": NETWORK, "methods": ["magnitude"]},
-    "collapsed": {"mask": MASK, "spec": SPEC},
-    "conservation": {"scores": rng.random(SPEC.size), "network": NETWORK},
-    "critical_compression": {"network": NETWORK, "method": "magnitude"},
-    "disconnected": {"mask": MASK, "spec": SPEC},
-    "prune_to_cut": {"network": NETWORK, "method": "magnitude"},
-    "rho_max": {"spec": SPEC},
-}
+@cache
+def arguments():
+    """Return each public function's arguments without a default; one that writes gets no folder's name."""
+    rng = np.random.default_rng(0)
+    data = ts.from_arrays("mine", rng.random((60, 4)), np.arange(60) % 3)
+    network = ts.initialize("mlp:3", data)
+    spec = network.spec
+    mask = rng.random(spec.size) < 0.7
+    tickets = ts.Tickets([ts.Ticket(mask), ts.Ticket(~mask)])
+    functions = {
+        "align": {"mask": mask, "reference": mask, "spec": spec},
+        "batched": {"function": uniform},
+        "canonical_form": {"mask": mask, "spec": spec},
+        "canonical_identity": {"mask": mask, "spec": spec},
+        "canonical_key": {"mask": mask, "spec": spec},
+        "successive_halving": {
+            "size": 2,
+            "rungs": (1,),
+            "evaluate": lambda p, r: np.zeros(len(p)),
+            "rng": rng,
+        },
+        "compare": {"folder": "/dev/null/none"},
+        "density": {"mask": mask},
+        "effective_density": {"mask": mask, "spec": spec},
+        "evolve": {"first": tickets, "fitness": uniform, "spec": spec},
+        "flow_retention": {"mask": mask, "network": network},
+        "from_pruned": {"module": torch.nn.Linear(4, 3), "dataset": data},
+        "from_arrays": {"name": "mine", "x": rng.random((60, 4)), "y": np.arange(60) % 3},
+        "initializations": {"count": 2},
+        "initialize": {"model": "mlp:3", "dataset": data},
+        "isomorphic": {"a": mask, "b": mask, "spec": spec},
+        "live": {"mask": mask, "spec": spec},
+        "live_units": {"mask": mask, "spec": spec},
+        "load_dataset": {"name": "digits"},
+        "load_ticket": {"path": "/dev/null/none"},
+        "overlap_study": {"masks": np.stack([mask, ~mask]), "spec": spec, "draws": 1, "aligned_draws": 1},
+        "permute": {"mask": mask, "spec": spec, "order": {}},
+        "prune": {"network": network, "method": "magnitude", "density": 0.5},
+        "prune_all": {"networks": [network], "method": "magnitude", "density": 0.5},
+        "read_comparison": {"folder": "/dev/null/none"},
+        "read_overlaps": {"folder": "/dev/null/none"},
+        "save_ticket": {"path": "/dev/null/none", "network": network, "ticket": ts.Ticket(mask)},
+        "seed_population": {
+            "network": network,
+            "size": 2,
+            "density": 0.5,
+            "initializations": 2,
+            "method": "magnitude",
+        },
+        "study_pruners": {"network": network, "methods": "magnitude", "folder": "/dev/null/none", "draws": 1},
+        "to_networkx": {"mask": mask, "spec": spec},
+        "Dataset": {n: getattr(data, n) for n in inspect.signature(ts.Dataset).parameters},
+        "DensitySchedule": {"start": 0.5, "final": 0.1},
+        "Duplicates": {},
+        "EvaluationOptions": {},
+        "LocalSearch": {"steps": 1, "most": 1},
+        "NSGA2": {},
+        "Recipe": {},
+        "Scores": {"values": [1.0]},
+        "ShortTraining": {"network": network, "dataset": data, "steps": 1},
+        "Tournament": {},
+        "Variation": {},
+    }
+    theory = {
+        "audit": {"network": network, "methods": ["magnitude"]},
+        "collapsed": {"mask": mask, "spec": spec},
+        "conservation": {"scores": rng.random(spec.size), "network": network},
+        "critical_compression": {"network": network, "method": "magnitude"},
+        "disconnected": {"mask": mask, "spec": spec},
+        "prune_to_cut": {"network": network, "method": "magnitude"},
+        "rho_max": {"spec": spec},
+    }
+    return functions | {f"theory.{name}": given for name, given in theory.items()}
+
+
 OTHERS = (
     None,
     "text",
@@ -96,22 +114,27 @@ APART = {
     "EqualScoresWarning",
     "Generation",
     "Guidance",
+    "GuidanceWarning",
+    "HalvingResult",
     "Initialization",
     "LayerCollapseWarning",
     "MaskSpec",
     "Network",
 }
 APART |= {"Run", "Ticket", "Tickets", "theory", "__version__"}
+# Functions of ts.theory.
+THEORY = ["audit", "collapsed", "conservation", "critical_compression", "disconnected", "prune_to_cut"]
+THEORY += ["rho_max"]
 
 
-def called(function, arguments):
+def called(function, given):
     """Call a function, and begin what it yields; return an error that is no refusal in one line."""
-    arguments = dict(arguments)
-    first = {n: arguments.pop(n) for n in list(arguments) if n == "name" and function is ts.load_dataset}
+    given = dict(given)
+    first = {n: given.pop(n) for n in list(given) if n == "name" and function is ts.load_dataset}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = function(*first.values(), **arguments)
+            found = function(*first.values(), **given)
             if inspect.isgenerator(found):
                 next(found, None)
     except ts.BadInput as refusal:
@@ -121,16 +144,17 @@ def called(function, arguments):
     return None
 
 
+FUNCTIONS = sorted(set(ts.__all__) - APART) + [f"theory.{name}" for name in THEORY]
+
+
 def test_the_table_holds_every_public_function():
-    assert set(GIVEN) | APART == set(ts.__all__)
+    assert set(arguments()) == set(FUNCTIONS)
 
 
-@pytest.mark.parametrize("name", [*GIVEN, *(f"theory.{name}" for name in THEORY)])
+@pytest.mark.parametrize("name", every(FUNCTIONS, quick=["density", "initialize", "prune", "theory.rho_max"]))
 def test_arguments_of_other_types_are_refused_in_one_line(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    theory, _, own = name.rpartition(".")
-    function, given = (getattr(ts.theory, own), THEORY[own]) if theory else (getattr(ts, own), GIVEN[own])
-    wrong = []
+    function, given, wrong = attrgetter(name)(ts), arguments()[name], []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
@@ -155,16 +179,18 @@ def test_values_are_shown_on_one_line_of_eighty_characters():
 
 
 def test_limits_are_said_at_once_and_own_rules_come_first():
+    network, mask = arguments()["prune"]["network"], arguments()["live"]["mask"]
+    data, spec = arguments()["initialize"]["dataset"], network.spec
     for call, said in (
-        (lambda: ts.prune(NETWORK, "synflow", density=0.5, steps=10**9), "steps must be at most 100,000"),
-        (lambda: ts.seed_population(NETWORK, size=10**20), "size must be at most 1,000,000"),
+        (lambda: ts.prune(network, "synflow", density=0.5, steps=10**9), "steps must be at most 100,000"),
+        (lambda: ts.seed_population(network, size=10**20), "size must be at most 1,000,000"),
         (
-            lambda: ts.seed_population(NETWORK, size=10**6, density=0.1, initializations=1),
+            lambda: ts.seed_population(network, size=10**6, density=0.1, initializations=1),
             "only 210 different",
         ),
-        (lambda: ts.evolve([MASK], uniform, SPEC, generations=10**7), "generations must be at most"),
-        (lambda: ts.evolve([MASK], uniform, SPEC, generations="3"), "must be an integer, but got '3'"),
-        (lambda: ts.initialize("mlp:" + "3," * LAYERS + "3", DATA), "at most 1000 hidden layers"),
+        (lambda: ts.evolve([mask], uniform, spec, generations=10**7), "generations must be at most"),
+        (lambda: ts.evolve([mask], uniform, spec, generations="3"), "must be an integer, but got '3'"),
+        (lambda: ts.initialize("mlp:" + "3," * LAYERS + "3", data), "at most 1000 hidden layers"),
         (lambda: ts.initializations(10**6), "count must be at most 10,000"),
         (lambda: check("steps", 1.5, int), "steps must be an integer, but got 1.5"),
     ):

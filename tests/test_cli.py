@@ -147,6 +147,7 @@ def test_python_dash_m_is_the_same_command():
     assert done.stdout.startswith("ticketsearch 0.")
 
 
+@pytest.mark.slow
 def test_a_search_prints_lines_on_stderr_and_the_comparison_on_stdout(shell, tmp_path):
     small = (
         "--model",
@@ -180,6 +181,7 @@ def test_a_search_prints_lines_on_stderr_and_the_comparison_on_stdout(shell, tmp
     )
 
 
+@pytest.mark.slow
 def test_show_prints_content_and_nothing_of_times_or_places(finished, small_run):
     code, out, _ = finished("show", "small")
     assert code == 0
@@ -193,6 +195,7 @@ def test_show_prints_content_and_nothing_of_times_or_places(finished, small_run)
     assert "of the time" not in out
 
 
+@pytest.mark.slow
 def test_show_says_on_stderr_where_the_time_went(finished, small_run):
     _, _, err = finished("show", "small")
     with Run.open(small_run) as run:
@@ -206,6 +209,7 @@ def test_show_says_on_stderr_where_the_time_went(finished, small_run):
     assert last.startswith("The evolution's own work (keys, operators, selection, store, rest)")
 
 
+@pytest.mark.slow
 def test_list_has_a_line_for_each_run_readable_or_not(finished, tmp_path):
     broken = tmp_path / "runs" / "broken"
     broken.mkdir()
@@ -223,6 +227,7 @@ def test_list_without_runs_says_so(shell):
     assert "No runs" in out
 
 
+@pytest.mark.slow
 def test_report_writes_the_page_again(finished, small_run):
     (small_run / "report.html").unlink(missing_ok=True)
     code, out, _ = finished("report", "runs/small")
@@ -230,6 +235,7 @@ def test_report_writes_the_page_again(finished, small_run):
     assert Path(out.strip()).is_file()
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_prints_its_result(finished):
     code, out, err = finished("evolve", "--resume", "small")
     assert code == 0
@@ -334,6 +340,7 @@ def test_the_time_left_is_told_from_when_the_work_began(capsys, monkeypatch):
     ]
 
 
+@pytest.mark.full
 def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(tmp_path):
     pytest.importorskip("distributed")
     arguments = (*("evolve", "--model", "mlp:4", "--scheduler", "http://127.0.0.1:1"),)
@@ -380,12 +387,14 @@ def test_flags_and_settings_say_where_workers_are(shell, tmp_path, monkeypatch, 
     assert seen == [place]
 
 
+@pytest.mark.slow
 def test_a_taken_name_is_refused_and_the_run_stays(finished, small_run):
     before = (small_run / "run.sqlite").read_bytes()
     refused(finished("evolve", "--name", "small"), "exists already", "--resume small")
     assert (small_run / "run.sqlite").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resuming_with_other_settings_or_other_data_is_refused(finished):
     refused(finished("evolve", "--resume", "small", "--density", "0.2"), "seeding.density is 0.1", "0.2 here")
     refused(finished("evolve", "--resume", "small", "--generations", "1"), "can only be extended", "1")
@@ -406,6 +415,7 @@ def test_a_users_fitness_that_is_wrong_is_one_line(shell, tmp_path, body, words)
     refused(result, *words)
 
 
+@pytest.mark.slow
 def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(shell, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np, torch\n"
@@ -494,6 +504,7 @@ def test_both_kinds_of_progress_show_how_far_rungs_agree_with_the_number_of_pair
     assert "nan" not in shown
 
 
+@pytest.mark.slow
 def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
@@ -502,14 +513,15 @@ def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, t
         "    def fitness(masks, round):\n"
         "        true = masks[:, ::2].sum(axis=1) + np.random.default_rng(round).random(len(masks))\n"
         "        scores = [-true, true - 1000, true - 2000]\n"
-        "        rng = np.random.default_rng(round)\n"
-        "        found = ts.climb(len(masks), rungs, lambda positions, r: scores[r][positions], rng)\n"
-        "        steps = np.array(rungs)[found.rung]\n"
-        "        return ts.Scores(found.score, rungs=steps, agreements=found.agreements)\n"
+        "        rng, score = np.random.default_rng(round), lambda positions, r: scores[r][positions]\n"
+        "        result = ts.successive_halving(len(masks), rungs, score, rng)\n"
+        "        steps = np.array(rungs)[result.rung]\n"
+        "        return ts.Scores(result.score, rungs=steps, agreements=result.agreements)\n"
         "    return fitness\n"
     )
     small = ("--model", "mlp:10", "--density", "0.2", "--population", "8", "--generations", "9")
-    small += ("--set", "evolution.reassess=0")
+    small += ("--set", "evolution.reassess=0", "--set", "evolution.crossover=uniform_crossover")
+    small += ("--set", "evolution.mutation=swap_mutation")
     own = ("--set", "fitness.name=mine.py:build", "--set", "fitness.options={rungs=[50, 200, 800]}")
     final = ("--set", "final.steps=5", "--set", "final.orders=2")
     code, out, err = shell("evolve", *small, "--initializations", "2", *own, *final, "--name", "x")
@@ -547,6 +559,7 @@ def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
     assert seen == [[50, 200, 800], [50, 200], 60]
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_is_no_error(small_run):
     """As of ``show RUN | head``: the pipe is closed before the command writes."""
     read, write = os.pipe()

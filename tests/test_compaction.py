@@ -1,6 +1,7 @@
 """Compaction: a network without its dead units trains as the whole masked one does."""
 
 import dataclasses
+import itertools
 from functools import cache
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import networks
 import numpy as np
 import pytest
 import torch
-from conftest import refusal, refused
+from conftest import every, examples, refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import Images, Parts, Stream, Summed, masks_for, matters, recipes, tensors_of, torch_loop
@@ -39,7 +40,6 @@ from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, wh
 CPU = torch.device("cpu")
 IMAGE = (3, 8, 8)
 RECIPES = recipes(6, 9)
-optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
 class Channels(nn.Module):
@@ -189,6 +189,11 @@ CASES = {name: (name, *VARIANTS.get(name, UNLISTED), "kaiming_normal") for name 
     "dropout of all kinds": (lambda s, c: Dropping(c), (1, 8, 8), {}, "kaiming_normal"),
 }
 DROPOUT = [case for case in CASES if case.startswith("dropout")]
+# Networks of plain vectors, which may also be stacked.
+DENSE = {
+    *("lenet_300_100", "mlp", "tanh", "sigmoid", "gelu", "no biases, relu", "no biases, sigmoid"),
+    *("biases", "stream", "sum", "dropout"),
+}
 
 
 @cache
@@ -270,18 +275,36 @@ def exactly(monkeypatch):
 
 
 def engines(cases):
-    """Every case by the engine of each network by itself, dense ones also stacked."""
-    dense = [case for case in cases if network(case).wiring.dense]
-    each = [pytest.param(case, False, id=f"{case}-general") for case in cases]
-    both = each + [pytest.param(case, True, id=f"{case}-dense") for case in dense]
-    return pytest.mark.parametrize(("case", "stacked"), both)
+    """Return every case with the engine of each network by itself (False), dense ones also stacked (True)."""
+    return [(case, stacked) for case in cases for stacked in (False, True) if case in DENSE or not stacked]
 
 
-@optimizers
-@engines([case for case in CASES if case not in DROPOUT])
+@pytest.mark.slow
+def test_the_dense_cases_are_those_whose_networks_may_be_stacked():
+    assert {case for case in CASES if network(case).wiring.dense} == DENSE
+
+
+# Whatever the network, an optimizer sees one tensor of weights after another: all of them train a dense, a
+# normalised and a grouped network, and every network is trained by one.
+OPTIMIZED = ("mlp", "resnet20", "grouped")
+
+
+@pytest.mark.parametrize(
+    ("case", "stacked", "optimizer"),
+    every(
+        [
+            (*engine, optimizer)
+            for engine in engines([case for case in CASES if case not in DROPOUT])
+            for optimizer in RECIPES
+        ],
+        default=lambda member: member[0] in OPTIMIZED or member[2] == "momentum",
+        quick=lambda member: member[0] == "mlp" or member == ("conv2", False, "momentum"),
+    ),
+)
 @pytest.mark.usefixtures("exactly")
-def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, stacked, recipe):
+def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, stacked, optimizer):
     """By a plain loop: logits, live parameters and running statistics at every step."""
+    recipe = RECIPES[optimizer]
     nets = [network(case, seed) for seed in range(2)]
     wiring, data = nets[0].wiring, dataset(CASES[case][1])
     masks = np.stack([sparse(net, seed) for seed, net in enumerate(nets)])
@@ -314,7 +337,7 @@ def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(ca
     assert steps == list(range(recipe.steps))
 
 
-@engines(DROPOUT)
+@pytest.mark.parametrize(("case", "stacked"), engines(DROPOUT))
 @pytest.mark.usefixtures("exactly")
 def test_dropout_drops_the_same_of_what_is_left(case, stacked, monkeypatch):
     """Beside the same engine that leaves nothing out: noise is drawn for the whole network."""
@@ -390,10 +413,10 @@ def test_every_tensor_of_a_compacted_network_has_the_widths_of_its_values(case):
     own = {name: compaction.shrunk(name, tensor) for name, tensor in tensors.items()}
     x = dataset(net.input_shape).x_test.double()
     torch.testing.assert_close(
-        compaction.narrow.forward(own, x), net.wiring.forward(tensors, x), rtol=0, atol=1e-12
+        compaction.compacted.forward(own, x), net.wiring.forward(tensors, x), rtol=0, atol=1e-12
     )
     assert [step.shape[0] for step in compaction.steps] == [len(f) for f in compaction.features]
-    assert compaction.narrow.spec is net.spec
+    assert compaction.compacted.spec is net.spec
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -577,7 +600,7 @@ def widths(found):
     }
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25), deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), densities=st.lists(st.floats(0.001, 0.5), min_size=1, max_size=6))
 def test_a_layout_follows_from_the_masks_own_live_size(seed, densities):
     """In any company and order, and whichever units live; at least as wide as they, at most as all."""
@@ -658,7 +681,7 @@ def test_what_keeps_networks_whole_is_said():
     assert line.startswith("Trained whole: first, which are normalised over their units or divided by")
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=examples(30), deadline=None, derandomize=True)
 @given(
     number=st.integers(1, 9),
     workers=st.integers(1, 9),
@@ -737,11 +760,20 @@ def identical(found, wanted, numbers):
         assert torch.equal(own, wanted.parameters[name][numbers]), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+COMPANIES = [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)]
+
+
 @pytest.mark.parametrize(
-    ("batch", "shared", "sparse"),
-    [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)],
+    ("batch", "shared", "sparse", "optimizer", "dtype"),
+    every(
+        [
+            (*company, *own)
+            for company in COMPANIES
+            for own in itertools.product(("sgd", "adamw"), (torch.float32, torch.float64))
+        ],
+        default=lambda member: member[3:] in (("sgd", torch.float32), ("adamw", torch.float64)),
+        quick=lambda member: member[2:] == (True, "sgd", torch.float32),
+    ),
 )
 def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
     batch, shared, sparse, optimizer, dtype, monkeypatch

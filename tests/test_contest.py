@@ -13,9 +13,9 @@ from subprocess import DEVNULL, PIPE, Popen
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from conftest import refused
-from scipy import stats
 
 import ticketsearch as ts
 from ticketsearch import cli
@@ -48,6 +48,8 @@ from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_
 from ticketsearch.runs import Run
 from ticketsearch.statistics import bootstrap, holm, paired, smallest_p
 from ticketsearch.training import live_operations
+
+pytestmark = pytest.mark.slow
 
 DATA = """
 import numpy as np
@@ -335,7 +337,6 @@ def test_more_of_everything_is_added_to_what_is_there(settings, whole, tmp_path)
     assert done.count("evolutions") == 3
 
 
-@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same(settings, whole, tmp_path):
     run(tmp_path / "two", plan_of(settings), workers=2)
     assert rows(tmp_path / "two") == rows(whole)
@@ -489,8 +490,8 @@ def test_differences_are_paired_over_the_initializations_that_both_have():
 def test_paired_tests_are_exact(count):
     values = np.random.default_rng(count).normal(0.5, 1, count)
     found = paired(values)
-    assert found.wilcoxon == pytest.approx(stats.wilcoxon(values, method="exact").pvalue)
-    expected = stats.permutation_test(
+    assert found.wilcoxon == pytest.approx(scipy.stats.wilcoxon(values, method="exact").pvalue)
+    expected = scipy.stats.permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=np.inf
     ).pvalue
     assert found.permutation == pytest.approx(expected)
@@ -696,7 +697,7 @@ def test_bad_input_is_one_line_and_leaves_no_folder(arguments, words, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_killed_comparison_goes_on_to_the_same_content(data, tmp_path):
     arguments = flags(
         data, "--methods", "imp,imp_best,evolution", "--densities", "0.4", "--initializations", "2"

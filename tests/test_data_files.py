@@ -14,6 +14,8 @@ import pytest
 from ticketsearch import BadInput, load_dataset
 from ticketsearch.datasets import dataset as dataset_module
 
+pytestmark = pytest.mark.slow
+
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
 Y = np.arange(60) % 3
 IMAGES = np.random.default_rng(0).integers(0, 100, (60, 4, 5)).astype(np.uint8)

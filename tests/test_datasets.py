@@ -22,6 +22,8 @@ from ticketsearch.datasets import Dataset, from_arrays, load_dataset
 from ticketsearch.datasets.opcodes import plain_values
 from ticketsearch.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_mnist = pytest.mark.skipif(not (SHARED / "data/mnist").is_dir(), reason="no MNIST at hand")
 needs_mnist1d = pytest.mark.skipif(not (SHARED / "data/mnist1d").is_dir(), reason="no MNIST-1D at hand")

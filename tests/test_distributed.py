@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import every
 from joblib.externals.loky.backend.reduction import dumps
 
 from ticketsearch import experiment
@@ -18,6 +19,8 @@ from ticketsearch.models import initialize
 from ticketsearch.report import text
 from ticketsearch.seeding import seed_population
 from ticketsearch.workers import Spread
+
+pytestmark = pytest.mark.slow
 
 BACKENDS = pytest.mark.parametrize("backend", ["loky", "dask"])
 
@@ -95,8 +98,7 @@ def test_what_is_sent_is_small(problem, place, monkeypatch):
     assert max(sent) < JOB_BYTES
 
 
-@pytest.mark.slow
-@BACKENDS
+@pytest.mark.parametrize("backend", every(["loky", "dask"], default=["loky"]))
 def test_a_worker_that_is_killed_in_mid_training_changes_nothing(problem, place):
     network, digits, first = problem
     wanted = short_training(network, digits, steps=1000)(first.masks)
@@ -142,7 +144,7 @@ def content_of(folder, name, *assignments):
         return list(text.content(run))[1:]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_run_has_the_content_of_one_process_though_a_worker_is_killed_in_a_generation(
     tmp_path, monkeypatch
 ):

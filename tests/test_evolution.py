@@ -14,7 +14,7 @@ from searches import plain
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Duplicates, Variation, evolve
 from ticketsearch.evolution.timing import FITNESS, KEYS, OPERATORS, OWN, REST, SELECTION
-from ticketsearch.halving import Agreement, climb
+from ticketsearch.halving import Agreement, successive_halving
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.tickets import Scores, Ticket, Tickets
 
@@ -371,8 +371,10 @@ def ladder(masks, round):
     rng = np.random.default_rng(round)
     noise = rng.normal(size=(3, len(masks))) * [[4], [2], [0.5]]
     true = likeness(masks)
-    found = climb(len(masks), RUNGS, lambda positions, rung: (true + noise[rung])[positions], rng)
-    return Scores(found.score, rungs=np.array(RUNGS)[found.rung], agreements=found.agreements)
+    result = successive_halving(
+        len(masks), RUNGS, lambda positions, rung: (true + noise[rung])[positions], rng
+    )
+    return Scores(result.score, rungs=np.array(RUNGS)[result.rung], agreements=result.agreements)
 
 
 def planted(rungs, scores):

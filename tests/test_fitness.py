@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import refusal, refused
+from conftest import every, refusal, refused
 from torch import nn
 
 from ticketsearch.cost import Spent
@@ -34,6 +34,8 @@ from ticketsearch.training import (
     operations_a_sample,
     train,
 )
+
+pytestmark = pytest.mark.slow
 
 
 def masks_for(network, size, seed=0, density=0.6):
@@ -70,7 +72,7 @@ def tickets_of(network, masks):
     ("activation", "optimizer"),
     [("relu", "sgd"), ("elu", "sgd"), ("silu", "nesterov"), ("gelu", "adamw"), ("tanh", "adam")],
 )
-@pytest.mark.parametrize("hidden", ["5", "9,7"])
+@pytest.mark.parametrize("hidden", every(["5", "9,7"], default=["9,7"]))
 def test_a_mask_scores_the_same_bits_alone_and_in_any_company(tiny, hidden, activation, optimizer, dtype):
     """Odd widths, batches and samples, so that no network's tensors fit the processor's vectors."""
     network = initialize(f"mlp:{hidden}", tiny, activation=activation)
@@ -135,8 +137,13 @@ GENERAL = {
 }
 
 
-@pytest.mark.parametrize("masking", MASKINGS)
-@pytest.mark.parametrize("model", GENERAL)
+@pytest.mark.parametrize(
+    ("model", "masking"),
+    every(
+        list(itertools.product(GENERAL, MASKINGS)),
+        default=lambda member: member[0] == "declared" or member[1] == "parameter",
+    ),
+)
 def test_a_mask_of_any_network_scores_the_same_bits_alone_and_in_any_company(digits, model, masking):
     """Threads train side by side, so they must share neither tensors nor a generator."""
     network = GENERAL[model](digits)

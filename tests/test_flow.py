@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import data, refusal
+from conftest import data, every, examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -21,6 +21,8 @@ from ticketsearch.pruners import Copies, LayerCollapseWarning, prune, synflow
 from ticketsearch.pruners.flow import Flow, FlowNetwork
 from ticketsearch.pruners.flow_layers import SPARSE
 from ticketsearch.pruners.scaled_floats import REACH, aligned, normalized, summed
+
+pytestmark = pytest.mark.slow
 
 IMAGE = (3, 8, 8)
 
@@ -204,6 +206,8 @@ FLOWS = {
     "layer normalised": (layer_normalised, (7,), layer_normalised_by_hand),
     "multiplied": (multiplied, (7,), multiplied_by_hand),
 }
+# One dense, one normalised, one grouped.
+SEVERAL = ("mlp", "normalised", "grouped")
 
 
 def network(kind, seed=0):
@@ -284,9 +288,13 @@ def agrees(flow, kind, nets, kepts, **options):
         close(scores, (slopes * weights)[kept])
 
 
-@pytest.mark.parametrize("biases", [False, True])
-@pytest.mark.parametrize("share", [1.0, 0.6, 0.05])
-@pytest.mark.parametrize("kind", FLOWS)
+@pytest.mark.parametrize(
+    ("kind", "share", "biases"),
+    every(
+        list(itertools.product(FLOWS, (1.0, 0.6, 0.05), (False, True))),
+        default=lambda member: member[1:] in ((0.6, True), (0.05, False)),
+    ),
+)
 def test_scores_are_those_of_the_network_linearised_by_hand(kind, share, biases):
     for seed in range(3):
         net = network(kind, seed)
@@ -297,9 +305,13 @@ def test_scores_are_those_of_the_network_linearised_by_hand(kind, share, biases)
         assert any(layer.dense is None for layer in flow.layers)  # thinned out
 
 
-@pytest.mark.parametrize("biases", [False, True])
-@pytest.mark.parametrize("shares", [(1.0, 1.0, 1.0), (0.9, 0.5, 0.2), (0.07, 0.05, 0.02)])
-@pytest.mark.parametrize("kind", FLOWS)
+@pytest.mark.parametrize(
+    ("kind", "shares", "biases"),
+    every(
+        list(itertools.product(FLOWS, ((1.0, 1.0, 1.0), (0.9, 0.5, 0.2), (0.07, 0.05, 0.02)), (False, True))),
+        default=lambda member: (member[1][0], member[2]) in ((0.9, True), (0.07, False)),
+    ),
+)
 def test_several_copies_at_once_have_the_scores_of_each(kind, shares, biases):
     nets = [network(kind, seed) for seed in range(3)]
     kepts = [numbers(net.spec, share, i) for i, (net, share) in enumerate(zip(nets, shares, strict=True))]
@@ -362,7 +374,7 @@ def test_scores_share_one_scale_that_brings_the_largest_to_a_half_or_more(kind):
         assert np.array_equal(scores * factor, whole)
 
 
-@pytest.mark.parametrize("power", [0.5, 0.75, 2.0])
+@pytest.mark.parametrize("power", every([0.5, 0.75, 2.0], default=[0.5, 2.0]))
 @pytest.mark.parametrize("kind", FLOWS)
 def test_a_power_of_the_weights_flows_instead_of_them(kind, power):
     nets = [network(kind, seed) for seed in range(2)]
@@ -371,7 +383,7 @@ def test_a_power_of_the_weights_flows_instead_of_them(kind, power):
     agrees(FlowNetwork(Copies(nets[1:]), kepts[1:], power=power), kind, nets[1:], kepts[1:], power=power)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.06])
+@pytest.mark.parametrize("share", every([1.0, 0.5, 0.06], default=[0.5, 0.06]))
 @pytest.mark.parametrize("kind", FLOWS)
 def test_slopes_score_pruned_weights_by_what_they_would_add(kind, share):
     """|θ| ∂R/∂|θ| at the mask; of a kept weight that is its score, of a pruned one the gain of keeping it."""
@@ -509,7 +521,7 @@ def scores_of(net, mask=None, **options):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.2, 1))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_synaptic_flow_is_conserved_in_chains(seed, share):
     net = chain(6, 8, 5, 7, 3, seed=seed % 1000)
     mask = np.random.default_rng(seed).random(net.spec.size) < share
@@ -556,8 +568,13 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("exponent", [33, -33, 100, -100])
-@pytest.mark.parametrize("kind", CHAINS)
+@pytest.mark.parametrize(
+    ("kind", "exponent"),
+    every(
+        list(itertools.product(CHAINS, (33, -33, 100, -100))),
+        default=lambda member: member[0] == "thirty layers" or member == ("forty convolutions", -100),
+    ),
+)
 def test_a_gain_of_every_layer_changes_no_mask_of_a_chain(kind, exponent):
     """2^33 is about 1e10; powers of two round nothing, so that not one bit may differ."""
     net, other = CHAINS[kind](0), scaled_by(CHAINS[kind](0), 2.0**exponent)
@@ -574,7 +591,7 @@ def test_a_gain_of_every_layer_changes_no_mask_of_a_chain(kind, exponent):
 
 
 @given(st.lists(st.integers(-40, 40), min_size=3, max_size=3), st.integers(0, 20))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=examples(15), deadline=None, derandomize=True)
 def test_a_gain_of_each_layer_by_itself_changes_nothing_in_a_chain(exponents, seed):
     net, other = chain(7, 9, 6, 4, seed=seed), chain(7, 9, 6, 4, seed=seed)
     with torch.no_grad():
@@ -660,7 +677,7 @@ class LongDoubles:
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).maxexp < 16000, reason="long doubles have no wider range here")
-@pytest.mark.parametrize("factor", [1.0, 1e10, 1e-10])
+@pytest.mark.parametrize("factor", every([1.0, 1e10, 1e-10], default=[1e10]))
 def test_a_residual_network_of_110_layers_neither_overflows_nor_vanishes(factor):
     net = scaled_by(initialize("resnet20", data(1, 4, 4), depth=110, width=1 / 16), factor)
     with torch.no_grad():

@@ -10,6 +10,8 @@ from torch import nn
 import ticketsearch as ts
 from ticketsearch.pruners.retention import retention_kind
 
+pytestmark = pytest.mark.slow
+
 
 class Shape:
     """What a dataset says of its samples."""

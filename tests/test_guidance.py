@@ -1,10 +1,12 @@
 """Guidance against a plain loop: magnitudes of the trained weights, and gradients by the pruned ones."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import refused
+from conftest import every, refused
 from loops import Images, Parts, masks_for, tensors_of, torch_loop
 
 from ticketsearch.datasets import from_arrays
@@ -12,6 +14,8 @@ from ticketsearch.masks import live, live_units
 from ticketsearch.masks.guidance import check_guidance
 from ticketsearch.models import initialize
 from ticketsearch.training import SALIENCIES, Cohort, Recipe, Training, data_order
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 CASES = {
@@ -45,8 +49,13 @@ def joins_live_units(net, mask):
     return found
 
 
-@pytest.mark.parametrize("masking", ["parameter", "gradient", "forward"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "masking"),
+    every(
+        list(itertools.product(CASES, ("parameter", "gradient", "forward"))),
+        default=lambda member: member[0] == "mlp" or member[1] == "parameter",
+    ),
+)
 def test_guidance_is_what_a_plain_loop_finds(case, masking, tiny):
     dataset = data_for(case, tiny)
     net = CASES[case](dataset)
@@ -118,7 +127,7 @@ def test_guidance_by_curvature_is_the_change_of_the_loss_that_squared_gradients_
 
 
 @pytest.mark.parametrize("saliency", SALIENCIES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", every(CASES, default=["mlp", "images"]))
 def test_guidance_is_the_same_alone_and_in_company(case, saliency, tiny):
     dataset = data_for(case, tiny)
     net = CASES[case](dataset)

@@ -22,6 +22,8 @@ from ticketsearch.runs import Run
 from ticketsearch.settings import load
 from ticketsearch.tickets import Scores
 
+pytestmark = pytest.mark.slow
+
 
 def unchanged(mask, *, spec, rng, rate):
     return mask
@@ -244,7 +246,6 @@ def test_a_search_whose_density_falls_ends_at_the_density_asked_for():
     assert Search.prepare(guided_settings(**{"evolution.start_density": 0.0})).density_schedule is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

@@ -9,6 +9,8 @@ from torch import nn
 from ticketsearch import BadInput, from_arrays, initialize
 from ticketsearch.models.images import check_first_layer, check_image
 
+pytestmark = pytest.mark.slow
+
 LAST = "(channels, height, width), but got input shape (8, 8, 3), which has its channels last; give it "
 TURNED = LAST + "x.transpose(0, 3, 1, 2)"
 

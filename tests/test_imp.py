@@ -1,6 +1,7 @@
 """Iterative magnitude pruning against a plain training loop of the module itself, in float64."""
 
 import copy
+import itertools
 import math
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import refused
+from conftest import every, refused
 from torch import nn
 
 from ticketsearch.datasets import Dataset, from_arrays
@@ -17,6 +18,8 @@ from ticketsearch.models import initialize
 from ticketsearch.pruners import imp, obd, prune, prune_all
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.training import Recipe, Training, data_order
+
+pytestmark = pytest.mark.slow
 
 
 def images():
@@ -99,9 +102,17 @@ def order_of(rng, dataset, steps, batch):
     return data_order(len(dataset.y_train), Recipe(steps, batch), own)
 
 
-@pytest.mark.parametrize("rewind", [0, 1, 5])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+# Both optimizers rewind to each step and train by each schedule.
+PAIRWISE = [
+    *((0, "sgd", "constant"), (1, "sgd", "cosine"), (5, "sgd", "linear")),
+    *((0, "adam", "linear"), (1, "adam", "constant"), (5, "adam", "cosine")),
+]
+
+
+@pytest.mark.parametrize(
+    ("rewind", "optimizer", "schedule"),
+    every(list(itertools.product((0, 1, 5), OPTIMIZERS, RATES)), default=PAIRWISE),
+)
 def test_scores_are_the_weights_that_a_plain_loop_trains(case, rewind, optimizer, schedule):
     network, dataset = case
     mask = half(network)

@@ -1,6 +1,7 @@
 """A score depends on no other sample: networks whose samples meet in evaluation are refused."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,8 +11,13 @@ from ticketsearch import BadInput, Recipe, ShortTraining, from_arrays, initializ
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.training import check_independence
 
-rng = np.random.default_rng(0)
-DATA = from_arrays("mine", rng.random((900, 2, 4, 4)), np.arange(900) % 3)
+pytestmark = pytest.mark.slow
+
+
+@cache
+def samples():
+    images = np.random.default_rng(0).random((900, 2, 4, 4))
+    return from_arrays("mine", images, np.arange(900) % 3)
 
 
 class Norm(nn.Module):
@@ -41,16 +47,16 @@ def declared(**options):
 @pytest.mark.parametrize("build", [traced, declared])
 @pytest.mark.parametrize("fitness", [ShortTraining, Untrained])
 def test_batch_normalisation_without_running_statistics_is_refused_by_name(build, fitness):
-    network = initialize(build(track_running_stats=False), DATA)
+    network = initialize(build(track_running_stats=False), samples())
     with pytest.raises(
         BadInput, match=r"\((1|norm) has no running statistics\); give it track_running_stats"
     ):
-        fitness(network, DATA)
-    fitness(initialize(build(), DATA), DATA)
+        fitness(network, samples())
+    fitness(initialize(build(), samples()), samples())
 
 
 def test_samples_that_meet_in_any_other_way_are_refused():
-    network = initialize("mlp:4", DATA)
+    network = initialize("mlp:4", samples())
     assert check_independence(network.wiring, network.input_shape) is None
     meeting = dataclasses.replace(network.wiring, steps=())
     meeting.module.register_forward_hook(lambda module, given, outputs: outputs - outputs.mean(0))
@@ -59,14 +65,15 @@ def test_samples_that_meet_in_any_other_way_are_refused():
 
 
 def test_a_score_depends_on_no_order_of_validation_samples():
-    turn = rng.permutation(len(DATA.y_validation))
+    rng = np.random.default_rng(0)
+    turn = rng.permutation(len(samples().y_validation))
     other = dataclasses.replace(
-        DATA, x_validation=DATA.x_validation[turn], y_validation=DATA.y_validation[turn]
+        samples(), x_validation=samples().x_validation[turn], y_validation=samples().y_validation[turn]
     )
-    network = initialize(traced(), DATA)
+    network = initialize(traced(), samples())
     mask = rng.random((1, network.spec.size)) < 0.5
     first, second = (
-        ShortTraining(network, data, steps=5, recipe=Recipe(batch=32))(mask) for data in (DATA, other)
+        ShortTraining(network, data, steps=5, recipe=Recipe(batch=32))(mask) for data in (samples(), other)
     )
     assert first == pytest.approx(second, abs=1e-6)
     assert first.measures["accuracy"] == second.measures["accuracy"]

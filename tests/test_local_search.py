@@ -17,6 +17,8 @@ from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 from ticketsearch.training import kept_operations, live_operations
 
+pytestmark = pytest.mark.slow
+
 SPEC = mlp(6, 5, 4)
 TARGET = np.arange(SPEC.size) % 3 == 0
 

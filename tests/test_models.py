@@ -7,9 +7,9 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import scipy
 import torch
 from conftest import refusal
-from scipy import stats
 from torch import fx, nn
 
 from ticketsearch import models
@@ -223,6 +223,7 @@ def test_vgg16_has_its_shapes_with_and_without_batch_normalisation():
     assert build("vgg16_bn", (3, 64, 96))[0]["fc1.weight"] == (10, 512 * 2 * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NAMED)
 def test_every_named_model_becomes_a_network_whose_masks_cover_all_weights(model):
     dataset = SimpleNamespace(input_shape=CIFAR, classes=10)
@@ -366,7 +367,7 @@ def test_the_schemes_put_all_biases_to_zero_but_for_one(scheme):
 def test_uniform_weights_and_biases_are_uniform_within_one():
     found = initialize("mlp:400", IMAGES, scheme="uniform").parameters()
     for tensor in found.values():
-        assert stats.kstest(tensor.flatten().numpy(), "uniform", (-1, 2)).pvalue > 1e-3
+        assert scipy.stats.kstest(tensor.flatten().numpy(), "uniform", (-1, 2)).pvalue > 1e-3
 
 
 WEIGHTED = {

@@ -144,6 +144,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_shows_the_credit_of_its_operators_and_resumes_with_it(tmp_path):
     def run(name, generations):
         prepared = experiment.Search.prepare(

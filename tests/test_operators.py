@@ -5,9 +5,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import scipy
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from ticketsearch import operators
 from ticketsearch.masks import Group, Layer, MaskSpec, Node, Piece, layer_counts
@@ -22,7 +23,7 @@ from ticketsearch.operators import (
 
 MUTATIONS = [name for name in operators.__all__ if name.endswith("_mutation")]
 CROSSOVERS = [name for name in operators.__all__ if name.endswith("_crossover")]
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=examples(150), deadline=None)
 seeds = st.integers(0, 2**32)
 
 
@@ -219,7 +220,7 @@ def test_a_swap_chooses_among_all_kept_and_all_free_weights_alike():
         for _ in range(1800)
     )
     assert len(seen) == 2 * 3
-    assert stats.chisquare(list(seen.values())).pvalue > 1e-3
+    assert scipy.stats.chisquare(list(seen.values())).pvalue > 1e-3
 
 
 # Uniform crossover
@@ -247,7 +248,7 @@ def test_a_crossover_chooses_among_the_differing_weights_alike():
     children = [uniform_crossover(a, b, spec=spec, rng=rng) for _ in range(1800)]
     seen = Counter(tuple(np.flatnonzero(child).tolist()) for child in children)
     assert set(seen) == {tuple(sorted((2, 5, *pair))) for pair in itertools.combinations((0, 1, 3, 4), 2)}
-    assert stats.chisquare(list(seen.values())).pvalue > 1e-3
+    assert scipy.stats.chisquare(list(seen.values())).pvalue > 1e-3
 
 
 def test_a_crossover_with_a_sparser_or_denser_parent_keeps_the_first_ones_count():
@@ -346,7 +347,7 @@ def test_strongest_are_the_largest_and_of_equals_the_first():
 def test_at_temperature_one_chances_are_in_proportion_to_the_values():
     rng = np.random.default_rng(0)
     seen = np.bincount([strongest(np.array([1.0, 2.0, 5.0]), 1, rng, 1.0)[0] for _ in range(4000)])
-    assert stats.chisquare(seen, 4000 * np.array([1, 2, 5]) / 8).pvalue > 1e-3
+    assert scipy.stats.chisquare(seen, 4000 * np.array([1, 2, 5]) / 8).pvalue > 1e-3
 
 
 @many
@@ -372,7 +373,7 @@ def test_a_cut_without_guidance_is_uniform():
     rng, mask = np.random.default_rng(0), np.array([True, True, False, True])
     seen = Counter(tuple(np.flatnonzero(cut(mask, None, 2, rng=rng)[0])) for _ in range(1500))
     assert len(seen) == 3
-    assert stats.chisquare(list(seen.values())).pvalue > 1e-3
+    assert scipy.stats.chisquare(list(seen.values())).pvalue > 1e-3
 
 
 # Layer shuffle
@@ -392,7 +393,7 @@ def test_a_shuffle_is_uniform_over_all_masks_of_its_layer_counts():
     mask = np.array([1, 1, 0, 0, 0, 0, 1, 0, 0, 0], dtype=bool)
     seen = Counter(layer_shuffle(mask, spec=spec, rng=rng).tobytes() for _ in range(3000))
     assert len(seen) == 15 * 4  # 2 of 6 weights, and 1 of 4
-    assert stats.chisquare(list(seen.values())).pvalue > 1e-3
+    assert scipy.stats.chisquare(list(seen.values())).pvalue > 1e-3
 
 
 def test_a_shuffle_changes_neither_its_mask_nor_depends_on_its_places():

@@ -14,6 +14,8 @@ from ticketsearch.models import initialize
 from ticketsearch.operators import guided_mutation, union_crossover
 from ticketsearch.tickets import Assessment, Scores, Ticket
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def network(tiny):

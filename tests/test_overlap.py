@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
@@ -35,6 +36,8 @@ from ticketsearch.overlap import (
     raw_overlap,
 )
 from ticketsearch.statistics import holm, jackknife
+
+pytestmark = pytest.mark.slow
 
 SPECS = {
     "mlp": mlp(6, 9, 8, 3),
@@ -128,7 +131,7 @@ def test_raw_overlap_of_eight_lenet_masks_is_pairwise_and_by_layer():
     assert raw.layers[1, 0, 1] == iou(masks[0, spec.layers[1].slice], masks[1, spec.layers[1].slice])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from(list(SPECS)))
 def test_a_renumbered_copy_aligns_exactly(seed, density, name):
     spec = SPECS[name]
@@ -228,7 +231,7 @@ def test_masks_that_let_nothing_through_align_as_well_as_any_masks():
     assert min(shares) > 0.9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 1), st.sampled_from(list(SPECS)), st.integers(1, 5))
 def test_alignment_never_lowers_the_overlap_and_is_a_renumbering(seed, density, name, restarts):
     spec = SPECS[name]
@@ -366,6 +369,7 @@ def test_degree_preserving_shuffles_keep_the_degrees_of_depthwise_channels():
     assert np.array_equal(a.sum(axis=1), b.sum(axis=1))
 
 
+@pytest.mark.full
 def test_degree_preserving_shuffles_are_uniform_over_permutation_matrices():
     spec = mlp(4, 4)
     rng = np.random.default_rng(0)
@@ -682,7 +686,6 @@ def test_the_interval_covers_the_effect_of_masks_that_were_not_seen():
     assert inside >= 52
 
 
-@pytest.mark.slow
 def test_workers_change_no_study():
     spec = mlp(12, 10, 8, 4)
     masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])

@@ -17,6 +17,8 @@ from ticketsearch.plugins import call, own_code
 from ticketsearch.pruners import prune
 from ticketsearch.runs import Run
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import sys, torch
 from ticketsearch.datasets import load_dataset
@@ -89,7 +91,10 @@ PLACES = {
     "reward": ("--method", "saliency", "--set", "seeding.options.reward=mine.py:reward"),
     "mutate": ("--set", "evolution.mutation=mine.py:mutate", "--set", "evolution.crossover_rate=0"),
     "building": ("--set", "fitness.name=mine.py:building"),
-    "fitness": ("--set", "fitness.name=mine.py:fitness"),
+    "fitness": (
+        *("--set", "fitness.name=mine.py:fitness"),
+        *("--set", "evolution.crossover=uniform_crossover", "--set", "evolution.mutation=swap_mutation"),
+    ),
 }
 
 

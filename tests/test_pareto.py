@@ -16,6 +16,8 @@ from ticketsearch.report.front import front_points
 from ticketsearch.runs import BEST, Run, queries
 from ticketsearch.tickets import Scores, Ticket, TicketFitness, Tickets
 
+pytestmark = pytest.mark.slow
+
 SPEC = mlp(8, 6, 4)
 
 

@@ -7,6 +7,8 @@ import pytest
 from ticketsearch.evolution import timing as phases
 from ticketsearch.evolution.timing import FITNESS, KEYS, OWN, REST, Phases
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -9,6 +9,8 @@ from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
 
+pytestmark = pytest.mark.slow
+
 
 def popped(network, dataset, seed=0, **options):
     return prune(network, "edge_popup", density=0.3, dataset=dataset, seed=seed, device="cpu", **options)

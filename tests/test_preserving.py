@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import data, refusal
+from conftest import data, every, examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -16,8 +16,10 @@ from torch import nn
 from ticketsearch.masks import live_units
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
-from ticketsearch.pruners.flow_preserving import log_flow, unit_flows, worths
+from ticketsearch.pruners.flow_preserving import flow_slopes, log_flow, unit_flows
 from ticketsearch.pruners.retention import best_flow, flow_retention
+
+pytestmark = pytest.mark.slow
 
 IMAGE = (3, 8, 8)
 
@@ -188,7 +190,7 @@ def test_with_more_layers_no_mask_has_more_flow_than_the_bound(kind, seed):
     assert 2.0**optimum == pytest.approx(flows[-1], rel=1e-12)  # all weights hold all flow
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", every([0, 1, 2], default=[0]))
 @pytest.mark.parametrize("kind", SEARCH)
 def test_where_nothing_else_is_known_the_best_that_a_search_finds_stands_for_the_best(kind, seed):
     net, masks, flows = every_flow(kind, seed)
@@ -227,7 +229,7 @@ def test_retention_is_the_share_of_the_best_flow(kind):
 
 
 @pytest.mark.filterwarnings("ignore::ticketsearch.pruners.EqualScoresWarning")
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     st.sampled_from(["7-5-3", "7-6-5-3", "convolutions"]),
     st.sampled_from(["kaiming_normal", "signed_constant", "orthogonal"]),
@@ -279,8 +281,13 @@ def live_hidden(net, mask):
     return [units[net.spec.groups[group].name] for group in net.spec.hidden]
 
 
-@pytest.mark.parametrize("floor", [1, 2, 4])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "floor"),
+    every(
+        list(itertools.product(NETWORKS, (1, 2, 4))),
+        default=lambda member: member[0] == "mlp" or (member[0] != "resnet20" and member[1] == 2),
+    ),
+)
 def test_every_hidden_group_keeps_the_floor_of_live_units(kind, floor):
     for seed, density in ((0, 0.2), (1, 0.5)):
         net = NETWORKS[kind](seed)
@@ -290,7 +297,7 @@ def test_every_hidden_group_keeps_the_floor_of_live_units(kind, floor):
             assert units.sum() >= min(floor, len(units))
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"]))
 def test_the_floor_holds_at_the_fewest_weights_that_fit_it(kind):
     """The refusal says how many weights a floor needs; with that many it is kept, with one less refused."""
     net = NETWORKS[kind](0)
@@ -326,7 +333,7 @@ def test_options_out_of_range_are_refused(options):
 
 
 @pytest.mark.parametrize("steps", [3])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", every(NETWORKS, default=["mlp", "grouped"]))
 def test_used_in_several_steps_masks_are_nested_and_counts_exact(kind, steps):
     net, cuts = NETWORKS[kind](0), []
     mask = prune(net, "flow_preserving", density=0.2, floor=1, steps=steps, callback=cuts.append, **QUICK)
@@ -347,13 +354,16 @@ def test_used_in_several_steps_masks_are_nested_and_counts_exact(kind, steps):
 
 @pytest.mark.parametrize(
     ("kind", "density", "seeds"),
-    [
-        ("mlp", 0.3, range(4)),
-        ("mlp", 0.08, range(4)),
-        ("convolutions", 0.05, range(2)),
-        ("grouped", 0.1, range(3)),
-        ("resnet20", 0.05, range(1)),
-    ],
+    every(
+        [
+            ("mlp", 0.3, range(2)),
+            ("mlp", 0.08, range(2)),
+            ("convolutions", 0.05, range(2)),
+            ("grouped", 0.1, range(1)),
+            ("resnet20", 0.05, range(1)),
+        ],
+        default=lambda member: member[0] in ("mlp", "grouped"),
+    ),
 )
 def test_no_less_flow_is_preserved_than_by_synflow(kind, density, seeds):
     """It begins from the same descent of a hundred cuts. Without a floor; the default one costs little."""
@@ -390,11 +400,11 @@ def test_the_same_mask_is_found_again():
 
 @pytest.mark.parametrize("kind", [kind for kind in TINY if kind != "maximum"])
 def test_a_weights_worth_is_the_flow_that_it_holds_or_would_add(kind):
-    """But for a power of two that all worths share; R is linear in a weight where no maximum is taken."""
+    """But for a power of two that all slopes share; R is linear in a weight where no maximum is taken."""
     net, masks, flows = every_flow(kind, 0)
     numbers = 1 << np.arange(net.spec.size)[::-1]
     for index in np.flatnonzero(flows)[:: len(masks) // 8]:
-        found = worths(net, masks[index])
+        found = flow_slopes(net, masks[index])
         with_each = flows[index | numbers]
         without = flows[index & ~numbers]
         wanted = with_each - without

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import test_cli
+from conftest import every
 
 from ticketsearch import initialize, load_ticket, prune
 from ticketsearch.datasets import from_arrays, load_dataset
@@ -18,6 +19,8 @@ from ticketsearch.pruners.retention import retention_kind
 from ticketsearch.report.text import mask_lines
 from ticketsearch.settings import load
 from ticketsearch.theory import mask_table
+
+pytestmark = pytest.mark.slow
 
 shell, refused = test_cli.shell, test_cli.refused
 
@@ -189,29 +192,26 @@ def test_schedule_steps_and_batch_reach_the_pruner(shell, digits):
     assert told(shell(*flags, "--schedule", "one_shot", "--steps", "9"))["steps"] == 1
 
 
-def test_how_the_best_flow_is_known_is_told_without_a_search(shell, digits):
-    rng = np.random.default_rng(0)
-    images = from_arrays("images", rng.normal(size=(40, 3, 12, 12)), np.arange(40) % 4)
-    kinds = {}
-    for model, data, options in (
-        ("mlp:9", digits, {}),
-        ("mlp:9,8", digits, {}),
-        ("lenet5", images, {"width": 0.5}),
-        ("resnet20", images, {"depth": 8, "width": 0.25}),
-    ):
-        network = initialize(model, data, **options)
-        mask = prune(network, "synflow", density=0.3, steps=5)
-        kind = flow_retention(mask, network).kind
-        kinds[model] = kind
-        assert retention_kind(network) == kind
-        quick, slow = mask_table(mask, network), mask_table(mask, network, search=True)
-        assert (quick.retention is None) == (kind == "search")
-        assert slow.retention.kind == kind
-        (line,) = [line for line in mask_lines(slow, 0.3) if "retention" in line]
-        assert {"exact": "(exact)", "bound": "at least", "search": "at most"}[kind] in line
-        if kind == "search":
-            assert any("needs a search for R*: --retention" in line for line in mask_lines(quick, 0.3))
-    assert kinds == {"mlp:9": "exact", "mlp:9,8": "bound", "lenet5": "search", "resnet20": "search"}
+KINDS = {"mlp:9": "exact", "mlp:9,8": "bound", "lenet5": "search", "resnet20": "search"}
+NARROW = {"lenet5": {"width": 0.5}, "resnet20": {"depth": 8, "width": 0.25}}
+
+
+@pytest.mark.parametrize("model", every(KINDS, default=["mlp:9", "mlp:9,8", "lenet5"]))
+def test_how_the_best_flow_is_known_is_told_without_a_search(model, digits):
+    images = np.random.default_rng(0).normal(size=(40, 3, 12, 12))
+    data = from_arrays("images", images, np.arange(40) % 4) if model in NARROW else digits
+    network = initialize(model, data, **NARROW.get(model, {}))
+    mask = prune(network, "synflow", density=0.3, steps=5)
+    kind = flow_retention(mask, network).kind
+    assert kind == KINDS[model]
+    assert retention_kind(network) == kind
+    quick, slow = mask_table(mask, network), mask_table(mask, network, search=True)
+    assert (quick.retention is None) == (kind == "search")
+    assert slow.retention.kind == kind
+    (line,) = [line for line in mask_lines(slow, 0.3) if "retention" in line]
+    assert {"exact": "(exact)", "bound": "at least", "search": "at most"}[kind] in line
+    if kind == "search":
+        assert any("needs a search for R*: --retention" in line for line in mask_lines(quick, 0.3))
 
 
 def test_a_network_whose_flow_is_not_known_has_a_dash_for_it(digits):

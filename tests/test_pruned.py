@@ -11,6 +11,8 @@ from torch.nn.utils import prune
 
 import ticketsearch as ts
 
+pytestmark = pytest.mark.slow
+
 
 def net():
     torch.manual_seed(0)

@@ -4,12 +4,12 @@ import copy
 import inspect
 import math
 import warnings
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import refused
+from conftest import examples, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -30,6 +30,8 @@ from ticketsearch.pruners import (
     scores_at_once,
     synflow,
 )
+
+pytestmark = pytest.mark.slow
 
 SCOPES = ("global", "layer")
 SCHEDULES = ("exponential", "linear", "one_shot")
@@ -80,7 +82,11 @@ NETWORKS = {
     "residual": lambda seed: initialize(residual, data(7), seed=seed),
     "image": image,
 }
-CHAIN = chain(7, 5, 4, 3)
+
+
+@cache
+def short():
+    return chain(7, 5, 4, 3)
 
 
 def masked_by(network, mask):
@@ -270,7 +276,7 @@ def float32_steps(network, density, biases):
         yield before, kept
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("rho", "count", "batch_norm"), [(100, 147156, True), (10000, 1472, True), (10000, 1472, False)]
 )
@@ -383,7 +389,7 @@ def test_balancing_brings_the_densities_of_layers_together():
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_a_strength_outside_its_range_is_refused(strength):
     refused(
-        lambda: prune(CHAIN, "balanced_synflow", density=0.5, strength=strength),
+        lambda: prune(short(), "balanced_synflow", density=0.5, strength=strength),
         "strength lies between 0 (synflow) and 1",
     )
 
@@ -398,21 +404,21 @@ def test_a_strength_outside_its_range_is_refused(strength):
     st.integers(1, 30),
     st.sampled_from(["synflow", "balanced_synflow", "magnitude", "random"]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_the_count_is_exact(density, scope, schedule, steps, method):
-    mask = unwarned(CHAIN, method, density=density, scope=scope, schedule=schedule, steps=steps)
-    assert mask.sum() == round(density * CHAIN.spec.size)
+    mask = unwarned(short(), method, density=density, scope=scope, schedule=schedule, steps=steps)
+    assert mask.sum() == round(density * short().spec.size)
     if scope == "layer":
-        counts = layer_counts(mask, CHAIN.spec)
+        counts = layer_counts(mask, short().spec)
         assert counts.min() >= 1
-        assert (abs(counts - density * np.array([layer.size for layer in CHAIN.spec.layers])) < 2).all()
+        assert (abs(counts - density * np.array([layer.size for layer in short().spec.layers])) < 2).all()
 
 
 @given(st.floats(0.05, 1), st.sampled_from(SCOPES), st.sampled_from(SCHEDULES), st.integers(1, 100))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_what_a_step_prunes_never_comes_back(density, scope, schedule, steps):
     score, seen = recording(unmasked_noise)
-    final = unwarned(CHAIN, score, density=density, scope=scope, schedule=schedule, steps=steps)
+    final = unwarned(short(), score, density=density, scope=scope, schedule=schedule, steps=steps)
     assert seen[0].all()
     assert len(seen) == (1 if schedule == "one_shot" else steps)
     for before, after in zip(seen, [*seen[1:], final], strict=True):
@@ -425,8 +431,8 @@ def test_what_a_step_prunes_never_comes_back(density, scope, schedule, steps):
 )
 def test_a_schedule_keeps_its_fraction_after_each_step(schedule, fraction):
     score, seen = recording(unmasked_noise)
-    prune(CHAIN, score, density=0.2, schedule=schedule, steps=10)
-    size = CHAIN.spec.size
+    prune(short(), score, density=0.2, schedule=schedule, steps=10)
+    size = short().spec.size
     wanted = [size - math.floor((1 - fraction(0.2, k)) * size) for k in range(10)]
     assert [int(mask.sum()) for mask in seen] == wanted
 
@@ -439,7 +445,7 @@ def test_the_largest_scores_are_those_of_a_sort_cut_short(values, count):
 
 def test_density_one_keeps_everything():
     for scope in SCOPES:
-        assert prune(CHAIN, "synflow", density=1, scope=scope, steps=3).all()
+        assert prune(short(), "synflow", density=1, scope=scope, steps=3).all()
 
 
 def test_whoever_watches_sees_every_cut_of_every_copy():
@@ -470,7 +476,7 @@ def test_many_networks_are_pruned_in_stacks_of_some(scope, monkeypatch):
         for seed, network in enumerate(networks)
     ]
     for together in (1, 2, 5):
-        monkeypatch.setattr(iterative, "STACK_BYTES", 8 * CHAIN.spec.size * together)
+        monkeypatch.setattr(iterative, "STACK_BYTES", 8 * short().spec.size * together)
         cuts = []
         masks = unwarned(
             networks,
@@ -513,7 +519,7 @@ def test_a_score_function_that_writes_to_its_mask_changes_nothing():
             part.zero_()
         return scores
 
-    masks = [unwarned(CHAIN, function, density=0.3, steps=5) for function in (careless, unmasked_noise)]
+    masks = [unwarned(short(), function, density=0.3, steps=5) for function in (careless, unmasked_noise)]
     assert np.array_equal(*masks)
 
 
@@ -527,7 +533,7 @@ def test_scores_that_are_not_finite_are_refused_naming_the_tensor(bad):
         scores["3.weight"][1, 2] = bad
         return scores
 
-    refused(lambda: prune(CHAIN, broken, density=0.5), "finite", "broken", "1 ", "3.weight")
+    refused(lambda: prune(short(), broken, density=0.5), "finite", "broken", "1 ", "3.weight")
 
 
 def test_scores_of_a_wrong_shape_or_a_missing_layer_are_refused_naming_it():
@@ -537,8 +543,8 @@ def test_scores_of_a_wrong_shape_or_a_missing_layer_are_refused_naming_it():
     def forgetful(network, mask, batch, *, rng):
         return {"1.weight": torch.ones(5, 7), "3.weight": torch.ones(4, 5)}
 
-    refused(lambda: prune(CHAIN, transposed, density=0.5), "transposed", "3.weight", "(4, 5)", "(5, 4)")
-    refused(lambda: prune(CHAIN, forgetful, density=0.5), "forgetful", "5.weight", "nothing")
+    refused(lambda: prune(short(), transposed, density=0.5), "transposed", "3.weight", "(4, 5)", "(5, 4)")
+    refused(lambda: prune(short(), forgetful, density=0.5), "forgetful", "5.weight", "nothing")
 
 
 def test_scores_that_are_no_tensors_are_refused():
@@ -548,18 +554,18 @@ def test_scores_that_are_no_tensors_are_refused():
     def forgets_to_return(network, mask, batch, *, rng):
         constant(network, mask, batch, rng=rng)
 
-    refused(lambda: prune(CHAIN, arrays, density=0.5), "arrays", "1.weight", "ndarray")
-    refused(lambda: prune(CHAIN, forgets_to_return, density=0.5), "forgets_to_return", "NoneType")
+    refused(lambda: prune(short(), arrays, density=0.5), "arrays", "1.weight", "ndarray")
+    refused(lambda: prune(short(), forgets_to_return, density=0.5), "forgets_to_return", "NoneType")
 
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.0001, float("nan"), float("inf")])
 def test_a_density_outside_its_range_is_refused(density):
-    refused(lambda: prune(CHAIN, "synflow", density=density), "(0, 1]", f"{density:g}")
+    refused(lambda: prune(short(), "synflow", density=density), "(0, 1]", f"{density:g}")
 
 
 def test_a_density_too_low_for_one_weight_a_layer_is_refused_with_the_lowest():
-    assert check_density(3 / CHAIN.spec.size, CHAIN.spec) == 3
-    refused(lambda: prune(CHAIN, "synflow", density=2 / CHAIN.spec.size), "3 layers", "0.0448")
+    assert check_density(3 / short().spec.size, short().spec) == 3
+    refused(lambda: prune(short(), "synflow", density=2 / short().spec.size), "3 layers", "0.0448")
 
 
 @pytest.mark.parametrize(
@@ -574,17 +580,22 @@ def test_a_density_too_low_for_one_weight_a_layer_is_refused_with_the_lowest():
     ],
 )
 def test_a_bad_argument_is_refused(arguments, words):
-    refused(lambda: prune(CHAIN, "synflow", density=0.5, **arguments), *words)
+    refused(lambda: prune(short(), "synflow", density=0.5, **arguments), *words)
 
 
 def test_an_unknown_method_is_refused_with_the_nearest():
     refused(
-        lambda: prune(CHAIN, "synflo", density=0.5), "pruner 'synflo'", "did you mean 'synflow'", "magnitude"
+        lambda: prune(short(), "synflo", density=0.5),
+        "pruner 'synflo'",
+        "did you mean 'synflow'",
+        "magnitude",
     )
 
 
 def test_an_option_of_another_pruner_is_refused():
-    refused(lambda: prune(CHAIN, "magnitude", density=0.5, biases=True), "'magnitude' has no option 'biases'")
+    refused(
+        lambda: prune(short(), "magnitude", density=0.5, biases=True), "'magnitude' has no option 'biases'"
+    )
 
 
 # Pruners of one's own
@@ -601,13 +612,13 @@ def by_index(network, mask, batch, *, rng, descending=False):
 def test_a_score_function_of_a_file_is_used_by_name_with_its_options(tmp_path):
     (tmp_path / "mine.py").write_text(FILE)
     name = f"{tmp_path / 'mine.py'}:by_index"
-    mask = prune(CHAIN, name, density=0.5, scope="layer", schedule="one_shot")
-    other = prune(CHAIN, name, density=0.5, scope="layer", schedule="one_shot", descending=True)
-    for layer in CHAIN.spec.layers:
+    mask = prune(short(), name, density=0.5, scope="layer", schedule="one_shot")
+    other = prune(short(), name, density=0.5, scope="layer", schedule="one_shot", descending=True)
+    for layer in short().spec.layers:
         count = mask[layer.slice].sum()
         assert np.array_equal(mask[layer.slice], np.arange(layer.size) >= layer.size - count)
         assert np.array_equal(other[layer.slice], np.arange(layer.size) < count)
-    refused(lambda: prune(CHAIN, name, density=0.5, ascending=True), "'ascending'", "descending")
+    refused(lambda: prune(short(), name, density=0.5, ascending=True), "'ascending'", "descending")
 
 
 def test_a_callable_is_given_its_options_and_an_rng_of_the_seed():
@@ -615,7 +626,7 @@ def test_a_callable_is_given_its_options_and_an_rng_of_the_seed():
         return {name: torch.from_numpy(rng.random(part.shape)) ** power for name, part in mask.items()}
 
     def mask(**arguments):
-        return prune(CHAIN, noise, density=0.3, schedule="one_shot", **arguments)
+        return prune(short(), noise, density=0.3, schedule="one_shot", **arguments)
 
     assert np.array_equal(mask(seed=1), mask(seed=1))
     assert not np.array_equal(mask(seed=1), mask(seed=2))
@@ -664,8 +675,8 @@ def test_a_score_function_that_names_target_or_dataset_is_given_them(tiny):
 
 def test_a_partial_is_a_score_function():
     half = partial(balanced_synflow, strength=0.5)
-    wanted = prune(CHAIN, "balanced_synflow", density=0.4, strength=0.5)
-    assert np.array_equal(prune(CHAIN, half, density=0.4, steps=100), wanted)
+    wanted = prune(short(), "balanced_synflow", density=0.4, strength=0.5)
+    assert np.array_equal(prune(short(), half, density=0.4, steps=100), wanted)
 
 
 def test_a_batched_score_function_is_called_once_for_all_copies_or_for_one_network(tiny):
@@ -698,10 +709,11 @@ def test_a_batched_score_function_is_called_once_for_all_copies_or_for_one_netwo
 def test_what_prune_all_cannot_prune_is_refused():
     refused(lambda: prune_all([], "synflow", density=0.5), "at least one network")
     refused(
-        lambda: prune_all([CHAIN, CHAIN], "synflow", density=0.5, seeds=[1]), "one a network, 2, but got 1"
+        lambda: prune_all([short(), short()], "synflow", density=0.5, seeds=[1]),
+        "one a network, 2, but got 1",
     )
     refused(
-        lambda: prune_all([CHAIN, chain(7, 5, 5, 3)], "synflow", density=0.5),
+        lambda: prune_all([short(), chain(7, 5, 5, 3)], "synflow", density=0.5),
         "of one architecture, but",
         "mlp:5,4",
         "mlp:5,5",

@@ -27,6 +27,8 @@ from ticketsearch.wiring import trace
 from ticketsearch.wiring.functional import READERS
 from ticketsearch.wiring.refusals import DECLARE
 
+pytestmark = pytest.mark.slow
+
 
 def flat_features(x):
     """The helper of PyTorch's old tutorial."""

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from ticketsearch.overlap.null_models import degree_shuffle
 from ticketsearch.pruners import prune
 from ticketsearch.training import Cohort, data_order, train
 from ticketsearch.wiring import trace
+
+pytestmark = pytest.mark.slow
 
 C, R, S = nn.Conv2d, nn.ReLU, nn.Sequential
 
@@ -254,39 +257,51 @@ def padded(bias=True):
 
 
 DATASET = data(3, 8, 8, classes=10)
-NETWORK = ts.initialize(lambda input_shape, classes: padded(), DATASET, scheme="kaiming_normal", seed=0)
-SPEC = NETWORK.spec
-UNREAD = ~SPEC.readable
+
+
+@cache
+def network_of_padded():
+    return ts.initialize(lambda input_shape, classes: padded(), DATASET, scheme="kaiming_normal", seed=0)
+
+
+def padded_spec():
+    return network_of_padded().spec
+
+
+def unreadable():
+    return ~padded_spec().readable
 
 
 def random_mask(seed, density=0.2):
     """A mask that keeps weights that read padding alone like any others."""
-    return np.random.default_rng(seed).random(SPEC.size) < density
+    return np.random.default_rng(seed).random(padded_spec().size) < density
 
 
 def readable_mask(seed, count=100):
-    mask = np.zeros(SPEC.size, dtype=bool)
-    mask[np.random.default_rng(seed).choice(np.flatnonzero(~UNREAD), count, replace=False)] = True
+    mask = np.zeros(padded_spec().size, dtype=bool)
+    mask[np.random.default_rng(seed).choice(np.flatnonzero(~unreadable()), count, replace=False)] = True
     return mask
 
 
 def test_a_convolution_after_global_pooling_reads_by_its_centre_alone():
-    assert SPEC.size == 872
-    assert UNREAD.sum() == 512
-    assert SPEC.readable_sizes == (216, 64, 80)
-    assert not UNREAD[: SPEC.layers[1].offset].any()
-    assert np.array_equal(np.flatnonzero(~UNREAD[SPEC.layers[1].slice]) % 9, np.full(64, 4))
+    assert padded_spec().size == 872
+    assert unreadable().sum() == 512
+    assert padded_spec().readable_sizes == (216, 64, 80)
+    assert not unreadable()[: padded_spec().layers[1].offset].any()
+    assert np.array_equal(np.flatnonzero(~unreadable()[padded_spec().layers[1].slice]) % 9, np.full(64, 4))
 
 
 def test_live_weights_and_candidates_read_data():
-    everything = np.ones(SPEC.size, dtype=bool)
-    assert np.array_equal(live(everything, SPEC), ~UNREAD)
-    assert np.array_equal(between_live(everything, SPEC), ~UNREAD)
-    assert effective_density(everything, SPEC) == 360 / 872
+    everything = np.ones(padded_spec().size, dtype=bool)
+    assert np.array_equal(live(everything, padded_spec()), ~unreadable())
+    assert np.array_equal(between_live(everything, padded_spec()), ~unreadable())
+    assert effective_density(everything, padded_spec()) == 360 / 872
 
 
 def test_a_unit_that_only_such_weights_reach_is_dead():
-    spec = dataclasses.replace(SPEC, nodes=tuple(node._replace(constant=False) for node in SPEC.nodes))
+    spec = dataclasses.replace(
+        padded_spec(), nodes=tuple(node._replace(constant=False) for node in padded_spec().nodes)
+    )
     mask = np.ones(spec.size, dtype=bool)
     spec.split(mask)["3.weight"][3, :, 1, 1] = False
     assert np.array_equal(np.flatnonzero(~ts.live_units(mask, spec)["3"]), [3])
@@ -294,23 +309,23 @@ def test_a_unit_that_only_such_weights_reach_is_dead():
 
 def test_keys_forms_and_isomorphism_are_those_of_the_readable_part():
     mask = random_mask(1)
-    bare = mask & ~UNREAD
-    assert (mask & UNREAD).any()
-    assert ts.canonical_key(mask, SPEC) == ts.canonical_key(bare, SPEC)
-    assert np.array_equal(ts.canonical_form(mask, SPEC), ts.canonical_form(bare, SPEC))
-    assert ts.isomorphic(mask, bare, SPEC)
-    assert ts.to_networkx(mask, SPEC).edges == ts.to_networkx(bare, SPEC).edges
+    bare = mask & ~unreadable()
+    assert (mask & unreadable()).any()
+    assert ts.canonical_key(mask, padded_spec()) == ts.canonical_key(bare, padded_spec())
+    assert np.array_equal(ts.canonical_form(mask, padded_spec()), ts.canonical_form(bare, padded_spec()))
+    assert ts.isomorphic(mask, bare, padded_spec())
+    assert ts.to_networkx(mask, padded_spec()).edges == ts.to_networkx(bare, padded_spec()).edges
     other = bare.copy()
-    other[np.flatnonzero(live(bare, SPEC))[0]] = False
-    assert ts.canonical_key(mask, SPEC) != ts.canonical_key(other, SPEC)
+    other[np.flatnonzero(live(bare, padded_spec()))[0]] = False
+    assert ts.canonical_key(mask, padded_spec()) != ts.canonical_key(other, padded_spec())
 
 
 def test_training_does_not_feel_such_weights():
     """The engine leaves out a unit that nothing else reaches; a plain loop keeps it, decay and all."""
     network = ts.initialize(lambda *_: padded(bias=False), DATASET, scheme="kaiming_normal", seed=0)
     mask = random_mask(2)
-    SPEC.split(mask)["3.weight"][3, :, 1, 1] = False
-    masks, recipe = np.stack([mask, mask & ~UNREAD]), recipes(5, 3)["sgd"]
+    padded_spec().split(mask)["3.weight"][3, :, 1, 1] = False
+    masks, recipe = np.stack([mask, mask & ~unreadable()]), recipes(5, 3)["sgd"]
     order = data_order(len(DATASET.y_train), recipe, [0])
     cohort = Cohort(
         network.wiring, masks, [tensors_of(network)], device=torch.device("cpu"), dtype=torch.float64
@@ -326,12 +341,12 @@ def test_training_does_not_feel_such_weights():
 
 
 def test_specs_of_before_are_read_and_have_the_same_signature():
-    stored = SPEC.to_json()
-    assert MaskSpec.from_json(stored) == SPEC
+    stored = padded_spec().to_json()
+    assert MaskSpec.from_json(stored) == padded_spec()
     before = MaskSpec.from_json({key: value for key, value in stored.items() if key != "reads"})
     assert before.reads == ()
-    assert before.signature == SPEC.signature  # their tickets still fit
-    assert live(np.ones(SPEC.size, dtype=bool), before).all()
+    assert before.signature == padded_spec().signature  # their tickets still fit
+    assert live(np.ones(padded_spec().size, dtype=bool), before).all()
 
 
 def test_declared_wirings_have_no_shapes_and_read_all_positions():
@@ -354,22 +369,22 @@ def test_operators_keep_no_weight_more_that_reads_padding_alone(name):
         parents = [readable_mask(2 * seed), readable_mask(2 * seed + 1)]
         if name.endswith("mutation"):
             parents = parents[:1]
-        child = operator(*parents, spec=SPEC, rng=rng)
+        child = operator(*parents, spec=padded_spec(), rng=rng)
         assert child.sum() == 100
-        assert not (child & UNREAD).any()
+        assert not (child & unreadable()).any()
 
 
 def test_guided_swaps_prune_such_weights_first_and_grow_none():
     mask = random_mask(3)
     kept, pruned = np.flatnonzero(mask), np.flatnonzero(~mask)
     guidance = Guidance(
-        np.ones(len(kept), dtype=np.float32), pruned, np.where(UNREAD[pruned], 9, 1).astype(np.float32)
+        np.ones(len(kept), dtype=np.float32), pruned, np.where(unreadable()[pruned], 9, 1).astype(np.float32)
     )
     child = operators.guided_mutation(
-        mask, spec=SPEC, rng=np.random.default_rng(0), guidance=guidance, rate=0.2
+        mask, spec=padded_spec(), rng=np.random.default_rng(0), guidance=guidance, rate=0.2
     )
-    assert not (child & ~mask & UNREAD).any()
-    assert UNREAD[mask & ~child].all()
+    assert not (child & ~mask & unreadable()).any()
+    assert unreadable()[mask & ~child].all()
 
 
 def test_crossovers_drop_such_weights_first():
@@ -379,44 +394,48 @@ def test_crossovers_drop_such_weights_first():
     )
     for name in ("uniform_crossover", "union_crossover", "neuron_crossover"):
         given = {} if name == "uniform_crossover" else {"guidance": guides}
-        child = getattr(operators, name)(a, b, spec=SPEC, rng=np.random.default_rng(0), **given)
+        child = getattr(operators, name)(a, b, spec=padded_spec(), rng=np.random.default_rng(0), **given)
         assert child.sum() == a.sum()
-        assert (child & UNREAD).sum() < (a & UNREAD).sum()
+        assert (child & unreadable()).sum() < (a & unreadable()).sum()
 
 
 def test_polishing_keeps_no_such_weight():
-    climb = LocalSearch(20, SPEC.size).improvement(lambda masks: np.zeros(len(masks)), SPEC)
+    climb = LocalSearch(20, padded_spec().size).improvement(lambda masks: np.zeros(len(masks)), padded_spec())
     masks, _ = climb(np.stack([readable_mask(seed) for seed in range(8)]), np.random.default_rng(0))
-    assert not (masks & UNREAD).any()
+    assert not (masks & unreadable()).any()
 
 
 def test_shuffled_masks_keep_such_weights_last():
     rng = np.random.default_rng(0)
-    child = layer_shuffle(random_mask(6, 0.07), spec=SPEC, rng=rng)
-    assert np.array_equal(layer_counts(child, SPEC), layer_counts(random_mask(6, 0.07), SPEC))
-    assert not (child & UNREAD).any()
-    dense = layer_shuffle(np.ones(SPEC.size, dtype=bool), spec=SPEC, rng=rng)
+    child = layer_shuffle(random_mask(6, 0.07), spec=padded_spec(), rng=rng)
+    assert np.array_equal(
+        layer_counts(child, padded_spec()), layer_counts(random_mask(6, 0.07), padded_spec())
+    )
+    assert not (child & unreadable()).any()
+    dense = layer_shuffle(np.ones(padded_spec().size, dtype=bool), spec=padded_spec(), rng=rng)
     assert dense.all()
-    half = layer_shuffle(random_mask(6, 0.5), spec=SPEC, rng=rng)
-    assert half[SPEC.layers[1].slice][~UNREAD[SPEC.layers[1].slice]].all()
+    half = layer_shuffle(random_mask(6, 0.5), spec=padded_spec(), rng=rng)
+    assert half[padded_spec().layers[1].slice][~unreadable()[padded_spec().layers[1].slice]].all()
     bare = readable_mask(7)
-    assert not (degree_shuffle(bare, spec=SPEC, rng=rng) & UNREAD).any()
+    assert not (degree_shuffle(bare, spec=padded_spec(), rng=rng) & unreadable()).any()
 
 
 def test_overlap_counts_what_can_be_live():
     masks = np.stack([random_mask(seed) for seed in (8, 9, 10)])
-    bare = masks & ~UNREAD
-    for own, other in zip(raw_overlap(masks, SPEC), raw_overlap(bare, SPEC), strict=True):
+    bare = masks & ~unreadable()
+    for own, other in zip(raw_overlap(masks, padded_spec()), raw_overlap(bare, padded_spec()), strict=True):
         assert np.array_equal(own, other)
     # A mask of 4 and one of 16 among the 64 of the second layer: 1 is shared on average.
-    pair = np.zeros((2, SPEC.size), dtype=bool)
-    centres = np.flatnonzero(SPEC.readable[SPEC.layers[1].slice]) + SPEC.layers[1].offset
+    pair = np.zeros((2, padded_spec().size), dtype=bool)
+    centres = (
+        np.flatnonzero(padded_spec().readable[padded_spec().layers[1].slice]) + padded_spec().layers[1].offset
+    )
     pair[0, centres[:4]] = pair[1, centres[:16]] = True
     exact = sum(
         np.prod([_binomial(16, k), _binomial(48, 4 - k)]) / _binomial(64, 4) * k / (20 - k) for k in range(5)
     )
-    assert chance_iou(pair, SPEC).whole[0, 1] == pytest.approx(exact)
-    refused(lambda: chance_iou(np.array([[0, 65, 0], [0, 1, 0]]), SPEC), "64", "padding")
+    assert chance_iou(pair, padded_spec()).whole[0, 1] == pytest.approx(exact)
+    refused(lambda: chance_iou(np.array([[0, 65, 0], [0, 1, 0]]), padded_spec()), "64", "padding")
 
 
 def _binomial(n, k):
@@ -425,7 +444,9 @@ def _binomial(n, k):
 
 def test_an_overlap_study_is_that_of_the_readable_parts():
     masks = np.stack([random_mask(seed) for seed in (11, 12)])
-    found = [overlap_study(own, SPEC, draws=3, aligned_draws=2) for own in (masks, masks & ~UNREAD)]
+    found = [
+        overlap_study(own, padded_spec(), draws=3, aligned_draws=2) for own in (masks, masks & ~unreadable())
+    ]
     for field in ("iou", "chance", "aligned", "containment", "layers_chance"):
         assert np.array_equal(*(getattr(study, field) for study in found))
     assert found[0].nulls == found[1].nulls
@@ -444,19 +465,19 @@ RANDOM = [
 @pytest.mark.parametrize("options", RANDOM)
 @pytest.mark.parametrize("density", [0.1, 0.4])
 def test_random_masks_draw_among_readable_weights_as_long_as_there_are_enough(options, density):
-    mask = prune(NETWORK, density=density, seed=1, **options)
-    assert mask.sum() == round(density * SPEC.size)
-    assert not (mask & UNREAD).any()
+    mask = prune(network_of_padded(), density=density, seed=1, **options)
+    assert mask.sum() == round(density * padded_spec().size)
+    assert not (mask & unreadable()).any()
 
 
 @pytest.mark.parametrize("options", RANDOM)
 def test_weights_that_read_padding_alone_are_taken_last(options):
-    mask = prune(NETWORK, density=0.6, seed=1, **options)
-    assert mask.sum() == round(0.6 * SPEC.size)
-    assert mask[~UNREAD].all()
+    mask = prune(network_of_padded(), density=0.6, seed=1, **options)
+    assert mask.sum() == round(0.6 * padded_spec().size)
+    assert mask[~unreadable()].all()
 
 
 def test_a_layer_scope_draws_such_weights_last_within_each_layer():
-    mask = prune(NETWORK, "random", density=0.1, scope="layer", seed=1)
-    assert (abs(layer_counts(mask, SPEC) - 0.1 * np.array([216, 576, 80])) <= 1).all()
-    assert not (mask & UNREAD).any()
+    mask = prune(network_of_padded(), "random", density=0.1, scope="layer", seed=1)
+    assert (abs(layer_counts(mask, padded_spec()) - 0.1 * np.array([216, 576, 80])) <= 1).all()
+    assert not (mask & unreadable()).any()

@@ -23,6 +23,8 @@ from ticketsearch.report.overlap import null_rows, write_overlap
 from ticketsearch.runs import Run, queries
 from ticketsearch.tickets import Scores, Tickets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(small_run):

@@ -25,6 +25,8 @@ from ticketsearch.report.profiles import drawn, profiles
 from ticketsearch.runs import Run, queries
 from ticketsearch.tickets import Ticket
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def networks(digits):

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import every
 from safetensors import safe_open
 
+from ticketsearch.report import text
 from ticketsearch.runs import Run
 
 SMALL = (
@@ -44,9 +46,8 @@ def ticketsearch(folder, *arguments, hash_seed="0", **options):
 
 
 def content(folder, name):
-    done = ticketsearch(folder, "show", name)
-    assert done.returncode == 0, done.stderr
-    first, *rest = done.stdout.splitlines()
+    with Run.open(Path(folder) / "runs" / name) as run:
+        first, *rest = text.content(run)
     assert first == f"run {name}"
     return rest
 
@@ -90,12 +91,23 @@ def whole(tmp_path_factory):
     return folder
 
 
-def test_killed_again_and_again_a_run_ends_in_the_same_content(whole, tmp_path):
-    stops = [lambda path: path.exists(), reached(0), reached(2), reached(3), reached(5)]
+INTERRUPTED = ((1, signal.SIGINT), (5, signal.SIGKILL))
+KILLED = tuple((last, signal.SIGKILL) for last in (None, 0, 2, 3, 5))
+
+
+@pytest.mark.parametrize("stops", every([(INTERRUPTED,), (KILLED,)], default=[(INTERRUPTED,)]))
+def test_interrupted_and_killed_again_and_again_a_run_ends_in_the_same_content(whole, stops, tmp_path):
+    """Stopped once its folder is there (None), and after each of these generations: 5 is the last."""
     arguments = (*SMALL, "--name", "killed")
-    for condition in stops:
-        code, _ = stop_when(tmp_path, "killed", condition, signal.SIGKILL, *arguments)
-        assert code == -signal.SIGKILL
+    for last, how in stops:
+        condition = (lambda path: path.exists()) if last is None else reached(last)
+        code, errors = stop_when(tmp_path, "killed", condition, how, *arguments)
+        if how == signal.SIGINT:
+            assert code == 130
+            assert "go on with: ticketsearch evolve --resume killed" in errors
+            assert "Traceback" not in errors
+        else:
+            assert code == -how
         arguments = ("--resume", "killed")
     with Run.open(tmp_path / "runs" / "killed") as run:
         assert run.progress() == 5
@@ -119,6 +131,7 @@ def test_killed_again_and_again_a_run_ends_in_the_same_content(whole, tmp_path):
             }
 
 
+@pytest.mark.full
 def test_two_processes_with_other_hash_seeds_give_the_same_content(whole, tmp_path):
     script = "print(hash('ticket'))"
     hashes = {
@@ -133,6 +146,7 @@ def test_two_processes_with_other_hash_seeds_give_the_same_content(whole, tmp_pa
     assert content(tmp_path, "other") == content(whole, "whole")
 
 
+@pytest.mark.full
 def test_the_settings_of_a_run_fed_back_give_the_same_run_with_more_workers_too(whole, tmp_path):
     settings = whole / "runs" / "whole" / "settings.toml"
     done = ticketsearch(tmp_path, "evolve", str(settings), "--name", "again", "--set", "training.workers=2")
@@ -140,16 +154,7 @@ def test_the_settings_of_a_run_fed_back_give_the_same_run_with_more_workers_too(
     assert content(tmp_path, "again") == content(whole, "whole")
 
 
-def test_ctrl_c_says_how_to_go_on_and_exits_with_130(whole, tmp_path):
-    arguments = (*SMALL, "--name", "interrupted")
-    code, errors = stop_when(tmp_path, "interrupted", reached(1), signal.SIGINT, *arguments)
-    assert code == 130
-    assert "go on with: ticketsearch evolve --resume interrupted" in errors
-    assert "Traceback" not in errors
-    assert ticketsearch(tmp_path, "evolve", "--resume", "interrupted").returncode == 0
-    assert content(tmp_path, "interrupted") == content(whole, "whole")
-
-
+@pytest.mark.full
 def test_a_full_disk_loses_nothing_that_was_committed(whole, tmp_path):
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
@@ -167,20 +172,24 @@ def test_a_full_disk_loses_nothing_that_was_committed(whole, tmp_path):
     assert content(tmp_path, "full") == content(whole, "whole")
 
 
-def test_a_finished_run_prints_its_result_and_more_generations_extend_it(whole, tmp_path):
+@pytest.mark.parametrize("asked", every([False, True], default=[False]))
+def test_more_generations_extend_a_finished_run(whole, asked, tmp_path):
+    """Also one that was asked again, in vain, in between."""
     short = [
         ("3" if a == "5" and b == "--generations" else a) for a, b in zip(SMALL, ("", *SMALL), strict=False)
     ]
     assert ticketsearch(tmp_path, "evolve", *short, "--name", "short").returncode == 0
-    again = ticketsearch(tmp_path, "evolve", "--resume", "short")
-    assert again.returncode == 0
-    assert "best ticket" in again.stdout
-    assert "generation" not in again.stderr
     assert content(tmp_path, "short") != content(whole, "whole")
-    refused = ticketsearch(tmp_path, "evolve", "--resume", "short", "--steps", "61")
-    assert refused.returncode == 2
-    assert "training.steps is 60 in 'short' and 61 here" in refused.stderr
+    if asked:
+        again = ticketsearch(tmp_path, "evolve", "--resume", "short")
+        assert again.returncode == 0
+        assert "best ticket" in again.stdout
+        assert "generation" not in again.stderr
+        refused = ticketsearch(tmp_path, "evolve", "--resume", "short", "--steps", "61")
+        assert refused.returncode == 2
+        assert "training.steps is 60 in 'short' and 61 here" in refused.stderr
     extended = ticketsearch(tmp_path, "evolve", "--resume", "short", "--generations", "5")
     assert extended.returncode == 0, extended.stderr
     assert content(tmp_path, "short") == content(whole, "whole")
-    assert ticketsearch(tmp_path, "evolve", "--resume", "short", "--generations", "2").returncode == 2
+    if asked:
+        assert ticketsearch(tmp_path, "evolve", "--resume", "short", "--generations", "2").returncode == 2

@@ -14,6 +14,8 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.models import initialize
 from ticketsearch.pruners import PruningStep, grasp, prune, prune_all, saliency, snip
 
+pytestmark = pytest.mark.slow
+
 # The package's function of that name hides the module.
 MODULE = sys.modules["ticketsearch.pruners.saliency"]
 

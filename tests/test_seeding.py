@@ -23,6 +23,8 @@ from ticketsearch.seeding import (
 )
 from ticketsearch.tickets import Ticket, Tickets, save_ticket
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def network(tiny):

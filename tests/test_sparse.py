@@ -19,6 +19,8 @@ from ticketsearch.training import SALIENCIES, Cohort, Training, data_order, eval
 from ticketsearch.training.csr import Sparse
 from ticketsearch.training.stacked import Stack
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 STEPS = 6
 RECIPES = recipes(STEPS, 13)

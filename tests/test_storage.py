@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import refusal
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from searches import plain
@@ -27,6 +27,8 @@ from ticketsearch.runs import BEST, Result, Run, list_runs
 from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
 from ticketsearch.tickets import Scores, Ticket, Tickets
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = {"generations": 3, "reassess": 1, "seed": 3}
 
@@ -95,7 +97,7 @@ VALUES = (
 )
 
 
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=examples(30), deadline=None, database=None)
 @given(data=st.data())
 def test_whatever_stands_in_a_cell_a_reader_gets_an_answer_or_one_line_that_names_the_file(whole, data):
     damaged = whole.parent / "damaged"
@@ -200,7 +202,12 @@ def to_schema_5(path):
 
 def told(run):
     return [
-        (g.number, g.state, g.levels.until(g.number).worth, [(t.number, t.fitness.values) for t in tickets])
+        (
+            g.number,
+            g.state,
+            g.order_effects.until(g.number).effects,
+            [(t.number, t.fitness.values) for t in tickets],
+        )
         for g in run.generations()
         for tickets in (g.population, g.offspring)
     ]
@@ -270,15 +277,18 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
 def comparison(tmp_path):
     from ticketsearch.comparison.methods import FoundMask
     from ticketsearch.comparison.plan import Cell
-    from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining, _fill
+    from ticketsearch.comparison.schema import META
+    from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining
 
     settings = config.load(None).model_dump()
     content = {"settings": settings, "budget": None, "fingerprint": "", "spec": SPEC.to_json()}
-    with ComparisonStore.make(tmp_path / "compared", lambda connection: _fill(connection, content)) as store:
+    rows = [(key, json.dumps(value)) for key, value in content.items()]
+    folder = tmp_path / "compared"
+    with ComparisonStore.make(folder, lambda connection: connection.executemany(META.insert, rows)) as store:
         cell = Cell("random", 0.1, 0)
         store.add_cells([(cell, FoundMask(first_masks(1)[0]))])
         store.add_results(FinalTraining(cell, ""), {0: FinalResult(0.5, 0.9)})
-    return tmp_path / "compared"
+    return folder
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from ticketsearch.evolution import evolve
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 
+pytestmark = pytest.mark.slow
+
 
 def random_masks(network, count, density=0.4):
     rng = np.random.default_rng(0)
@@ -90,7 +92,8 @@ def test_a_run_of_strong_tickets_trains_nothing(tmp_path):
         *(("model.name", "mlp:9"), ("fitness.name", "untrained"), ("final.steps", 0), ("final.orders", 2)),
         *(("evolution.population", 10), ("evolution.generations", 3), ("evolution.identity", "ticket")),
         *(("seeding.method", "random"), ("seeding.density", 0.3), ("seeding.schemes", ["uniform"])),
-        ("training.device", "cpu"),
+        *(("training.device", "cpu"), ("evolution.crossover", "uniform_crossover")),
+        ("evolution.mutation", "swap_mutation"),
     ]
     prepared = experiment.Search.prepare(config.load(None, given))
     with experiment.create_run(prepared, tmp_path, "strong") as run:

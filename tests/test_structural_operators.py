@@ -18,6 +18,8 @@ from ticketsearch.operators import (
     union_crossover,
 )
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "chain": mlp(12, 9, 7, 4),
     "no hidden units": mlp(6, 5),

@@ -32,6 +32,8 @@ from ticketsearch.report.text import nulls_csv, overlap_headline, overlaps_text,
 from ticketsearch.runs import Run, winner
 from ticketsearch.seeding import initializations, prune_copies
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--model", "mlp:12", "--initializations", "3", "--densities", "0.1", "--workers", "1")
 FEW = ("--draws", "20", "--aligned-draws", "5")
 
@@ -154,7 +156,6 @@ def test_interruptions_change_nothing_and_nothing_is_made_twice(network, tmp_pat
     assert run(tmp_path / "parts", plan, network) == 0
 
 
-@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same(network, digits, tmp_path):
     plan = pruner_plan(
         network,
@@ -482,7 +483,6 @@ def test_winners_of_several_searches_are_compared_with_each_other(small_run, tmp
     assert overlap_headline(overlaps.cases).startswith("The winners of 2 searches share no more than 100.0 %")
 
 
-@pytest.mark.slow
 def test_a_killed_study_goes_on_to_the_same_content(tmp_path):
     arguments = [
         sys.executable,

@@ -26,6 +26,8 @@ from ticketsearch.theory import (
 )
 from ticketsearch.theory.compression import _Watch
 
+pytestmark = pytest.mark.slow
+
 EXACT = 1e-9
 
 

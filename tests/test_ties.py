@@ -1,6 +1,7 @@
 """Equal scores: the lot decides, by seed and initialization, and it is said how much it has decided."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,8 +16,17 @@ from ticketsearch.pruners import EqualScoresWarning, LayerCollapseWarning, Pruni
 from ticketsearch.pruners.ties import tie_generator
 from ticketsearch.theory.compression import critical_at_once
 
-DIGITS = ts.load_dataset("digits")
-CHAIN = ts.initialize("mlp:9,4,30", DIGITS)
+pytestmark = pytest.mark.slow
+
+
+@cache
+def digits():
+    return ts.load_dataset("digits")
+
+
+@cache
+def chain():
+    return ts.initialize("mlp:9,4,30", digits())
 
 
 def constant(network, mask, batch, *, rng):
@@ -61,7 +71,7 @@ def test_weights_count_as_drawn_where_an_equal_one_was_left_out():
 @pytest.mark.parametrize("schedule", ["exponential", "one_shot"])
 def test_equal_scores_are_ordered_by_seed_and_initialization(scope, schedule):
     options = {"density": 0.25, "scope": scope, "schedule": schedule}
-    network = ts.initialize("mlp:60,40", DIGITS, seed=1)
+    network = ts.initialize("mlp:60,40", digits(), seed=1)
     mask = quiet(network, **options)
     assert np.array_equal(mask, quiet(network, **options))
     size = network.spec.size
@@ -77,7 +87,7 @@ def test_equal_scores_are_ordered_by_seed_and_initialization(scope, schedule):
 
 
 def test_the_lot_of_a_copy_does_not_depend_on_its_company():
-    network = ts.initialize("mlp:12", DIGITS, scheme="signed_constant", seed=1)
+    network = ts.initialize("mlp:12", digits(), scheme="signed_constant", seed=1)
     other = network.reinitialized("signed_constant", 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PruningWarning)
@@ -87,7 +97,7 @@ def test_the_lot_of_a_copy_does_not_depend_on_its_company():
 
 @pytest.mark.parametrize("method", ["synflow", "balanced_synflow", "magnitude", "flow_preserving"])
 def test_two_initializations_of_equal_magnitudes_get_different_masks(method):
-    a, b = (ts.initialize("mlp:30", DIGITS, scheme="signed_constant", seed=seed) for seed in (0, 1))
+    a, b = (ts.initialize("mlp:30", digits(), scheme="signed_constant", seed=seed) for seed in (0, 1))
     options = {"rounds": 3, "tries": 1} if method == "flow_preserving" else {}
     masks = [quiet(each, method, density=0.1, **options) for each in (a, b)]
     assert overlap(*masks) < 0.65  # magnitude draws 222 of the 300 weights of the last layer: 0.587 by chance
@@ -95,9 +105,9 @@ def test_two_initializations_of_equal_magnitudes_get_different_masks(method):
 
 
 def test_pruning_says_how_many_weights_were_drawn():
-    size = CHAIN.spec.size
+    size = chain().spec.size
     with pytest.warns(EqualScoresWarning, match=f"{size // 2:,} of {size // 2:,} kept weights were drawn"):
-        prune(CHAIN, constant, density=0.5)
+        prune(chain(), constant, density=0.5)
 
     def first(network, mask, batch, *, rng):
         scores = torch.arange(1.0, size + 1).clamp(max=size - size // 4 + 1)
@@ -107,8 +117,8 @@ def test_pruning_says_how_many_weights_were_drawn():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LayerCollapseWarning)
         with pytest.warns(EqualScoresWarning, match=f"{few:,} of {few:,}"):
-            prune(CHAIN, first, density=0.2, schedule="one_shot")
-        prune(CHAIN, first, density=0.5, schedule="one_shot")  # all of the equal ones are kept: no lot
+            prune(chain(), first, density=0.2, schedule="one_shot")
+        prune(chain(), first, density=0.5, schedule="one_shot")  # all of the equal ones are kept: no lot
 
 
 def test_weights_that_an_earlier_cut_drew_count_too():
@@ -120,9 +130,9 @@ def test_weights_that_an_earlier_cut_drew_count_too():
         flat = torch.ones(network.spec.size) if len(seen) == 1 else torch.arange(network.spec.size) + 1.0
         return {name: part.view(mask[name].shape) for name, part in network.spec.split(flat).items()}
 
-    kept = round(0.25 * CHAIN.spec.size)
+    kept = round(0.25 * chain().spec.size)
     with pytest.warns(EqualScoresWarning, match=f"{kept:,} of {kept:,}"):
-        prune(CHAIN, scores, density=0.25, steps=2)
+        prune(chain(), scores, density=0.25, steps=2)
 
 
 class Residual(nn.Module):
@@ -144,7 +154,7 @@ class Residual(nn.Module):
 
 @pytest.mark.parametrize("zero", ["norm.weight", "conv.weight", "scale"])
 def test_the_tensor_through_which_nothing_flows_is_named(zero):
-    network = ts.initialize(lambda shape, classes: Residual(zero), DIGITS, scheme="as_built")
+    network = ts.initialize(lambda shape, classes: Residual(zero), digits(), scheme="as_built")
     with pytest.warns(EqualScoresWarning, match=f"scores of 0 were among them, since {zero} is 0"):
         prune(network, "synflow", density=0.97, schedule="one_shot")
 
@@ -157,7 +167,7 @@ def test_guidance_cuts_equal_saliencies_by_lot():
 
 
 def test_guided_mutation_grows_equal_candidates_by_lot():
-    spec = CHAIN.spec
+    spec = chain().spec
     mask = np.zeros(spec.size, dtype=bool)
     mask[::2] = True
     candidates = np.flatnonzero(~mask)
@@ -170,7 +180,7 @@ def test_guided_mutation_grows_equal_candidates_by_lot():
 
 
 def test_the_critical_compression_is_the_one_that_every_lot_reaches():
-    spec = ts.initialize("mlp:4", DIGITS).spec
+    spec = ts.initialize("mlp:4", digits()).spec
     scores = np.ones(spec.size)
     assert critical_at_once(scores, spec).kept == spec.layers[0].size + 1
 
@@ -178,14 +188,14 @@ def test_the_critical_compression_is_the_one_that_every_lot_reaches():
 def test_an_rng_without_a_seed_is_refused():
     bare = np.random.Generator(np.random.RandomState(0)._bit_generator)
     with pytest.raises(ts.BadInput, match="default_rng"):
-        tie_generator(bare, CHAIN.initialization)
+        tie_generator(bare, chain().initialization)
 
 
 def test_the_overlap_study_says_how_many_weights_were_drawn(tmp_path):
-    network = ts.initialize("mlp:30", DIGITS, scheme="signed_constant", seed=0)
+    network = ts.initialize("mlp:30", digits(), scheme="signed_constant", seed=0)
     overlaps = ts.study_pruners(
         network,
-        DIGITS,
+        digits(),
         ["synflow", "random"],
         0.1,
         folder=tmp_path,

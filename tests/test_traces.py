@@ -21,6 +21,8 @@ from ticketsearch.wiring.shapes import SampleCount
 from ticketsearch.wiring.steps import Wiring
 from ticketsearch.wiring.verification import check_numbering
 
+pytestmark = pytest.mark.slow
+
 IMAGE = (3, 6, 6)
 
 

@@ -23,6 +23,8 @@ from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.tickets import Ticket
 from ticketsearch.training import Cohort, Recipe, Training, data_order, evaluate, reproducible, train
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 RECIPE = Recipe(4, 13, "adamw", lr=0.02, weight_decay=1e-3)
 # A training in two stages.

@@ -203,7 +203,7 @@ def test_parameters_are_copies(tiny):
 
 def test_initial_parameters_are_one_for_all_or_one_a_mask(tiny):
     network = MODELS["mlp"](tiny, 0)
-    with pytest.raises(BadInput, match=r"1 or one a mask \(3\), but got 2"):
+    with pytest.raises(BadInput, match=r"1 or one for each mask \(3\), but got 2"):
         Cohort(network.wiring, masks_for(network, 3), [network.parameters()] * 2, device=CPU)
 
 
@@ -755,7 +755,7 @@ def test_epochs_differ_in_their_order():
 
 def test_a_batch_larger_than_the_training_part_is_refused():
     assert data_order(10, Recipe(steps=1, batch=10), [0]).shape == (1, 10)
-    with pytest.raises(BadInput, match="batch=11 for 10 samples"):
+    with pytest.raises(BadInput, match="10 samples, but got batch=11"):
         data_order(10, Recipe(steps=1, batch=11), [0])
 
 
@@ -812,7 +812,7 @@ def test_training_begins_at_a_step_of_its_recipe(tiny, begin):
     cohort = Cohort(network.wiring, masks_for(network, 1), [tensors_of(network)], device=CPU)
     refused(
         lambda: Training(cohort, tiny, recipe, orders, begin=begin),
-        "from 0 to those of its recipe, 5",
+        "from 0 to 5",
         repr(begin),
     )
 

@@ -19,6 +19,8 @@ from ticketsearch.plugins import source_digest
 from ticketsearch.runs import Run
 from ticketsearch.settings.trust import Origin, check_word
 
+pytestmark = pytest.mark.slow
+
 CODE = (
     "from pathlib import Path\nPath('ran').touch()\n"
     "from ticketsearch.models import mlp\nfrom ticketsearch.datasets import load_dataset\n"
@@ -260,14 +262,17 @@ def test_a_module_is_known_by_its_file_and_is_not_imported_before(here, monkeypa
     assert goes_on(path)
 
 
-def test_only_the_text_of_a_file_runs_not_a_compiled_copy_beside_it(here):
+def test_only_the_text_of_a_file_runs_not_a_compiled_copy_beside_it(here, monkeypatch):
+    monkeypatch.setattr(sys, "pycache_prefix", None)
     time = Path("mine.py").stat().st_mtime
     evil = CODE.replace("Path('ran')", "Path('evl')")
     Path("mine.py").write_text(evil)
     py_compile.compile("mine.py")
     Path("mine.py").write_text(CODE)
     os.utime("mine.py", (time, time))
-    for copy in Path("__pycache__").glob("mine.*.pyc"):
+    copies = list(Path("__pycache__").glob("mine.*.pyc"))
+    assert copies
+    for copy in copies:
         data = bytearray(copy.read_bytes())
         data[8:12] = int(time).to_bytes(4, "little")
         copy.write_bytes(data)

@@ -4,13 +4,14 @@ import copy
 import itertools
 import json
 import math
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from blocks import BLOCKS
-from conftest import refusal
+from conftest import every, examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -398,6 +399,12 @@ def built(name):
     return randomized(build()), shape
 
 
+@cache
+def traced(name):
+    """Return the trace of a module, which every rule about it reads and none changes."""
+    return trace(*built(name))
+
+
 def tensors_of(module):
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
@@ -490,12 +497,12 @@ def test_values_that_are_added_share_a_group():
 
 def test_neurons_added_to_the_input_or_the_output_are_fixed():
     for name, left in (("residual to the input", []), ("residual to the output", ["a", "d"])):
-        spec = trace(*built(name)).spec
+        spec = traced(name).spec
         assert [spec.groups[i].name for i in spec.hidden] == left
 
 
 def test_a_grouped_convolution_parts_its_channels_and_bundles_the_parts():
-    spec = trace(*built("grouped")).spec
+    spec = traced("grouped").spec
     assert group_names(spec) == ["input", "0[0]", "0[1]", "2[0]", "2[1]", "output"]
     assert joined(spec) == {
         "0": [("0[0]", "input"), ("0[1]", "input")],
@@ -506,7 +513,7 @@ def test_a_grouped_convolution_parts_its_channels_and_bundles_the_parts():
 
 
 def test_a_depthwise_convolution_ties_each_channel_to_itself():
-    spec = trace(*built("depthwise")).spec
+    spec = traced("depthwise").spec
     assert group_names(spec) == ["input", "0", "3", "output"]
     piece = next(piece for piece in spec.pieces if spec.layers[piece.layer].name == "2.weight")
     assert (piece.target, piece.source, piece.positions, piece.diagonal) == (1, 1, 9, True)
@@ -514,13 +521,13 @@ def test_a_depthwise_convolution_ties_each_channel_to_itself():
 
 
 def test_two_outputs_of_each_channel_make_a_column_of_each_channel():
-    spec = trace(*built("depthwise, two a channel")).spec
+    spec = traced("depthwise, two a channel").spec
     assert [group.size for group in spec.groups] == [3, 1, 1, 1, 1, 2, 2, 2, 2, 5, 3]
     assert [bundle.columns for bundle in spec.bundles] == [((1, 5), (2, 6), (3, 7), (4, 8))]
 
 
 def test_a_second_grouping_joins_the_columns_of_the_first():
-    spec = trace(*built("grouped in two, then in four")).spec
+    spec = traced("grouped in two, then in four").spec
     names = group_names(spec)
     (bundle,) = spec.bundles
     columns = [{names[group] for group in column} for column in bundle.columns]
@@ -538,14 +545,14 @@ def test_a_second_grouping_joins_the_columns_of_the_first():
     ],
 )
 def test_columns_that_other_layers_tell_apart_are_not_bundled(name):
-    assert trace(*built(name)).spec.bundles == ()
+    assert traced(name).spec.bundles == ()
 
 
 def test_a_concatenation_has_the_groups_of_its_parts():
-    spec = trace(*built("concatenation")).spec
+    spec = traced("concatenation").spec
     assert joined(spec)["c"] == [("output", "a"), ("output", "b")]
     assert [(piece.column, piece.of) for piece in spec.pieces[-2:]] == [(0, 0), (5, 1)]
-    twice = trace(*built("concatenation of one value twice")).spec
+    twice = traced("concatenation of one value twice").spec
     assert joined(twice)["c"] == [("output", "a")] * 2
     assert [(piece.column, piece.of) for piece in twice.pieces[-2:]] == [(0, 0), (5, 1)]
 
@@ -567,26 +574,26 @@ def test_concatenated_outputs_are_fixed_and_each_has_its_name():
 
 
 def test_normalisations_are_numbered_as_what_they_normalise():
-    wiring = trace(*built("batch norm behind a flatten"))
+    wiring = traced("batch norm behind a flatten")
     names = ["2.weight", "2.bias", "2.running_mean", "2.running_var"]
     assert {name: wiring.axes[name] for name in names} == dict.fromkeys(names, (Segment(1, 16),))
-    wiring = trace(*built("layer norm of images"))
+    wiring = traced("layer norm of images")
     assert wiring.axes["1.weight"] == (Segment(1),)
-    wiring = trace(*built("prelu of channels and of features"))
+    wiring = traced("prelu of channels and of features")
     assert wiring.axes["1.weight"] == (Segment(1),)
     assert wiring.axes["3.weight"] == (Segment(1, 16),)
     assert "5.weight" not in wiring.axes  # one slope for all units
 
 
 def test_steps_name_what_they_are():
-    wiring = trace(*built("separable block"))
+    wiring = traced("separable block")
     assert [step.operation for step in wiring.steps] == [
         *("input", "linear", "linear", "normalize", "elementwise", "linear", "add", "spatial", "linear"),
     ]
     assert wiring.steps[3].names == ("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
     assert wiring.steps[6].inputs == (1, 5)
-    assert trace(*built("layer norm")).steps[2].operation == "mix"
-    assert trace(*built("dropout")).steps[2].operation == "dropout"
+    assert traced("layer norm").steps[2].operation == "mix"
+    assert traced("dropout").steps[2].operation == "dropout"
 
 
 @pytest.mark.parametrize(
@@ -598,103 +605,132 @@ def test_steps_name_what_they_are():
 )
 def test_only_networks_of_plain_vectors_are_dense(name):
     plain = ("mlp", "residual", "concatenation", "dropout", "swish by hand", "mlp on images")
-    assert trace(*built(name)).dense is (name in plain)
+    assert traced(name).dense is (name in plain)
 
 
-@pytest.mark.parametrize("name", MODULES)
-class TestEveryModule:
-    def test_no_two_groups_or_bundles_have_one_name(self, name):
-        spec = trace(*built(name)).spec
-        names = [*group_names(spec), *(bundle.name for bundle in spec.bundles)]
-        assert len(set(names)) == len(names)
+def no_two_groups_or_bundles_have_one_name(name):
+    spec = traced(name).spec
+    names = [*group_names(spec), *(bundle.name for bundle in spec.bundles)]
+    assert len(set(names)) == len(names)
 
-    def test_layers_are_named_as_the_module_names_its_parameters(self, name):
-        module, shape = built(name)
-        wiring = trace(module, shape)
-        parameters = dict(module.named_parameters())
-        for layer, bias in zip(wiring.spec.layers, wiring.biases, strict=True):
-            assert parameters[layer.name].shape == layer.shape
-            assert bias is None or parameters[bias].shape == layer.shape[:1]
 
-    def test_every_weight_belongs_to_exactly_one_piece(self, name):
-        spec = trace(*built(name)).spec
-        counts = np.zeros(spec.size, dtype=int)
-        for piece in spec.pieces:
-            window = spec.window(piece, counts)
-            window += 1
-        assert (counts == 1).all()
+def layers_are_named_as_the_module_names_its_parameters(name):
+    module, wiring = built(name)[0], traced(name)
+    parameters = dict(module.named_parameters())
+    for layer, bias in zip(wiring.spec.layers, wiring.biases, strict=True):
+        assert parameters[layer.name].shape == layer.shape
+        assert bias is None or parameters[bias].shape == layer.shape[:1]
 
-    def test_every_group_is_numbered_somewhere_and_axes_are_made_of_whole_groups(self, name):
-        module, shape = built(name)
-        wiring = trace(module, shape)
-        spec, tensors = wiring.spec, tensors_of(module)
-        assert set(range(len(spec.groups))) == {g for node in spec.nodes for g in node.groups}
-        for key, axis in wiring.axes.items():
-            assert sum(spec.groups[s.group].size * s.block for s in axis) in tensors[key].shape
-        assert len(spec.nodes) == len(wiring.steps)
-        for node, step in zip(spec.nodes, wiring.steps, strict=True):
-            assert node.inputs == step.inputs
-            features = step.shape[0]
-            units = sum(spec.groups[group].size for group in node.groups)
-            assert features >= units  # more where a flattening has given units blocks
-        assert spec.outputs == wiring.steps[-1].shape[0]
 
-    def test_forward_computes_what_the_module_computes(self, name):
-        module, shape = built(name)
-        wiring = trace(module, shape)
-        x = samples(shape)
-        with torch.no_grad():
-            outputs = wiring.forward(tensors_of(module), x)
-            torch.testing.assert_close(outputs, module.eval()(x), rtol=0, atol=1e-10)
+def every_weight_belongs_to_exactly_one_piece(name):
+    spec = traced(name).spec
+    counts = np.zeros(spec.size, dtype=int)
+    for piece in spec.pieces:
+        window = spec.window(piece, counts)
+        window += 1
+    assert (counts == 1).all()
 
-    def test_forward_trains_as_the_module_does(self, name):
-        """Batch statistics, the dropout of torch's generator, and the statistics that move."""
-        module, shape = built(name)
-        wiring = trace(module, shape)
-        x, tensors = samples(shape), tensors_of(module)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(3)
-            outputs = wiring.forward(tensors, x, training=True)
-            torch.manual_seed(3)
-            torch.testing.assert_close(outputs, module.train()(x), rtol=0, atol=1e-10)
-        moved = {key: value for key, value in tensors_of(module).items() if value.is_floating_point()}
-        for key, value in moved.items():
-            torch.testing.assert_close(tensors[key], value, rtol=0, atol=1e-10)
 
-    def test_steps_may_be_run_one_by_one(self, name):
-        module, shape = built(name)
-        wiring = trace(module, shape)
-        x, tensors, seen = samples(shape), tensors_of(module), []
+def every_group_is_numbered_somewhere_and_axes_are_made_of_whole_groups(name):
+    wiring, tensors = traced(name), tensors_of(built(name)[0])
+    spec = wiring.spec
+    assert set(range(len(spec.groups))) == {g for node in spec.nodes for g in node.groups}
+    for key, axis in wiring.axes.items():
+        assert sum(spec.groups[s.group].size * s.block for s in axis) in tensors[key].shape
+    assert len(spec.nodes) == len(wiring.steps)
+    for node, step in zip(spec.nodes, wiring.steps, strict=True):
+        assert node.inputs == step.inputs
+        features = step.shape[0]
+        units = sum(spec.groups[group].size for group in node.groups)
+        assert features >= units  # more where a flattening has given units blocks
+    assert spec.outputs == wiring.steps[-1].shape[0]
 
-        def evaluate(step, values):
-            assert [tuple(value.shape[1:]) for value in values] == (
-                [wiring.steps[i].shape for i in step.inputs] or [shape]
-            )
-            seen.append(step)
-            return step.function(*values, *(None if n is None else tensors[n] for n in step.names))
 
-        with torch.no_grad():
-            values = wiring.run(x, evaluate)
-            torch.testing.assert_close(values[-1], module.eval()(x), rtol=0, atol=1e-10)
-        assert seen == list(wiring.steps)
-        assert [tuple(value.shape) for value in values] == [(4, *step.shape) for step in wiring.steps]
+def forward_computes_what_the_module_computes(name):
+    module, shape = built(name)
+    wiring = traced(name)
+    x = samples(shape)
+    with torch.no_grad():
+        outputs = wiring.forward(tensors_of(module), x)
+        torch.testing.assert_close(outputs, module.eval()(x), rtol=0, atol=1e-10)
 
-    def test_forward_can_be_mapped_over_several_networks(self, name):
-        module, shape = built(name)
-        wiring = trace(module, shape)
-        x = samples(shape)
-        each = [tensors_of(randomized(module, seed)) for seed in range(3)]
-        stacked = {key: torch.stack([tensors[key] for tensors in each]) for key in each[0]}
-        with torch.no_grad():
-            outputs = torch.func.vmap(lambda tensors: wiring.forward(tensors, x))(stacked)
-            for own, tensors in zip(outputs, each, strict=True):
-                torch.testing.assert_close(own, wiring.forward(tensors, x), rtol=0, atol=1e-10)
 
-    def test_the_spec_survives_json(self, name):
-        spec = trace(*built(name)).spec
-        again = MaskSpec.from_json(json.loads(json.dumps(spec.to_json())))
-        assert again == spec
-        assert again.signature == spec.signature
+def forward_trains_as_the_module_does(name):
+    """Batch statistics, the dropout of torch's generator, and the statistics that move."""
+    module, shape = built(name)
+    wiring = traced(name)
+    x, tensors = samples(shape), tensors_of(module)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        outputs = wiring.forward(tensors, x, training=True)
+        torch.manual_seed(3)
+        torch.testing.assert_close(outputs, module.train()(x), rtol=0, atol=1e-10)
+    moved = {key: value for key, value in tensors_of(module).items() if value.is_floating_point()}
+    for key, value in moved.items():
+        torch.testing.assert_close(tensors[key], value, rtol=0, atol=1e-10)
+
+
+def steps_may_be_run_one_by_one(name):
+    module, shape = built(name)
+    wiring = traced(name)
+    x, tensors, seen = samples(shape), tensors_of(module), []
+
+    def evaluate(step, values):
+        assert [tuple(value.shape[1:]) for value in values] == (
+            [wiring.steps[i].shape for i in step.inputs] or [shape]
+        )
+        seen.append(step)
+        return step.function(*values, *(None if n is None else tensors[n] for n in step.names))
+
+    with torch.no_grad():
+        values = wiring.run(x, evaluate)
+        torch.testing.assert_close(values[-1], module.eval()(x), rtol=0, atol=1e-10)
+    assert seen == list(wiring.steps)
+    assert [tuple(value.shape) for value in values] == [(4, *step.shape) for step in wiring.steps]
+
+
+def forward_can_be_mapped_over_several_networks(name):
+    module, shape = built(name)
+    wiring = traced(name)
+    x = samples(shape)
+    each = [tensors_of(randomized(module, seed)) for seed in range(3)]
+    stacked = {key: torch.stack([tensors[key] for tensors in each]) for key in each[0]}
+    with torch.no_grad():
+        outputs = torch.func.vmap(lambda tensors: wiring.forward(tensors, x))(stacked)
+        for own, tensors in zip(outputs, each, strict=True):
+            torch.testing.assert_close(own, wiring.forward(tensors, x), rtol=0, atol=1e-10)
+
+
+def the_spec_survives_json(name):
+    spec = traced(name).spec
+    again = MaskSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert again.signature == spec.signature
+
+
+RULES = (
+    no_two_groups_or_bundles_have_one_name,
+    layers_are_named_as_the_module_names_its_parameters,
+    every_weight_belongs_to_exactly_one_piece,
+    every_group_is_numbered_somewhere_and_axes_are_made_of_whole_groups,
+    forward_computes_what_the_module_computes,
+    forward_trains_as_the_module_does,
+    steps_may_be_run_one_by_one,
+    forward_can_be_mapped_over_several_networks,
+    the_spec_survives_json,
+)
+
+
+SOME = [
+    *("mlp", "residual", "batch norm", "layer norm", "prelu", "two dropouts", "concatenation", "convolution"),
+    *("batch norm behind a flatten", "grouped", "depthwise", "squeeze-excite resnet"),
+]
+
+
+@pytest.mark.parametrize("name", every(MODULES, quick=SOME))
+def test_every_rule_holds_for_every_module(name):
+    for rule in RULES:
+        rule(name)
 
 
 # Every map and pooling by itself
@@ -794,7 +830,7 @@ def test_every_way_to_flatten_feature_maps_is_known(flattening):
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_the_input_is_numbered_in_the_shape_that_a_view_gives_it(name):
-    wiring = trace(*built(f"signal by {name}"))
+    wiring = traced(f"signal by {name}")
     assert wiring.steps[0].shape == (1, 12)
     assert wiring.spec.groups[0] == ("input", 1, "input")
 
@@ -837,11 +873,11 @@ def test_a_value_that_reaches_no_output_leaves_no_step():
 # Renumbering
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", every(MODULES, quick=SOME))
 def test_renumbering_hidden_neurons_changes_no_output(name):
     """Nor do the outputs in training, where samples are normalised by the batch."""
     module, shape = built(name)
-    wiring, tensors, x = trace(module, shape), tensors_of(module), samples(shape)
+    wiring, tensors, x = traced(name), tensors_of(module), samples(shape)
 
     def outputs(given, training):
         def evaluate(step, values):
@@ -862,7 +898,8 @@ def test_renumbering_hidden_neurons_changes_no_output(name):
             torch.testing.assert_close(loaded.eval()(x), module.eval()(x), rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@pytest.mark.slow
+@settings(max_examples=examples(20), deadline=None, derandomize=True)
 @given(st.integers(1, 6), st.lists(st.integers(1, 5), max_size=3), st.integers(0, 2**32 - 1))
 def test_renumbering_a_residual_network_changes_no_output(width, inner, seed):
     torch.manual_seed(seed)
@@ -874,7 +911,8 @@ def test_renumbering_a_residual_network_changes_no_output(width, inner, seed):
         torch.testing.assert_close(outputs, module(x), rtol=0, atol=1e-10)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@pytest.mark.slow
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(1, 3), st.sampled_from([1, 2, 3, 6])), min_size=1, max_size=3),
@@ -938,7 +976,7 @@ def test_renumbering_leaves_the_given_tensors_and_masks_as_they_are():
 
 
 def test_renumbering_fixed_or_unknown_groups_is_refused():
-    wiring = trace(*built("mlp"))
+    wiring = traced("mlp")
     tensors = tensors_of(built("mlp")[0])
     for order in ({"output": [1, 0, 2]}, {"hidden": [0]}, {"1": [0, 0]}):
         refusal(wiring.renumbered, tensors, order)

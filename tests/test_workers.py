@@ -29,6 +29,8 @@ from ticketsearch.workers import Source, Spread, check_stopped
 from ticketsearch.workers import sources as sources_module
 from ticketsearch.workers.processes import Loky
 
+pytestmark = pytest.mark.slow
+
 SHORT = Recipe(steps=12, batch=13)
 
 
@@ -390,7 +392,12 @@ def test_of_an_address_that_is_no_schedulers_no_client_is_made(scheme, monkeypat
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("a client was made"))
     address = f"{scheme}://127.0.0.1:8787"
-    refused(lambda: Spread("dask", address=address), repr(address), "tcp://host:port", "http one of its dash")
+    refused(
+        lambda: Spread("dask", address=address),
+        repr(address),
+        "tcp://host:port",
+        "http address of the dashboard",
+    )
 
 
 def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
@@ -402,14 +409,14 @@ def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
     options = {"processes": False, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster:
         address = cluster.scheduler_address
-        refused(lambda: Spread("dask", address=address), address, "must have a worker", "`dask worker ")
+        refused(lambda: Spread("dask", address=address), address, "must have workers", "`dask worker ")
         cluster.scale(1)
         with Spread("dask", address=address) as spread:
             monkeypatch.setattr(patience, 0.3)
             results = spread.run(waited_for, [tmp_path, tmp_path / "later"])
             assert next(results) == (0, None)
             cluster.scale(0)
-            refused(lambda: next(results), "must have a worker")
+            refused(lambda: next(results), "must have workers")
             (tmp_path / "later").touch()
             cluster.scale(1)
             cluster.wait_for_workers(1, timeout=60)  # one that comes later may begin with the second task
@@ -418,7 +425,7 @@ def test_a_cluster_without_workers_or_lost_is_one_line(monkeypatch, tmp_path):
             end = threading.Timer(0.5, (tmp_path / "too late").touch)
             end.start()
             cluster.close()
-            refused(lambda: next(results), f"dask scheduler at {address!r} was lost", "go on with the run")
+            refused(lambda: next(results), f"dask scheduler at {address!r} was lost", "resume the run")
             end.join()
 
 
@@ -469,7 +476,6 @@ def at_work(folder):
     return [int(path.name.partition("-")[0]) for path in folder.iterdir() if not path.name.endswith("done")]
 
 
-@pytest.mark.slow
 @on(*PROCESSES)
 def test_a_killed_worker_has_its_cohort_run_again(spread, alone, tmp_path):
     _, tasks, wanted = alone
@@ -487,7 +493,6 @@ def test_a_killed_worker_has_its_cohort_run_again(spread, alone, tmp_path):
     assert at_work(tmp_path) == [killed]  # of what it began the mark is all that there is
 
 
-@pytest.mark.slow
 @on(*PROCESSES)
 def test_a_task_that_no_worker_survives_ends_in_a_line(spread):
     times = "2 workers" if spread.backend == "dask" else "3 workers"
@@ -782,7 +787,6 @@ def test_functions_of_a_script_are_sent_whole_to_a_process_that_hears_no_ctrl_c(
     assert not list(tmp_path.glob("ticketsearch-*"))  # the data it made in memory
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("when", ["at work", "starting"])
 def test_ctrl_c_at_a_terminal_ends_all_processes_quietly(tmp_path, when):
     with started(tmp_path, "2") as driver:
@@ -796,7 +800,6 @@ def test_ctrl_c_at_a_terminal_ends_all_processes_quietly(tmp_path, when):
         wait_for(lambda: all(map(gone, children)))
 
 
-@pytest.mark.slow
 def test_no_process_outlives_a_driver_that_was_killed(tmp_path):
     with started(tmp_path, "1") as driver:
         wait_for(lambda: pids_in(tmp_path))

@@ -10,7 +10,8 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Recipe, EvaluationOptions, Scores, Guidance, climb, Ticket, Tickets
+    ShortTraining, Recipe, EvaluationOptions, Scores, Guidance, Ticket, Tickets,
+    successive_halving, HalvingResult
     evolve, Generation, GuidanceWarning, and the options of evolve: Variation, Duplicates, Tournament, NSGA2,
     DensitySchedule, LocalSearch
 Canonical forms and overlap
@@ -29,6 +30,7 @@ Names are imported when they are first used, so that importing the package is qu
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -41,7 +43,7 @@ _HOMES = {
     "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
     "Variation evolve",
     "fitness": "EvaluationOptions ShortTraining",
-    "halving": "climb",
+    "halving": "HalvingResult successive_halving",
     "masks": "Guidance MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
     "alignment": "align",
@@ -54,6 +56,8 @@ _HOMES = {
     "tickets": "Scores Ticket Tickets from_pruned load_ticket save_ticket",
     "training": "Recipe",
 }
+# Old name → name, for one release.
+_RENAMED = {"climb": "successive_halving"}
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
@@ -67,6 +71,7 @@ __all__ = [
     "Generation",
     "Guidance",
     "GuidanceWarning",
+    "HalvingResult",
     "Initialization",
     "LayerCollapseWarning",
     "LocalSearch",
@@ -86,7 +91,6 @@ __all__ = [
     "canonical_form",
     "canonical_identity",
     "canonical_key",
-    "climb",
     "compare",
     "comparison_text",
     "density",
@@ -112,6 +116,7 @@ __all__ = [
     "save_ticket",
     "seed_population",
     "study_pruners",
+    "successive_halving",
     "theory",
     "to_networkx",
 ]
@@ -141,7 +146,7 @@ if TYPE_CHECKING:
         evolve,
     )
     from ticketsearch.fitness import EvaluationOptions, ShortTraining
-    from ticketsearch.halving import climb
+    from ticketsearch.halving import HalvingResult, successive_halving
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
     from ticketsearch.overlap import overlap_study
@@ -164,6 +169,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name == "theory":
         return importlib.import_module("ticketsearch.theory")
+    if name in _RENAMED:
+        message = f"ticketsearch.{name} is deprecated and goes with version 0.3.0; write {_RENAMED[name]}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name in _HOME:
         return getattr(importlib.import_module(f"ticketsearch.{_HOME[name]}"), name)
     raise AttributeError(f"module 'ticketsearch' has no attribute {name!r}")

@@ -1,7 +1,6 @@
-"""What a search spends: optimizer steps and the floating-point operations of the weights that are live.
+"""Cost of a search: evaluations, optimizer steps, and floating-point operations (FLOPs) of live weights.
 
-Steps alone would not do to compare methods: one of a network of which 2 % is left is worth a fiftieth of one
-of the whole.
+Steps alone do not compare methods: a step of a network at 2 % density costs a fiftieth of a dense one.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ __all__ = ["Spent", "spending"]
 
 @dataclass(frozen=True)
 class Spent:
-    """What trainings and evaluations took; adds up.
+    """Cost of trainings and evaluations; costs add up.
 
     Attributes
     ----------
-    evaluations : networks evaluated.
-    steps : optimizer steps, summed over networks.
-    flops : floating-point operations by live kept weights: 2 a weight and sample in a forward pass, 6 with
-        the backward pass; and those of the gradients that tell which pruned weights to grow. What a program
-        does beside these, as dead weights that fill up a product, is not counted.
+    evaluations : number of networks evaluated.
+    steps : number of optimizer steps, summed over networks.
+    flops : floating-point operations of live kept weights, for each weight and sample 2 in a forward pass and
+        6 with the backward pass, and of the gradients that score pruned weights for growth. Other operations,
+        such as those of dead weights that pad a product, are not counted.
     """
 
     evaluations: int = 0
@@ -44,15 +43,19 @@ def spending(
     guiding: int = 0,
     growable: ArrayLike = 0,
 ) -> Spent:
-    """Return what it takes to train networks for ``steps`` and evaluate each on ``samples``.
+    """Return the cost of training networks and evaluating each.
 
-    ``guiding`` are the samples whose gradients guidance goes by: 8 operations a weight with their squares,
-    and 4 for each of the ``growable`` pruned weights, ``(networks,)`` or one number.
-
-    ``operations``, ``(networks,)`` int: live kept weights of each, times the positions they are applied at;
-    see :func:`ticketsearch.training.live_operations`.
+    Parameters
+    ----------
+    operations : ``(networks,)`` int, live kept weights of each, times the positions they are applied at: see
+        :func:`ticketsearch.training.live_operations`.
+    steps, batch : optimizer steps of each network, and samples of a step.
+    samples : samples of each network's evaluation.
+    guiding : samples whose gradients give guidance: 8 operations for each weight, squares included, and 4 for
+        each growable one.
+    growable : pruned weights that guidance scores for growth, ``(networks,)`` or one number.
     """
     live = np.asarray(operations, dtype=np.int64)
-    each = 6 * batch * steps + 2 * samples + 8 * guiding
-    flops = int(live.sum()) * each + 4 * guiding * int(np.sum(growable))
+    flops_of_weight = 6 * batch * steps + 2 * samples + 8 * guiding
+    flops = int(live.sum()) * flops_of_weight + 4 * guiding * int(np.sum(growable))
     return Spent(len(live), len(live) * steps, flops)

@@ -1,4 +1,4 @@
-"""Random streams: every use of a seed draws from a stream of its own, and no two streams meet."""
+"""Random streams: every use of a seed has its own stream, and no two streams share numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Stream", "seed_sequence"]
 
 
 class Stream(IntEnum):
-    """What random numbers are for. Numbers are part of what a seed means: add, never renumber."""
+    """Uses of random numbers. The values are part of a seed's meaning: add, never renumber."""
 
     INITIALIZATIONS = 0
     PRUNING = 1
@@ -24,14 +24,15 @@ class Stream(IntEnum):
     REPORTING = 6
     CONTROL = 7
     SCORING = 8
-    LADDER = 9
+    HALVING = 9
 
 
-def seed_sequence(seed: int, stream: Stream, *numbers: int) -> np.random.SeedSequence:
-    """Return the sequence of a stream, and within it of e.g. a round or a data order.
+def seed_sequence(seed: int, stream: Stream, *indices: int) -> np.random.SeedSequence:
+    """Return the sequence of a stream, and within it of indices such as a round or a data order.
 
-    The stream goes into the spawn key: as further entropy it could meet another, since NumPy pads entropy
-    with zeros. Raises :class:`BadInput` for a seed that is no integer from 0 to 2**64 - 1.
+    The stream goes into the spawn key: as further entropy it could coincide with another stream, since NumPy
+    pads entropy with zeros. Raises :class:`BadInput` for an invalid seed, i.e. anything but an integer from 0
+    to 2**64 - 1.
     """
     try:
         value = index(seed)
@@ -39,4 +40,4 @@ def seed_sequence(seed: int, stream: Stream, *numbers: int) -> np.random.SeedSeq
         value = -1
     if not 0 <= value < 2**64:
         raise BadInput(f"a seed is an integer from 0 to 2**64 - 1, but got {seed!r}")
-    return np.random.SeedSequence(value, spawn_key=(int(stream), *numbers))
+    return np.random.SeedSequence(value, spawn_key=(int(stream), *indices))

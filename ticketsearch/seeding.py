@@ -1,4 +1,4 @@
-"""The first population: what pruners leave of differently initialized copies, and saved tickets."""
+"""The first population: pruned copies of a network with different initializations, and saved tickets."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = [
     "seed_population",
 ]
 
-# A gain a layer changes nothing for SynFlow, so schemes differ by distribution, not by scale.
+# SynFlow's masks do not depend on the gain of a layer, so the schemes differ by distribution, not by scale.
 DEFAULT_SCHEMES = ("kaiming_normal", "kaiming_uniform", "xavier_uniform", "orthogonal")
-# How often a mutant that is a network already there is made again before the population is given up.
+# Duplicates drawn in a row before filling the population is given up.
 ATTEMPTS = 100
-# Weights up to which masks are counted before a population is filled.
-ENOUGH = 10_000
+# Largest network, in weights, whose possible masks are counted before a population is filled.
+COUNTABLE = 10_000
 
 
 @checked
@@ -54,7 +54,7 @@ def initializations(
     return [Initialization(schemes[i % len(schemes)], int(s)) for i, s in enumerate(seeds)]
 
 
-def prune_copies(
+def prune_copies(  # noqa: PLR0913 - the parameters of seed_population
     network: Network,
     dataset: Dataset | None = None,
     density: float = 0.05,
@@ -68,9 +68,9 @@ def prune_copies(
     weights: Callable[[Ticket], Weights] | None = None,
     **options: Any,
 ) -> Tickets:
-    """Return what each pruner leaves of each copy of the network, copy after copy, also where two are equal.
+    """Return the mask of each pruner for each copy of the network, copy after copy, duplicates included.
 
-    Parameters are those of :func:`seed_population`.
+    Parameters are those of :func:`seed_population`; the tickets' ``spent`` is the cost of pruners that train.
     """
     common = {name: options.pop(name) for name in parameters_of(prune_all) & set(options)}
     chosen: list[tuple[str | ScoreFunction, dict[str, Any]]]
@@ -78,21 +78,21 @@ def prune_copies(
         chosen = [(method, options)]
     else:
         chosen = list(method_options(method, options).items())
-    names = [_name_of(each) for each, _ in chosen]
+    names = [_name_of(pruner) for pruner, _ in chosen]
     if len(set(names)) < len(names) or not names:
         raise BadInput(f"pruners are told apart by their names, one or several, but got {method!r}")
     copies = _copies(network, initializations, schemes, seed)
     seeds = seed_sequence(seed, Stream.PRUNING).generate_state(len(copies))
     common |= {"density": density, "dataset": dataset, "seeds": [int(s) for s in seeds]}
     masks, spent = [], Spent()
-    for each, given in chosen:
-        cost = TrainingCost(each, given, network.wiring, dataset)
-        masks.append(prune_all(copies, each, callback=cost.record, **common, **given))
+    for pruner, given in chosen:
+        cost = TrainingCost(pruner, given, network.wiring, dataset)
+        masks.append(prune_all(copies, pruner, callback=cost.record, **common, **given))
         spent = sum((cost.spent(copy) for copy in range(len(copies))), spent)
     tickets, seen = Tickets(), Seen(network.spec, duplicate_key, weights)
-    for copy, *left in zip(copies, *masks, strict=True):
+    for copy, *copy_masks in zip(copies, *masks, strict=True):
         trained_from = copy.initialization if own else network.initialization
-        for name, mask in zip(names, left, strict=True):
+        for name, mask in zip(names, copy_masks, strict=True):
             tickets.append(Ticket(mask, trained_from, copy.initialization, name))
             seen.admit(tickets[-1])
     tickets.spent = spent
@@ -104,18 +104,18 @@ def saved_tickets(
 ) -> Tickets:
     """Return the tickets of files, and the best ones of run folders, for a first population.
 
-    As what a pruner leaves of another copy they are trained from the network's own initialization, whatever
-    theirs was, which ``pruned_from`` tells; with ``own`` from theirs, so that its scheme and seed must make
-    it again.
+    Like masks pruned from other copies they are trained from the network's initialization; their own one is
+    kept as ``pruned_from``. With ``own`` they are trained from their own, which its scheme and seed must
+    reproduce.
 
-    Raises :class:`BadInput` for a file that cannot be read, and a ticket of another network, of another
-    density, or with ``own`` of initial weights that cannot be made again.
+    Raises :class:`BadInput` for a file that cannot be read, and for a ticket of another network, of another
+    density, or with ``own`` of initial weights that scheme and seed do not reproduce.
     """
     kept = check_density(density, network.spec)
     tickets = Tickets()
     for path in map(Path, paths):
         file = path / "tickets" / "best.safetensors" if path.is_dir() else path
-        stored = read_ticket(file)  # of the network at hand: nothing is built of what the file names
+        stored = read_ticket(file)  # builds nothing: the ticket must be of the network at hand
         if stored.metadata.spec != network.spec.signature:
             raise BadInput(
                 f"saved tickets are of the network that is searched, {network.name}, but {str(file)!r} is of "
@@ -160,11 +160,11 @@ def fill_population(
 ) -> Tickets:
     """Return ``size`` different networks: the pruned ones, as many as fit, then swap mutants of them in turn.
 
-    Raises :class:`BadInput` if no ``size`` different networks are found.
+    Raises :class:`BadInput` if fewer than ``size`` different networks are found.
     """
     if size < 1:
         raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
-    if weights is None:  # of which one mask has as many as there are initializations
+    if weights is None:  # with weights, each mask makes as many networks as there are initializations
         _check_room(size, pruned, spec)
     rng = np.random.default_rng(seed_sequence(seed, Stream.SEEDING))
     different = list({ticket.key: ticket for ticket in reversed(pruned)}.values())[::-1]
@@ -190,8 +190,8 @@ def fill_population(
 
 
 def _check_room(size: int, pruned: Tickets, spec: MaskSpec) -> None:
-    """Refuse more members than there are masks of as many weights as the pruned ones keep."""
-    if spec.size > ENOUGH:
+    """Refuse a population of more members than there are masks with the weight counts of the pruned ones."""
+    if spec.size > COUNTABLE:
         return
     masks = sum(math.comb(spec.size, kept) for kept in {int(np.count_nonzero(t.mask)) for t in pruned})
     if masks < size:
@@ -202,7 +202,7 @@ def _check_room(size: int, pruned: Tickets, spec: MaskSpec) -> None:
 
 
 @checked
-def seed_population(
+def seed_population(  # noqa: PLR0913 - the documented interface
     network: Network,
     dataset: Dataset | None = None,
     size: Members = 32,
@@ -217,25 +217,24 @@ def seed_population(
 ) -> Tickets:
     """Return the first population: pruned copies of the network, then mutants of them up to ``size``.
 
-    The network itself is the first copy, the others are drawn by :func:`initializations`; a mask that is a
-    network already there (up to hidden-neuron permutation) is left out.
+    The network itself is the first copy, the others are drawn by :func:`initializations`. Duplicates, i.e.
+    masks that are the same network up to a permutation of hidden neurons, are left out.
 
     Parameters
     ----------
     dataset : only for pruners that use data.
     size : tickets in the population.
     density : kept / total of every mask, in (0, 1].
-    initializations : how many copies, the network itself among them; or the (scheme, seed) of each copy
-        beside it.
+    initializations : number of copies, the network itself included; or the (scheme, seed) of each further
+        copy.
     seed : of the copies' initializations, the pruner and the mutants.
-    mutation_rate : chance that a mutant swaps a weight, in (0, 1].
-    duplicate_key, weights : what counts as the same network; see :class:`ticketsearch.tickets.Seen`.
-    pruning : ``method`` (``"synflow"``), or the names of several that each prune each copy, with options
-        for those that take them; ``schemes`` of the copies, ``own`` (tickets are trained from the
-        initialization they were pruned from, rather than the network's), and options of
-        :func:`ticketsearch.pruners.prune`.
+    mutation_rate : probability that a mutant swaps a weight, in (0, 1].
+    duplicate_key, weights : the identity of networks; see :class:`ticketsearch.tickets.Seen`.
+    pruning : ``method`` (``"synflow"``), or the names of several pruners that each prune each copy;
+        ``schemes`` of the copies; ``own`` (tickets are trained from the initialization they were pruned from,
+        rather than the network's); options of the pruners and of :func:`ticketsearch.prune`.
 
-    Raises :class:`BadInput` for a bad argument, or if no ``size`` different networks are found.
+    Raises :class:`BadInput` for a bad argument, or if fewer than ``size`` different networks are found.
     """
     if size < 1:
         raise BadInput(f"a population holds at least 1 ticket, but got size={size}")
@@ -248,7 +247,7 @@ def _copies(
     network: Network, wanted: int | Sequence[Initialization], schemes: Sequence[str], seed: int
 ) -> list[Network]:
     if isinstance(wanted, int | np.integer):
-        # The first drawn one is the network's own place: its scheme comes first in the turn.
+        # The network takes the place of the first drawn one: its scheme comes first in the turn.
         drawn = initializations(int(wanted), schemes=schemes, seed=seed)[1:]
     else:
         drawn = list(wanted)

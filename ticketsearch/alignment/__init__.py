@@ -1,8 +1,8 @@
 """Alignment: the renumbering of hidden units under which one mask shares most weights with another.
 
 ``align`` asks ``exact`` whether masks are the same network, leaves out units without weights
-(``overlap_matrices``), and climbs coordinate by coordinate (``coordinate_ascent``), each step a linear
-assignment (``assignment``); ``activations`` is another way to match units. Shared weights are counted pair by
+(``overlap_matrices``), and runs a coordinate ascent (``coordinate_ascent``), each step a linear assignment
+(``assignment``); ``activations`` matches units by their responses instead. Shared weights are counted pair by
 pair and layer by layer (``counts``).
 """
 

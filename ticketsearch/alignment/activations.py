@@ -21,8 +21,8 @@ def activation_order(
 ) -> dict[str, Indices]:
     """Return ``{hidden group: (units,) old numbers}`` under which units correlate most with the reference's.
 
-    Both are ``{hidden group: (samples, units)}`` of two networks on the same samples; units that never
-    change correlate with none. Raises :class:`BadInput` for missing or other groups, other shapes, or values
+    Both are ``{hidden group: (samples, units)}`` of two networks on the same samples; constant units have
+    correlation 0. Raises :class:`BadInput` for missing or other groups, other shapes, or values
     that are not finite.
     """
     wanted = [spec.groups[group] for group in spec.hidden]
@@ -34,19 +34,19 @@ def activation_order(
         )
     orders = {}
     for group in wanted:
-        own, other = (finite("activations", each[group.name]) for each in (mask, reference))
-        if own.ndim != 2 or own.shape != other.shape or own.shape[1] != group.size:
+        values, reference_values = (finite("activations", given[group.name]) for given in (mask, reference))
+        if values.ndim != 2 or values.shape != reference_values.shape or values.shape[1] != group.size:
             raise BadInput(
                 f"activations of group {group.name!r} have shape (samples, {group.size}) in both networks, "
-                f"but got {own.shape} and {other.shape}"
+                f"but got {values.shape} and {reference_values.shape}"
             )
-        correlation = _standardised(other).T @ _standardised(own)
+        correlation = _standardised(reference_values).T @ _standardised(values)
         orders[group.name] = assignment(correlation)
     return orders
 
 
 def _standardised(values: Floats) -> Floats:
-    """Return columns of mean 0 and length 1; those that never change are 0."""
+    """Return columns of mean 0 and length 1; constant columns are 0."""
     centred = values - values.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=0)
     scaled: Floats = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)

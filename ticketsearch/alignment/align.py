@@ -1,4 +1,4 @@
-"""Alignment: hidden units renumbered so that two masks overlap most."""
+"""Alignment: the renumbering of hidden units under which two masks overlap most."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ticketsearch.typing import Floats, Indices
 __all__ = ["RESTARTS", "align", "align_order", "aligned_counts"]
 
 RESTARTS = 2
-# What two sums of products of weights differ by at least, as a share of the largest they can be.
+# Smallest gain in a sum of products of weights that counts, as a share of its upper bound.
 LEAST = 1e-6
 
 
@@ -39,7 +39,7 @@ def align(
     """Return ``mask`` renumbered to overlap ``reference`` most, ``(weights,)`` bool.
 
     Exact for masks that are renumberings of each other, otherwise a lower bound: see :func:`align_order`,
-    which explains the arguments and raises alike.
+    which explains the arguments and the errors.
     """
     order = align_order(
         mask, reference, spec, weights=weights, activations=activations, restarts=restarts, seed=seed
@@ -62,33 +62,32 @@ def align_order(
 
     Bundles have their orders of columns beside those of the groups, for :func:`ticketsearch.masks.permute`.
 
-    Where the masks are renumberings of each other, the canonical orders say which, and the overlap is
-    complete. Otherwise it is a lower bound of the best there is: from each of several starting points the
-    groups are assigned one at a time, the others held, until none gains (Ainsworth et al. 2023, "Git
+    For masks that are renumberings of each other the canonical orders give the renumbering, and the overlap
+    is complete. Otherwise the overlap is a lower bound of the optimum: from each of several starting points
+    the groups are assigned one at a time, the others fixed, until no group gains (Ainsworth et al. 2023, "Git
     Re-Basin", section 3.2, with kept weights for weights), and then the columns of each bundle, each with the
-    units that suit its place. What shares most is returned, and it is never less than the given numbers
-    share. Where there are live parts that are renumberings of each other, the numbering that makes them equal
-    is one more starting point: then no fewer weights are shared than live.
+    best units for its position. The result with the largest overlap is returned; it never overlaps less than
+    the given numbering. If the live parts are renumberings of each other, the numbering that makes them equal
+    is a further starting point: then at least the live weights are shared.
 
     Parameters
     ----------
     weights : of the mask and of the reference, ``(weights,)`` each: the sum of products of kept weights is
-        made large instead, as in that paper.
+        maximised instead, as in that paper.
     activations : of the mask's and of the reference's network on the same samples, ``{hidden group: (samples,
         units)}`` each: units are matched by their correlation instead, group by group (Li et al. 2016,
-        "Convergent learning"); columns of bundles stay where they are.
-    restarts : starting points, of which the best is returned. The first three place group after group, each
-        by what it shares with those before it: from first to last, with and without what it is expected to
-        share with those behind it, and from last to first; those of them that share most are taken. From
-        the fourth on they are random numbers, drawn by ``seed``. The given numbers are one more where they
-        share more than what was found.
+        "Convergent learning"); columns of bundles are not exchanged.
+    restarts : number of starting points. The first three assign group after group, each by its overlap with
+        the groups before it: from first to last, with and without its expected overlap with the groups behind
+        it, and from last to first; the best of these are taken first. From the fourth on they are random
+        numberings, drawn by ``seed``. The given numbering is a further one if it is better than the result.
 
-    Raises :class:`BadInput` for another shape, values that are not finite, fewer than one start, what is no
+    Raises :class:`BadInput` for another shape, values that are not finite, fewer than one start, an invalid
     seed, or both weights and activations.
     """
     check_count("restarts", restarts, 1)
-    seed_sequence(seed, Stream.PRUNING)  # refuses what is no seed
-    both = [check_mask(each, spec) for each in (mask, reference)]
+    seed_sequence(seed, Stream.PRUNING)  # refuses an invalid seed
+    both = [check_mask(array, spec) for array in (mask, reference)]
     if weights is not None and activations is not None:
         raise BadInput("an alignment goes by weights or by activations, but got both: leave one out")
     if activations is not None:
@@ -99,8 +98,8 @@ def align_order(
         placement, _ = _Aligner(both, spec, restarts).placed(0, 1, rng)
         return placement.named(spec)
     check_pair("weights", weights)
-    values = [_weights(each, spec) * kept for each, kept in zip(weights, both, strict=True)]
-    least = LEAST * float(np.prod([np.linalg.norm(each) for each in values]))
+    values = [_weights(given, spec) * kept for given, kept in zip(weights, both, strict=True)]
+    least = LEAST * float(np.prod([np.linalg.norm(value) for value in values]))
     occupied = Occupied(both, spec)
     pair = Pair(occupied.parts(0, values[0]), occupied.parts(1, values[1]), occupied.spec, least=least)
     best = _climbed(pair, occupied.given(0, 1), restarts, rng)
@@ -110,10 +109,10 @@ def align_order(
 def aligned_counts(
     masks: Mask, spec: MaskSpec, restarts: int, rng: np.random.Generator, signs: Mask | None = None
 ) -> tuple[Counts, Mask]:
-    """Return what ``(population, weights)`` masks share, the second of each pair aligned to the first.
+    """Return the counts of ``(population, weights)`` masks, the second of each pair aligned to the first.
 
-    ``signs``, of the same shape, says which initial weights are positive; they move with the masks. The
-    second value says for which pairs, ``(pairs,)``, the best overlap was found, and not a lower bound of it.
+    ``signs``, of the same shape, says which initial weights are positive; they are renumbered with the masks.
+    The second value, ``(pairs,)`` bool, says for which pairs the overlap is the optimum, not a lower bound.
     """
     aligner = _Aligner(list(masks), spec, restarts)
     shared, agreeing, exact = [], [], []
@@ -138,7 +137,7 @@ class _Aligner:
         self.subjects = [Subject(mask, spec) for mask in masks]
         self.occupied = Occupied(masks, spec)
         self.parts = [self.occupied.parts(index, mask) for index, mask in enumerate(masks)]
-        # One group among fixed ones is one assignment, which is solved exactly.
+        # A single hidden group needs a single assignment, which is solved exactly.
         self.exact = (
             len(spec.hidden) == 1
             and not spec.bundles
@@ -146,25 +145,27 @@ class _Aligner:
         )
 
     def placed(self, mask: int, reference: int, rng: np.random.Generator) -> tuple[Placement, bool]:
-        """Return the placement of a mask on another, and whether no other could share more."""
+        """Return the placement of a mask on another, and whether it is optimal."""
         subjects = self.subjects[mask], self.subjects[reference]
         whole = same_whole(*subjects)
         if whole is not None:
             return whole, True
         pair = Pair(self.parts[mask], self.parts[reference], self.occupied.spec)
         best = _climbed(pair, self.occupied.given(mask, reference), self.restarts, rng)
-        found = self.occupied.expanded(best, mask, reference)
+        climbed = self.occupied.expanded(best, mask, reference)
         living = same_live(*subjects)
         if living is None:
-            return found, self.exact
-        own, other = (whole_parts(self.masks[index], self.spec) for index in (mask, reference))
-        whole_pair = Pair(own, other, self.spec)
+            return climbed, self.exact
+        mask_parts, reference_parts = (
+            whole_parts(self.masks[index], self.spec) for index in (mask, reference)
+        )
+        whole_pair = Pair(mask_parts, reference_parts, self.spec)
         whole_pair.climb(living)
-        return max(living, found, key=whole_pair.intersection), self.exact
+        return max(living, climbed, key=whole_pair.intersection), self.exact
 
 
 def _climbed(pair: Pair, given: Placement, restarts: int, rng: np.random.Generator) -> Placement:
-    """Return the best placement that is reached from the starting points."""
+    """Return the best placement of the ascents from all starting points."""
     starts = _starts(pair, restarts, rng)
     for start in starts:
         pair.climb(start)
@@ -176,7 +177,7 @@ def _climbed(pair: Pair, given: Placement, restarts: int, rng: np.random.Generat
 
 
 def _starts(pair: Pair, restarts: int, rng: np.random.Generator) -> list[Placement]:
-    """Return the starting points that :func:`align_order` tells of."""
+    """Return the starting points that :func:`align_order` describes."""
     hidden = pair.spec.hidden
     ways = ((hidden, True), (hidden, False), (hidden[::-1], True))
     built = [pair.built(groups, expecting=expecting) for groups, expecting in ways]

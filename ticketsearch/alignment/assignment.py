@@ -1,4 +1,4 @@
-"""Linear assignment, by SciPy, which is imported on first use: that takes longer than most commands."""
+"""Linear assignment by SciPy, which is imported on first use: the import takes longer than most commands."""
 
 from __future__ import annotations
 

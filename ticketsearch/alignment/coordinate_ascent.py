@@ -1,4 +1,4 @@
-"""The intersection of two masks as a function of one's numbering, and its ascent, group by group."""
+"""Coordinate ascent, group by group, of the intersection of two masks over numberings of one of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Orders = dict[int, Indices]
 
 
 class Placement(NamedTuple):
-    """A renumbering by its places: which group stands at each group's place, and its units in new order.
+    """A renumbering: for each group the group that takes its position, and that group's units in new order.
 
-    ``origins`` differ from the groups themselves only where columns of a bundle changed places.
+    ``origins`` differ from the groups themselves only where columns of a bundle are exchanged.
     """
 
     orders: Orders
@@ -32,18 +32,18 @@ class Placement(NamedTuple):
 
     def named(self, spec: MaskSpec) -> dict[str, Indices]:
         """Return the orders of groups and bundles by name, for :func:`ticketsearch.masks.permute`."""
-        found = {spec.groups[self.origins[group]].name: order for group, order in self.orders.items()}
+        orders = {spec.groups[self.origins[group]].name: order for group, order in self.orders.items()}
         for bundle in spec.bundles:
             first = [column[0] for column in bundle.columns]
-            found[bundle.name] = np.array([first.index(self.origins[group]) for group in first])
-        return found
+            orders[bundle.name] = np.array([first.index(self.origins[group]) for group in first])
+        return orders
 
 
 class Pair:
     """The intersection of a reference with a mask as a function of the mask's placement.
 
     Both are pieces ``(targets, positions, sources)`` of 0 and 1, or of weights, for a sum of products;
-    ``least`` is what counts as a gain.
+    ``least`` is the smallest gain that counts.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Pair:
         self.constants: dict[tuple[int, int], Floats32] = {}
 
     def _moved(self, index: int, origins: Sequence[int]) -> Floats32:
-        """Return the part of the mask that stands where a piece of the reference is."""
+        """Return the part of the mask at the position of a piece of the reference."""
         return self.mask[self.spec.counterpart(index, origins) if self.spec.bundles else index]
 
     def _profit(
         self, group: int, orders: Mapping[int, Indices], known: Collection[int], origins: Sequence[int]
     ) -> Floats32:
-        """Return ``(units, units)``: how many weights from and to ``known`` a place and a unit share."""
+        """Return ``(units, units)``: weights from and to ``known`` that each position and unit share."""
         units = self.spec.groups[group].size
         profit = np.zeros((units, units), dtype=np.float32)
         for index in self.outer[group]:
@@ -89,7 +89,7 @@ class Pair:
         return profit
 
     def _constant(self, group: int, origins: Sequence[int]) -> Floats32:
-        """Return the profit that never changes: from inputs, to outputs, and of each unit by itself."""
+        """Return the constant part of the profit: from inputs, to outputs, and of each unit alone."""
         key = group, origins[group]
         if key not in self.constants:
             profit = self._profit(group, {}, self.fixed, origins)
@@ -109,7 +109,7 @@ class Pair:
         return slope
 
     def _shared(self, index: int, orders: Mapping[int, Indices], origins: Sequence[int]) -> float:
-        """Return how many weights reference and placed mask share in one piece."""
+        """Return the number of weights that the reference and the placed mask share in one piece."""
         piece = self.spec.pieces[index]
         mask = _at_targets(self._moved(index, origins), orders.get(piece.target))
         if not piece.diagonal:
@@ -129,10 +129,10 @@ class Pair:
         return sum(self.shared(placement))
 
     def built(self, groups: Sequence[int], *, expecting: bool) -> Placement:
-        """Return the placement found group by group, each from the fixed groups and those before it.
+        """Return the placement built group by group, each from the fixed groups and those before it.
 
-        ``expecting`` counts what a place and a unit share with the groups behind them too, on average over
-        all numberings of those: then units of many weights meet in the first group already.
+        ``expecting`` adds the mean overlap with the groups behind it over all numberings of those: then units
+        of many weights are matched in the first group already.
         """
         placement = Placement({}, list(range(len(self.spec.groups))))
         for group in groups:
@@ -140,7 +140,7 @@ class Pair:
         return placement
 
     def _assign(self, group: int, placement: Placement, *, expecting: bool = False) -> None:
-        """Place the units of a group as the groups that have an order suggest, in place."""
+        """Assign the units of a group by the groups that have an order; changes ``placement``."""
         orders, origins = placement
         profit = self._constant(group, origins) + self._profit(group, orders, orders, origins)
         if expecting:
@@ -156,13 +156,13 @@ class Pair:
             other = piece.source if piece.target == group else piece.target
             if other in self.fixed or other in known:
                 continue
-            # What each unit has at each position, of all units of the other group.
+            # The weights of each unit at each position, summed over the units of the other group.
             a, b = (part.sum(axis=2) if other == piece.source else part.sum(axis=0).T for part in parts)
             profit += a @ b.T / np.float32(self.spec.groups[other].size)
         return profit
 
     def climb(self, placement: Placement) -> None:
-        """Assign the groups in turn, in place, until no group gains, nor the columns of any bundle."""
+        """Assign the groups in turn until neither a group nor a bundle gains; changes ``placement``."""
         waiting = list(placement.orders)
         while waiting:
             group = waiting.pop(0)
@@ -187,7 +187,7 @@ class Pair:
         return True
 
     def _exchange(self, bundle: Bundle, placement: Placement) -> bool:
-        """Assign the columns of a bundle, each with the best units for its place, in place; or leave them."""
+        """Assign the columns of a bundle, each with its best units, if that gains; changes ``placement``."""
         inside = set(itertools.chain(*bundle.columns))
         outside = {group: order for group, order in placement.orders.items() if group not in inside}
         columns = bundle.columns
@@ -210,7 +210,7 @@ class Pair:
         return True
 
     def _placed(self, column: Sequence[int], placement: Placement) -> float:
-        """Place the units of a column's groups there and back, in place; return what they share."""
+        """Assign a column's groups forward and back, changing ``placement``; return their overlap."""
         for group in (*column, *column[-2::-1]):
             self._assign(group, placement)
         known, touched = self.fixed.union(placement.orders), set[int]()

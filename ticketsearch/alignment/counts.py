@@ -1,4 +1,4 @@
-"""Counts: what each pair of masks shares, layer by layer; all measures of overlap follow from them."""
+"""Counts of the weights that pairs of masks share, layer by layer; all measures of overlap follow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ticketsearch.typing import Floats, Indices, Integers
 __all__ = ["CONTAINMENT", "IOU", "SIGNS", "Counts", "pair_indices", "raw_counts", "shared_weights", "square"]
 
 
-# The measures of whole masks; those of single layers have the layers' names.
+# Names of the measures of whole masks; measures of single layers have the layers' names.
 IOU, CONTAINMENT, SIGNS = "iou", "containment", "signs"
 
 
@@ -25,7 +25,8 @@ class Counts(NamedTuple):
     sizes : ``(masks, layers)``, the weights of each mask.
     shared : ``(..., pairs, layers)``, the weights that both masks of a pair keep; pairs in the order of
         :func:`pair_indices`.
-    agreeing : of those, the ones of the same initial sign in both; None where initial weights are not known.
+    agreeing : ``(..., pairs, layers)``, the shared weights of equal initial sign in both; None if initial
+        weights are not known.
     """
 
     sizes: Integers
@@ -37,13 +38,13 @@ class Counts(NamedTuple):
         first, second = (self.sizes[index] for index in pair_indices(len(self.sizes)))
         union = first + second - self.shared
         whole, joined = self.shared.sum(axis=-1), union.sum(axis=-1)
-        found = {
+        overlaps = {
             IOU: _ratio(whole, joined),
             CONTAINMENT: _ratio(whole, np.minimum(first.sum(axis=-1), second.sum(axis=-1))),
         }
         if self.agreeing is not None:
-            found[SIGNS] = _ratio(self.agreeing.sum(axis=-1), joined)
-        return found | {
+            overlaps[SIGNS] = _ratio(self.agreeing.sum(axis=-1), joined)
+        return overlaps | {
             name: _ratio(self.shared[..., index], union[..., index]) for index, name in enumerate(layers)
         }
 
@@ -63,7 +64,7 @@ def square(values: Floats, masks: int, diagonal: float = 1.0) -> Floats:
 
 
 def raw_counts(masks: Mask, spec: MaskSpec, signs: Mask | None = None) -> Counts:
-    """Return what ``(population, weights)`` masks share as they are numbered.
+    """Return the counts of ``(population, weights)`` masks in their given numbering.
 
     ``signs`` of the same shape says which initial weights are positive.
     """
@@ -77,13 +78,13 @@ def raw_counts(masks: Mask, spec: MaskSpec, signs: Mask | None = None) -> Counts
 
 
 def _ratio(part: Integers, whole: Integers) -> Floats:
-    """Return part / whole, 1 where there is nothing."""
+    """Return part / whole, 1 where both are 0."""
     part, whole = np.broadcast_arrays(part, whole)
     return np.divide(part, whole, out=np.ones(part.shape), where=whole > 0)
 
 
 def shared_weights(masks: Mask) -> Integers:
-    """Return the sizes of all intersections ``(population, population)``; the diagonal has the masks' own."""
+    """Return the sizes of all intersections, ``(population, population)``, and of the masks."""
     shared = np.zeros((len(masks), len(masks)), dtype=np.int64)
     block = 1 << 20  # float32 counts exactly up to 2^24
     for start in range(0, masks.shape[1], block):

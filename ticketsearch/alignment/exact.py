@@ -1,4 +1,4 @@
-"""Identity: whether masks, or their live parts, are renumberings of each other, and by which numbers."""
+"""Exact alignment of masks, or of live parts, that are renumberings of each other."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Subject", "same_live", "same_whole"]
 
 
 class Subject:
-    """A mask and what is to be known of it where another might be the same, found when it is asked for.
+    """A mask with its invariants and canonical orders, computed when they are needed.
 
-    Canonical forms take longer than most alignments. So fan-ins are compared first, which seldom agree.
+    Canonical forms take longer than most alignments, so fan-ins, which seldom agree, are compared first.
     """
 
     def __init__(self, mask: Mask, spec: MaskSpec) -> None:
@@ -30,12 +30,12 @@ class Subject:
 
     @cached_property
     def fans(self) -> bytes:
-        """What no renumbering changes: the fan-ins of each layer's rows, in order of size."""
+        """An invariant under renumbering: the sorted fan-ins of each layer's rows."""
         return _fans(self.mask, self.spec)
 
     @cached_property
     def live_fans(self) -> bytes:
-        """The same of the live part."""
+        """The invariant of the live part."""
         return _fans(self.live, self.spec)
 
     @cached_property
@@ -69,7 +69,7 @@ def same_whole(mask: Subject, reference: Subject) -> Placement | None:
 def same_live(mask: Subject, reference: Subject) -> Placement | None:
     """Return a placement that makes the live part of the mask that of the reference, or None.
 
-    Empty live parts say nothing of how units correspond: None.
+    None also for empty live parts, in which units do not correspond.
     """
     if not mask.live.any() or mask.live_fans != reference.live_fans or mask.live_form != reference.live_form:
         return None
@@ -87,6 +87,6 @@ def _composed(mask: dict[str, Indices], reference: dict[str, Indices], spec: Mas
     _, origins = unit_orders(spec, columns)
     orders = {}
     for group in spec.hidden:
-        own, other = spec.groups[origins[group]].name, spec.groups[group].name
-        orders[group] = mask[own][np.argsort(reference[other])]
+        mask_group, reference_group = spec.groups[origins[group]].name, spec.groups[group].name
+        orders[group] = mask[mask_group][np.argsort(reference[reference_group])]
     return Placement(orders, origins)

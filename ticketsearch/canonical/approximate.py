@@ -1,7 +1,7 @@
-"""Closeness: whether weights agree up to a renumbering, to a tolerance, and up to rescaling of ReLU units.
+"""Approximate isomorphism: equality of weights to a tolerance, up to renumbering and rescaling of ReLU units.
 
-Being close is no equivalence, so there are no keys for it. Values that are close, or joined by a chain of
-close ones, get one label; what colours of that leave open is settled by trying, weight by weight.
+Closeness is not an equivalence, so it has no keys. Values that are close, or joined by a chain of close
+values, get one label; units that colours of these labels do not distinguish are matched by backtracking.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def check_chain(spec: MaskSpec) -> None:
 def rescaled(graph: MaskGraph) -> MaskGraph:
     """Return the graph of a chain with each hidden unit's incoming weights scaled to norm 1.
 
-    ``graph`` has labels of weights. Raises :class:`BadInput` where units have values of their own other
-    than 0, or incoming weights that are all 0.
+    ``graph`` has labels of weights. Raises :class:`BadInput` for units with non-zero values of their own, or
+    whose incoming weights are all 0.
     """
     parts: list[Part] = []
     scale = np.ones(1)
@@ -60,9 +60,9 @@ def rescaled(graph: MaskGraph) -> MaskGraph:
 
 
 def are_close(a: MaskGraph, b: MaskGraph, tolerance: float) -> bool:
-    """Return whether a renumbering takes one graph to another but for what ``tolerance`` allows.
+    """Return whether a renumbering takes one graph to another within ``tolerance``.
 
-    Both have labels of weights. Exact; where many units are alike it may take long.
+    Both have labels of weights. The answer is exact; with many similar units it may take long.
     """
     if a.sizes != b.sizes:
         return False
@@ -81,16 +81,18 @@ def are_close(a: MaskGraph, b: MaskGraph, tolerance: float) -> bool:
 
 def _clusters(a: Part, b: Part, tolerance: float) -> tuple[Part, Part]:
     """Return labels of two parts that are equal wherever values are close."""
-    values, found = np.unique(np.concatenate([decoded(a).ravel(), decoded(b).ravel()]), return_inverse=True)
+    values, positions = np.unique(
+        np.concatenate([decoded(a).ravel(), decoded(b).ravel()]), return_inverse=True
+    )
     larger = np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
-    # Twice: the values between two that are close may be a little smaller than these.
-    numbers = np.cumsum([1, *(np.diff(values) > 2 * tolerance * larger)]).astype(np.uint64)[found.ravel()]
+    # Twice the tolerance: values between two close ones may be a little smaller than these.
+    numbers = np.cumsum([1, *(np.diff(values) > 2 * tolerance * larger)]).astype(np.uint64)[positions.ravel()]
     first, second = np.split(numbers, [a.size])
     return first.reshape(a.shape) * (a > 0), second.reshape(b.shape) * (b > 0)
 
 
 class _Matching:
-    """A renumbering that grows unit by unit; ``images`` has −1 for the units that have none yet."""
+    """A renumbering that is built unit by unit; ``images`` is −1 for units without an image."""
 
     def __init__(self, a: MaskGraph, b: MaskGraph, tolerance: float) -> None:
         self.pieces = a.spec.pieces
@@ -103,7 +105,7 @@ class _Matching:
         self.images = [np.full(n, -1) if g in self.hidden else np.arange(n) for g, n in enumerate(a.sizes)]
 
     def extends(self, candidates: list[tuple[int, int, list[int]]]) -> bool:
-        """Return whether each (group, unit, its possible images) can have an image of its own."""
+        """Return whether every candidate, (group, unit, possible images), can have a different image."""
         if not self._fits_at_fixed_ends():
             return False
         trials: list[Iterator[int]] = []
@@ -116,7 +118,7 @@ class _Matching:
         return True
 
     def _advanced(self, group: int, unit: int, images: Iterator[int]) -> bool:
-        """Give a unit the next of its images that fits, or none."""
+        """Give a unit its next fitting image; return whether there is one."""
         self.images[group][unit] = -1
         for image in images:
             if image not in self.images[group]:
@@ -127,7 +129,7 @@ class _Matching:
         return False
 
     def _fits(self, group: int, unit: int, image: int) -> bool:
-        """Return whether the weights between a unit and those that have images are close to theirs."""
+        """Return whether weights between a unit and the matched units are close to those of their images."""
         for index, piece in enumerate(self.pieces):
             if piece.diagonal:
                 if piece.target == group and not self._close(index, np.s_[unit], np.s_[image]):

@@ -1,8 +1,8 @@
-"""Columns of groups that change places as wholes, made units of one more group: then all is renumbering.
+"""Bundles: columns of groups that may be exchanged become units of an additional group.
 
-The groups at one place of all columns of a bundle become one group, and the columns themselves become units,
-each joined to the live units of its groups. A renumbering that keeps these joints is one within the groups
-and an exchange of whole columns, so the rest of the package knows nothing of bundles.
+The groups at one position of all columns of a bundle become one group, and the columns themselves become
+units, each joined to the live units of its groups. A renumbering that keeps these joints renumbers within
+groups and exchanges whole columns, so the rest of the package needs no special case for bundles.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Marks = tuple[int, NDArray[np.uint64]]
 
 
 class Merger(NamedTuple):
-    """The spec in which columns are units, and how one gets there and back.
+    """The spec in which columns are units, and the maps to it and back.
 
     Attributes
     ----------
     spec : the merged spec, without layers: its last groups are the columns of each bundle, its last pieces
         join columns to the units of each place.
-    groups : for each group which one it is part of, and where its units begin there.
-    pieces : for each piece which one it is part of, and where its targets and its sources begin there.
-    joints : for each piece of the columns the groups at its place, column by column.
+    groups : for each group its merged group, and its first unit there.
+    pieces : for each piece its merged piece, and its first target and first source there.
+    joints : for each piece of the columns the groups at its position, column by column.
     """
 
     spec: MaskSpec
@@ -46,7 +46,7 @@ class Merger(NamedTuple):
     ) -> tuple[list[Part], list[Mask], list[Marks]]:
         """Return parts, live units and labels of units of the merged spec.
 
-        A column lives where one of its units does.
+        A column is live if one of its units is.
         """
         kind = parts[0].dtype
         whole = [np.zeros(shape, dtype=kind) for shape in self.spec.piece_shapes]
@@ -67,43 +67,43 @@ class Merger(NamedTuple):
         return whole, alive, [*self._marked(marks)]
 
     def _marked(self, marks: list[Marks]) -> Iterator[Marks]:
-        """Yield the labels of the merged groups' units; groups that are exchanged have alike ones."""
-        found: dict[int, NDArray[np.uint64]] = {}
-        for number, labels in marks:
-            group, start = self.groups[number]
-            if group not in found:
-                found[group] = np.zeros((self.spec.groups[group].size, labels.shape[1]), dtype=np.uint64)
-            found[group][start : start + len(labels)] = labels
-        yield from found.items()
+        """Yield the labels of the merged groups' units."""
+        merged: dict[int, NDArray[np.uint64]] = {}
+        for part_of, labels in marks:
+            group, start = self.groups[part_of]
+            if group not in merged:
+                merged[group] = np.zeros((self.spec.groups[group].size, labels.shape[1]), dtype=np.uint64)
+            merged[group][start : start + len(labels)] = labels
+        yield from merged.items()
 
     def parted(self, orders: dict[int, Indices], spec: MaskSpec) -> tuple[dict[int, Indices], list[Indices]]:
         """Return the orders of the hidden groups, and those of the columns of each bundle."""
-        found = {}
+        parted = {}
         for group in spec.hidden:
             whole, start = self.groups[group]
             numbers = orders[whole] - start
-            found[group] = numbers[(numbers >= 0) & (numbers < spec.groups[group].size)]
+            parted[group] = numbers[(numbers >= 0) & (numbers < spec.groups[group].size)]
         first = len(self.spec.groups) - len(spec.bundles)
-        return found, [orders[first + number] for number in range(len(spec.bundles))]
+        return parted, [orders[first + bundle] for bundle in range(len(spec.bundles))]
 
     def names(self, units: list[list[str]]) -> list[list[str]]:
         """Return the names of the merged spec's units, given those of the groups' units."""
-        found = [[f"{group.name}[{unit}]" for unit in range(group.size)] for group in self.spec.groups]
+        names = [[f"{group.name}[{unit}]" for unit in range(group.size)] for group in self.spec.groups]
         for (group, start), part in zip(self.groups, units, strict=True):
-            found[group][start : start + len(part)] = part
-        return found
+            names[group][start : start + len(part)] = part
+        return names
 
 
 @lru_cache(maxsize=16)
 def merger(spec: MaskSpec) -> Merger:
-    """Return how the bundles of a spec are merged."""
+    """Return the merger of a spec's bundles."""
     first, starts = list(range(len(spec.groups))), [0] * len(spec.groups)
     for bundle in spec.bundles:
-        for number, column in enumerate(bundle.columns):
+        for position, column in enumerate(bundle.columns):
             for group, alike in zip(column, bundle.columns[0], strict=True):
-                first[group], starts[group] = alike, number * spec.groups[group].size
+                first[group], starts[group] = alike, position * spec.groups[group].size
     kept = sorted(set(first))
-    place = {group: number for number, group in enumerate(kept)}
+    place = {group: index for index, group in enumerate(kept)}
     sizes = np.bincount(first, [group.size for group in spec.groups]).astype(int).tolist()
     groups = [spec.groups[group]._replace(size=sizes[group]) for group in kept]
     pieces: dict[tuple[int, ...], Piece] = {}

@@ -1,4 +1,4 @@
-"""Canonical forms and keys of masks, and the orders that make them."""
+"""Canonical forms and keys of masks, and the canonical orders of their units."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from ticketsearch.typing import Indices
 
 __all__ = ["BUDGET", "Canonical", "canonical_form", "canonical_identity", "canonical_key", "canonical_order"]
 
-# The nodes of a search, each a refinement; the symmetric masks of the tests need fewer than 300.
+# Nodes of a search tree, each a refinement; the symmetric masks of the tests need fewer than 300.
 BUDGET = 10_000
 
 
 class Canonical(NamedTuple):
-    """What a mask is recognised by.
+    """Canonical key of a mask and whether it is exact.
 
     Attributes
     ----------
-    key : equal exactly for the same network where ``exact``. Where refinement does not settle the mask and
-        its canonical form is searched for, it has two parts with a dash between: what refinement tells, and
-        the form, which is missing if the search came to no end.
-    exact : whether it is the whole key.
+    key : equal exactly for the same network if ``exact``. If refinement alone does not order the units and
+        the canonical form is searched for, it has two parts with a dash between: a digest of the refinement,
+        and one of the form, which is missing if the search was not completed.
+    exact : whether the key is complete.
     """
 
     key: str
@@ -41,12 +41,12 @@ class Canonical(NamedTuple):
 
     @property
     def bucket(self) -> str:
-        """What isomorphic masks have in common, exact or not."""
+        """The part of the key that isomorphic masks share, exact or not."""
         return self.key.partition("-")[0]
 
     @property
     def searched(self) -> bool:
-        """Whether the canonical form had to be searched for, so that the key has two parts."""
+        """Whether the canonical form was searched for, so that the key has two parts."""
         return "-" in self.key
 
 
@@ -54,10 +54,9 @@ class Canonical(NamedTuple):
 def canonical_key(mask: ArrayLike, spec: MaskSpec, weights: Weights | ArrayLike | None = None) -> str:
     """Return a key that is equal exactly for isomorphic masks of one spec.
 
-    It is a 128-bit digest of the canonical form itself, behind one of what refinement tells if that does not
-    settle the mask. ``mask`` is ``(weights,)`` bool. With ``weights``,
-    ``(weights,)`` float or :class:`Weights`, those of the live part must be equal too, up to the same
-    renumbering and as exact numbers.
+    It is a 128-bit digest of the canonical form itself, preceded by a digest of the refinement where that
+    alone does not order the units. ``mask`` is ``(weights,)`` bool. With ``weights``, ``(weights,)`` float or
+    :class:`Weights`, the live weights must be equal too, up to the same renumbering and as exact numbers.
     Raises :class:`BadInput` for another shape or other values.
     """
     return canonical_identity(mask, spec, weights, budget=None).key
@@ -71,16 +70,16 @@ def canonical_identity(
     *,
     budget: int | None = BUDGET,
 ) -> Canonical:
-    """Return :func:`canonical_key`, if at most ``budget`` nodes of a search find it.
+    """Return :func:`canonical_key`, exact if the search for it needs at most ``budget`` nodes.
 
     Masks whose keys are not both exact may be the same only if their buckets are equal; then
-    :func:`ticketsearch.canonical.isomorphic` decides. None is a search without an end.
+    :func:`ticketsearch.canonical.isomorphic` decides. The budget None is unlimited.
     Raises :class:`BadInput` as :func:`canonical_key` does, and for a negative budget.
     """
     labels = None if weights is None else Labels.of(weights, spec)
     graph = mask_graph(check_mask(mask, spec), spec, labels)
     colours = unit_colours(graph)
-    found = ties(graph, colours)
+    tied = ties(graph, colours)
 
     def digest(content: bytes) -> str:
         person = spec.signature.encode()[:16]
@@ -88,10 +87,10 @@ def canonical_identity(
         rest = b"" if labels is None else labels.rest
         return hashlib.blake2b(content + rest, digest_size=16, person=person, salt=salt).hexdigest()
 
-    searched = found is not None and not is_discrete(found.ranks)
-    bucket = f"{digest(_invariant(graph, colours, found))}-" if found is not None and searched else ""
+    searched = tied is not None and not is_discrete(tied.ranks)
+    bucket = f"{digest(_invariant(graph, colours, tied))}-" if tied is not None and searched else ""
     try:
-        orders = canonical_orders(graph, colours, found, Budget(budget))
+        orders = canonical_orders(graph, colours, tied, Budget(budget))
     except Exhausted:
         return Canonical(bucket, exact=False)
     return Canonical(bucket + digest(graph.block(orders)))
@@ -101,7 +100,7 @@ def canonical_identity(
 def canonical_form(mask: ArrayLike, spec: MaskSpec) -> Mask:
     """Return the read-only ``(weights,)`` bool mask that represents all masks isomorphic to ``mask``.
 
-    Dead weights are removed, and the live hidden units of each group have its first numbers.
+    Dead weights are removed, and the live hidden units of each group are numbered first.
     Raises :class:`BadInput` for another shape or other values.
     """
     form = permute(live(check_mask(mask, spec), spec), spec, canonical_order(mask, spec))
@@ -112,17 +111,17 @@ def canonical_form(mask: ArrayLike, spec: MaskSpec) -> Mask:
 def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) -> dict[str, Indices]:
     """Return ``{hidden group: (units,) old numbers in canonical order}``, live units first; bundles likewise.
 
-    In the sense of :func:`ticketsearch.masks.permute`: ``permute(live(mask, spec), spec, order)`` is the
-    canonical form. Without ``live_only`` all kept weights count, the dead ones too: ``permute(mask, spec,
-    order)`` is then equal for masks that are renumberings of each other as a whole.
+    It is an order for :func:`ticketsearch.masks.permute`: ``permute(live(mask, spec), spec, order)`` is the
+    canonical form. Without ``live_only`` dead weights count too: ``permute(mask, spec, order)`` is then equal
+    for masks that are renumberings of each other as a whole.
     Raises :class:`BadInput` for another shape or other values.
     """
     graph = mask_graph(check_mask(mask, spec), spec, live_only=live_only)
     colours = unit_colours(graph)
-    found = canonical_orders(graph, colours, ties(graph, colours), Budget(None))
+    canonical = canonical_orders(graph, colours, ties(graph, colours), Budget(None))
     orders = {}
     for group in graph.spec.hidden:
-        members = graph.members[group][found[group]]
+        members = graph.members[group][canonical[group]]
         dead = np.delete(np.arange(graph.spec.groups[group].size), members)
         orders[group] = np.concatenate([members, dead])
     columns: list[Indices] = []
@@ -132,7 +131,7 @@ def canonical_order(mask: ArrayLike, spec: MaskSpec, *, live_only: bool = True) 
     return named | {bundle.name: order for bundle, order in zip(spec.bundles, columns, strict=True)}
 
 
-def _invariant(graph: MaskGraph, colours: list[Colours], found: Ties) -> bytes:
-    """Return what refinement knows of a graph: equal for isomorphic ones, and for few others."""
+def _invariant(graph: MaskGraph, colours: list[Colours], tied: Ties) -> bytes:
+    """Return an invariant from the refinement of a graph: equal for isomorphic graphs, and for few others."""
     ranked = b"".join(np.sort(part).tobytes() for part in colours)
-    return repr((graph.sizes, found.cells, found.patterns)).encode() + ranked + found.trace
+    return repr((graph.sizes, tied.cells, tied.patterns)).encode() + ranked + tied.trace

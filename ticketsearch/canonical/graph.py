@@ -22,15 +22,16 @@ Part = NDArray[Any]
 
 
 class MaskGraph(NamedTuple):
-    """What of a mask is compared: its live units, and the weights between them.
+    """The graph of a mask: its live units, and the weights between them.
 
     Attributes
     ----------
-    spec : whose groups and pieces number the rest: where the mask's own has bundles it is that of
-        :mod:`.columns`, and with labels of units it has a diagonal piece for each group that has some.
-    members : for each group ``(live,)`` the numbers of its live units; of inputs and outputs all of them.
+    spec : numbers the groups and pieces. For a mask whose spec has bundles it is the merged spec of
+        :mod:`ticketsearch.canonical.bundles`; with labels of units it has a diagonal piece for each labelled
+        group.
+    members : for each group ``(live,)`` the numbers of its live units; for inputs and outputs all units.
     parts : for each piece ``(targets, sources, positions)`` between the members: bool, or the uint64 labels
-        of its weights, 0 where there is none. A diagonal one has 1 source.
+        of its weights, 0 where there is none. A diagonal part has 1 source.
     """
 
     spec: MaskSpec
@@ -43,14 +44,14 @@ class MaskGraph(NamedTuple):
         return [len(units) for units in self.members]
 
     def block(self, orders: list[Indices]) -> bytes:
-        """Return all weights with each group's members in ``orders``: equal exactly for equal graphs."""
-        found = [np.array(self.sizes).tobytes()]
+        """Return all weights as bytes, members in ``orders``: equal exactly for equal graphs."""
+        contents = [np.array(self.sizes).tobytes()]
         for piece, part in zip(self.spec.pieces, self.parts, strict=True):
             targets, sources = self._chosen(piece.target, orders), self._chosen(piece.source, orders)
             part = part if targets is None else part.take(targets, axis=0)
             part = part if sources is None or piece.diagonal else part.take(sources, axis=1)
-            found.append((np.packbits(part) if part.dtype == np.bool_ else part).tobytes())
-        return b"".join(found)
+            contents.append((np.packbits(part) if part.dtype == np.bool_ else part).tobytes())
+        return b"".join(contents)
 
     def _chosen(self, group: int, orders: list[Indices]) -> Indices | None:
         return orders[group] if self.spec.groups[group].kind == "hidden" else None
@@ -92,7 +93,7 @@ def mask_graph(
 
 
 def _everything(parts: list[Part], spec: MaskSpec) -> tuple[list[Ends], list[Mask]]:
-    """Return what :func:`live_ends` does if each weight counts, and each unit that has one."""
+    """Return the result of :func:`live_ends` if each weight, and each unit with a weight, were live."""
     units = [np.zeros(group.size, dtype=np.bool_) for group in spec.groups]
     for piece, part in zip(spec.pieces, parts, strict=True):
         units[piece.target] |= part.any(axis=(1, 2))
@@ -119,15 +120,15 @@ def row_bytes(matrix: Part) -> list[bytes]:
 
 @checked
 def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
-    """Return the coloured graph of the live part of ``mask``: ``nx.vf2pp_is_isomorphic`` decides by it.
+    """Return the coloured graph of the live part of ``mask``, for ``nx.vf2pp_is_isomorphic``.
 
-    Each node has one attribute, the string ``label``: live hidden units that of their group, inputs and
-    outputs, which are all there (vf2pp calls no empty graph isomorphic), one of their own. As vf2pp
-    compares no edges, the weights from one unit to another are a node too, joined to both, whose label has
-    the layer, the piece and the kept positions; where a piece joins a group to itself they are two nodes,
-    one at each end, so that their direction shows, but one where it joins each unit to itself alone. Groups
-    that may be exchanged share a label, and each column of them is a node joined to its live units.
-    ``nx.vf2pp_is_isomorphic(a, b, node_label="label")`` then agrees with
+    Each node has one attribute, the string ``label``. Live hidden units have the label of their group; inputs
+    and outputs, which are all present (vf2pp calls no empty graph isomorphic), have labels of their own. As
+    vf2pp does not compare edges, the weights from one unit to another are a node too, joined to both, with
+    the layer, the piece and the kept positions as its label. Where a piece joins a group to itself the
+    weights are two nodes, one at each end, which show the direction; where it joins each unit to itself alone
+    one node is enough. Groups that may be exchanged share a label, and each column of them is a node joined
+    to its live units. ``nx.vf2pp_is_isomorphic(a, b, node_label="label")`` then agrees with
     :func:`ticketsearch.canonical.isomorphic` (on whole large masks it takes minutes).
     Raises :class:`BadInput` for another shape or other values.
     """
@@ -139,13 +140,13 @@ def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     for group, members, nodes in zip(whole.spec.groups, whole.members, names, strict=True):
         for unit in members.tolist():
             graph.add_node(nodes[unit], label=group.name if group.kind == "hidden" else nodes[unit])
-    for number, piece in enumerate(whole.spec.pieces):
+    for index, piece in enumerate(whole.spec.pieces):
         joins_itself = piece.source == piece.target and not piece.diagonal
-        for row, column, bits in _patterns(whole, number):
+        for row, column, bits in _patterns(whole, index):
             source, target = names[piece.source][column], names[piece.target][row]
             labels = []
             if piece.layer >= 0:  # no weights join columns to their units
-                label = f"{spec.layers[piece.layer].name} piece {number} weights {bits:x}"
+                label = f"{spec.layers[piece.layer].name} piece {index} weights {bits:x}"
                 labels = [f"{label} source", f"{label} target"] if joins_itself else [label]
             path = [f"{label} {source} {target}" for label in labels]
             for node, label in zip(path, labels, strict=True):
@@ -154,9 +155,9 @@ def to_networkx(mask: ArrayLike, spec: MaskSpec) -> nx.Graph[str]:
     return graph
 
 
-def _patterns(graph: MaskGraph, number: int) -> Iterator[tuple[int, int, int]]:
+def _patterns(graph: MaskGraph, index: int) -> Iterator[tuple[int, int, int]]:
     """Yield (target, source, bits of the kept positions) of the units that a piece joins."""
-    piece, part = graph.spec.pieces[number], graph.parts[number]
+    piece, part = graph.spec.pieces[index], graph.parts[index]
     rows, columns = np.nonzero(part.any(axis=2))
     sources = graph.members[piece.source][rows if piece.diagonal else columns]
     patterns = np.packbits(part[rows, columns], axis=1, bitorder="little")

@@ -1,4 +1,4 @@
-"""Comparison: whether two masks are the same network, also where no search for canonical forms ends."""
+"""Isomorphism of two masks, decided also where no search for canonical forms is completed."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ def isomorphic(
 ) -> bool:
     """Return whether a renumbering of hidden units turns the live part of ``a`` into that of ``b``.
 
-    The columns of bundles may change places too. Exact whatever the budget: what refinement settles is
-    compared as it stands, each component of the rest by its canonical form, and where ``budget`` nodes do not
-    find that, by networkx's vf2pp. ``a`` and ``b`` are ``(weights,)`` bool.
+    The columns of bundles may be exchanged too. The answer is exact under any budget: units that refinement
+    orders are compared directly, each component of the rest by its canonical form, or by networkx's vf2pp if
+    ``budget`` nodes do not suffice for that. ``a`` and ``b`` are ``(weights,)`` bool.
 
     Parameters
     ----------
-    weights : those of ``a`` and of ``b``, ``(weights,)`` float or :class:`Weights`; the live ones must then
-        be equal too.
+    weights : the weights of ``a`` and of ``b``, ``(weights,)`` float or :class:`Weights`; the live ones must
+        then be equal too.
     rescaling : whether each hidden unit's incoming weights may be multiplied by a positive number, and its
         outgoing ones divided by it. That is the same network in a chain without biases whose activations
-        are ReLU; that they are is the caller's word.
-    tolerance : weights x and y count as equal where ``abs(x - y) <= tolerance * max(abs(x), abs(y))``, with
-        rescaling after each unit's incoming weights have been brought to norm 1.
+        are ReLU, which the caller vouches for.
+    tolerance : weights x and y count as equal if ``abs(x - y) <= tolerance * max(abs(x), abs(y))``; with
+        rescaling after each unit's incoming weights have been scaled to norm 1.
+    budget : nodes of the search for one canonical form.
 
     Raises :class:`BadInput` for another shape or other values, a negative budget, a tolerance out of
     [0, 0.5) or without weights, rescaling without a tolerance (it rounds), and rescaling of other networks.
@@ -100,27 +101,27 @@ def _same(a: MaskGraph, b: MaskGraph, budget: int) -> bool:
 
 
 def _matched(a: Ties, b: Ties, budget: int) -> bool:
-    """Return whether the components of one remainder are those of the other."""
+    """Return whether the components of one residual graph are those of the other."""
     rest = list(_components(b, budget))
     for part, ranks, form in _components(a, budget):
         # Isomorphism is an equivalence, so the first fitting component is as good as any.
-        for number, (other, other_ranks, other_form) in enumerate(rest):
+        for index, (other, other_ranks, other_form) in enumerate(rest):
             if form is not None and other_form is not None:
                 same = form == other_form
             else:
                 same = _agree(part, ranks, other, other_ranks)
             if same:
-                del rest[number]
+                del rest[index]
                 break
         else:
             return False
     return not rest
 
 
-def _components(found: Ties, budget: int) -> Iterator[tuple[Remainder, Indices, bytes | None]]:
-    """Yield the components of a remainder, their cells, and their forms where the budget finds them."""
-    for vertices, part in components(found.remainder, found.ranks):
-        ranks = found.ranks[vertices]
+def _components(tied: Ties, budget: int) -> Iterator[tuple[Remainder, Indices, bytes | None]]:
+    """Yield the components of a residual graph, their cells, and their forms; None beyond the budget."""
+    for vertices, part in components(tied.remainder, tied.ranks):
+        ranks = tied.ranks[vertices]
         try:
             yield part, ranks, coloured_form(part, ranks, canonical_sequence(part, ranks, Budget(budget)))
         except Exhausted:
@@ -137,17 +138,17 @@ def _agree(a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices) -> bo
 
 
 def _joins(graph: Remainder, ranks: Indices) -> Counter[Join]:
-    """Return how many arcs there are of each label from one cell to another."""
+    """Return the number of arcs of each label from one cell to another."""
     cells = ranks[graph.tails].tolist(), ranks[graph.heads].tolist()
     return Counter(zip(graph.labels.tolist(), *cells, strict=True))
 
 
 def _drawn(graph: Remainder, ranks: Indices, joins: Counter[Join]) -> nx.Graph[int]:
-    """Return a component as vf2pp takes it, which compares labels of nodes alone.
+    """Return a component as a graph for vf2pp, which compares labels of nodes alone.
 
-    Arcs of the one label between two cells are edges, and so are those within a cell that go both ways.
-    Others are subdivided by a node that says label and direction, and within a cell by two, one at each end:
-    vf2pp is much slower then.
+    Arcs between two cells that have only one label are edges, and so are arcs within a cell in both
+    directions. Other arcs are subdivided by a node with label and direction, and within a cell by two, one at
+    each end, which makes vf2pp much slower.
     """
     between = Counter(frozenset(cells) for _, *cells in joins)
     arcs = set(zip(graph.tails.tolist(), graph.heads.tolist(), graph.labels.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Labels: what of an initialization counts beside the mask, where weights tell units apart."""
+"""Labels: the parts of an initialization that are compared beside the mask."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Labels", "Weights", "decoded", "encoded"]
 
 
 class Weights(NamedTuple):
-    """Initial values that a mask is compared with.
+    """Initial values that are compared together with a mask.
 
     Attributes
     ----------
-    weights : ``(weights,)`` float, of which the live ones count.
-    units : ``{group name: (units,) or (units, values) float}``, such as biases, of which those of live
-        hidden units count, and of all inputs and outputs.
-    rest : whatever else two tickets must have in common, as bytes.
+    weights : ``(weights,)`` float; the live ones are compared.
+    units : ``{group name: (units,) or (units, values) float}``, such as biases; those of live hidden units
+        and of all inputs and outputs are compared.
+    rest : all other tensors that two tickets must share, as bytes.
     """
 
     weights: ArrayLike
@@ -32,7 +32,7 @@ class Weights(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """The same as numbers that are equal exactly where the values are: uint64, never 0."""
+    """Weights as labels that are equal exactly where the values are: uint64, never 0."""
 
     weights: NDArray[np.uint64]
     units: dict[int, NDArray[np.uint64]]
@@ -42,10 +42,10 @@ class Labels(NamedTuple):
     def of(cls, given: Weights | ArrayLike, spec: MaskSpec) -> Labels:
         """Return the labels of weights, or of an array ``(weights,)`` of them alone.
 
-        Raises :class:`BadInput` for another shape, a group that is unknown, or values that are no numbers.
+        Raises :class:`BadInput` for another shape, an unknown group, or values that are not numbers.
         """
         whole = given if isinstance(given, Weights) else Weights(given)
-        named = {group.name: number for number, group in enumerate(spec.groups)}
+        named = {group.name: index for index, group in enumerate(spec.groups)}
         units = {}
         for name, values in whole.units.items():
             if name not in named:
@@ -65,12 +65,12 @@ class Labels(NamedTuple):
 
 
 def encoded(values: Floats) -> NDArray[np.uint64]:
-    """Return the bits of float64 and 1 more; 0.0 and -0.0 are one number."""
+    """Return the bits of float64 values plus 1; 0.0 and -0.0 are equal."""
     return (values + 0.0).view(np.uint64) + np.uint64(1)
 
 
 def decoded(labels: NDArray[np.uint64]) -> Floats:
-    """Return the values of labels, and 0.0 where there is none."""
+    """Return the values of labels; 0.0 where there is no label."""
     return np.where(labels > 0, labels - np.uint64(1), np.uint64(0)).view(np.float64)
 
 

@@ -1,6 +1,6 @@
-"""Colour refinement: of all units of a mask, and of the few that are left when it has settled the others.
+"""Colour refinement of all units of a mask, and of the vertices of a residual graph.
 
-A colour is a hash of what a unit sees; colours are refined until they tell no more units apart.
+A colour is a hash of a unit's neighbourhood; colours are refined until they distinguish no more units.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def unit_colours(graph: MaskGraph) -> list[Colours]:
-    """Return ``(units,)`` colours of each hidden group's members, which structure alone decides.
+    """Return ``(units,)`` colours of each hidden group's members; they depend on structure alone.
 
-    Colours begin with the weights from inputs, bit by bit. One sweep passes them forward through the layers
-    and then back; most masks need half of one. Inputs and outputs have none: their numbers tell them apart.
+    Initial colours come from the weights from inputs, bit by bit. One sweep passes them forward through the
+    layers and then back; most masks need half a sweep. Inputs and outputs have no colours: their numbers
+    distinguish them.
     """
     hidden = set(graph.spec.hidden)
     colours = [np.zeros(size, dtype=np.uint64) for size in graph.sizes]
@@ -58,16 +59,16 @@ def are_discrete(colours: list[Colours], graph: MaskGraph) -> bool:
 
 
 def _cells(colours: list[Colours], hidden: Collection[int]) -> int:
-    """Return how many colours there are."""
-    found = 0
+    """Return the number of different colours."""
+    cells = 0
     for group in hidden:
         ranked = np.sort(colours[group])
-        found += min(len(ranked), 1) + int(np.count_nonzero(ranked[1:] != ranked[:-1]))
-    return found
+        cells += min(len(ranked), 1) + int(np.count_nonzero(ranked[1:] != ranked[:-1]))
+    return cells
 
 
 def _contents(part: Part) -> Colours:
-    """Return for each target a hash of its row as it stands; bits are taken by eights."""
+    """Return for each target a hash of its row; bits are hashed eight at a time."""
     rows = part.reshape(len(part), math.prod(part.shape[1:]))
     if part.dtype != np.bool_:
         return _summed(rows, _mix(np.arange(rows.shape[1], dtype=np.uint64)))
@@ -105,7 +106,7 @@ def _summed(matrix: Part, colours: Colours) -> Colours:
 
 
 def _exact(colours: Colours, terms: int) -> Floats:
-    """Return the high bits of colours, so few that float64 adds up ``terms`` of them exactly in any order."""
+    """Return the high bits of colours, few enough that float64 sums ``terms`` of them exactly."""
     return (colours >> np.uint64(64 - 53 + terms.bit_length())).astype(np.float64)
 
 

@@ -1,6 +1,6 @@
-"""The remainder: the graph among units that neither colours nor twins settle, and where it falls apart.
+"""The residual graph of the units that neither colours nor twins order, and its connected components.
 
-Its vertices stand in cells, numbered by ranks ``(vertices,)``: the units that nothing has told apart so far.
+Its vertices lie in cells, numbered by ranks ``(vertices,)``: sets of units not distinguished so far.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Remainder:
 
     @cached_property
     def incidence(self) -> tuple[Indices, Indices, Indices, NDArray[np.uint64]]:
-        """For both ends of each arc: the vertex, and which of the distinct things it sees at the other end.
+        """For both ends of each arc its vertex, and the index of the distinct neighbour at the other end.
 
-        Of these the vertex and the salt, which stands for label and direction.
+        For each distinct neighbour its vertex and its salt, which encodes label and direction.
         """
         neighbours = np.concatenate([self.tails, self.heads])
         ways = np.concatenate([2 * self.labels, 2 * self.labels + 1])
@@ -50,9 +50,9 @@ def is_discrete(ranks: Indices) -> bool:
 
 
 def target_cell(graph: Remainder, ranks: Indices) -> Indices:
-    """Return the vertices of the open cell that meets most other cells, of those the largest, the first.
+    """Return the vertices of the non-trivial cell that meets most other cells; ties go to the largest, first.
 
-    ``graph`` is reduced, so each meeting is neither empty nor complete: such a cell splits most others.
+    ``graph`` is reduced, so that no two cells meet in no or in all arcs: such a cell splits most others.
     """
     sizes = np.bincount(ranks)
     code = (graph.labels * len(sizes) + ranks[graph.tails]) * len(sizes) + ranks[graph.heads]
@@ -74,26 +74,26 @@ def components(graph: Remainder, ranks: Indices) -> list[tuple[Indices, Remainde
     graph = _reduced(graph, ranks)
     joined: nx.Graph[int] = nx.empty_graph(graph.size)
     joined.add_edges_from(zip(graph.tails.tolist(), graph.heads.tolist(), strict=True))
-    found = [np.array(sorted(component)) for component in nx.connected_components(joined)]
-    if len(found) == 1:
-        return [(found[0], graph)]
+    members = [np.array(sorted(component)) for component in nx.connected_components(joined)]
+    if len(members) == 1:
+        return [(members[0], graph)]
     owner, place = np.empty(graph.size, dtype=np.intp), np.empty(graph.size, dtype=np.intp)
-    for number, vertices in enumerate(found):
-        owner[vertices], place[vertices] = number, np.arange(len(vertices))
+    for component, vertices in enumerate(members):
+        owner[vertices], place[vertices] = component, np.arange(len(vertices))
     order = np.argsort(owner[graph.tails], kind="stable")
-    bounds = np.searchsorted(owner[graph.tails][order], np.arange(1, len(found)))
+    bounds = np.searchsorted(owner[graph.tails][order], np.arange(1, len(members)))
     parts = []
-    for vertices, chosen in zip(found, np.split(order, bounds), strict=True):
+    for vertices, chosen in zip(members, np.split(order, bounds), strict=True):
         tails, heads, labels = graph.arcs(chosen)
         parts.append((vertices, Remainder(len(vertices), place[tails], place[heads], labels)))
     return parts
 
 
 def _reduced(graph: Remainder, ranks: Indices) -> Remainder:
-    """Return the graph without what the cells say already, so that it falls apart where it can.
+    """Return the graph without the arcs that follow from the cells, so that it has more components.
 
-    Of each pair of cells and each label, the arcs go if they are all there, and are replaced by the missing
-    ones if those are fewer. Counts decide, so this is exact whether or not ``ranks`` are equitable.
+    For each pair of cells and each label, the arcs are removed if they are complete, and replaced by the
+    missing ones if those are fewer. Counts decide, so this is exact whether or not ``ranks`` are equitable.
     """
     sizes = np.bincount(ranks)
     code = (graph.labels * len(sizes) + ranks[graph.tails]) * len(sizes) + ranks[graph.heads]
@@ -103,13 +103,13 @@ def _reduced(graph: Remainder, ranks: Indices) -> Remainder:
     loopless = (tail_cells == head_cells) & (labels % 2 == 0)
     room = sizes[tail_cells] * sizes[head_cells] - np.where(loopless, sizes[tail_cells], 0)
     parts = [graph.arcs(2 * counts[join] <= room[join])]
-    for number in np.flatnonzero((2 * counts > room) & (counts < room)):
-        tails, heads, _ = graph.arcs(join == number)
+    for pair in np.flatnonzero((2 * counts > room) & (counts < room)):
+        tails, heads, _ = graph.arcs(join == pair)
         missing = np.ones((graph.size, graph.size), dtype=np.bool_)
         missing[tails, heads] = False
-        if loopless[number]:
+        if loopless[pair]:
             np.fill_diagonal(missing, False)
-        cells = np.flatnonzero(ranks == tail_cells[number]), np.flatnonzero(ranks == head_cells[number])
+        cells = np.flatnonzero(ranks == tail_cells[pair]), np.flatnonzero(ranks == head_cells[pair])
         rows, columns = missing[np.ix_(*cells)].nonzero()
-        parts.append((cells[0][rows], cells[1][columns], np.full(len(rows), labels[number])))
+        parts.append((cells[0][rows], cells[1][columns], np.full(len(rows), labels[pair])))
     return Remainder(graph.size, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

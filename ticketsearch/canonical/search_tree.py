@@ -1,8 +1,8 @@
-"""Individualisation and refinement: the canonical order of a remainder, component by component.
+"""Individualisation and refinement: the canonical order of a residual graph, component by component.
 
-Where refinement tells no more units apart, each unit of one cell in turn is told apart by hand, and the
-choice that gives the least form is kept. Traces and automorphisms cut off most choices (McKay & Piperno
-2014, "Practical graph isomorphism, II", section 2).
+Where refinement distinguishes no more units, each unit of one cell in turn is individualised, and the choice
+with the least form is kept. Traces and automorphisms prune most choices (McKay & Piperno 2014, "Practical
+graph isomorphism, II", section 2).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ticketsearch.typing import Indices
 __all__ = ["Budget", "Exhausted", "canonical_sequence"]
 
 
-class Exhausted(Exception):  # noqa: N818 - no error, but an answer
+class Exhausted(Exception):  # noqa: N818 - an outcome, not an error
     """A search has used up its budget."""
 
 
 class Budget:
-    """The nodes that a search may still visit, each a refinement; None is any number of them."""
+    """The number of nodes, each a refinement, that a search may still visit; None is unlimited."""
 
     def __init__(self, nodes: int | None) -> None:
         if nodes is not None and nodes < 0:
@@ -50,8 +50,8 @@ class Budget:
 def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
     """Return the vertices in canonical order, cell by cell; ``ranks`` are stable.
 
-    Components meet only as their cells say, so each has its own canonical order, and they follow one
-    another by their forms: equal ones are interchangeable.
+    Arcs between components follow from their cells, so each component has a canonical order of its own. The
+    components are ordered by their forms; equal ones are interchangeable.
     Raises :class:`Exhausted` if the budget does not suffice.
     """
     if is_discrete(ranks):
@@ -59,18 +59,18 @@ def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indi
     parts = components(graph, ranks)
     if len(parts) == 1:
         return _search(parts[0][1], ranks, budget)
-    found = []
+    ordered = []
     for vertices, part in parts:
         order = canonical_sequence(part, ranks[vertices], budget)
-        found.append((coloured_form(part, ranks[vertices], order), vertices[order]))
-    merged = np.concatenate([vertices for _, vertices in sorted(found, key=itemgetter(0))])
+        ordered.append((coloured_form(part, ranks[vertices], order), vertices[order]))
+    merged = np.concatenate([vertices for _, vertices in sorted(ordered, key=itemgetter(0))])
     return merged[np.argsort(ranks[merged], kind="stable")]
 
 
 def _search(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
     """Return the canonical order of a connected graph: the least form over the choices in one cell.
 
-    Choices of a larger trace are cut off, and of those in one orbit of the automorphisms found one is kept.
+    Choices of a larger trace are pruned, and only one choice in each orbit of the automorphisms is kept.
     """
     least, kept = b"", list[tuple[int, Indices]]()
     orbits: nx.utils.UnionFind[int] = nx.utils.UnionFind(range(graph.size))
@@ -99,7 +99,7 @@ def _search(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
 def _automorphism(graph: Remainder, ranks: Indices, a: Indices, b: Indices, budget: Budget) -> Indices | None:
     """Return an automorphism ``(vertices,)`` that takes the cells of ``a`` to those of ``b``, or None.
 
-    It is checked in full. None may only be wrong where hashes collide, and then costs time alone.
+    It is checked in full. None can be wrong only if hashes collide, and then it only costs time.
     """
     moved = _matched(graph, a, graph, b, budget)
     identity = np.arange(graph.size)
@@ -126,11 +126,11 @@ def _matched(
         return _matched_connected(parts[0][1], ranks_a, rest[0][1], ranks_b, budget)
     for vertices, part in parts:
         # Isomorphism is an equivalence, so the first fitting component is as good as any.
-        for number, (others, other) in enumerate(rest):
-            found = _matched(part, ranks_a[vertices], other, ranks_b[others], budget)
-            if found is not None:
-                moved[vertices] = others[found]
-                del rest[number]
+        for index, (others, other) in enumerate(rest):
+            images = _matched(part, ranks_a[vertices], other, ranks_b[others], budget)
+            if images is not None:
+                moved[vertices] = others[images]
+                del rest[index]
                 break
         else:
             return None
@@ -145,7 +145,7 @@ def _matched_connected(
     for vertex in target_cell(b, ranks_b).tolist():
         refined, other = budget.individualised(b, ranks_b, vertex)
         if other == trace:
-            found = _matched(a, chosen, b, refined, budget)
-            if found is not None:
-                return found
+            images = _matched(a, chosen, b, refined, budget)
+            if images is not None:
+                return images
     return None

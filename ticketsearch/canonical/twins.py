@@ -1,7 +1,7 @@
-"""Ties: units that share a colour, and their canonical places in it.
+"""Twins: units of equal neighbourhoods among those that share a colour, and their canonical order.
 
-Units with equal neighbourhoods, twins, are interchangeable, so one stands for each class. Where the classes'
-sizes and weights to settled units do not order them, they are the remainder.
+Twins are interchangeable, so one unit represents each class. Classes that their sizes and their weights to
+settled units do not order are the vertices of the residual graph.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ticketsearch.typing import Indices
 
 __all__ = ["Ties", "canonical_orders", "ties"]
 
-# Of a class of twins: group, colour, number of twins, and the weights that join it to settled units.
+# A class of twins: group, colour, number of twins, and the weights that join it to settled units.
 Cell = tuple[int, int, int, bytes]
 
 
 class Ties(NamedTuple):
-    """The units that colours do not tell apart.
+    """The units that colours do not distinguish.
 
     Attributes
     ----------
-    settled : for each group the members that are told apart, in canonical order.
-    twins : for each vertex of the remainder its group and the class of twins it stands for.
-    cells : of each vertex its rank and its cell, in order.
-    patterns : what the remainder's labels stand for.
-    remainder : the graph among the vertices.
+    settled : for each group the members that colours distinguish, in canonical order.
+    twins : for each vertex of the residual graph its group and its class of twins.
+    cells : for each vertex its rank and its cell, in order.
+    patterns : the meaning of the residual graph's labels.
+    remainder : the residual graph.
     ranks : ``(vertices,)`` stable cell numbers in it.
-    trace : of its refinement; empty where nothing was left to refine.
+    trace : of its refinement; empty where no refinement was needed.
     """
 
     settled: list[Indices]
@@ -47,16 +47,16 @@ class Ties(NamedTuple):
 
 
 def canonical_orders(
-    graph: MaskGraph, colours: list[Colours], found: Ties | None, budget: Budget
+    graph: MaskGraph, colours: list[Colours], tied: Ties | None, budget: Budget
 ) -> list[Indices]:
     """Return the members of each group in canonical order; inputs and outputs stay.
 
-    ``found`` are the :func:`ties` where there are any. Raises :class:`Exhausted` if the budget is.
+    ``tied`` are the :func:`ties`, if any. Raises :class:`Exhausted` if the budget does not suffice.
     """
     places = [np.zeros(size, dtype=np.intp) for size in graph.sizes]
-    if found is not None:
-        for place, vertex in enumerate(canonical_sequence(found.remainder, found.ranks, budget).tolist()):
-            group, members = found.twins[vertex]
+    if tied is not None:
+        for place, vertex in enumerate(canonical_sequence(tied.remainder, tied.ranks, budget).tolist()):
+            group, members = tied.twins[vertex]
             places[group][members] = place
     hidden = set(graph.spec.hidden)
     return [
@@ -66,7 +66,7 @@ def canonical_orders(
 
 
 def ties(graph: MaskGraph, colours: list[Colours]) -> Ties | None:
-    """Return the units of a graph that its colours do not tell apart, or None if they tell all apart."""
+    """Return the units of a graph that its colours do not distinguish, or None if there are none."""
     if are_discrete(colours, graph):
         return None
     split = [_split(graph, colours, group) for group in range(len(graph.sizes))]
@@ -88,7 +88,7 @@ def ties(graph: MaskGraph, colours: list[Colours]) -> Ties | None:
 
 
 def _split(graph: MaskGraph, colours: list[Colours], group: int) -> tuple[Indices, Indices]:
-    """Return the units of a group that are told apart, in canonical order, and those that are not."""
+    """Return the units of a group that colours distinguish, in canonical order, and the other ones."""
     if graph.spec.groups[group].kind != "hidden":
         return np.arange(graph.sizes[group]), np.arange(0)
     _, first, cell, sizes = np.unique(
@@ -103,8 +103,8 @@ def _twins(
     """Yield the units of each class of twins, and the weights that join it to ``settled`` units.
 
     Twins have the same weights from and to the same units in every piece, so any order among them gives the
-    same mask. The weights to settled units follow from the colour, unless hashes collided: with them it is
-    exact. Weights that join units to themselves alone are settled too.
+    same mask. The weights to settled units follow from the colour unless hashes collide; comparing them makes
+    the result exact. Weights that join units to themselves alone count as settled too.
     """
     if not len(units):
         return
@@ -121,17 +121,17 @@ def _twins(
         if piece.source == group and not piece.diagonal:
             collect(part[:, units].swapaxes(0, 1), settled[piece.target])
     classes: dict[bytes, list[int]] = {}
-    for number, row in enumerate(row_bytes(np.hstack(wirings))):
-        classes.setdefault(row, []).append(number)
+    for index, row in enumerate(row_bytes(np.hstack(wirings))):
+        classes.setdefault(row, []).append(index)
     parts = row_bytes(np.hstack(known))
     for numbers in classes.values():
         yield units[numbers].tolist(), parts[numbers[0]]
 
 
 def _remainder(graph: MaskGraph, vertices: Indices) -> tuple[Remainder, list[bytes]]:
-    """Return the graph among ``vertices``, rows of (group, unit), and what its labels stand for.
+    """Return the graph among ``vertices``, rows of (group, unit), and the meaning of its labels.
 
-    An arc's label ranks piece and pattern, which of the weights between two units are kept, among those here.
+    An arc's label is the rank of its piece and its pattern, i.e. the kept positions between the two units.
     """
     tails, heads, labels, first = [], [], [], 0
     patterns = []

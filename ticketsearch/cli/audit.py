@@ -111,8 +111,8 @@ def _check_settings(settings: Settings) -> None:
     for name in ("method", "density", "scope", "schedule", "initializations"):
         if name in chosen:
             raise BadInput(
-                f"an audit goes through all densities of --methods under global scope and the exponential "
-                f"schedule, but seeding.{name} is {chosen[name]!r}; leave it out"
+                "an audit prunes by --methods to all densities, in global scope by the exponential schedule, "
+                f"but seeding.{name} is {chosen[name]!r}; leave it out"
             )
 
 

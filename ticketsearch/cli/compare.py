@@ -137,7 +137,9 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
             _read(subjects, reference, out, given)
             return
         if subjects and len(subjects) > 1:
-            raise BadInput(f"settings are one file, but got {len(subjects)}; or give folders of comparisons")
+            raise BadInput(
+                f"settings are one file, but got {len(subjects)}; give one, or folders of comparisons"
+            )
         flags = {"data.name": data, "model.name": model, "seed": seed}
         plan = comparison_plan(
             load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
@@ -152,7 +154,7 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
         )
         _run_to_end(plan, out, workers, reference)
     except KeyboardInterrupt:
-        raise interrupted("Interrupted before anything was begun") from None
+        raise interrupted("Interrupted; no comparison was begun") from None
 
 
 def _flops(text: str) -> int:
@@ -168,7 +170,7 @@ def _read(folders: list[Path], reference: str | None, out: Path | None, flags: l
     from ticketsearch.comparison import read_comparison
 
     if flags:
-        raise BadInput(f"comparisons that are read have their own settings, but got {flags[0]}; leave it out")
+        raise BadInput(f"finished comparisons have their settings, but got {flags[0]} too; leave it out")
     comparisons = [read_comparison(folder) for folder in folders]
     if out is None and len(folders) > 1:
         _print_results(comparisons, reference, None)

@@ -80,7 +80,7 @@ def user_code_fault(problem: BaseException) -> str | None:
 
 @contextmanager
 def resumable(what: str, path: Path) -> Iterator[None]:
-    """Say how to go on with the ``what`` in a folder, whatever stops the work on it."""
+    """Say how to go on with a study, named ``what``, in a folder, whatever stops the work on it."""
     again = f"finished work is in {str(path)!r}: the same command goes on from there"
     try:
         yield

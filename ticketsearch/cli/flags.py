@@ -176,12 +176,12 @@ def assigned(
 def whole_number(flag: str, text: str, least: int) -> int:
     """Return the integer that a flag is given; raises :class:`BadInput` for others than >= ``least``."""
     try:
-        number = int(text)
+        value = int(text)
     except ValueError:
-        number = least - 1
-    if number < least:
+        value = least - 1
+    if value < least:
         raise BadInput(f"{flag} takes an integer from {least} up, but got {shown(text)}")
-    return number
+    return value
 
 
 def names(text: str) -> list[str]:
@@ -226,7 +226,7 @@ def network_line(settings: Settings, network: Network) -> str:
 
 
 def check_output(path: Path, what: str, *, overwrite: bool) -> None:
-    """Raise :class:`BadInput` if a file ``what`` cannot be written to this path; called before any work."""
+    """Raise :class:`BadInput` if an output file, named ``what``, cannot be written; before any work."""
     if path.is_dir():
         raise BadInput(f"the {what} goes into a file, but {str(path)!r} is a folder; give --output FILE")
     if path.exists() and not overwrite:

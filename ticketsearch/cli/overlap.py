@@ -148,24 +148,24 @@ def overlap(  # noqa: PLR0913 - a parameter for each flag
             )
         _run_to_end(study, out, processes)
     except KeyboardInterrupt:
-        raise interrupted("Interrupted before anything was begun") from None
+        raise interrupted("Interrupted; no study was begun") from None
 
 
 class _Study(NamedTuple):
-    """A plan, the network and data that masks are pruned from (None for runs), and a word for the folder."""
+    """A plan, network and data that masks are pruned from (None for runs), part of the folder's name."""
 
     plan: OverlapPlan
     network: Network | None
     dataset: Dataset | None
-    word: str
+    folder_part: str
 
 
 def _refuse_flags(flags: list[str]) -> None:
     """Raise :class:`BadInput` for flags that a study of runs does not take."""
     if flags:
         raise BadInput(
-            f"a study of runs takes networks and masks from them, but got {flags[0].rpartition('.')[2]} too; "
-            "leave it out, or the runs"
+            f"a study of runs takes networks and masks from them, but got {flags[0].rpartition('.')[2]} "
+            "too; leave it out, or the runs"
         )
 
 
@@ -210,8 +210,8 @@ def _study_of_pruners(settings: Settings, methods: list[str], densities: list[fl
         schedule=seeding.schedule,
         steps=seeding.steps or None,
     )
-    word = re.sub(r"[^A-Za-z0-9_]+", "-", Path(settings.model.name.partition(":")[0]).stem)
-    return _Study(plan, network, dataset, word)
+    folder_part = re.sub(r"[^A-Za-z0-9_]+", "-", Path(settings.model.name.partition(":")[0]).stem)
+    return _Study(plan, network, dataset, folder_part)
 
 
 def _run_to_end(study: _Study, out: Path | None, workers: int) -> None:
@@ -220,7 +220,7 @@ def _run_to_end(study: _Study, out: Path | None, workers: int) -> None:
 
     plan, path = study.plan, out
     if path is None:
-        path = RUNS / f"overlap-{study.word}-{plan_digest(plan)}"
+        path = RUNS / f"overlap-{study.folder_part}-{plan_digest(plan)}"
     store = OverlapStore.create(path, plan)
     with resumable("study", path):
         with store:

@@ -158,7 +158,7 @@ def _method(settings: Settings) -> str:
     """Return the one pruner; raises :class:`BadInput` where there are several."""
     method = settings.seeding.method
     if not isinstance(method, str):
-        raise BadInput(f"one pruner makes a mask, but got {', '.join(method)}; leave one, or evolve from all")
+        raise BadInput(f"one pruner makes a mask, but got {', '.join(method)}; give one of them")
     return method
 
 

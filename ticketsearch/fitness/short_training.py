@@ -18,7 +18,7 @@ from ticketsearch.fitness.deprecated import accepts_old_keywords
 from ticketsearch.fitness.jobs import Order, Stage
 from ticketsearch.fitness.options import EvaluationOptions
 from ticketsearch.fitness.trainer import Trainer
-from ticketsearch.halving import Climb, climb, parse_steps
+from ticketsearch.halving import HalvingResult, parse_steps, successive_halving
 from ticketsearch.masks import Guidance, Mask, check_masks, digest
 from ticketsearch.models import Initialization, Network
 from ticketsearch.random_streams import Stream, seed_sequence
@@ -59,8 +59,8 @@ class ShortTraining:
     network : its parameters are the shared initialization θ₀.
     dataset : masks are trained on its training part and scored on its validation part.
     steps : optimizer steps of an evaluation, in place of the recipe's, or the rungs of successive halving,
-        such as ``"50,200,800"`` or ``[50, 200, 800]``: see :func:`~ticketsearch.halving.climb`. None takes
-        the recipe's steps, by default 200.
+        such as ``"50,200,800"`` or ``[50, 200, 800]``: see
+        :func:`~ticketsearch.halving.successive_halving`. None takes the recipe's steps, by default 200.
     seed : with the evaluation round it gives the data order, common to all masks of a round.
     recipe : optimizer, learning rate, masking and precision, by default ``Recipe()``. The score is that of
         the forward pass that training uses: under masking ``gradient`` of all weights.
@@ -135,10 +135,10 @@ class ShortTraining:
         )
         indices = np.arange(len(population))
         if len(self.rungs) == 1:
-            result = Climb(np.zeros(len(population), dtype=np.int64), run(indices, 0), [])
+            result = HalvingResult(np.zeros(len(population), dtype=np.int64), run(indices, 0), [])
         else:
-            rng = np.random.default_rng(seed_sequence(self.seed, Stream.LADDER, round))
-            result = climb(len(population), self.rungs, run, rng)
+            rng = np.random.default_rng(seed_sequence(self.seed, Stream.HALVING, round))
+            result = successive_halving(len(population), self.rungs, run, rng)
         return Scores(
             result.score,
             {name: run.accuracy[result.rung, index, indices] for index, name in enumerate(passes)},

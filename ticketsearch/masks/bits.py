@@ -51,7 +51,7 @@ def read_only_bool(array: NDArray[Any]) -> Mask:
     if array.dtype != np.bool_:
         if not np.isin(array, (0, 1)).all():
             raise BadInput(
-                f"a mask holds True and False, or 1 and 0, but got dtype {array.dtype} with others"
+                f"a mask holds True and False, or 1 and 0, but got dtype {array.dtype} with other values"
             )
         array = array.astype(np.bool_)
     if array.flags.writeable:
@@ -70,20 +70,20 @@ def density(mask: Mask) -> float:
 
 
 def layer_counts(mask: Mask, spec: MaskSpec) -> Integers:
-    """Return how many weights each layer keeps: ``(..., layers)`` for a ``(..., weights)`` mask."""
+    """Return the number of weights that each layer keeps: ``(..., layers)`` for a ``(..., weights)`` mask."""
     counts = [np.count_nonzero(mask[..., layer.slice], axis=-1) for layer in spec.layers]
     return np.stack(counts, axis=-1).astype(np.int64)
 
 
 def pack(mask: Mask) -> bytes:
-    """Return the mask as bits, eight a byte."""
+    """Return the mask as bits, eight to a byte."""
     return np.packbits(mask).tobytes()
 
 
 def unpack(data: bytes, spec: MaskSpec) -> Mask:
     """Return the ``(weights,)`` mask that :func:`pack` wrote.
 
-    Raises :class:`BadInput` if the number of bytes is not that of the spec.
+    Raises :class:`BadInput` for another number of bytes than the spec's.
     """
     expected = (spec.size + 7) // 8
     if len(data) != expected:

@@ -1,4 +1,4 @@
-"""Renumberings of hidden neurons, applied to masks and to any other array that the groups number."""
+"""Renumberings of hidden neurons, applied to masks and to any other array over the weights."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["permute", "random_order", "segment_order", "unit_orders"]
 def permute(mask: NDArray[Any], spec: MaskSpec, order: Mapping[str, ArrayLike]) -> NDArray[Any]:
     """Return the ``(weights,)`` array with hidden units renumbered.
 
-    ``order[group][new]`` is the old number of the unit that is numbered ``new`` afterwards; groups that
-    are not named stay. ``order[bundle][new]`` is, likewise, the old place of the column of groups that
-    stands at place ``new``; units are renumbered first, then columns move. Works on masks and on any other
-    flat array over the weights.
+    ``order[group][new]`` is the old number of the unit that gets the number ``new``; groups that are not
+    named stay. Likewise ``order[bundle][new]`` is the old position of the column of groups that gets the
+    position ``new``; units are renumbered first, then columns move. ``mask`` may be any flat array over the
+    weights.
 
     Raises :class:`BadInput` for a group that is unknown or fixed, or an order that is no permutation.
     """
@@ -44,7 +44,7 @@ def permute(mask: NDArray[Any], spec: MaskSpec, order: Mapping[str, ArrayLike]) 
 
 
 def unit_orders(spec: MaskSpec, order: Mapping[str, ArrayLike]) -> tuple[dict[int, Indices], list[int]]:
-    """Return the ``(units,)`` order of each group that has one, and for each group the one it comes from.
+    """Return the ``(units,)`` order of each group that has one, and for each group the group it comes from.
 
     Raises :class:`BadInput` as :func:`permute` does.
     """

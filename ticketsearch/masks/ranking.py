@@ -1,4 +1,4 @@
-"""Ranking: the largest of many scores; equal scores are ordered by lot, never by where they are stored."""
+"""Ranking: the largest of many scores; equal scores are ordered by lot, never by their position."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["drawn_among_equals", "largest"]
 def largest(scores: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return which are the ``count`` largest of ``(n,)`` scores.
 
-    Where equal scores meet the threshold, those that are chosen are drawn uniformly; ``rng`` is used for
-    nothing else, so that without such ties it is left as it was.
+    Among scores equal to the threshold the chosen ones are drawn uniformly. ``rng`` is used for nothing else:
+    without such ties its state does not change.
     """
     if count >= len(scores):
         return np.ones(len(scores), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Random choices of weights, and the control of a mask: as many in each layer, anywhere they can be live."""
+"""Random choices of weights, and the layer-shuffled control of a mask."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["layer_shuffle", "random_choice", "readable_first"]
 def random_choice(
     numbers: Indices, count: int, *, spec: MaskSpec, rng: np.random.Generator, shuffle: bool = True
 ) -> Indices:
-    """Return ``count`` of the numbers of weights, drawn uniformly without replacement.
+    """Return ``count`` of the weights' indices, drawn uniformly without replacement.
 
-    Weights that read padding alone are drawn only where there are too few others. ``shuffle`` draws them in
-    random order too.
+    Weights that read padding alone are drawn only where there are too few others. ``shuffle`` says that the
+    order of the drawn indices is random too.
     """
     readable = numbers[spec.readable[numbers]] if spec.reads else numbers
     missing = count - len(readable)
@@ -30,7 +30,7 @@ def random_choice(
 
 
 def readable_first(numbers: Indices, spec: MaskSpec) -> Indices:
-    """Return those of the numbers of weights that can be live; all of them where none can."""
+    """Return the indices of the weights that can be live; all of them where none can."""
     readable = numbers[spec.readable[numbers]]
     return readable if len(readable) else numbers
 
@@ -38,8 +38,9 @@ def readable_first(numbers: Indices, spec: MaskSpec) -> Indices:
 def layer_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
     """Return a uniformly random mask with the same number of kept weights in each layer.
 
-    The control of Frankle et al. 2021 and Su et al. 2020: what it keeps of a mask is its layer densities,
-    exactly, so a layer that is empty stays empty. Weights that read padding alone come last, see
+    The control of Frankle et al. 2021 ("Pruning Neural Networks at Initialization: Why Are We Missing the
+    Mark?") and Su et al. 2020 ("Sanity-Checking Pruning Methods"): it keeps the layer densities of a mask
+    exactly, so an empty layer stays empty. Weights that read padding alone come last, see
     :func:`random_choice`.
     """
     child = np.zeros(spec.size, dtype=np.bool_)

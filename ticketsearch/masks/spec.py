@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
     @property
     def slice(self) -> slice:
-        """Where the layer's bits lie in a flat mask."""
+        """The layer's range in a flat mask."""
         return slice(self.offset, self.offset + self.size)
 
 
@@ -68,12 +68,13 @@ class Piece(NamedTuple):
     ----------
     layer : index of the layer.
     target, source : indices of the groups that number its rows and its columns.
-    row, column : where it begins along axes 0 and 1 of the weight.
-    block : consecutive columns that one source unit has (more than 1 behind a flattened feature map).
+    row, column : first index along axes 0 and 1 of the weight.
+    block : consecutive columns of one source unit (more than 1 behind a flattened feature map).
     positions : weights that join one source unit to one target unit: ``block`` times the kernel's size.
-    to, of : the place of the target group in the value that the layer makes, and of the source group in the
-        value that it reads.
-    diagonal : whether row u of the weight joins unit u of the group to itself; target and source are one.
+    to, of : the position of the target group in the layer's output value, and of the source group in its
+        input value.
+    diagonal : whether row u of the weight joins unit u of the group to itself; target and source are then the
+        same group.
     """
 
     layer: int
@@ -89,9 +90,9 @@ class Piece(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """Columns of groups that may change places as wholes: the groups of grouped convolutions.
+    """Columns of groups that may be exchanged as wholes: the groups of grouped convolutions.
 
-    Column j of ``columns`` holds the indices of groups; the groups at one place of all columns are alike.
+    Column j of ``columns`` holds the indices of groups; the groups at one position of all columns are alike.
     """
 
     name: str
@@ -103,10 +104,10 @@ class Node(NamedTuple):
 
     ``groups`` number the value's neuron axis, one after the other. ``mix`` is a normalisation over the units
     of a sample, by which each of them influences all. ``multiply`` is a product unit by unit, which is
-    non-zero only where all its factors are; ``select`` takes whole groups of a value, those at ``places``
-    of it; ``zeros`` has units that nothing feeds. ``constant`` says that a unit may be non-zero though
-    nothing feeds it: a map with f(0) ≠ 0, or one whose bias or shift starts non-zero or can leave zero
-    during training.
+    non-zero only where all its factors are; ``select`` takes whole groups of a value, at the positions
+    ``places``; ``zeros`` has units without any input. ``constant`` says that a unit may be non-zero without
+    any input: a map with f(0) ≠ 0, or one whose bias or shift starts non-zero or can leave zero during
+    training.
     """
 
     operation: Literal[
@@ -119,7 +120,7 @@ class Node(NamedTuple):
     places: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
-        """Return the fields; signatures of specs go by them, and are older than ``places``."""
+        """Return the fields; signatures of specs are made from this text, and are older than ``places``."""
         fields = self._asdict()
         if not self.places:
             del fields["places"]
@@ -128,7 +129,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskSpec:
-    """Which bit of a flat mask is which weight, and which neurons each weight joins.
+    """The assignment of the bits of a flat mask to weights, and of weights to the neurons they join.
 
     Attributes
     ----------
@@ -136,11 +137,12 @@ class MaskSpec:
     groups : the neuron groups (name, size, kind); input and output groups are fixed, hidden ones permute.
     pieces : the weights by the groups they join, layer by layer.
     nodes : the computation in topological order; the last node is the output. Empty where the groups were
-        declared by hand: then a unit counts as live if kept weights alone say so.
-    bundles : groups that may also change places as wholes.
-    reads : for each piece what each of its positions reads, as the shapes of values have it: 2 what data
-        reach, 1 only what is non-zero without them (a bias beside padding), 0 padding alone, or nothing that
-        reaches an output. ``()`` for a piece whose positions all read data, and for a spec of such pieces.
+        declared by hand: then kept weights alone decide which units are live.
+    bundles : groups that may also be exchanged as wholes.
+    reads : for each piece one code a position, which follows from the shapes of values: 2 if the position
+        reads entries that data reach, 1 if it reads only entries that are non-zero without data (a bias
+        beside padding), 0 if it reads padding alone or reaches no output. ``()`` for a piece whose positions
+        all read data, and for a spec of such pieces.
     """
 
     layers: tuple[Layer, ...]
@@ -158,14 +160,14 @@ class MaskSpec:
     @cached_property
     def layer_pieces(self) -> tuple[tuple[int, ...], ...]:
         """For each layer the indices of its pieces."""
-        found: list[list[int]] = [[] for _ in self.layers]
+        pieces: list[list[int]] = [[] for _ in self.layers]
         for index, piece in enumerate(self.pieces):
-            found[piece.layer].append(index)
-        return tuple(tuple(indices) for indices in found)
+            pieces[piece.layer].append(index)
+        return tuple(tuple(indices) for indices in pieces)
 
     @cached_property
     def piece_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """For each piece the shape of its part: (targets, sources, positions), of a diagonal one 1 source."""
+        """For each piece the shape of its part: (targets, sources, positions); 1 source if it is diagonal."""
         return tuple(
             (self.groups[p.target].size, 1 if p.diagonal else self.groups[p.source].size, p.positions)
             for p in self.pieces
@@ -174,13 +176,13 @@ class MaskSpec:
     @cached_property
     def twins(self) -> Mapping[tuple[int, int, int], tuple[int, ...]]:
         """The indices of the pieces of each (layer, target, source): several where a value is read twice."""
-        found = defaultdict(list)
+        pieces = defaultdict(list)
         for index, piece in enumerate(self.pieces):
-            found[piece.layer, piece.target, piece.source].append(index)
-        return {key: tuple(indices) for key, indices in found.items()}
+            pieces[piece.layer, piece.target, piece.source].append(index)
+        return {key: tuple(indices) for key, indices in pieces.items()}
 
     def counterpart(self, index: int, origins: Sequence[int]) -> int:
-        """Return the index of the piece that joins ``origins`` of the groups that a piece joins."""
+        """Return the index of the piece that joins the ``origins`` of the groups of piece ``index``."""
         piece = self.pieces[index]
         turn = self.twins[piece.layer, piece.target, piece.source].index(index)
         return self.twins[piece.layer, origins[piece.target], origins[piece.source]][turn]
@@ -199,18 +201,19 @@ class MaskSpec:
 
     @cached_property
     def readable(self) -> Mask:
-        """``(weights,)``: which weights can be live. The others read padding alone, whatever is kept."""
+        """``(weights,)``: which weights can be live. The others read padding alone under every mask."""
         return self._reading(1)
 
     @cached_property
     def data_readable(self) -> Mask:
-        """``(weights,)``: which weights can be live without constants, i.e. read what data reach."""
+        """``(weights,)``: which weights can be live without constants, i.e. read entries that data reach."""
         return self._reading(2)
 
     def reading(self, mask: Mask, *, constants: bool = True) -> Mask:
         """Return a ``(..., weights)`` mask without the weights that read padding alone.
 
-        Without ``constants`` those go too that read only what is non-zero without data.
+        Without ``constants`` the weights that read only entries that are non-zero without data are removed
+        too.
         """
         if not self.reads:
             return mask
@@ -223,14 +226,14 @@ class MaskSpec:
         return reached if len(reached) else np.arange(self.pieces[index].positions)
 
     def _reading(self, least: int) -> Mask:
-        found = np.ones(self.size, dtype=np.bool_)
+        readable = np.ones(self.size, dtype=np.bool_)
         for piece, codes in zip(self.pieces, self.reads, strict=False):
             if codes:
-                window = self.window(piece, found)
+                window = self.window(piece, readable)
                 units = window.reshape(len(window), -1, piece.positions)
                 window[...] = np.broadcast_to(np.array(codes) >= least, units.shape).reshape(window.shape)
-        found.flags.writeable = False
-        return found
+        readable.flags.writeable = False
+        return readable
 
     @cached_property
     def readable_sizes(self) -> tuple[int, ...]:
@@ -310,5 +313,5 @@ class MaskSpec:
                 for operation, inputs, groups, layer, constant, *places in data["nodes"]
             ),
             tuple(Bundle(name, tuple(map(tuple, columns))) for name, columns in data["bundles"]),
-            tuple(map(tuple, data.get("reads", ()))),  # specs of before have none
+            tuple(map(tuple, data.get("reads", ()))),  # specs of older files have none
         )

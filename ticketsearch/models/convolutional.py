@@ -206,15 +206,15 @@ def _image(name: str, input_shape: tuple[int, ...], smallest: int) -> tuple[int,
 
 def _blocks_per_stage(depth: int) -> int:
     try:
-        number = int(str(depth))
+        layers = int(str(depth))
     except ValueError:
-        number = 0
-    if not 8 <= number <= MAX_DEPTH or (number - 2) % 6:
+        layers = 0
+    if not 8 <= layers <= MAX_DEPTH or (layers - 2) % 6:
         raise BadInput(
             f"depth of resnet20 must be 6n + 2 from 8 to {MAX_DEPTH}, but got {depth!r}; "
             "give 20, 32, 44, 56 or 110"
         )
-    return (number - 2) // 6
+    return (layers - 2) // 6
 
 
 def _numbered(layers: Iterable[nn.Module]) -> nn.Sequential:

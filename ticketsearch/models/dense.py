@@ -37,10 +37,10 @@ def mlp(
     if str(activation) not in activations:
         raise unknown("activation", str(activation), activations)
     try:
-        widths = [int(number) for number in str(hidden).split(",")]
+        widths = [int(units) for units in str(hidden).split(",")]
     except ValueError:
         widths = [0]
-    if not all(1 <= number <= MAX_WIDTH for number in widths):
+    if not all(1 <= units <= MAX_WIDTH for units in widths):
         raise BadInput(
             f"mlp widths are integers from 1 to {MAX_WIDTH} such as mlp:300,100, but got {hidden!r}"
         )
@@ -49,9 +49,9 @@ def mlp(
     check_flag("bias", bias)
     layers: list[nn.Module] = [nn.Flatten()]
     previous = int(torch.Size(input_shape).numel())
-    for number in scaled(width, *widths):
-        layers += [nn.Linear(previous, number, bias=bias), activations[activation]()]
-        previous = number
+    for units in scaled(width, *widths):
+        layers += [nn.Linear(previous, units, bias=bias), activations[activation]()]
+        previous = units
     layers.append(nn.Linear(previous, classes, bias=bias))
     return nn.Sequential(*layers)
 

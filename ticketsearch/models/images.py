@@ -48,10 +48,10 @@ def check_first_layer(name: str, module: nn.Module, input_shape: Sequence[int]) 
     Raises :class:`BadInput` as :func:`check_image` does.
     """
     shape = tuple(input_shape)
-    own = copy.deepcopy(module).eval()
+    copied = copy.deepcopy(module).eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _UpToFirstLayer():
-            own(torch.zeros(2, *shape))
+            copied(torch.zeros(2, *shape))
     except _FirstLayer as first:
         taken = first.shape[1:]
         missing = len(shape) == first.dimensions and taken == shape

@@ -27,4 +27,4 @@ def scaled(width: float, *units: int) -> list[int]:
             f"width must leave a layer at most {MAX_WIDTH} units, but {width!r} times {max(units)} units is "
             "more; give a smaller one"
         )
-    return [max(1, round(number * factor)) for number in units]
+    return [max(1, round(count * factor)) for count in units]

@@ -17,7 +17,7 @@ PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 def prune_masks(module: nn.Module) -> dict[str, Tensor]:
     """Return the masks ``{tensor name: bool tensor of its shape}`` that ``torch.nn.utils.prune`` has put."""
-    found = {}
+    masks = {}
     for path, child in module.named_modules():
         for hook in child._forward_pre_hooks.values():
             if isinstance(hook, prune.BasePruningMethod):
@@ -28,8 +28,8 @@ def prune_masks(module: nn.Module) -> dict[str, Tensor]:
                         f"masks of torch.nn.utils.prune are 0 and 1, but that of {path}.{name} has other "
                         "values; give custom_from_mask a mask of 0 and 1"
                     )
-                found[f"{path}.{name}" if path else name] = mask != 0
-    return found
+                masks[f"{path}.{name}" if path else name] = mask != 0
+    return masks
 
 
 def own_copy(module: nn.Module) -> nn.Module:
@@ -38,21 +38,23 @@ def own_copy(module: nn.Module) -> nn.Module:
     Raises :class:`BadInput` for a module that cannot be copied.
     """
     # A pruned tensor is the result of a computation, and so may its mask be: those cannot be copied.
-    computed = [vars(child)[own] for child, own in (_owner(module, name) for name in prune_masks(module))]
+    computed = [
+        vars(child)[tensor] for child, tensor in (_owner(module, name) for name in prune_masks(module))
+    ]
     for child in module.modules():
         for hook in child._forward_pre_hooks.values():
             computed += vars(hook).values() if isinstance(hook, prune.BasePruningMethod) else ()
         computed += child.buffers(recurse=False)
     computed = [value for value in computed if isinstance(value, Tensor) and not value.is_leaf]
     try:
-        found = copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+        copied = copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
     except Exception as error:  # whatever the module's own attributes raise
         raise BadInput(
             f"a network is a copy of its module, but {type(module).__name__} cannot be copied "
             f"({type(error).__name__}: {' '.join(str(error).split())}); keep in the module only what "
             "copy.deepcopy can copy"
         ) from error
-    return _unwrapped(found)
+    return _unwrapped(copied)
 
 
 def bake(module: nn.Module) -> dict[str, Tensor]:
@@ -79,5 +81,5 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    path, _, own = name.rpartition(".")
-    return module.get_submodule(path), own
+    path, _, tensor = name.rpartition(".")
+    return module.get_submodule(path), tensor

@@ -108,11 +108,11 @@ def set_functional(module: nn.Module, wiring: Wiring, scheme: str, generator: to
     order of the computation; normalisations by such parameters are reset. Returns whether there are any.
     """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    own = {id(child.weight) for child in module.modules() if isinstance(child, WEIGHTED)}
+    module_weights = {id(child.weight) for child in module.modules() if isinstance(child, WEIGHTED)}
     layers = [
         step.names
         for step in wiring.steps
-        if step.operation == "linear" and id(tensors[str(step.names[0])]) not in own
+        if step.operation == "linear" and id(tensors[str(step.names[0])]) not in module_weights
     ]
     with torch.no_grad():
         for weight, bias in layers:
@@ -127,16 +127,16 @@ def reset_functional(module: nn.Module, wiring: Wiring) -> bool:
     """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     layers = [child for child in module.modules() if isinstance(child, NORMALISATIONS)]
-    own = {id(tensor) for child in layers for tensor in (*child.parameters(), *child.buffers())}
-    found = False
+    module_tensors = {id(tensor) for child in layers for tensor in (*child.parameters(), *child.buffers())}
+    changed = False
     with torch.no_grad():
         for step in wiring.steps:
             if step.operation in ("normalize", "mix"):
                 for name, value in zip(step.names, (1, 0, 0, 1), strict=False):
-                    if name is not None and id(tensors[name]) not in own:
+                    if name is not None and id(tensors[name]) not in module_tensors:
                         tensors[name].fill_(value)
-                        found = True
-    return found
+                        changed = True
+    return changed
 
 
 def _set_layer(weight: Tensor, bias: Tensor | None, scheme: str, generator: torch.Generator) -> None:

@@ -40,7 +40,7 @@ def path_mutation(
     if not spec.nodes:
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
     kept = int(np.count_nonzero(mask))
-    grown = _paths(spec, rng, int(rng.binomial(kept, rate)))
+    grown = random_paths(spec, rng, int(rng.binomial(kept, rate)))
     child = mask | grown
     surplus = int(np.count_nonzero(child)) - kept
     if not 0 < surplus <= np.count_nonzero(mask & ~grown):
@@ -61,7 +61,7 @@ def path_mutation(
     return child
 
 
-def _paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask:
+def random_paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask:
     """Return the ``(weights,)`` mask of random paths of about so many weights: at least one path.
 
     They are drawn from the output back. A layer's value is reached through a piece of it from any of the

@@ -3,10 +3,10 @@
 Overlap is intersection over union (IoU, Jaccard) of the kept weights. Raw overlap compares weight by weight
 (``raw``); its chance level, with the same number of weights in each layer, is exact (``chance``). Aligned
 overlap first renumbers hidden units so that the intersection is large (:mod:`ticketsearch.alignment`). All
-measures follow from counts of weights, pair by pair and layer by layer, but for the distances of
-``profiles``. The share that alignment alone brings is measured by null models: every mask is shuffled
-and aligned in the same way (``null_models``, ``draws``). They have intervals and tests (``null_tests``).
-``study`` puts them side by side.
+measures follow from counts of weights, pair by pair and layer by layer, except the distances of
+``profiles``. Null models measure the overlap that alignment alone creates: every mask is shuffled and aligned
+in the same way (``null_models``, ``draws``), with intervals and tests (``null_tests``). ``study`` combines
+all of them.
 """
 
 from ticketsearch.overlap.chance import Chance, chance_iou

@@ -1,4 +1,4 @@
-"""Chance: the overlap that masks of given layer counts are expected to have."""
+"""Chance: the expected overlap of random masks with given layer counts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Chance(NamedTuple):
 def chance_iou(masks: ArrayLike, spec: MaskSpec) -> Chance:
     """Return the expected IoU of masks with these layer counts, placed at random within each layer.
 
-    Placed are the weights that can be live: those that read padding alone count neither in masks nor in
-    layers. ``masks`` is ``(population, weights)`` bool, or its ``(population, layers)`` integer layer
+    Weights that read padding alone, which can never be live, count neither in masks nor in layers. ``masks``
+    is ``(population, weights)`` bool, or its ``(population, layers)`` integer layer
     counts. The intersection in a layer is hypergeometric, that of whole masks a sum of independent ones; as
     IoU is not linear in it, the expectation is over its distribution, exact but for tails beyond 10 standard
     deviations. The diagonal is the chance level of two masks that share the counts.
@@ -63,7 +63,7 @@ def _counts(masks: ArrayLike, spec: MaskSpec) -> Integers:
 
 
 def _hypergeometric(size: int, a: int, b: int) -> tuple[int, Floats]:
-    """Return the least size, and the odds of each, of the intersection of random a and b of ``size``."""
+    """Return the least intersection of random sets of a and b of ``size``, and probabilities from it up."""
     mean = a * b / size
     # The 20 are for layers of few weights, whose tails are longer than a normal distribution's.
     reach = 10 * np.sqrt(mean * (1 - a / size) * (1 - b / size)) + 20

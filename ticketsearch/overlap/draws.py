@@ -1,4 +1,4 @@
-"""Draws: all masks of a study replaced by shuffled ones, and what those share; a random stream each."""
+"""Draws of null models: all masks of a study are shuffled and their overlap is counted."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ticketsearch.typing import Integers
 
 __all__ = ["Batch", "Masks", "batches", "drawn"]
 
-# Draws that are made in one go: about a second's work.
+# Draws in one batch: about a second of work.
 RAW_BATCH, ALIGNED_BATCH = 100, 4
 
 
 def one_thread() -> AbstractContextManager[Any]:
-    """Let NumPy's products run on one thread inside: small ones on several wait for busy cores."""
+    """Run NumPy's products on one thread inside: several threads make small ones wait for busy cores."""
     limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
     return limits
 
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks of a study as bits, small enough to be sent, and how they are aligned.
+    """The masks of a study as bits, small enough to send to workers, and the options of their alignment.
 
     Attributes
     ----------
     spec : of all masks.
     bits : the packed mask of each.
-    signs : packed, where the initial weights of each are positive; empty where they are not known.
-    restarts, seed : see :func:`ticketsearch.overlap.align_order`; the seed of all that is random.
+    signs : for each mask, packed, which initial weights are positive; empty if they are not known.
+    restarts, seed : see :func:`ticketsearch.alignment.align_order`; the seed of all random numbers.
     """
 
     spec: MaskSpec
@@ -64,22 +64,22 @@ class Masks:
 
     @cached_property
     def compared(self) -> Mask:
-        """``(population, weights)``: the masks without weights that read padding alone, which say nothing."""
+        """``(population, weights)``: the masks without the weights that read padding alone."""
         return self.spec.reading(self.masks)
 
     def raw(self) -> Counts:
-        """Return what the masks share as they are."""
+        """Return the counts of the masks in their given numbering."""
         return raw_counts(self.compared, self.spec, self.positive)
 
     def aligned(self) -> tuple[Counts, Mask]:
-        """Return what they share after alignment, and for which pairs that is exact."""
+        """Return the counts after alignment, and for which pairs they are optimal."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed))
         with one_thread():
             return aligned_counts(self.compared, self.spec, self.restarts, rng, self.positive)
 
-    def draw(self, null: str, number: int) -> Counts:
-        """Return what one draw of a null model shares; signs stay where they are before any alignment."""
-        stream = np.random.SeedSequence(self.seed, spawn_key=(list(NULLS).index(null), number))
+    def draw(self, null: str, index: int) -> Counts:
+        """Return the counts of one draw of a null model; signs are not shuffled."""
+        stream = np.random.SeedSequence(self.seed, spawn_key=(list(NULLS).index(null), index))
         rng = np.random.default_rng(stream)
         model = NULLS[null]
         masks = np.stack([model.shuffle(mask, spec=self.spec, rng=rng) for mask in self.compared])
@@ -89,7 +89,7 @@ class Masks:
 
 
 class Batch(NamedTuple):
-    """Some draws of a null model that are made in one go."""
+    """Several draws of a null model, made together."""
 
     masks: Masks
     null: str
@@ -97,7 +97,7 @@ class Batch(NamedTuple):
 
 
 def batches(masks: Masks, null: str, numbers: Sequence[int]) -> list[Batch]:
-    """Return the draws of these numbers as batches."""
+    """Return the draws ``numbers`` of a null model as batches."""
     size = ALIGNED_BATCH if NULLS[null].aligned else RAW_BATCH
     return [
         Batch(masks, null, tuple(numbers[start : start + size])) for start in range(0, len(numbers), size)
@@ -105,12 +105,12 @@ def batches(masks: Masks, null: str, numbers: Sequence[int]) -> list[Batch]:
 
 
 def drawn(batch: Batch) -> list[Integers]:
-    """Return the counts of each draw of a batch, as :func:`stacked` has them."""
+    """Return the counts of each draw of a batch, in the form of :func:`stacked`."""
     with one_thread():
-        found = [batch.masks.draw(batch.null, number) for number in batch.numbers]
-    return [stacked(counts) for counts in found]
+        counts_of_draws = [batch.masks.draw(batch.null, index) for index in batch.numbers]
+    return [stacked(counts) for counts in counts_of_draws]
 
 
 def stacked(counts: Counts) -> Integers:
-    """Return shared, and agreeing where it is known, as one array ``(1 or 2, pairs, layers)``."""
+    """Return the shared and, if known, the agreeing counts as one array ``(1 or 2, pairs, layers)``."""
     return np.stack([part for part in (counts.shared, counts.agreeing) if part is not None])

@@ -1,4 +1,4 @@
-"""Null models: masks shuffled so that what is left of their overlap is chance."""
+"""Null models: masks shuffled so that their remaining overlap is due to chance."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from ticketsearch.typing import Indices
 
 __all__ = ["ALIGNED_DEGREES", "ALIGNED_UNIFORM", "NULLS", "UNIFORM", "NullModel", "degree_shuffle"]
 
-# Global trades of a shuffle; `scripts/bench_overlap.py --mixing` shows what is left of a mask after each.
+# Global trades of a shuffle; `scripts/bench_overlap.py --mixing` shows the overlap with the original mask.
 TRADES = 16
 
 
 class NullModel(NamedTuple):
-    """How masks are shuffled, and whether they are aligned before they are compared."""
+    """A way to shuffle masks, and whether they are aligned before they are compared."""
 
     shuffle: Callable[..., Mask]
     aligned: bool
 
 
 def degree_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, trades: int = TRADES) -> Mask:
-    """Return a ``(weights,)`` mask in which each unit keeps its numbers of weights in each piece, in and out.
+    """Return a random ``(weights,)`` mask in which each unit has its fan-in and fan-out in each piece.
 
     In a global trade (Carstens et al. 2018, "Parallel and I/O-efficient randomisation of massive networks
-    using global curveball trades") target units meet in random pairs, and each pair deals anew the sources
-    that only one of the two has, each as many as it had. The chain is symmetric, and its limit uniform over
-    all masks with these degrees. Where several weights join two units (a kernel, a flattened feature map)
-    sources and positions are traded together: kept are the weights into each unit and those out of each unit
-    at each position. Where each unit is joined to itself alone (a depthwise convolution) positions are
-    traded: kept are the weights of each unit and those at each position.
+    using global curveball trades") target units form random pairs, and each pair redistributes the sources
+    that only one of the two has, so that each keeps its number of sources. The Markov chain is symmetric, and
+    its limit is uniform over all masks with these degrees. Where several weights join two units (a kernel, a
+    flattened feature map) sources and positions are traded together: this preserves the fan-in of each unit,
+    and its fan-out at each position. Where each unit is joined to itself alone (a depthwise convolution)
+    positions are traded: this preserves the weights of each unit, and those at each position.
     """
     parts = [spec.part(piece, mask) for piece in spec.pieces]
-    found = [np.nonzero(part.reshape(len(part), -1)) for part in parts]
-    units, rows = zip(*(np.unique(row, return_inverse=True) for row, _ in found), strict=True)
-    columns = [column for _, column in found]
-    hands = _Hands([len(each) for each in units], [part[0].size for part in parts])
+    kept = [np.nonzero(part.reshape(len(part), -1)) for part in parts]
+    units, rows = zip(*(np.unique(row, return_inverse=True) for row, _ in kept), strict=True)
+    columns = [column for _, column in kept]
+    hands = _Hands([len(rows_with_weights) for rows_with_weights in units], [part[0].size for part in parts])
     dealt = hands.traded(list(rows), columns, rng, trades)
     shuffled = mask.copy()
     for piece, part, unit, row, column in zip(spec.pieces, parts, units, dealt, columns, strict=True):
@@ -50,14 +50,14 @@ def degree_shuffle(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, trad
 
 
 class _Hands:
-    """The trades of several matrices at once: rows hold columns, and meet rows of their own matrix."""
+    """Trades in several matrices at once: rows hold columns, and trade with rows of their own matrix."""
 
     def __init__(self, rows: list[int], widths: list[int]) -> None:
         self.rows = rows
         self.first_row = np.cumsum([0, *rows])
-        pairs = [-(-count // 2) for count in rows]  # an odd row meets nobody
+        pairs = [-(-count // 2) for count in rows]  # an odd row has no partner
         self.first_pair = np.cumsum([0, *pairs])
-        # Where the columns of each pair begin in a table of all columns of all pairs.
+        # First entry of each pair in a table of all columns of all pairs.
         self.table = np.cumsum([0, *np.repeat(widths, pairs).tolist()])
 
     def traded(

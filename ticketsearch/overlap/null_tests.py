@@ -1,4 +1,4 @@
-"""Inference: what was observed against the draws of a null model, with an interval and a test."""
+"""Tests of an observed overlap against the draws of a null model, with intervals."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ __all__ = ["Null", "compare"]
 
 
 class Null(NamedTuple):
-    """A null model beside what was observed, the mean of a measure over pairs.
+    """The test of a measure, averaged over pairs, against a null model.
 
     Attributes
     ----------
-    observed, mean, sd : the observed mean over pairs; mean and standard deviation of those of the draws.
+    observed, mean, sd : the observed mean over pairs; mean and standard deviation of the draws' means.
     effect : observed - mean.
-    low, high : an approximate 95 % interval of the effect over masks, see :func:`jackknife`.
-    p : one-sided Monte-Carlo p, (1 + draws that reach what was observed) / (1 + draws).
-    draws : how many; each replaces all masks, as pairs share them.
-    holm : p corrected for the tests it is one of; None where it is no test of the study.
+    low, high : an approximate 95 % interval of the effect over masks, see
+        :func:`ticketsearch.statistics.jackknife`.
+    p : one-sided Monte-Carlo p, (1 + draws that reach the observed value) / (1 + draws).
+    draws : number of draws; each replaces all masks, as pairs share masks.
+    holm : p corrected for the study's family of tests (Holm 1979); None if it is not in the family.
     """
 
     observed: float
@@ -37,9 +38,9 @@ class Null(NamedTuple):
 
 
 def compare(observed: Floats, drawn: Floats, pairs: Indices) -> Null:
-    """Return the null model of a measure, from its ``(pairs,)`` values and the draws' ``(draws, pairs)``.
+    """Return the test of a measure from its ``(pairs,)`` values and the draws' ``(draws, pairs)``.
 
-    ``pairs`` are the masks of each pair, ``(2, pairs)``.
+    ``pairs`` are the two masks of each pair, ``(2, pairs)``.
     """
     value, means = float(observed.mean()), drawn.mean(axis=1)
     mean, sd = float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else 0.0

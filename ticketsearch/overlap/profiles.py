@@ -1,4 +1,4 @@
-"""Profiles: how a mask's weights spread over layers, and over the units of a group."""
+"""Profiles of masks: the distribution of weights over layers, and over the units of a group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["degree_distance", "degrees", "density_distance"]
 
 
 def density_distance(masks: Mask, spec: MaskSpec) -> Floats:
-    """Return ``(pairs,)``: the share of weights that is in other layers, in [0, 1].
+    """Return ``(pairs,)``: the share of weights that lie in different layers, in [0, 1].
 
     The total variation distance between the shares of kept weights that each layer has (Levin & Peres 2017,
     "Markov Chains and Mixing Times", section 4.1). ``masks`` are ``(population, weights)``.
@@ -25,26 +25,26 @@ def density_distance(masks: Mask, spec: MaskSpec) -> Floats:
 
 
 def degrees(masks: Mask, spec: MaskSpec) -> dict[str, Integers]:
-    """Return ``{"<hidden group> in", "<hidden group> out": (population, units)}``, each row from high to low.
+    """Return the sorted fan-ins and fan-outs of the units, each row descending.
 
-    Fan-in and fan-out of the units: their weights from and to all others.
+    The result is ``{"<hidden group> in", "<hidden group> out": (population, units)}``.
     """
-    found = {}
+    profiles = {}
     for group in spec.hidden:
         size = spec.groups[group].size
         for way in ("in", "out"):
-            found[f"{spec.groups[group].name} {way}"] = np.zeros((len(masks), size), dtype=np.int64)
+            profiles[f"{spec.groups[group].name} {way}"] = np.zeros((len(masks), size), dtype=np.int64)
     for row, mask in enumerate(masks):
         for piece, (targets, sources, _) in zip(spec.pieces, edges(mask, spec), strict=True):
             for group, ends, way in ((piece.target, targets, "in"), (piece.source, sources, "out")):
                 if group in spec.hidden:
-                    each = spec.groups[group]
-                    found[f"{each.name} {way}"][row] += np.bincount(ends, minlength=each.size)
-    return {name: -np.sort(-profile, axis=1) for name, profile in found.items()}
+                    hidden = spec.groups[group]
+                    profiles[f"{hidden.name} {way}"][row] += np.bincount(ends, minlength=hidden.size)
+    return {name: -np.sort(-profile, axis=1) for name, profile in profiles.items()}
 
 
 def degree_distance(profiles: dict[str, Integers], masks: int) -> Floats:
-    """Return ``(pairs,)``: how far fan-ins and fan-outs differ, whatever the units' numbers, in [0, 1].
+    """Return ``(pairs,)``: the distance of fan-ins and fan-outs under any numbering of units, in [0, 1].
 
     For each group and way the Wasserstein-1 distance between the two distributions of degrees, which is the
     mean difference of the sorted ones (Peyré & Cuturi 2019, "Computational Optimal Transport", remark 2.30),

@@ -1,4 +1,4 @@
-"""Raw overlap: masks compared weight by weight, beside what chance gives."""
+"""Raw overlap: masks compared weight by weight, beside the overlap expected by chance."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pairwise_iou(masks: ArrayLike) -> Floats:
 
 
 def pairwise_containment(masks: Mask) -> Floats:
-    """Return the containment of each pair of ``(population, weights)`` masks, a row and a column a mask."""
+    """Return the containment of each pair of ``(population, weights)`` masks, one row and column a mask."""
     shared = shared_weights(masks)
     sizes = np.diagonal(shared)
     smaller = np.minimum(sizes[:, None], sizes)
@@ -74,7 +74,7 @@ def _pair(a: ArrayLike, b: ArrayLike) -> Mask:
 
 
 def jaccard(shared: Integers) -> Floats:
-    """Return IoU from the sizes of intersections, of which the diagonal has the masks' own."""
+    """Return IoU from the sizes of intersections; their diagonal has the masks' sizes."""
     sizes = np.diagonal(shared)
     union = sizes[:, None] + sizes - shared
     ratio: Floats = np.divide(shared, union, out=np.ones(shared.shape), where=union > 0)
@@ -103,7 +103,7 @@ def raw_overlap(masks: ArrayLike, spec: MaskSpec) -> RawOverlap:
 
 
 def check_several(masks: ArrayLike, spec: MaskSpec) -> Mask:
-    """Return ``(population, weights)`` masks as they are, or raise :class:`BadInput`; two are the fewest."""
+    """Return at least two ``(population, weights)`` masks, checked; raises :class:`BadInput`."""
     array = check_masks(masks, spec)
     if len(array) < 2:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""The study of a set of masks: how far they overlap, raw and aligned, each against its null models."""
+"""The study of a set of masks: their raw and aligned overlap, each against its null models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ticketsearch.overlap.profiles import degree_distance, degrees, density_dist
 from ticketsearch.overlap.raw import check_several
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.statistics import LEVEL, holm
-from ticketsearch.typing import Floats, Integers
+from ticketsearch.typing import Floats, Indices, Integers
 from ticketsearch.workers import Spread
 
 __all__ = ["OverlapStudy", "conclude", "overlap_study"]
@@ -32,7 +32,7 @@ __all__ = ["OverlapStudy", "conclude", "overlap_study"]
 
 @dataclass(frozen=True, eq=False)
 class OverlapStudy:
-    """How far masks overlap, and how far they would by chance.
+    """The overlap of masks, and the overlap expected by chance.
 
     Matrices are ``(population, population)`` and symmetric, by layer with ``(layers, ...)`` before.
 
@@ -42,15 +42,15 @@ class OverlapStudy:
     masks : ``(population, weights)`` bool.
     spec : of the masks.
     iou, chance, containment : raw IoU, its expectation by chance, and raw containment.
-    aligned, aligned_containment : the same after alignment, lower bounds but where ``exact``.
+    aligned, aligned_containment : IoU and containment after alignment; lower bounds except where ``exact``.
     layers, layers_chance, aligned_layers : IoU layer by layer: raw, its expectation, and aligned.
     signs, aligned_signs : IoU that counts weights kept in both if they have the same initial sign, over the
         union of kept ones; None where the initial weights were not given.
     density_distance, degree_distance : of the layer densities, and of the fan-ins and fan-outs; see
         :mod:`ticketsearch.overlap.profiles`.
     degrees : ``{"<hidden group> in", "<hidden group> out": (population, units)}``, each row descending.
-    keys : the canonical key of each mask, which is of its live part.
-    exact : bool, where no other renumbering shares more.
+    keys : the canonical key of each mask's live part.
+    exact : bool, True where no other renumbering shares more weights.
     nulls : ``{null model: {measure: Null}}``. Models are ``uniform``, masks shuffled within layers with the
         same counts, compared raw; ``aligned_uniform``, the same, aligned in the same way as the masks; and
         ``aligned_degrees``, masks of the same degrees, aligned. Measures are ``iou``, ``containment``,
@@ -58,7 +58,7 @@ class OverlapStudy:
         ``signs``.
     drawn : ``{null model: {measure: (draws,)}}``, the mean over pairs of each draw. A null model without
         draws is in neither.
-    leaders : where it is not 0, the first so many masks are compared with the others: means are over those
+    leaders : 0, or the number of first masks that are compared with the others: means are then over those
         pairs alone.
     """
 
@@ -92,17 +92,17 @@ class OverlapStudy:
 
     @cached_property
     def blocked(self) -> Mask:
-        """The masks that let nothing through, ``(population,)``: no weight of theirs is live."""
+        """The blocked masks, ``(population,)`` bool: masks without a live weight."""
         return np.array([not live(mask, self.spec).any() for mask in self.masks])
 
     @property
     def passing(self) -> int:
-        """Pairs of masks that both let something through; only these can be the same network."""
+        """Number of pairs of masks that both have live weights; only these can be the same network."""
         return int(np.count_nonzero(self.pairs(self._passing())))
 
     @property
     def identical(self) -> int:
-        """Pairs of those that are the same network up to a renumbering of hidden neurons."""
+        """Number of passing pairs that are the same network up to a renumbering of hidden neurons."""
         keys = np.array(self.keys)
         return int(np.count_nonzero(self.pairs(self._passing() & (keys[:, None] == keys))))
 
@@ -129,13 +129,13 @@ class OverlapStudy:
         return self.nulls[name][IOU] if name in self.nulls else None
 
     def more(self, null: Null) -> bool | None:
-        """Return whether a test of the study says more than chance; None if its draws are too few to."""
+        """Return whether a test finds more overlap than chance; None if its draws are too few to tell."""
         if null.holm is None:
             return None
         if null.holm <= 1 - LEVEL:
             return True
-        tests = [each for by_measure in self.nulls.values() for each in by_measure.values()]
-        # At best, all tests of as few draws are left when those of more draws are rejected.
+        tests = [test for by_measure in self.nulls.values() for test in by_measure.values()]
+        # In the best case only the tests of as few draws or fewer remain when this one's turn comes.
         rivals = sum(test.holm is not None and test.draws <= null.draws for test in tests)
         return None if rivals / (1 + null.draws) > 1 - LEVEL else False
 
@@ -144,7 +144,7 @@ class OverlapStudy:
         return float(self.pairs(matrix).mean())
 
     def summary(self) -> str:
-        """Return the study in plain sentences."""
+        """Return the study's results as text, one sentence a line."""
         uniform, moved, degrees = (
             self._sentence(null, what)
             for null, what in (
@@ -184,7 +184,7 @@ class OverlapStudy:
 
 
 @checked
-def overlap_study(
+def overlap_study(  # noqa: PLR0913 - the documented interface
     masks: ArrayLike,
     spec: MaskSpec,
     *,
@@ -196,22 +196,24 @@ def overlap_study(
     seed: int = 0,
     workers: Workers = 1,
 ) -> OverlapStudy:
-    """Return how far ``(population, weights)`` masks overlap, raw and aligned, against null models.
+    """Return the overlap of ``(population, weights)`` masks, raw and aligned, against null models.
 
     Parameters
     ----------
+    masks : ``(population, weights)``, True or 1 where a weight is kept.
+    names : one a mask, all different; by default ``"0"``, ``"1"``, ….
     weights : the initial weights of each mask, ``(population, weights)``, for the overlap of signs.
-    draws, aligned_draws : of the raw and of each aligned null model, 0 to leave it out. The aligned ones take
-        the time, as each aligns all pairs anew.
-    restarts : starting points of each alignment (:func:`align_order`).
-    seed : of all that is random; each draw has a stream of its own.
+    draws, aligned_draws : draws of the raw null model and of each aligned one, 0 to leave it out. The aligned
+        ones take most of the time, as each draw aligns all pairs.
+    restarts : starting points of each alignment (:func:`ticketsearch.alignment.align_order`).
+    seed : of all random numbers; each draw has a stream of its own.
     workers : processes that draw; the result is the same for any number.
 
-    Raises :class:`BadInput` for another shape, fewer than two masks, names that are equal or not as many,
-    weights that are not finite, numbers below these, or what is no seed.
+    Raises :class:`BadInput` for another shape, fewer than two masks, names that are equal or of another
+    number, weights that are not finite, too small counts, or an invalid seed.
     """
     array = check_several(masks, spec)
-    labels = tuple(names) if names is not None else tuple(str(number) for number in range(len(array)))
+    labels = tuple(names) if names is not None else tuple(map(str, range(len(array))))
     if len(labels) != len(array):
         raise BadInput(f"names has one name a mask, {len(array)}, but got {len(labels)}")
     if len(set(labels)) < len(labels):
@@ -222,20 +224,22 @@ def overlap_study(
         ("restarts", restarts, 1),
     ):
         check_count(what, count, least)
-    seed_sequence(seed, Stream.PRUNING)  # refuses what is no seed
+    seed_sequence(seed, Stream.PRUNING)  # refuses an invalid seed
     packed = Masks.packed(array, spec, _signs(weights, array), restarts, seed)
     tasks = [
         batch
         for null, model in NULLS.items()
         for batch in batches(packed, null, range(aligned_draws if model.aligned else draws))
     ]
-    found: dict[str, dict[int, Integers]] = {}
+    by_draw: dict[str, dict[int, Integers]] = {}
     with Spread("serial" if workers == 1 else "loky", workers) as spread:
         for index, counts in spread.run(drawn, tasks):
             batch = tasks[index]
-            found.setdefault(batch.null, {}).update(zip(batch.numbers, counts, strict=True))
+            by_draw.setdefault(batch.null, {}).update(zip(batch.numbers, counts, strict=True))
     ordered = {
-        null: np.stack([found[null][n] for n in sorted(found[null])]) for null in NULLS if null in found
+        null: np.stack([by_draw[null][draw] for draw in sorted(by_draw[null])])
+        for null in NULLS
+        if null in by_draw
     }
     keys = [canonical_key(mask, spec) for mask in array]
     return conclude(labels, packed, packed.raw(), *packed.aligned(), keys=keys, drawn=ordered)
@@ -262,7 +266,7 @@ def conclude(
     drawn: Mapping[str, Integers],
     leaders: int = 0,
 ) -> OverlapStudy:
-    """Return the study that follows from counts.
+    """Return the study that follows from counts of shared weights.
 
     ``exact`` is ``(pairs,)`` bool; ``keys`` are the masks' canonical keys; ``drawn`` has for each null model
     its counts, ``(draws, 1 or 2, pairs, layers)``, at least one draw each.
@@ -271,18 +275,10 @@ def conclude(
     layers = [layer.name for layer in spec.layers]
     measured = {False: raw.measures(layers), True: aligned.measures(layers)}
     values = {
-        null: Counts(raw.sizes, each[:, 0], each[:, 1] if packed.signs else None).measures(layers)
-        for null, each in drawn.items()
+        null: Counts(raw.sizes, counts[:, 0], counts[:, 1] if packed.signs else None).measures(layers)
+        for null, counts in drawn.items()
     }
     chosen = chosen_pairs(count, leaders)
-    pairs = np.array(pair_indices(count))[:, chosen]
-    nulls = {
-        null: {
-            measure: compare(measured[NULLS[null].aligned][measure][chosen], each[:, chosen], pairs)
-            for measure, each in by_measure.items()
-        }
-        for null, by_measure in values.items()
-    }
     chance = chance_iou(raw.sizes, spec)
     profiles = degrees(masks, spec)
 
@@ -308,9 +304,9 @@ def conclude(
         degrees=profiles,
         keys=tuple(keys),
         exact=square(exact.astype(float), count) == 1,
-        nulls=_corrected(nulls),
+        nulls=_null_tests(measured, values, np.array(pair_indices(count)), chosen),
         drawn={
-            null: {measure: each[:, chosen].mean(axis=1) for measure, each in by_measure.items()}
+            null: {measure: value[:, chosen].mean(axis=1) for measure, value in by_measure.items()}
             for null, by_measure in values.items()
         },
         leaders=leaders,
@@ -324,14 +320,36 @@ def chosen_pairs(masks: int, leaders: int) -> Mask:
     return chosen
 
 
+def _null_tests(
+    measured: Mapping[bool, Mapping[str, Floats]],
+    values: Mapping[str, Mapping[str, Floats]],
+    pairs: Indices,
+    chosen: Mask,
+) -> dict[str, dict[str, Null]]:
+    """Return the tests of the chosen pairs against each null model, corrected together.
+
+    ``measured`` has the masks' measures raw (False) and aligned (True); ``values`` those of each draw.
+    """
+    nulls = {
+        null: {
+            measure: compare(
+                measured[NULLS[null].aligned][measure][chosen], value[:, chosen], pairs[:, chosen]
+            )
+            for measure, value in by_measure.items()
+        }
+        for null, by_measure in values.items()
+    }
+    return _corrected(nulls)
+
+
 def _corrected(nulls: dict[str, dict[str, Null]]) -> dict[str, dict[str, Null]]:
     """Return the null models with the tests of the study corrected together."""
     tests = [(null, measure) for null in nulls for measure in (IOU, SIGNS) if measure in nulls[null]]
     corrected = dict(zip(tests, holm([nulls[null][measure].p for null, measure in tests]), strict=True))
     return {
         null: {
-            measure: each._replace(holm=corrected.get((null, measure)))
-            for measure, each in by_measure.items()
+            measure: test._replace(holm=corrected.get((null, measure)))
+            for measure, test in by_measure.items()
         }
         for null, by_measure in nulls.items()
     }

@@ -1,4 +1,4 @@
-"""Pruners that look at no derivative and no data: magnitude, and random masks with given layer densities."""
+"""Pruners without derivatives or data: magnitude, and random masks with given layer densities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DISTRIBUTIONS = ("global", "uniform", "erk")
 
 @one_cut
 def magnitude(network: Network, mask: Parts, batch: Batch | None, *, rng: np.random.Generator) -> Parts:
-    """Return the absolute weights, the scores of magnitude pruning (Han et al. 2015). Data are not used."""
+    """Return the absolute weights: magnitude pruning (Han et al. 2015). Data are not used."""
     named = network.parameters()
     return {layer.name: named[layer.name].abs() * mask[layer.name] for layer in network.spec.layers}
 
@@ -39,21 +39,21 @@ def random(
     distribution: str = "global",
     densities: Densities | None = None,
 ) -> Parts:
-    """Return random scores: a random mask, of given layer densities if wanted. Data are not used.
+    """Return random scores: a random mask, with given layer densities if wanted. Data are not used.
 
     Weights that read padding alone are drawn last. Under the scope ``"layer"`` all layers have the same
-    density, whatever is given here.
+    density, and these options have no effect.
 
     Parameters
     ----------
     target : weights to be kept in the end; given by the pruning loop.
-    distribution : ``"global"`` takes all weights of the network alike. ``"uniform"`` gives all layers the
-        same density (Evci et al. 2020). ``"erk"`` (Erdős–Rényi kernel, Evci et al. 2020) has
+    distribution : ``"global"`` draws from all weights of the network alike. ``"uniform"`` gives all layers
+        the same density (Evci et al. 2020). ``"erk"`` (Erdős–Rényi kernel, Evci et al. 2020) has
         layer densities in proportion to (sum of the layer's shape) / (product of it), at most 1: see
         :func:`erk_densities`. A layer that would have to keep weights that read padding alone keeps only
-        the others, and the remaining layers share what is left, as long as there are enough.
-    densities : of the layers instead, each in (0, 1]: ``{layer name: density}``, a list in layer order, or
-        that as text ``"0.1,0.5,1"``. They must keep ``target`` weights but for rounding.
+        its other weights, and the remaining layers share the rest of the count as long as they have enough.
+    densities : the layers' densities instead, each in (0, 1]: ``{layer name: density}``, a list in layer
+        order, or that as text ``"0.1,0.5,1"``. They must keep ``target`` weights up to rounding.
 
     Whatever the schedule, the counts of the layers are exact in the end and each is at least 1.
     Raises :class:`BadInput` for an unknown distribution, or densities that do not fit.
@@ -62,7 +62,7 @@ def random(
         raise unknown("distribution", distribution, DISTRIBUTIONS)
     layers = network.spec.layers
     if densities is None and distribution == "global":
-        # Numbers below 1; of weights that read padding alone below 0.
+        # Scores are below 1, and below 0 for weights that read padding alone.
         last = network.spec.split(~network.spec.readable)
         return {
             layer.name: torch.from_numpy(rng.random(layer.shape) - last[layer.name]) * mask[layer.name]
@@ -92,23 +92,24 @@ def random(
 def _ranked(mask: Mask, readable: Mask, quota: int, rng: np.random.Generator) -> Floats:
     """Return scores of a layer in random order, above 1 for ``quota`` kept weights.
 
-    The weight of rank r = 0, 1, … has the score quota / (r + 1/2). So the largest of all layers are their
-    quotas when that is how many are kept, and more in proportion when more are. Only kept weights have ranks:
-    each cut takes a random part of what the one before left. Weights that read padding alone rank last.
+    The weight of rank r = 0, 1, … has the score quota / (r + 1/2). So the largest scores of all layers are
+    their quotas when as many are kept, and proportionally more when more are kept. Only kept weights have
+    ranks: each cut takes a random part of the weights that the previous one left. Weights that read padding
+    alone rank last.
     """
     scores = np.zeros(mask.shape)
     kept = int(np.count_nonzero(mask))
     ranks = rng.permutation(kept)
-    own = readable[mask]
-    if not own.all():
-        places = np.lexsort((ranks, ~own))
+    readable_kept = readable[mask]
+    if not readable_kept.all():
+        places = np.lexsort((ranks, ~readable_kept))
         ranks[places] = np.arange(kept)
     scores[mask] = quota / (ranks + 0.5)
     return scores
 
 
 def _uniform_densities(spec: MaskSpec, target: int) -> list[float]:
-    """Return one density for all layers; one of which too few weights can be live keeps all of these."""
+    """Return one density for all layers; a layer with fewer weights that can be live keeps all of those."""
     density = target / spec.size
     sizes = [layer.size for layer in spec.layers]
     if all(density * size <= most for size, most in zip(sizes, spec.readable_sizes, strict=True)):
@@ -121,8 +122,8 @@ def erk_densities(spec: MaskSpec, target: int) -> list[float]:
 
     A layer of n_in inputs, n_out outputs and a w × h kernel has a density in proportion to
     (n_in + n_out + w + h) / (n_in · n_out · w · h). Layers for which that exceeds 1 are dense, and the others
-    share what is left in the same proportion. Dense is a layer that keeps all weights that can be live, as
-    long as those of all layers are enough.
+    share the rest in the same proportion. A dense layer keeps all its weights that can be live; the weights
+    that read padding alone follow only if those of all layers are too few.
     """
     return _shared([sum(layer.shape) for layer in spec.layers], spec, target)
 
@@ -130,16 +131,16 @@ def erk_densities(spec: MaskSpec, target: int) -> list[float]:
 def _shared(parts: Sequence[int], spec: MaskSpec, target: int) -> list[float]:
     """Return densities that share ``target`` weights among the layers in proportion to ``parts``.
 
-    A layer takes no more than all its weights that can be live; only what is then left over goes to the
-    others, those that read padding alone.
+    A layer takes at most all its weights that can be live; only if these are too few are the weights that
+    read padding alone shared too.
     """
     sizes = [layer.size for layer in spec.layers]
     most = list(spec.readable_sizes)
     counts = _filled(parts, most, min(target, sum(most)))
     if target > sum(most):
-        dead = [size - own for size, own in zip(sizes, most, strict=True)]
+        dead = [size - live_size for size, live_size in zip(sizes, most, strict=True)]
         more = _filled(parts, dead, target - sum(most))
-        counts = [own + other for own, other in zip(counts, more, strict=True)]
+        counts = [count + other for count, other in zip(counts, more, strict=True)]
     return [count / size for count, size in zip(counts, sizes, strict=True)]
 
 
@@ -193,7 +194,7 @@ def _density(name: str, value: object) -> float:
 
 
 def quotas(densities: Sequence[float], spec: MaskSpec, target: int) -> list[int]:
-    """Return how many weights each layer keeps: ``target`` in all, at least 1 each, nearest to the densities.
+    """Return the counts of weights that layers keep: ``target`` in all, at least 1 each, near the densities.
 
     Raises :class:`BadInput` for densities whose total differs from ``target`` by more than half a weight a
     layer.
@@ -211,6 +212,6 @@ def quotas(densities: Sequence[float], spec: MaskSpec, target: int) -> list[int]
         movable = [i for i, layer in enumerate(spec.layers) if 1 <= counts[i] + step <= layer.size]
         # Weights that read padding alone come last.
         movable = [i for i in movable if counts[i] + step <= spec.readable_sizes[i]] or movable
-        # The layer that is furthest from its density the other way; ties go to the first.
+        # The layer whose count is furthest off its density in the other direction; ties go to the first.
         counts[max(movable, key=lambda i: step * (exact[i] - counts[i]))] += step
     return counts

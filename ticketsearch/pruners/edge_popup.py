@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ __all__ = ["edge_popup"]
 
 
 class _Top(torch.autograd.Function):
-    """The mask of the largest scores; backward the gradient passes as if mask and scores were one."""
+    """The mask of the largest scores; its gradient passes to the scores unchanged (straight-through)."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, count: int) -> Tensor:
@@ -31,12 +31,12 @@ class _Top(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient as it is."""
+        """Return the gradient unchanged."""
         return gradients[0], None
 
 
 @one_cut
-def edge_popup(
+def edge_popup(  # noqa: PLR0913 - a score function with its options
     network: Network,
     mask: Parts,
     batch: Batch | None,
@@ -49,21 +49,22 @@ def edge_popup(
     lr: float = 0.02,
     device: str = "auto",
 ) -> Parts:
-    """Return scores that were trained so that the network of the ``target`` largest is right untrained.
+    """Return trained scores: the weights of the ``target`` largest, untrained, form an accurate network.
 
     Ramanujan et al. 2020 ("What's Hidden in a Randomly Weighted Neural Network?"), with three changes: the
-    largest scores of all layers together are kept, Adam moves the scores with a rate that falls to 0, and the
-    loss is that of logits brought to a deviation of 2, as untrained networks have logits of any size.
+    largest scores of all layers together are kept, Adam trains the scores with a rate that falls to 0, and
+    logits are scaled to a standard deviation of 2 before the loss, as untrained networks have logits of any
+    size.
 
     Parameters
     ----------
-    target, dataset : given by the pruning loop; the scores learn the training part.
+    target, dataset : given by the pruning loop; the scores are trained on the training part.
     training_steps : optimizer steps of the scores.
     training_batch : samples a step, drawn with replacement.
     lr : rate of the first step.
     device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Raises :class:`BadInput` without data, or for a number of steps or samples that is none.
+    Raises :class:`BadInput` without data, or for an invalid number of steps or samples.
     """
     if dataset is None:
         raise BadInput("edge_popup needs data that its scores learn, but got dataset=None; give dataset=…")
@@ -73,19 +74,42 @@ def edge_popup(
             raise BadInput(f"{name} must be an integer >= 1, but got {value!r}")
     if not is_number(lr) or not 0 < lr < math.inf:
         raise BadInput(f"lr must be > 0 and finite, but got {shown(lr)}")
-    place = find_device(device)
-    module = copy.deepcopy(network.module).to(place).eval()
-    tensors = {name: tensor.to(place) for name, tensor in network.parameters().items()}
-    x, y = dataset.x_train.to(place), dataset.y_train.to(place)
+    training = _Training(training_steps, training_batch, lr, find_device(device))
+    scores, kept = _trained_scores(network, mask, dataset, target, rng, training)
+    shifted = ((scores - scores[kept].min() + 1) * kept).cpu()  # positive; pruned weights have scores of 0
+    return {layer.name: shifted[layer.slice].view(layer.shape) for layer in network.spec.layers}
+
+
+class _Training(NamedTuple):
+    """The training of the scores: optimizer steps, samples a step, the first rate, and the device."""
+
+    steps: int
+    batch: int
+    lr: float
+    device: torch.device
+
+
+def _trained_scores(
+    network: Network,
+    mask: Parts,
+    dataset: Dataset,
+    target: int,
+    rng: np.random.Generator,
+    training: _Training,
+) -> tuple[Tensor, Tensor]:
+    """Return the trained scores and the weights kept so far, ``(weights,)`` float64 and bool."""
+    device, spec = training.device, network.spec
+    module = copy.deepcopy(network.module).to(device).eval()
+    tensors = {name: tensor.to(device) for name, tensor in network.parameters().items()}
+    x, y = dataset.x_train.to(device), dataset.y_train.to(device)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    spec = network.spec
-    kept = torch.cat([mask[layer.name].flatten() for layer in spec.layers]).to(place) != 0
-    drawn = torch.rand(spec.size, generator=generator).to(place)
-    scores = drawn.masked_fill(~kept, -1e9).requires_grad_()  # what an earlier cut pruned stays pruned
-    optimizer = torch.optim.Adam([scores], lr=lr)
+    kept = torch.cat([mask[layer.name].flatten() for layer in spec.layers]).to(device) != 0
+    drawn = torch.rand(spec.size, generator=generator).to(device)
+    scores = drawn.masked_fill(~kept, -1e9).requires_grad_()  # weights that an earlier cut pruned stay pruned
+    optimizer = torch.optim.Adam([scores], lr=training.lr)
     with one_thread():
-        for step in range(training_steps):
-            chosen = torch.randint(len(y), (training_batch,), generator=generator).to(place)
+        for step in range(training.steps):
+            chosen = torch.randint(len(y), (training.batch,), generator=generator).to(device)
             top = _Top.apply(scores, target)  # type: ignore[no-untyped-call]
             weights = {
                 layer.name: tensors[layer.name] * top[layer.slice].view(layer.shape) for layer in spec.layers
@@ -94,8 +118,6 @@ def edge_popup(
             scale = logits.detach().std().clamp_min(1e-6) / 2
             loss = F.cross_entropy(logits / scale, y[chosen])
             (scores.grad,) = torch.autograd.grad(loss, [scores])
-            optimizer.param_groups[0]["lr"] = lr * (1 - step / training_steps)
+            optimizer.param_groups[0]["lr"] = training.lr * (1 - step / training.steps)
             optimizer.step()
-    final = scores.detach().double()
-    final = ((final - final[kept].min() + 1) * kept).cpu()  # positive: what is pruned has scores of 0
-    return {layer.name: final[layer.slice].view(layer.shape) for layer in spec.layers}
+    return scores.detach().double(), kept

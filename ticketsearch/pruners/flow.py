@@ -3,15 +3,16 @@
 R is the sum of the outputs of the network with weights |θ ⊙ mask|, identity activations (but for those that
 multiply by a number), no biases or shifts, batch normalisation as its evaluation-mode linear map, and
 all-ones inputs (equation 6 of the seed note). A weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) ·
-(flow out of its target), equation 7. All is float64 with a power of two carried along each value, so that no
-depth overflows.
+(flow out of its target), equation 7. All values are float64 with a power of two as a separate exponent, so
+that no depth overflows.
 
-As all signs are taken off (Tanaka et al. 2020), a difference flows as a sum, and a tensor that multiplies
-values or divides them by its absolute entries. A maximum or minimum of values is that of their flows, as in
-max-pooling, and passes the way back to the one that it takes. A product of values is that of their flows,
-gates without their sigmoid, as all activations: R then is no longer of degree 1 in each layer, and what a
-product passes back, flow times flow, enters both its factors in full. Layers before it hold as much of R
-more as the products behind them pass on; see :mod:`ticketsearch.theory.conservation`.
+As all signs are dropped (Tanaka et al. 2020), a difference flows as a sum, and a tensor that multiplies or
+divides values does so with its absolute entries. The flow of a maximum or minimum of values is the maximum
+or minimum of their flows, as in max-pooling, and its gradient goes to the value taken. The flow of a product
+is the product of the flows; gates are taken without their sigmoid, as all activations are the identity. R is
+then no longer of degree 1 in each layer, and the flow that a product passes back enters both its factors in
+full: layers before a product hold more of R than layers behind it; see
+:mod:`ticketsearch.theory.conservation`.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ __all__ = ["Flow", "FlowNetwork"]
 
 
 class FlowNetwork:
-    """The flow of several copies of a network with masks that only lose weights.
+    """The flow of several copies of a network whose masks only lose weights.
 
     Parameters
     ----------
     copies : the networks.
     kept : for each copy the ascending numbers of its kept weights.
     biases : let |bias| and |shift| feed the flow, as the SynFlow authors' code does.
-    power : of the weights: the flow of |θ|^power, which favours paths of large weights.
-    slopes : score pruned weights too, by what they would add: |θ| ∂R/∂|θ| of all weights.
+    power : exponent of the weights: the flow of |θ|^power favours paths of large weights.
+    slopes : score pruned weights too, by the flow that they would add: |θ| ∂R/∂|θ| of all weights.
 
     Raises :class:`BadInput` for a network whose computation is not known, or weights that are not finite.
     """
@@ -88,7 +89,10 @@ class FlowNetwork:
             if not weights[layer.name].isfinite().all():
                 raise BadInput(f"scores must be finite, but the weights of {layer.name} are not")
             ends = (layer.offset, layer.offset + layer.size)
-            numbers = [own[slice(*np.searchsorted(own, ends))] - layer.offset for own in kept]
+            numbers = [
+                copy_numbers[slice(*np.searchsorted(copy_numbers, ends))] - layer.offset
+                for copy_numbers in kept
+            ]
             whole = weights[layer.name].abs() ** power if power != 1 else weights[layer.name].abs()
             function = functions[index]
             if isinstance(function, Convolution):
@@ -119,17 +123,17 @@ class FlowNetwork:
 
         All layers share one scale a copy: a power of two that brings the largest score to [1/2, 1).
         """
-        found = self.layer_scores()
+        by_layer = self.layer_scores()
         tops = np.full(self.count, -(2**62))
-        for layer, (scores, exponent) in zip(self.layers, found, strict=True):
-            for copy, own in enumerate(_split(scores, layer.bounds)):
-                if len(own) and (most := own.max()) > 0:
+        for layer, (scores, exponent) in zip(self.layers, by_layer, strict=True):
+            for copy, copy_scores in enumerate(_split(scores, layer.bounds)):
+                if len(copy_scores) and (most := copy_scores.max()) > 0:
                     tops[copy] = max(tops[copy], exponent[copy] + math.frexp(most)[1])
-        each: list[list[Floats]] = [[] for _ in range(self.count)]
-        for layer, (scores, exponent) in zip(self.layers, found, strict=True):
-            for copy, own in enumerate(_split(scores, layer.bounds)):
-                each[copy].append(times_power(own, int(exponent[copy] - tops[copy])))
-        return [np.concatenate(parts) for parts in each]
+        by_copy: list[list[Floats]] = [[] for _ in range(self.count)]
+        for layer, (scores, exponent) in zip(self.layers, by_layer, strict=True):
+            for copy, copy_scores in enumerate(_split(scores, layer.bounds)):
+                by_copy[copy].append(times_power(copy_scores, int(exponent[copy] - tops[copy])))
+        return [np.concatenate(parts) for parts in by_copy]
 
     def layer_scores(self) -> list[tuple[Floats, Indices]]:
         """Return for each layer its kept weights' scores, copy after copy, and each copy's exponent."""
@@ -141,13 +145,13 @@ class FlowNetwork:
         steps = self.copies.wiring.steps
         outgoing: list[Flow | None] = [None] * len(steps)
         outgoing[-1] = Flow(torch.ones_like(values[-1].mantissa), np.zeros(self.count, dtype=np.intp))
-        found: list[tuple[Floats, Indices]] = [(np.empty(0), np.empty(0, dtype=np.intp))] * len(self.layers)
+        scored: list[tuple[Floats, Indices]] = [(np.empty(0), np.empty(0, dtype=np.intp))] * len(self.layers)
         for index in range(len(steps) - 1, 0, -1):
             step, flow = steps[index], outgoing[index]
-            assert flow is not None  # the wiring keeps only steps that reach the output
+            assert flow is not None  # every step of a wiring reaches the output
             if step.operation == "linear":
                 score, slope = self.layers[step.layer].backward(flow.mantissa)
-                found[step.layer] = (score, values[step.inputs[0]].exponent + flow.exponent)
+                scored[step.layer] = (score, values[step.inputs[0]].exponent + flow.exponent)
                 back = normalized(slope, flow.exponent)
                 parts = [back]
             else:
@@ -156,7 +160,7 @@ class FlowNetwork:
                 known = outgoing[source]
                 outgoing[source] = part if known is None else summed(known, part)
         ends = [flow if flow is not None else outgoing[-1] for flow in outgoing]
-        return values, [flow for flow in ends if flow is not None], found
+        return values, [flow for flow in ends if flow is not None], scored
 
     def _forward(self) -> list[Flow]:
         self.inputs, self.results = [], []
@@ -190,17 +194,17 @@ class FlowNetwork:
         return self.copies.wiring.run(Flow(ones, zero), evaluate)
 
     def _local(self, step: Step, *values: Tensor) -> Tensor:
-        """Return the value of a step that autograd runs, kept for the way back."""
+        """Return the value of a step that autograd differentiates; its graph is stored for :meth:`_back`."""
         with torch.enable_grad():
-            own = [value.detach().requires_grad_() for value in values]
-            result = step.function(*own)
-        self.inputs[-1], self.results[-1] = own, result
+            leaves = [value.detach().requires_grad_() for value in values]
+            result = step.function(*leaves)
+        self.inputs[-1], self.results[-1] = leaves, result
         return result.detach()
 
     def _multiplied(self, step: Step, value: Flow, *, back: bool = False) -> Flow:
-        """Return a flow through a map: as it is, or multiplied where that is a number or tensor times it.
+        """Return the flow through a map: unchanged, or scaled where the map multiplies by a number or tensor.
 
-        A tensor that is added feeds the flow where biases do, on the way forward.
+        A tensor that is added feeds the forward flow if biases do.
         """
         function = step.function
         if isinstance(function, Scale):
@@ -214,12 +218,12 @@ class FlowNetwork:
         return _times(value, factor(function) if step.operation == "elementwise" else 1.0)
 
     def _each(self, step: Step, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what a map makes of its tensor, of each copy, without signs."""
+        """Return the absolute values of a function of a map's tensor, copy by copy."""
         assert step.names[0] is not None
-        return torch.cat([function(own.double()) for own in self.tensors[step.names[0]]]).abs()
+        return torch.cat([function(tensor.double()) for tensor in self.tensors[step.names[0]]]).abs()
 
     def _fed(self, name: str | None, flow: Flow) -> Flow:
-        """Add |bias| to a flow, where biases are wanted."""
+        """Add |bias| to a flow if biases feed it."""
         if name is None or not self.biases:
             return flow
         bias = self.tensors[name].double().abs()
@@ -228,7 +232,7 @@ class FlowNetwork:
         return summed(flow, normalized(spread, np.zeros(self.count, dtype=np.intp)))
 
     def _scale(self, step: Step, like: Tensor) -> Tensor | None:
-        """Return what a normalisation multiplies by, at its evaluation-mode linear map."""
+        """Return the scale of a normalisation's evaluation-mode linear map."""
         names = step.names
         scale = None if names[0] is None else self.tensors[names[0]].double().abs()
         if step.operation == "normalize" and names[3] is not None:
@@ -245,12 +249,12 @@ class FlowNetwork:
         return self._fed(step.names[1], value) if step.operation == "normalize" else value
 
     def _back(self, step: Step, index: int, flow: Flow, values: list[Flow]) -> list[Flow]:
-        """Return the flow from each value that a step takes to the outputs, through this step."""
+        """Return for each input value of a step the flow from it to the outputs through this step."""
         if step.operation in ("spatial", "select", "maximum", "minimum"):
             result = self.results[index]
             assert result is not None
-            found = torch.autograd.grad(result, self.inputs[index], flow.mantissa)
-            return [normalized(back, flow.exponent) for back in found]
+            gradients = torch.autograd.grad(result, self.inputs[index], flow.mantissa)
+            return [normalized(back, flow.exponent) for back in gradients]
         if step.operation == "multiply":
             first, second = values
             parts = [product(flow, second), product(flow, first)]
@@ -269,8 +273,8 @@ class FlowNetwork:
         return [flow] * len(step.inputs)
 
 
-def _times(flow: Flow, number: float) -> Flow:
-    return flow if number == 1.0 else normalized(flow.mantissa * number, flow.exponent)
+def _times(flow: Flow, scale: float) -> Flow:
+    return flow if scale == 1.0 else normalized(flow.mantissa * scale, flow.exponent)
 
 
 def _weight_of(step: Step) -> float:

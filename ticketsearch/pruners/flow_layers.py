@@ -1,7 +1,7 @@
-"""Maskable layers as flows pass them: work follows the weights that are left.
+"""Flows through maskable layers; the work follows the number of kept weights.
 
-A layer knows the weights that are kept in all copies, in the order of copy and number. ``forward`` takes the
-flow into it, ``backward`` the flow from its value to the outputs; ``cut`` drops weights.
+A layer stores the kept weights of all copies, ordered by copy and index. ``forward`` takes the flow into it,
+``backward`` the flow from its value to the outputs; ``cut`` drops weights.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SHRINK = 0.8
 
 
 class FlowLayer:
-    """What all layers have.
+    """Base of the layers: the kept weights of all copies.
 
     Parameters
     ----------
     layer : the layer.
-    weights : (copies, *shape) weights, none negative; taken over.
-    numbers : for each copy the ascending numbers of its kept weights within the layer.
-    slopes : score pruned weights too: weight times slope of all of them, as they were given.
+    weights : ``(copies, *shape)`` non-negative weights; the array is reused.
+    numbers : for each copy the ascending indices of its kept weights within the layer.
+    slopes : score pruned weights too: initial weight times slope of all weights.
     """
 
     def __init__(self, layer: Layer, weights: Tensor, numbers: list[Indices], *, slopes: bool) -> None:
@@ -43,8 +43,10 @@ class FlowLayer:
         self.shape = layer.shape
         self.copies = len(weights)
         self.full = weights.clone() if slopes else None
-        self.bounds = np.cumsum([0, *(len(own) for own in numbers)])
-        self.numbers = np.concatenate([own + copy * layer.size for copy, own in enumerate(numbers)])
+        self.bounds = np.cumsum([0, *(len(copy_numbers) for copy_numbers in numbers)])
+        self.numbers = np.concatenate(
+            [copy_numbers + copy * layer.size for copy, copy_numbers in enumerate(numbers)]
+        )
         self.dense: Tensor | None = weights
         if len(self.numbers) < weights.numel():
             flat = weights.view(-1).numpy()
@@ -93,7 +95,7 @@ class LinearFlow(FlowLayer):
     def _thin_out(self) -> None:
         if self.dense is None or len(self.numbers) >= SPARSE * self.dense.numel():
             return
-        # Rows and columns of the copies side by side: row r of copy p is p * rows + r, since numbers go on.
+        # Rows and columns of the copies side by side: row r of copy p is p * rows + r.
         self.rows = self.numbers // self.shape[1]
         copies = self.numbers // self.size
         self.columns = self.numbers - self.rows * self.shape[1] + copies * self.shape[1]
@@ -146,7 +148,7 @@ class ConvolutionFlow(FlowLayer):
             self._shrink()
 
     def _shrink(self) -> None:
-        """Leave out rows and columns without weights; what is left keeps its order, and so do the numbers."""
+        """Remove rows and columns without weights; the order of the remaining ones is unchanged."""
         self.checked = len(self.numbers)
         if not self.shrinkable or self.dense is None or not self.checked:
             return
@@ -199,12 +201,12 @@ class ConvolutionFlow(FlowLayer):
 
 def _sums(places: Indices, values: Floats, size: int) -> Tensor:
     """Return ``(size,)`` sums of the values at equal places."""
-    # Of no values at all bincount makes whole numbers.
+    # For no values at all bincount returns integers.
     return torch.from_numpy(np.bincount(places, values, size).astype(np.float64, copy=False))
 
 
 def _present(numbers: Indices, size: int) -> Indices:
-    """Return which of ``size`` numbers occur, ascending."""
-    found = np.zeros(size, dtype=np.bool_)
-    found[numbers] = True
-    return np.flatnonzero(found)
+    """Return the indices below ``size`` that occur, ascending."""
+    present = np.zeros(size, dtype=np.bool_)
+    present[numbers] = True
+    return np.flatnonzero(present)

@@ -1,7 +1,7 @@
-"""Flow-preserving pruning: of all masks of a count, one through which as much as possible still flows.
+"""Flow-preserving pruning: a search for the mask of a given count with the largest flow.
 
 The commentary of the seed note asks for a loss that seeks to preserve the flow R and compares it with the
-best there is. This is a pruner that maximises the retention of :mod:`ticketsearch.pruners.retention`.
+optimum. This pruner maximises the retention of :mod:`ticketsearch.pruners.retention`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,24 @@ from ticketsearch.pruners.iterative import DEFAULT_STEPS, scheduled_count
 from ticketsearch.pruners.ties import tie_generator
 from ticketsearch.typing import Floats, Indices
 
-__all__ = ["ROUNDS", "TRIES", "FlowSearch", "flow_preserving", "log2_of", "log_flow", "unit_flows", "worths"]
+__all__ = [
+    "ROUNDS",
+    "TRIES",
+    "FlowSearch",
+    "flow_preserving",
+    "flow_slopes",
+    "log2_of",
+    "log_flow",
+    "unit_flows",
+]
 
 
-# Descents by the flow of |θ|^p: p below 1 thinks more of how many paths there are. On small networks either
-# was the better start at times.
+# Exponents p of the descents by the flow of |θ|^p: p below 1 gives the number of paths more weight. On small
+# networks either of the two was the better start at times.
 POWERS = (0.75, 1.0)
 ROUNDS = 50
 TRIES = 60
-# Of a group's live units, how many are left out at a try, and how much the mask grows before it is cut again.
+# Share of a group's live units that one try leaves out, and growth of the mask before it is cut again.
 SHARES = (0.3, 0.1, 0.02)
 GROWTH = 1.0
 
@@ -46,27 +55,27 @@ def flow_preserving(
     rounds: int = ROUNDS,
     tries: int = TRIES,
 ) -> Parts:
-    """Return scores by which the weights stay that hold most flow, with live neurons in every layer.
+    """Return scores that keep the weights of largest flow, with live neurons in every layer.
 
-    SynFlow removes what holds least flow *now*, though most of what it counts on will be gone. This searches
-    for the mask of ``target`` weights with the largest R: it prunes ``rounds`` times by flow, leaves out the
-    weakest neurons of a layer, lets the others grow and prunes again, and swaps single weights, each as long
-    as R grows. ``floor`` neurons of each hidden group stay live, through paths of their own. The weights it
-    chose score above all others, so one step is enough. Data are not used.
+    SynFlow removes the weights that carry least flow *now*, although most of the paths counted will be pruned
+    later. This pruner searches for the mask of ``target`` weights with the largest R: it prunes in ``rounds``
+    cuts by flow, leaves out the weakest neurons of a layer, adds weights to the others and prunes again, and
+    swaps single weights, each as long as R grows. ``floor`` neurons of each hidden group stay live, through
+    paths of their own. The chosen weights score above all others, so one step is enough. Data are not used.
 
     Parameters
     ----------
     target : weights to be kept in the end; given by the pruning loop.
-    floor : live neurons that each hidden group keeps at least (all of them in smaller groups).
+    floor : the least number of live neurons in each hidden group (all of them in smaller groups).
     rounds : cuts of the greedy descent, and the most rounds of swaps.
-    tries : how often neurons are left out.
+    tries : number of attempts to leave out neurons.
 
-    Raises :class:`BadInput` for a floor that needs more weights than are kept.
+    Raises :class:`BadInput` for a floor that needs more weights than ``target``.
     """
-    for word, number, least in (("floor", floor, 0), ("rounds", rounds, 1), ("tries", tries, 0)):
-        check(word, number, Count)
-        if number < least:
-            raise BadInput(f"{word} is an integer from {least} up, but got {number!r}")
+    for word, value, least in (("floor", floor, 0), ("rounds", rounds, 1), ("tries", tries, 0)):
+        check(word, value, Count)
+        if value < least:
+            raise BadInput(f"{word} is an integer from {least} up, but got {value!r}")
     spec = network.spec
     if floor > (widest := max((group.size for group in spec.groups if group.kind == "hidden"), default=0)):
         raise BadInput(
@@ -76,7 +85,7 @@ def flow_preserving(
     if np.count_nonzero(readable := spec.reading(allowed)) >= target:
         allowed = readable  # the others read padding alone
     chosen = FlowSearch(network, allowed, target, 0, rng).best(rounds, tries)
-    if not _has_floor(chosen, spec, floor):  # only then must some paths be kept that hold less
+    if not _has_floor(chosen, spec, floor):  # only then must paths of less flow be kept
         chosen = FlowSearch(network, allowed, target, floor, rng).best(rounds, tries)
     scores = np.zeros(spec.size)
     kept = np.flatnonzero(allowed)
@@ -86,7 +95,7 @@ def flow_preserving(
 
 
 def _has_floor(mask: Mask, spec: MaskSpec, floor: int) -> bool:
-    """Return whether enough units of each hidden group are live, of those that can be."""
+    """Return whether each hidden group has ``floor`` live units, or all that can be live."""
     alive, most = (live_units(m, spec, constants=False) for m in (mask, np.ones_like(mask)))
     names = [spec.groups[group].name for group in spec.hidden]
     return all(alive[name].sum() >= min(floor, most[name].sum()) for name in names)
@@ -112,17 +121,17 @@ class FlowSearch:
             )
 
     def best(self, rounds: int, tries: int) -> Mask:
-        """Return the best mask that is found."""
-        found = [self._descended(self.allowed, rounds, power) for power in POWERS]
-        found.append(self._descended(self.allowed, DEFAULT_STEPS))  # SynFlow itself
-        mask = max(found, key=self._flow)
+        """Return the best mask of the search."""
+        candidates = [self._descended(self.allowed, rounds, power) for power in POWERS]
+        candidates.append(self._descended(self.allowed, DEFAULT_STEPS))  # SynFlow itself
+        mask = max(candidates, key=self._flow)
         return self._swapped(self._narrowed(mask, tries), rounds)
 
     def _flow(self, mask: Mask) -> float:
         return log_flow(self.network, mask)
 
     def _descended(self, allowed: Mask, rounds: int, power: float = 1.0) -> Mask:
-        """Prune in ``rounds`` cuts what holds least of the flow of |θ|^power, the backbone spared."""
+        """Prune by the scores of the flow of |θ|^power in ``rounds`` cuts; the backbone is spared."""
         kept = np.flatnonzero(allowed)
         start = len(kept)
         flow = FlowNetwork(Copies([self.network]), [kept], power=power)
@@ -138,7 +147,7 @@ class FlowSearch:
         return mask
 
     def _narrowed(self, mask: Mask, tries: int) -> Mask:
-        """Leave out the weakest units of one group after the other, as long as the rest then holds more."""
+        """Leave out the weakest units of one group after the other, as long as the flow then increases."""
         flow, left = self._flow(mask), tries
         improved = True
         while improved and left > 0:
@@ -175,25 +184,25 @@ class FlowSearch:
         return allowed | self.backbone
 
     def _grown(self, mask: Mask, allowed: Mask) -> Mask:
-        """Return a mask with the weights added that would hold most flow."""
-        worth = worths(self.network, mask)
+        """Return a mask with the pruned weights added that would carry most flow."""
+        slopes = flow_slopes(self.network, mask)
         outside = np.flatnonzero(allowed & ~mask)
         count = int((1 + GROWTH) * self.target) - int(np.count_nonzero(mask))
         grown = mask.copy()
-        grown[outside[largest(worth[outside], count, self.lot)]] = True
+        grown[outside[largest(slopes[outside], count, self.lot)]] = True
         return grown
 
     def _swapped(self, mask: Mask, rounds: int) -> Mask:
-        """Swap kept weights of little flow for pruned ones that would hold more, as long as R grows."""
+        """Swap kept weights of little flow for pruned ones that would carry more, as long as R grows."""
         flow, swaps = self._flow(mask), max(1, self.target // 4)
         for _ in range(rounds):
-            worth = worths(self.network, mask)
+            slopes = flow_slopes(self.network, mask)
             inside = np.flatnonzero(mask & ~self.backbone)
             outside = np.flatnonzero(self.allowed & ~mask)
             count = min(swaps, len(inside), len(outside))
-            leave = inside[_descending(-worth[inside], self.lot)[:count]]
-            enter = outside[_descending(worth[outside], self.lot)[:count]]
-            better = worth[enter] > worth[leave]
+            leave = inside[_descending(-slopes[inside], self.lot)[:count]]
+            enter = outside[_descending(slopes[outside], self.lot)[:count]]
+            better = slopes[enter] > slopes[leave]
             changed = mask.copy()
             changed[leave[better]] = False
             changed[enter[better]] = True
@@ -207,13 +216,13 @@ class FlowSearch:
         return mask
 
 
-def worths(network: Network, mask: Mask) -> Floats:
-    """Return |θ| ∂R/∂|θ| of all weights at a mask: what a kept one holds, what a pruned one would add."""
+def flow_slopes(network: Network, mask: Mask) -> Floats:
+    """Return |θ| ∂R/∂|θ| of all weights at a mask: the flow that a kept one carries or a pruned one would."""
     flow = FlowNetwork(Copies([network]), [np.flatnonzero(mask)], slopes=True)
-    found = flow.layer_scores()
-    tops = [int(e[0]) + math.frexp(float(s.max()))[1] for s, e in found if len(s) and s.max() > 0]
+    scored = flow.layer_scores()
+    tops = [int(e[0]) + math.frexp(float(s.max()))[1] for s, e in scored if len(s) and s.max() > 0]
     top = max(tops, default=0)
-    return np.concatenate([np.ldexp(s, int(max(e[0] - top, -2000))) for s, e in found])
+    return np.concatenate([np.ldexp(s, int(max(e[0] - top, -2000))) for s, e in scored])
 
 
 def unit_flows(network: Network, mask: Mask) -> list[Floats]:
@@ -239,9 +248,9 @@ def _backbone(
 ) -> tuple[Mask, list[Indices]]:
     """Return the weights that keep ``floor`` units of each hidden group live, and those units.
 
-    The units are those of largest flow. Each is given its best weight from a unit so chosen of the first
-    layer that feeds its group, and its best weight to one in the last layer that reads it: paths that end
-    at the inputs and outputs, since first layers read groups that are met before.
+    The units are those of largest flow. Each keeps its best weight from a chosen unit in the first layer that
+    feeds its group, and its best weight to a chosen unit in the last layer that reads it. These weights form
+    paths from the inputs to the outputs, since the first layer of a group reads groups of earlier layers.
     """
     spec = network.spec
     backbone = np.zeros_like(allowed)
@@ -255,10 +264,10 @@ def _backbone(
     for group in spec.hidden:
         writers = [p for p in spec.pieces if p.target == group and p.source != group]
         readers = [p for p in spec.pieces if p.source == group and p.target != group]
-        own = [p for p in spec.pieces if p.diagonal and p.target == group]
+        diagonal = [p for p in spec.pieces if p.diagonal and p.target == group]
         if not writers or not readers:  # zeros beside other units, or a slice that nothing reads
             continue
-        for piece in (writers[0], *own):
+        for piece in (writers[0], *diagonal):
             _keep_best(backbone, spec, piece, scores, chosen[group], chosen[piece.source], lot, rows=True)
         ends = chosen[group], chosen[readers[-1].target]
         _keep_best(backbone, spec, readers[-1], scores, *ends, lot, rows=False)
@@ -279,12 +288,12 @@ def _keep_best(
     """Keep each unit's best weight of a piece that joins it to one of the ``others``."""
     numbers = spec.part(piece, np.arange(spec.size))
     for unit in units:
-        if piece.diagonal:  # noqa: SIM108 - three cases in one line read badly
-            own = numbers[unit]
+        if piece.diagonal:
+            candidates = numbers[unit]
         else:
-            own = numbers[unit][others] if rows else numbers[others, unit]
-        if own.size and scores[own].max() > 0:
-            backbone[own.ravel()[largest(scores[own].ravel(), 1, lot)]] = True
+            candidates = numbers[unit][others] if rows else numbers[others, unit]
+        if candidates.size and scores[candidates].max() > 0:
+            backbone[candidates.ravel()[largest(scores[candidates].ravel(), 1, lot)]] = True
 
 
 def log_flow(network: Network, mask: Mask) -> float:

@@ -1,4 +1,4 @@
-"""A score function as a scorer: it is called on each copy as masked so far, and its scores are checked."""
+"""A scorer that calls a score function on each copy as masked so far, and checks its scores."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class FunctionScorer:
             if self.batches is not None:
                 x, y = zip(*self.batches, strict=True)
                 batch = (torch.stack(x), torch.stack(y))
-            found = self._called(Copies(self.networks), self.masks, batch, self.rngs)
+            scores = self._called(Copies(self.networks), self.masks, batch, self.rngs)
         else:
-            each = [
+            by_copy = [
                 self._called(
                     network,
                     self.masks[i],
@@ -55,14 +55,14 @@ class FunctionScorer:
                 )
                 for i, network in enumerate(self.networks)
             ]
-            found = np.stack(each)
-        return [own[mask] for own, mask in zip(found, self.masks, strict=True)]
+            scores = np.stack(by_copy)
+        return [copy_scores[mask] for copy_scores, mask in zip(scores, self.masks, strict=True)]
 
     def _called(self, network: Network | Copies, masks: Mask, batch: Batch | None, rng: Any) -> Floats:
-        # Of a copy: a score function may keep its mask or write to it.
+        # The masks are copied: a score function may store its mask or write to it.
         masked = {key: torch.from_numpy(part) for key, part in self.spec.split(masks.copy()).items()}
-        own = {"rng": rng, **self.options}
-        parts = call(self.function, "pruner", self.name, network, masked, batch, **own)
+        keywords = {"rng": rng, **self.options}
+        parts = call(self.function, "pruner", self.name, network, masked, batch, **keywords)
         trains = "lr" in parameters_of(self.function)
         return _flat_scores(parts, self.spec, self.name, masks.shape[:-1], trains)
 

@@ -39,7 +39,7 @@ __all__ = [
 
 
 @checked
-def prune(
+def prune(  # noqa: PLR0913 - the documented interface
     network: Network,
     method: str | ScoreFunction,
     *,
@@ -89,7 +89,7 @@ def prune(
 
 
 @checked
-def prune_all(
+def prune_all(  # noqa: PLR0913 - the documented interface
     networks: Sequence[Network],
     method: str | ScoreFunction,
     *,
@@ -248,9 +248,8 @@ def method_options(methods: Sequence[str], options: Mapping[str, Any]) -> dict[s
         method: {name: value for name, value in options.items() if name in parameters_of(function)}
         for method, function in functions.items()
     }
-    unused = {
-        name: value for name, value in options.items() if not any(name in own for own in taken.values())
-    }
+    used = set[str]().union(*taken.values())
+    unused = {name: value for name, value in options.items() if name not in used}
     for method, function in functions.items():
         check_scores(function, method, taken[method] | unused)
     return taken

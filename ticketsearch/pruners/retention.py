@@ -1,6 +1,6 @@
-"""Flow retention: the flow that a mask keeps, against the best that any mask of its count can hold.
+"""Flow retention: the flow of a mask relative to the best flow of any mask of the same count.
 
-The commentary of the seed note asks that the score be compared with the optimum for that network.
+The commentary of the seed note asks to compare the score with the optimum for that network.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ticketsearch.wiring import Step, Wiring
 
 __all__ = ["Retention", "best_flow", "flow_retention", "retention_kind"]
 
-# Sums of the knapsack that take about a second; beyond them the bound does.
+# Additions of the knapsack that take about a second; for more the bound is used.
 MOST_WORK = 1_000_000_000
 
 
 class Retention(NamedTuple):
-    """How much of the best flow a mask keeps.
+    """The share of the best flow that a mask keeps.
 
     Attributes
     ----------
-    value : R(mask) / R*, in [0, 1]: exact, or a lower bound of it where ``kind`` is ``bound``, or an upper
-        one where it is ``search``.
+    value : R(mask) / R*, in [0, 1]: exact, or a lower bound if ``kind`` is ``bound``, or an upper bound if it
+        is ``search``.
     flow : log2 R(mask), −inf where nothing flows.
     optimum : log2 R*, the best flow of any mask of that count.
-    kind : how R* is known. ``exact``: dynamic programming over the neurons of a single hidden layer.
-        ``bound``: an upper bound from cuts. ``search``: the best that was found.
+    kind : the source of R*. ``exact``: dynamic programming over the neurons of a single hidden layer.
+        ``bound``: an upper bound from cuts. ``search``: the best mask of a search.
     """
 
     value: float
@@ -48,9 +48,9 @@ class Retention(NamedTuple):
 
 @checked
 def flow_retention(mask: ArrayLike, network: Network) -> Retention:
-    """Return R(mask) / R*(count) of a ``(weights,)`` mask: the flow it keeps of the best at its count.
+    """Return R(mask) / R*(count) of a ``(weights,)`` mask: its share of the best flow at its count.
 
-    R is SynFlow's (equation 6 of the seed note); :func:`best_flow` says how R* is found.
+    R is SynFlow's (equation 6 of the seed note); :func:`best_flow` explains R*.
     Raises :class:`BadInput` for another shape, or a network whose computation is not known.
     """
     checked = check_mask(mask, network.spec)
@@ -65,29 +65,29 @@ def flow_retention(mask: ArrayLike, network: Network) -> Retention:
 
 
 def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bound", "search"]]:
-    """Return log2 of R*, the best flow of any mask that keeps ``count`` weights, and how it is known.
+    """Return log2 of R*, the best flow of any mask that keeps ``count`` weights, and the source of R*.
 
     With one hidden layer R is a sum over its neurons of (sum of kept |weights| in) x (sum of kept |weights|
-    out). Of m weights a neuron is best given its largest ones, k in and m - k out, for the best k; how many
-    each neuron is given is a knapsack, solved exactly, unless the layer is so large that it would take long.
+    out). A neuron of m weights is best given its largest ones, k in and m - k out, for the best k; the number
+    of weights of each neuron is a knapsack problem, solved exactly unless the layer is too large.
 
     With more layers R* is bounded: no weight's score rises when others are pruned, so where all flow passes
     layer l, R(mask) = the sum of its kept scores <= the sum of their *dense* scores <= T_l(n_l), the sum of
     the n_l largest. Hence R* <= max over n_1 + n_2 + … = count of min over l of T_l(n_l).
-    Where flow passes some layer by (shortcuts), that bound says little, max-pooling lets scores rise when
-    weights go, and the scores of a layer do not sum to R where products lie behind it: there R* is the best
-    that the search of :func:`flow_preserving` finds.
+    The bound is loose where flow bypasses some layer (shortcuts), and it does not hold with max-pooling,
+    where scores may rise when weights are pruned, or before products, where the scores of a layer do not sum
+    to R. There R* is the best flow that the search of :func:`flow_preserving` finds.
     """
     kind = retention_kind(network, count)
     dense = FlowNetwork(Copies([network]), [np.arange(network.spec.size)])
     total = log2_of(dense.flow())
     if kind == "exact":
         first, second = (layer.dense for layer in dense.layers)
-        assert first is not None  # a dense flow network thins out nothing
+        assert first is not None  # a layer that keeps all its weights has a dense matrix
         assert second is not None
         best = _knapsack(first[0].numpy(), second[0].numpy(), count)
         everything = float((first[0].sum(1) * second[0].sum(0)).sum())
-        # What maps between the layers multiply by: R of the whole network over that of the layers alone.
+        # The factor of the maps between the layers: R of the whole network over R of the layers alone.
         factor = total - _log2(everything) if everything else 0.0
         return _log2(best) + factor, kind
     if total == -math.inf:
@@ -104,7 +104,7 @@ def best_flow(network: Network, count: int) -> tuple[float, Literal["exact", "bo
 
 
 def retention_kind(network: Network, count: int = 0) -> Literal["exact", "bound", "search"]:
-    """Return how :func:`best_flow` knows the best flow of a network's masks of ``count`` weights."""
+    """Return the source of :func:`best_flow` for a network's masks of ``count`` weights."""
     wiring = network.wiring
     operations = {step.operation for step in wiring.steps}
     plain = operations <= {"input", "linear", "elementwise", "dropout"}
@@ -122,7 +122,7 @@ def _log2(value: float) -> float:
 
 
 def _is_linear(wiring: Wiring, step: Step) -> bool:
-    """Whether a spatial step is linear, as two random values tell; max-pooling is not."""
+    """Whether a spatial step is linear, judged by two random values; max-pooling is not."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, *wiring.steps[step.inputs[0]].shape)
     a, b = (torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(2))
@@ -133,26 +133,26 @@ def _knapsack(first: Floats, second: Floats, count: int) -> float:
     """Return the best flow through one hidden layer of weights (hidden, inputs) and (outputs, hidden)."""
     reached = np.full(count + 1, -np.inf)
     reached[0] = 0.0
-    seen = 0  # no more weights than those of the neurons so far can have been given
+    seen = 0  # weights of the neurons so far, the most that can have been assigned
     for incoming, outgoing in zip(np.abs(first), np.abs(second).T, strict=True):
         sums = [np.concatenate([[0.0], np.cumsum(np.sort(w)[::-1])]) for w in (incoming, outgoing)]
-        worth = np.zeros(len(incoming) + len(outgoing) + 1)
+        best = np.zeros(len(incoming) + len(outgoing) + 1)
         for k, value in enumerate(sums[0]):
-            part = worth[k : k + len(sums[1])]
+            part = best[k : k + len(sums[1])]
             np.maximum(part, value * sums[1], out=part)
         before = reached[: seen + 1].copy()
-        for m in range(2, min(len(worth) - 1, count) + 1):
+        for m in range(2, min(len(best) - 1, count) + 1):
             end = min(count + 1, m + len(before))
-            np.maximum(reached[m:end], before[: end - m] + worth[m], out=reached[m:end])
-        seen = min(count, seen + len(worth) - 1)
+            np.maximum(reached[m:end], before[: end - m] + best[m], out=reached[m:end])
+        seen = min(count, seen + len(best) - 1)
     return float(reached.max())
 
 
 def _waterfill(sums: list[Floats], count: int) -> float:
     """Return the largest t for which ``count`` weights hold a share t of the flow in each layer."""
-    low, high = 0.0, min(float(own[-1]) for own in sums)
+    low, high = 0.0, min(float(held[-1]) for held in sums)
     for _ in range(100):
         middle = (low + high) / 2
-        needed = sum(int(np.searchsorted(own, middle)) + 1 for own in sums)
+        needed = sum(int(np.searchsorted(held, middle)) + 1 for held in sums)
         low, high = (middle, high) if needed <= count else (low, middle)
     return high

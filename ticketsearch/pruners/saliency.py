@@ -3,8 +3,9 @@
 The network is scored in evaluation mode, with the weights θ ⊙ mask: batch normalisation is the affine map of
 its running statistics, dropout is off. Biases, scales and shifts take part and get no scores.
 
-Copies are scored one after another. Measured on one core, torch.func's stack of them is at most 1.6 times as
-fast, for 100 tiny networks, and half as fast for convolutions; and its last bits depend on the company.
+Copies are scored one after another. Measured on one core, torch.func's stack of copies is at most 1.6 times
+as fast, for 100 tiny networks, and half as fast for convolutions; and the last bits of its scores depend on
+the other copies in the stack.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def saliency(
 ) -> Parts:
     """Return the synaptic saliency ∂R/∂θ ⊙ θ of every weight (equation 5 of the seed note).
 
-    The largest are kept: signed, the weights that hold R up most. Where R is a loss those are the harmful
-    ones; ``absolute`` keeps the ones that matter to R in either direction, as :func:`snip` does.
+    The largest are kept: with sign, the weights that increase R most. If R is a loss these are the harmful
+    ones; ``absolute`` keeps the weights that change R most in either direction, as :func:`snip` does.
 
     Parameters
     ----------
@@ -124,12 +125,12 @@ def grasp(
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
-    """Return θ ⊙ H g, what each weight adds to the gradient flow (Wang et al. 2020, GraSP).
+    """Return θ ⊙ H g, each weight's contribution to the gradient flow (Wang et al. 2020, GraSP).
 
     g = ∂L/∂θ and H = ∂²L/∂θ² over the kept weights, L the mean cross-entropy of the outputs divided by
     ``temperature``. To first order, a weight put to 0 lowers the gradient flow gᵀg by twice its score. The
     paper's score is -θ ⊙ H g and it prunes the largest; here as in the SynFlow authors' code the largest
-    θ ⊙ H g are kept, which is the same. ``precision`` and ``device`` are those of :func:`saliency`.
+    θ ⊙ H g are kept, which is equivalent. ``precision`` and ``device`` are those of :func:`saliency`.
 
     Raises :class:`BadInput` without data, or for a temperature that is not > 0 and finite.
     """
@@ -201,8 +202,8 @@ class _MaskedNetwork:
     def gradient(self, reward: Reward) -> list[Tensor]:
         """Return ∂R/∂θ of each layer.
 
-        R may join samples as it likes: it is differentiated by the outputs of the whole batch, and those by
-        the weights block by block.
+        R may be any function of the batch: it is differentiated by the outputs of the whole batch, and the
+        outputs by the weights block by block.
         """
         blocks = torch.split(self.x, self.block)
         with _differentiation():
@@ -243,34 +244,34 @@ class _MaskedNetwork:
     def _total(self, parts: Iterator[tuple[Tensor, ...]]) -> list[Tensor]:
         total = [torch.zeros_like(weight) for weight in self.weights.values()]
         for part in parts:
-            for into, own in zip(total, part, strict=True):
-                into += own
+            for into, summand in zip(total, part, strict=True):
+                into += summand
         return total
 
 
 def _block(wiring: Wiring, samples: int) -> int:
-    """Return how many samples are run at once: all, where samples meet in the network or may do so."""
-    meet = any(step.operation == "normalize" and step.names[2] is None for step in wiring.steps)
-    if meet or not wiring.steps:
+    """Return the samples of a block: all of them where samples may influence each other in the network."""
+    together = any(step.operation == "normalize" and step.names[2] is None for step in wiring.steps)
+    if together or not wiring.steps:
         return samples
     return max(1, BLOCK_VALUES // sum(math.prod(step.shape) for step in wiring.steps))
 
 
 @contextmanager
 def _differentiation() -> Iterator[None]:
-    """Record gradients inside, also where the caller has turned that off."""
+    """Record gradients inside, also where the caller has disabled them."""
     with reproducible(), torch.enable_grad():
         yield
 
 
 def find_reward(reward: str | Reward) -> Reward:
-    """Return the reward of a name, or the function given; raises :class:`BadInput` for an unknown name.
+    """Return the reward of a name, or the function given.
 
-    And for a function that does not take outputs and labels.
+    Raises :class:`BadInput` for an unknown name, or a function that does not take outputs and labels.
     """
-    found = reward if callable(reward) else resolve(str(reward), REWARDS, "reward", ("outputs", "y"))
-    check_call(found, "reward", str(reward), "reward(outputs, y)", 2)
-    return found
+    resolved = reward if callable(reward) else resolve(str(reward), REWARDS, "reward", ("outputs", "y"))
+    check_call(resolved, "reward", str(reward), "reward(outputs, y)", 2)
+    return resolved
 
 
 def _checked(value: object) -> Tensor:

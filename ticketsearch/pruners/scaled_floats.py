@@ -1,4 +1,4 @@
-"""Flows as numbers with a power of two of their own, so that no depth overflows."""
+"""Flows as floats with a separate power of two, so that no depth overflows."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Flow", "aligned", "gathered", "normalized", "product", "shifted", "summed", "times_power"]
 
-# The largest flow of a value lies in [2 ** -REACH, 2 ** REACH]: products of three such are numbers.
+# The largest flow of a value lies in [2 ** -REACH, 2 ** REACH]: products of three such do not overflow.
 REACH = 64
 
 
 class Flow(NamedTuple):
-    """Non-negative flows ``mantissa * 2 ** exponent``: (copies, *shape) and one whole number a copy."""
+    """Non-negative flows ``mantissa * 2 ** exponent``: ``(copies, *shape)`` and one integer a copy."""
 
     mantissa: Tensor
     exponent: Indices
 
 
 def normalized(mantissa: Tensor, exponent: Indices) -> Flow:
-    """Scale by powers of two, which round nothing, where flows grow too large or small for products."""
+    """Scale by powers of two, which is exact, where flows become too large or small for products."""
     largest = mantissa.flatten(1).amax(1) if mantissa.ndim > 1 else mantissa
     shift = np.frexp(largest.numpy())[1].astype(np.intp)  # 0 where nothing flows
     if np.abs(shift).max() <= REACH:
@@ -33,8 +33,8 @@ def normalized(mantissa: Tensor, exponent: Indices) -> Flow:
 
 
 def shifted(mantissa: Tensor, shift: Indices) -> Tensor:
-    """Return ``mantissa * 2 ** shift``, copy by copy; what falls below the smallest number becomes 0."""
-    half = shift // 2  # 2 ** shift itself may be no number
+    """Return ``mantissa * 2 ** shift``, copy by copy; values below the smallest float become 0."""
+    half = shift // 2  # 2 ** shift itself may overflow
     shape = (-1, *[1] * (mantissa.ndim - 1))
     factors = torch.from_numpy(np.ldexp(1.0, np.maximum(half, -1100))).view(shape)
     rest = torch.from_numpy(np.ldexp(1.0, np.maximum(shift - half, -1100))).view(shape)
@@ -72,7 +72,7 @@ def gathered(flow: Flow, like: Flow) -> Flow:
 
 
 def times_power(values: Floats, exponent: int) -> Floats:
-    """Return ``values * 2 ** exponent``; what falls below the smallest number becomes 0."""
+    """Return ``values * 2 ** exponent``; values below the smallest float become 0."""
     if abs(exponent) < 1000:
         return values * 2.0**exponent
     return np.ldexp(values, max(min(exponent, 4000), -4000))

@@ -1,4 +1,4 @@
-"""SynFlow, and SynFlow with layers of equal weight."""
+"""SynFlow (Tanaka et al. 2020), and SynFlow with layers of equal mean score."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ticketsearch.typing import Floats, Indices
 
 __all__ = ["FlowScorer", "balanced_synflow", "synflow"]
 
-# Of the 53 bits of a score these are noise: they follow the order of summation, which differs between
-# kernels, numbers of copies and machines. Without them equal scores are equal, and ties go by index.
+# Low bits of the 53 of a score that are rounded off: they depend on the order of summation, which differs
+# between kernels, numbers of copies and machines. Without them equal scores are exactly equal.
 NOISE_BITS = 17
 
 
 class FlowScorer:
-    """Scores by flow of several copies whose masks only lose weights: work follows what is left.
+    """Scores by flow of several copies whose masks only lose weights: the work follows the kept weights.
 
     ``strength`` is that of :func:`balanced_synflow`, ``biases`` that of :func:`synflow`.
     """
@@ -42,25 +42,25 @@ class FlowScorer:
     def scores(self) -> list[Floats]:
         """Return for each copy the scores of its kept weights, in the order of their numbers.
 
-        They are rounded to 36 bits, so that they do not depend on how they were summed.
+        They are rounded to 36 bits, so that they do not depend on the order of summation.
         """
-        found = self.network.scores()
+        scores_by_copy = self.network.scores()
         if self.strength:
-            for copy, scores in enumerate(found):
+            for copy, scores in enumerate(scores_by_copy):
                 start = 0
                 for layer in self.network.layers:
                     end = start + int(layer.bounds[copy + 1] - layer.bounds[copy])
                     if mean := float(scores[start:end].sum()) / layer.size:
                         scores[start:end] /= mean**self.strength
                     start = end
-        for scores in found:
+        for scores in scores_by_copy:
             if not np.isfinite(scores).all():
                 raise BadInput("scores must be finite, but the flow of this network is not")
-        return [_rounded(scores) for scores in found]
+        return [_rounded(scores) for scores in scores_by_copy]
 
 
 def _rounded(scores: Floats) -> Floats:
-    """Return non-negative scores without their last bits; may write to what it is given."""
+    """Return non-negative scores, rounded in place."""
     bits = scores.view(np.int64)
     bits += 1 << (NOISE_BITS - 1)
     bits &= -1 << NOISE_BITS
@@ -75,10 +75,12 @@ def _scores(network: Network | Copies, mask: Parts, **options: Any) -> Parts:
     flat = np.concatenate(
         [mask[layer.name].numpy().reshape(len(copies), -1) for layer in spec.layers], axis=1
     )
-    kept = [np.flatnonzero(own) for own in flat]
+    kept = [np.flatnonzero(copy_mask) for copy_mask in flat]
     scores = np.zeros(flat.shape)
-    for row, numbers, own in zip(scores, kept, FlowScorer(copies, kept, **options).scores(), strict=True):
-        row[numbers] = own
+    for row, numbers, copy_scores in zip(
+        scores, kept, FlowScorer(copies, kept, **options).scores(), strict=True
+    ):
+        row[numbers] = copy_scores
     return {
         name: torch.from_numpy(part.reshape(*lead, *part.shape[1:]))
         for name, part in spec.split(scores).items()
@@ -116,9 +118,9 @@ def balanced_synflow(
 
     In a chain the scores of each layer sum to the same R (theorem 2 of the seed note), so their mean is
     R / n for n weights: large layers have small scores and are cut first. With ``strength`` 1 every layer's
-    mean, over all its weights, is 1, and a layer that has lost more than others has larger scores among
-    those left, so that compression is nearly equal for all layers, as the note's commentary asks. With 0
-    this is SynFlow. Data are not used.
+    mean over all its weights is 1, and a layer that has lost more than others has larger scores among the
+    kept ones, so that compression is nearly equal for all layers, as the note's commentary asks. With 0 this
+    is SynFlow. Data are not used.
     """
     return _scores(network, mask, strength=strength)
 

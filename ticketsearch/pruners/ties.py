@@ -1,4 +1,4 @@
-"""Equal scores: the lot that decides between them, and how many of the kept weights it has decided."""
+"""Equal scores: the lot that orders them, and the warning where it decided many of the kept weights."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class EqualScoresWarning(PruningWarning):
 def tie_generator(rng: np.random.Generator, initialization: Initialization) -> np.random.Generator:
     """Return the generator that draws among equal scores: it follows from a pruner's seed and initialization.
 
-    Two initializations of equal scores so get masks that have no more in common than chance would have it.
-    How often ``rng`` was drawn from does not matter. Raises :class:`BadInput` for one that has no seed.
+    Two initializations of equal scores so get masks that overlap no more than by chance. The state of ``rng``
+    does not matter, only its seed. Raises :class:`BadInput` for a generator without a seed.
     """
     seed = rng.bit_generator.seed_seq
     if not isinstance(seed, np.random.SeedSequence):
@@ -58,7 +58,7 @@ def tie_generator(rng: np.random.Generator, initialization: Initialization) -> n
 
 
 def mask_of_scores(scores: Floats, count: int, *, seed: int, initialization: Initialization) -> Mask:
-    """Return the ``(weights,)`` mask of the ``count`` largest scores, as pruning in one cut leaves it."""
+    """Return the ``(weights,)`` mask of the ``count`` largest scores: the result of pruning in one cut."""
     rng = np.random.default_rng(seed_sequence(seed, Stream.PRUNING))
     return largest(scores, count, tie_generator(rng, initialization))
 
@@ -98,9 +98,9 @@ def warn_of_equal_scores(
 
 
 def _zero_tensors(network: Network) -> list[str]:
-    """Return the names of weights and scales that are 0 everywhere: nothing flows through those."""
+    """Return the names of weights and scales that are 0 everywhere: no flow passes through them."""
     tensors = network.parameters()
-    scaling = ("linear", "normalize", "mix")  # of other steps with tensors only those that multiply by one
+    scaling = ("linear", "normalize", "mix")  # other steps scale only where they multiply by a tensor
     names = [
         step.names[0]
         for step in network.wiring.steps

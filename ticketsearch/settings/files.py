@@ -121,9 +121,10 @@ def to_toml(settings: Settings, folder: Path | None = None, *, comments: bool = 
             continue
         section = getattr(settings, name)
         blocks.append(f"# {section.__doc__}\n[{name}]\n")
-        for key, inner in type(section).model_fields.items():
+        fields = type(section).model_fields
+        for key in sorted(fields, key=lambda key: key == "options"):  # a table ends the section
             entry = {key: value[key]}
-            blocks.append(_comment(inner) + tomli_w.dumps({name: entry} if key == "options" else entry))
+            blocks.append(_comment(fields[key]) + tomli_w.dumps({name: entry} if key == "options" else entry))
     return "\n".join(blocks)
 
 

@@ -118,10 +118,10 @@ def audit(
     Raises :class:`BadInput` as :func:`ticketsearch.prune` does.
     """
     for method in methods:
-        own = dict((options or {}).get(method, {}))
+        method_options = dict((options or {}).get(method, {}))
         cuts = schedule_steps(method, 1 / rho_max(network.spec))
         cuts = cuts if steps is None or cuts == 1 else steps
-        yield _audited(network, method, dataset, seed, cuts, own)
+        yield _audited(network, method, dataset, seed, cuts, method_options)
 
 
 def _audited(

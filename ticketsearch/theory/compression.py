@@ -132,10 +132,10 @@ def critical_at_once(scores: Floats, spec: MaskSpec) -> Critical:
     ranked = np.sort(scores)
     kept = 0
     for layer in spec.layers:
-        own = scores[layer.slice]
-        best = own.max()
+        layer_scores = scores[layer.slice]
+        best = layer_scores.max()
         # Equal scores of other layers may all be drawn before it.
-        before = spec.size - int(np.searchsorted(ranked, best)) - int(np.count_nonzero(own == best))
+        before = spec.size - int(np.searchsorted(ranked, best)) - int(np.count_nonzero(layer_scores == best))
         kept = max(kept, before + 1)
     return Critical(spec.size / kept, kept, rho_max(spec), True)
 

@@ -96,11 +96,11 @@ def saliency_conservation(
 
     Raises :class:`BadInput` for a network whose computation is not known, or an R that is not finite.
     """
-    found = _Saliency(network, mask, reward, batch, absolute)
+    saliency = _Saliency(network, mask, reward, batch, absolute)
     spec = network.spec
-    worst, neurons = _at_neurons(found.scores, spec, found.shifts)
-    cuts = found.cuts()
-    return Conservation(worst, _violation(cuts, found.output), neurons, len(cuts))
+    worst, neurons = _at_neurons(saliency.scores, spec, saliency.shifts)
+    cuts = saliency.cuts()
+    return Conservation(worst, _violation(cuts, saliency.output), neurons, len(cuts))
 
 
 def _violation(cuts: list[float], reference: float) -> float:
@@ -192,12 +192,16 @@ class _Saliency:
 
         def evaluate(step: Step, values: list[Tensor]) -> Tensor:
             index = next(indices)
-            own = []
+            tensors = []
             for source, value in zip(step.inputs, values, strict=False):
                 edge = value.clone()
                 self.uses.append((index, source, edge))
-                own.append(edge)
-            made = self._linearised(step, own or values) if self.linear else self._value(step, own or values)
+                tensors.append(edge)
+            made = (
+                self._linearised(step, tensors or values)
+                if self.linear
+                else self._value(step, tensors or values)
+            )
             self.made.append(made.requires_grad_() if not made.requires_grad else made)
             return made
 
@@ -238,8 +242,8 @@ class _Saliency:
         def saliency(value: Tensor) -> Floats:
             slope = next(parts)
             product = value.detach() * (torch.zeros_like(value) if slope is None else slope)
-            found: Floats = product.numpy()
-            return found
+            saliency: Floats = product.numpy()
+            return saliency
 
         scores = [saliency(weight) for weight in weights]
         self.scores = np.concatenate([self.sized(part).ravel() for part in scores])
@@ -263,14 +267,14 @@ class _Saliency:
 
     def _add(self, index: int, saliency: Tensor) -> None:
         """Note what a step adds ``(samples, *shape)``, unit by unit: its constant part, or less a product."""
-        own = self.sized(saliency.numpy()).sum(0)
-        own = own.reshape(len(own), -1).sum(1)
-        self.added[index] = own.sum()
+        sums = self.sized(saliency.numpy()).sum(0)
+        sums = sums.reshape(len(sums), -1).sum(1)
+        self.added[index] = sums.sum()
         start, groups = 0, self.spec.nodes[index].groups
-        block = len(own) // sum(self.spec.groups[group].size for group in groups)
+        block = len(sums) // sum(self.spec.groups[group].size for group in groups)
         for group in groups:
             size = self.spec.groups[group].size
-            self.shifts[group] += own[start : start + size * block].reshape(size, block).sum(1)
+            self.shifts[group] += sums[start : start + size * block].reshape(size, block).sum(1)
             start += size * block
 
     def cuts(self) -> list[float]:
@@ -285,9 +289,9 @@ class _Saliency:
         }
         # ⟨∂R/∂x, x⟩ itself, and then the cut before each layer.
         entering = sum(edge.flow for edge in self.edges if edge.source == 0)
-        found = [entering + float(self.added.sum())]
+        cuts = [entering + float(self.added.sum())]
         for index in sums:
             crossing = [edge for edge in self.edges if edge.source < index <= edge.step]
             flow = sum(sums.get(edge.step, edge.flow) for edge in crossing)
-            found.append(flow + float(self.added[index:].sum()))
-        return found
+            cuts.append(flow + float(self.added[index:].sum()))
+        return cuts

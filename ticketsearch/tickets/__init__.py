@@ -1,4 +1,4 @@
-"""Tickets: a mask, the initialization it is trained from, where it came from, how it scored, and its file."""
+"""Tickets: a mask with its initialization, provenance and scores; duplicates; and ticket files."""
 
 from ticketsearch.tickets.duplicates import Key as Key
 from ticketsearch.tickets.duplicates import Seen as Seen
@@ -9,9 +9,9 @@ from ticketsearch.tickets.files import load_ticket as load_ticket
 from ticketsearch.tickets.files import read_ticket as read_ticket
 from ticketsearch.tickets.files import save_ticket as save_ticket
 from ticketsearch.tickets.pruned import from_pruned as from_pruned
-from ticketsearch.tickets.ticket import Assessment as Assessment
-from ticketsearch.tickets.ticket import Scores as Scores
+from ticketsearch.tickets.scores import Assessment as Assessment
+from ticketsearch.tickets.scores import Scores as Scores
+from ticketsearch.tickets.scores import TicketFitness as TicketFitness
 from ticketsearch.tickets.ticket import Ticket as Ticket
-from ticketsearch.tickets.ticket import TicketFitness as TicketFitness
 from ticketsearch.tickets.ticket import Tickets as Tickets
 from ticketsearch.tickets.ticket import as_tickets as as_tickets

@@ -109,7 +109,12 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket | ArrayLike) 
     mask = check_mask(ticket.mask, network.spec)
     tensors = {name: tensor.contiguous() for name, tensor in network.parameters().items()}
     tensors["mask"] = torch.frombuffer(bytearray(pack(mask)), dtype=torch.uint8)
-    content = {
+    _write(_path(path), save(tensors, metadata=_metadata_of(network, ticket, mask)))
+
+
+def _metadata_of(network: Network, ticket: Ticket, mask: Mask) -> dict[str, str]:
+    """Return the metadata of a ticket file, all as text."""
+    return {
         "format": FORMAT,
         "model": relative_name(network.name, Path.cwd()),
         "source": network.source,
@@ -128,7 +133,6 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket | ArrayLike) 
         "fitness": repr(ticket.score),
         "measures": json.dumps(ticket.measures),
     }
-    _write(_path(path), save(tensors, metadata=content))
 
 
 def _write(path: Path, data: bytes) -> None:

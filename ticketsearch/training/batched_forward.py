@@ -53,7 +53,7 @@ class Stacked(ABC):
         self.dtype = dtype
         self.compactions = compactions
         self.initial = initial if len(initial) == self.size else [*initial] * self.size
-        self.wiring: Wiring = compactions[0].narrow
+        self.wiring: Wiring = compactions[0].compacted
         steps = self.wiring.steps
         # Layers that read the samples themselves.
         self.first = frozenset(str(s.names[0]) for s in steps if s.layer >= 0 and s.inputs == (0,))

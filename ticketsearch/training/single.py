@@ -57,7 +57,7 @@ class Single:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        wiring = replace(compaction.narrow, steps=_in_place(_pooled_first(compaction.steps)))
+        wiring = replace(compaction.compacted, steps=_in_place(_pooled_first(compaction.steps)))
         # Tensors of a module that computes by itself are replaced in each pass: threads must not share it.
         self.wiring = wiring if wiring.steps else replace(wiring, module=copy.deepcopy(wiring.module))
         self.device = device

@@ -48,15 +48,15 @@ def generic(module: nn.Module) -> dict[str, Tensor]:
     """
     generator = torch.Generator().manual_seed(0)
     parameters = {name for name, _ in module.named_parameters()}
-    found = tensors_of(module)
-    for name, tensor in found.items():
+    tensors = tensors_of(module)
+    for name, tensor in tensors.items():
         if tensor.is_floating_point():
             noise = torch.rand(tensor.shape, generator=generator)
             if name in parameters:
                 fan_in = math.prod(tensor.shape[1:]) if tensor.ndim > 1 else 1
                 noise = (noise - 0.5).mul_(1.0 / math.sqrt(max(1, fan_in)))
             tensor += noise
-    return found
+    return tensors
 
 
 def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
@@ -76,21 +76,21 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
         expected = subject.run(training, SEEDS[training], learns=training)
         statistics = {name: buffer.clone() for name, buffer in subject.module.named_buffers()}
         tensors = {name: tensor.clone() for name, tensor in subject.tensors.items()}
-        found = _run(
+        traced = _run(
             partial(wiring.forward, tensors, training=training),
             subject.x,
             {name: tensors[name] for name, _ in subject.module.named_parameters()} if training else {},
             SEEDS[training],
         )
         # Of torch's numbers dropout may draw those that its trace draws, and no others.
-        repeated = training and drops and torch.equal(expected.state, found.state)
+        repeated = training and drops and torch.equal(expected.state, traced.state)
         subject.check_calls(training, expected, moving, repeated=repeated, dropout=repeated or not drops)
         used = {name for step in wiring.steps for name in step.names}
-        same = all(_alike(own, tensors[name]) for name, own in statistics.items() if name in used)
-        if not _alike(expected.outputs, found.outputs) or not same:
+        same = all(_alike(value, tensors[name]) for name, value in statistics.items() if name in used)
+        if not _alike(expected.outputs, traced.outputs) or not same:
             differing.append(training)
         elif not differing:
-            _check_gradients(subject.kind, expected.gradients, found.gradients)
+            _check_gradients(subject.kind, expected.gradients, traced.gradients)
     if not differing:
         return
     if differing == [False]:
@@ -105,9 +105,9 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
     )
 
 
-def _check_gradients(kind: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    for name, own in expected.items():
-        if not _near(own, found[name]):
+def _check_gradients(kind: str, expected: Mapping[str, Tensor], traced: Mapping[str, Tensor]) -> None:
+    for name, gradient in expected.items():
+        if not _near(gradient, traced[name]):
             raise BadInput(
                 f"{kind} has other gradients than its trace (by {name}): something in its forward pass stops "
                 "or changes them; set requires_grad=False on parameters that are not to learn"
@@ -136,13 +136,13 @@ def check_declared(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
         )
     for training in (False, True):
         subject.check_calls(training)
-    own = replace(wiring, module=module.double())
+    doubled = replace(wiring, module=module.double())
     for training in (False, True):
 
         def outputs(tensors: Mapping[str, Tensor], training: bool = training) -> Tensor:
             copies = {name: tensor.clone() for name, tensor in tensors.items()}
             with torch.no_grad(), global_states(SEEDS[training]), WithoutDropout():
-                return own.forward(copies, subject.x.clone(), training=training)
+                return doubled.forward(copies, subject.x.clone(), training=training)
 
         expected = outputs(subject.tensors)
         for order in orders_of(wiring):
@@ -184,12 +184,12 @@ class _Subject:
 
         def forward(x: Tensor) -> Tensor:
             with nullcontext() if dropout else WithoutDropout():
-                found = self.module(x)
-            if not isinstance(found, Tensor):
+                outputs = self.module(x)
+            if not isinstance(outputs, Tensor):
                 raise BadInput(
                     "a network returns one tensor (samples, classes), but this one returns something else"
                 )
-            return found
+            return outputs
 
         try:
             return _run(forward, self.x, parameters, seed)
@@ -252,35 +252,36 @@ def _run(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Mapping[str
     """Call ``forward``; with gradients by samples and parameters where there are any."""
     learns = bool(parameters)
     x = x.clone().requires_grad_(learns)
-    leaves = [own.requires_grad_() for own in parameters.values()]
+    leaves = [parameter.requires_grad_() for parameter in parameters.values()]
     with global_states(seed) as drawn, torch.set_grad_enabled(learns):
         outputs = forward(x + 0.0)  # no leaf: the module may rewrite its samples in place
-        found: Sequence[Tensor | None] = [None] * (len(leaves) + 1)
+        computed: Sequence[Tensor | None] = [None] * (len(leaves) + 1)
         state = torch.get_rng_state()
         if outputs.requires_grad:
             generator = torch.Generator().manual_seed(1)
             weights = torch.rand(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
-            found = torch.autograd.grad(outputs, [x, *leaves], weights, allow_unused=True)
+            computed = torch.autograd.grad(outputs, [x, *leaves], weights, allow_unused=True)
     names = ("its samples", *parameters) if learns else ()
     gradients = {
-        name: torch.zeros(()) if own is None else own for name, own in zip(names, found, strict=False)
+        name: torch.zeros(()) if gradient is None else gradient
+        for name, gradient in zip(names, computed, strict=False)
     }
     return _Run(outputs.detach(), gradients, drawn, state)
 
 
 def _own_state(module: nn.Module, statistics: Container[str]) -> dict[str, object]:
     """Return what a module may count or draw by: plain attributes, generators, and buffers but statistics."""
-    found: dict[str, object] = {}
+    state_by_name: dict[str, object] = {}
     for path, child in module.named_modules():
         for name, value in vars(child).items():
             if (state := state_of(value)) is not None:
-                found[f"{path}.{name}".lstrip(".")] = state
+                state_by_name[f"{path}.{name}".lstrip(".")] = state
         if not isinstance(child, nn.modules.batchnorm._NormBase):
             for name, buffer in child.named_buffers(recurse=False):
                 full = f"{path}.{name}".lstrip(".")
                 if full not in statistics:
-                    found[full] = buffer.double().nan_to_num().sum().item()
-    return found
+                    state_by_name[full] = buffer.double().nan_to_num().sum().item()
+    return state_by_name
 
 
 def _samples(input_shape: tuple[int, ...]) -> Tensor:
@@ -288,14 +289,14 @@ def _samples(input_shape: tuple[int, ...]) -> Tensor:
     return torch.randn((SAMPLES, *input_shape), dtype=torch.float64, generator=generator)
 
 
-def _alike(expected: Tensor, found: Tensor) -> bool:
-    return expected.shape == found.shape and torch.allclose(
-        expected, found, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+def _alike(expected: Tensor, actual: Tensor) -> bool:
+    return expected.shape == actual.shape and torch.allclose(
+        expected, actual, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
     )
 
 
-def _near(expected: Tensor, found: Tensor) -> bool:
+def _near(expected: Tensor, actual: Tensor) -> bool:
     """Whether gradients are equal in terms of their largest entry."""
-    expected, found = expected.nan_to_num(), found.nan_to_num()
+    expected, actual = expected.nan_to_num(), actual.nan_to_num()
     scale = max(1e-3, float(expected.abs().max()))
-    return float((expected - found).abs_().max()) <= 1e-7 * scale
+    return float((expected - actual).abs_().max()) <= 1e-7 * scale

@@ -160,31 +160,33 @@ def _with_tensor(
 def _operand(tracer: Tracer, node: fx.Node, given: GivenTensor, source: int) -> Operand:
     """Return a given tensor as an operand of a value, which numbers it where units have their own entries."""
     shape = (1, *tracer.steps[source].shape)
-    own = (*[1] * (len(shape) - len(given.shape)), *given.shape)
-    if len(own) > len(shape) or not all(n in (1, size) for n, size in zip(own, shape, strict=True)):
+    shape_with_samples = (*[1] * (len(shape) - len(given.shape)), *given.shape)
+    if len(shape_with_samples) > len(shape) or not all(
+        n in (1, size) for n, size in zip(shape_with_samples, shape, strict=True)
+    ):
         raise tracer.refusal(
             node, f"the tensor {given.name!r} of shape {given.shape} beside a value of shape {shape[1:]}"
         )
-    numbered = own[1] > 1
+    numbered = shape_with_samples[1] > 1
     if given.name in tracer.numbered or (numbered and given.name in tracer.unnumbered):
         raise tracer.refusal(node, f"a second use of the tensor {given.name!r}")
     if numbered:
         tracer.numbered[given.name] = tracer.features[source]
-        own = (own[0], -1, *own[2:])
+        shape_with_samples = (shape_with_samples[0], -1, *shape_with_samples[2:])
     else:
         tracer.unnumbered.add(given.name)
-    return Operand(given.maps, own)
+    return Operand(given.maps, shape_with_samples)
 
 
 def _common(tracer: Tracer, first: int, second: int) -> int | None:
     """Return the nearest value that both are elementwise functions of."""
 
     def line(index: int) -> list[int]:
-        found = [index]
+        line = [index]
         while tracer.steps[index].operation == "elementwise" and not tracer.steps[index].names:
             index = tracer.steps[index].inputs[0]
-            found.append(index)
-        return found
+            line.append(index)
+        return line
 
     others = set(line(second))
     return next((index for index in line(first) if index in others), None)

@@ -47,7 +47,7 @@ class Compaction:
     places: Mapping[str, tuple[Indices, ...]]
 
     @property
-    def narrow(self) -> Wiring:
+    def compacted(self) -> Wiring:
         """The wiring that runs the smaller network; its spec stays that of the whole one."""
         return replace(self.wiring, steps=self.steps)
 
@@ -63,9 +63,9 @@ class Compaction:
         places = [torch.from_numpy(numbers).to(into.device) for numbers in self.places.get(name, ())]
         if not places:
             return small.clone()
-        found = into.clone()
-        found[torch.meshgrid(*places, indexing="ij")] = small
-        return found
+        whole = into.clone()
+        whole[torch.meshgrid(*places, indexing="ij")] = small
+        return whole
 
 
 def compact(wiring: Wiring, kept: Sequence[Indices]) -> Compaction:
@@ -83,38 +83,42 @@ def compact(wiring: Wiring, kept: Sequence[Indices]) -> Compaction:
         shape = step.shape
         function: Any = step.function
         if step.operation in ("input", "linear", "zeros"):
-            found = _joined([kept[g] for g in node.groups], [wiring.spec.groups[g].size for g in node.groups])
+            kept_features = _joined(
+                [kept[g] for g in node.groups], [wiring.spec.groups[g].size for g in node.groups]
+            )
         elif step.operation == "concatenate":
-            found = _joined(inputs, [own[0] for own in before])
+            kept_features = _joined(inputs, [source_shape[0] for source_shape in before])
         elif isinstance(function, Select):
-            found, function = function.among(inputs[0])
+            kept_features, function = function.among(inputs[0])
         elif step.operation == "spatial":
             block = max(1, shape[0] // before[0][0])  # more than 1 where feature maps are flattened
             parts = max(1, before[0][0] // shape[0])  # and where features become feature maps again
-            found = (inputs[0][::parts, None] // parts * block + np.arange(block)).ravel()
+            kept_features = (inputs[0][::parts, None] // parts * block + np.arange(block)).ravel()
         else:
-            found = inputs[0]
-        narrow = (len(found), *shape[1:])
+            kept_features = inputs[0]
+        smaller_shape = (len(kept_features), *shape[1:])
         if step.operation == "linear":
             # All rows and columns of a convolution of other groups are kept.
-            places[str(step.names[0])] = (found, inputs[0]) if _divisions(step) == 1 else (found,)
+            places[str(step.names[0])] = (
+                (kept_features, inputs[0]) if _divisions(step) == 1 else (kept_features,)
+            )
             if _divisions(step) > 1 and _depthwise(wiring.spec, step):
-                function = replace(function, groups=len(found))
+                function = replace(function, groups=len(kept_features))
         elif isinstance(function, Reshape | Zeros) and step.operation in ("spatial", "zeros"):
-            function = type(function)(narrow)
-        own = step.names[1:] if step.operation == "linear" else step.names
+            function = type(function)(smaller_shape)
+        names = step.names[1:] if step.operation == "linear" else step.names
         if step.operation != "mix":
             places |= {
-                name: (*map(np.arange, sizes[name][: wiring.numbered_axis(name, sizes[name])]), found)
-                for name in own
+                name: (*map(np.arange, sizes[name][: wiring.numbered_axis(name, sizes[name])]), kept_features)
+                for name in names
                 if name is not None and name in wiring.axes
             }
-        features.append(found)
-        steps.append(step._replace(shape=narrow, function=function))
+        features.append(kept_features)
+        steps.append(step._replace(shape=smaller_shape, function=function))
     smaller = {
         name: numbers
         for name, numbers in places.items()
-        if any(len(own) < size for own, size in zip(numbers, sizes[name], strict=False))
+        if any(len(entries) < size for entries, size in zip(numbers, sizes[name], strict=False))
     }
     return Compaction(wiring, tuple(steps), tuple(features), smaller)
 
@@ -134,13 +138,13 @@ def live_groups(mask: Mask, spec: MaskSpec, fixed: Container[int], widths: Width
     """
     _, units = live_edges(mask, spec)
     alive = tuple(
-        group.size if index in fixed else max(1, int(np.count_nonzero(own)))
-        for index, (group, own) in enumerate(zip(spec.groups, units, strict=True))
+        group.size if index in fixed else max(1, int(np.count_nonzero(live)))
+        for index, (group, live) in enumerate(zip(spec.groups, units, strict=True))
     )
     wanted = widths(tuple(group.size for group in spec.groups), alive)
     # Stable: live units first, then dead ones, each in ascending order.
     return [
-        np.sort(np.argsort(~own, kind="stable")[:number]) for own, number in zip(units, wanted, strict=True)
+        np.sort(np.argsort(~live, kind="stable")[:count]) for live, count in zip(units, wanted, strict=True)
     ]
 
 
@@ -175,9 +179,9 @@ def spec_for(wiring: Wiring, tensors: Mapping[str, Tensor]) -> MaskSpec:
     names |= {
         name for step in wiring.steps for name in step.names if name in wiring.frozen and step.layer < 0
     }
-    own = {name: tensor for name, tensor in _tensors(wiring) if name in names}
-    tensors = {**own, **tensors}  # dense networks are not asked for buffers
-    if all(_is_zero(tensors[name]) == _is_zero(tensor) for name, tensor in own.items()):
+    initial = {name: tensor for name, tensor in _tensors(wiring) if name in names}
+    tensors = {**initial, **tensors}  # dense networks are not asked for buffers
+    if all(_is_zero(tensors[name]) == _is_zero(tensor) for name, tensor in initial.items()):
         return wiring.spec
     nodes = tuple(
         node._replace(constant=is_constant(wiring.steps, index, tensors, wiring.frozen))

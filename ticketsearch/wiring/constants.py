@@ -74,9 +74,9 @@ def _at_zero(step: Step, tensors: Mapping[str, Tensor]) -> tuple[float, float]:
     """Return the largest |f(0)|, and of the derivatives that autograd uses at 0."""
     if step.operation == "spatial":
         return 0.0, 1.0
-    own = [tensors[name].detach().double() for name in step.names if name is not None]
-    shape = (1, *step.shape) if own else (1,)
+    arguments = [tensors[name].detach().double() for name in step.names if name is not None]
+    shape = (1, *step.shape) if arguments else (1,)
     zero = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
-    value = step.function(zero, *own)
+    value = step.function(zero, *arguments)
     slope = torch.autograd.grad(value.sum(), zero)[0] if value.requires_grad else torch.zeros(1)
     return float(value.detach().abs().max()), float(slope.abs().max())

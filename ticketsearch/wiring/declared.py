@@ -42,7 +42,7 @@ def declared_wiring(module: nn.Module, declared: Any) -> Wiring:
                 f"neuron_groups of {kind}: a weight has two numbered axes, (targets, sources), other tensors "
                 f"have one, but {name!r} of shape {tuple(tensors[name].shape)} is given {len(given)}"
             )
-    number = {name: index for index, name in enumerate(sizes)}
+    index_of = {name: index for index, name in enumerate(sizes)}
     groups = tuple(
         Group(name, size, name if name in FIXED else "hidden")  # type: ignore[arg-type]
         for name, size in sizes.items()
@@ -53,7 +53,7 @@ def declared_wiring(module: nn.Module, declared: Any) -> Wiring:
     for name, ends in axes.items():
         tensor = tensors[name]
         if tensor.ndim < 2:
-            numbered[name] = tuple(Segment(number[group], block) for group, block in ends)
+            numbered[name] = tuple(Segment(index_of[group], block) for group, block in ends)
             continue
         layer = Layer(name, tuple(tensor.shape), sum(other.size for other in layers))
         (target, rows), (source, block) = ends
@@ -62,7 +62,7 @@ def declared_wiring(module: nn.Module, declared: Any) -> Wiring:
                 f"neuron_groups of {kind}: rows of a weight are one a unit, but {name!r} has {rows}"
             )
         positions = block * layer.kernel
-        pieces.append(Piece(len(layers), number[target], number[source], 0, 0, block, positions))
+        pieces.append(Piece(len(layers), index_of[target], index_of[source], 0, 0, block, positions))
         layers.append(layer)
     if not layers:
         raise BadInput(f"neuron_groups of {kind} names no weight of two or more axes: nothing to prune")

@@ -23,11 +23,11 @@ SOFTMAXES = {F.softmax, torch.softmax, torch.special.softmax, "softmax"}
 
 def log_softmaxes(module: nn.Module, output: fx.Node) -> list[fx.Node]:
     """Return the log-softmaxes over the classes that a network ends in, the last first."""
-    found = []
+    endings = []
     while _normalizes(module, output, nn.LogSoftmax, LOG_SOFTMAXES):
-        found.append(output)
+        endings.append(output)
         output = output.all_input_nodes[0]
-    return found
+    return endings
 
 
 def read_log_softmax(tracer: Tracer, node: fx.Node) -> None:

@@ -66,14 +66,14 @@ def _convolution(tracer: Tracer, node: fx.Node) -> None:
     given, dimensions = _given(node, CONVOLUTION), CONVOLUTIONS[node.target]
     names = _needed(tracer, node, given["weight"]), _name(tracer, node, given["bias"])
 
-    def each(number: Any) -> tuple[int, ...]:
+    def per_axis(number: Any) -> tuple[int, ...]:
         numbers = tuple(number) if isinstance(number, tuple | list) else (number,)
         return numbers * dimensions if len(numbers) == 1 else numbers
 
-    padding = given["padding"] if isinstance(given["padding"], str) else each(given["padding"])
+    padding = given["padding"] if isinstance(given["padding"], str) else per_axis(given["padding"])
     function: Any = node.target
     convolution = known.Convolution(
-        function, each(given["stride"]), padding, each(given["dilation"]), given["groups"]
+        function, per_axis(given["stride"]), padding, per_axis(given["dilation"]), given["groups"]
     )
     read_layer(tracer, node, tracer.value(node, given["input"]), names, convolution)
 

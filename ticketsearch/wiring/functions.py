@@ -99,8 +99,8 @@ class Select:
     def among(self, kept: Indices) -> tuple[Indices, Select]:
         """Return which of the features remain if only some of the source do, and their selection."""
         numbers = np.array(self.numbers)
-        found = np.flatnonzero(np.isin(numbers, kept))
-        return found, Select(tuple(np.searchsorted(kept, numbers[found]).tolist()))
+        remaining = np.flatnonzero(np.isin(numbers, kept))
+        return remaining, Select(tuple(np.searchsorted(kept, numbers[remaining]).tolist()))
 
 
 @dataclass(frozen=True)

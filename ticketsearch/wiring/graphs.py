@@ -71,10 +71,10 @@ def architecture(module: nn.Module, graph: fx.Graph) -> Hashable | None:
     try:
         nodes = tuple((node.format_node(), node.target) for node in graph.nodes)
         parts = tuple((path, *_plain_parts(child)) for path, child in module.named_modules())
-        hash(found := (nodes, parts))
+        hash(description := (nodes, parts))
     except (TypeError, _NotPlain):
         return None
-    return found
+    return description
 
 
 class _NotPlain(Exception):  # noqa: N818 - says what is the case
@@ -85,11 +85,11 @@ def _plain_parts(child: nn.Module) -> tuple[Any, ...]:
     if child._forward_hooks or child._forward_pre_hooks:
         raise _NotPlain
     tensors = [*child.named_parameters(recurse=False), *child.named_buffers(recurse=False)]
-    own = {name: value for name, value in vars(child).items() if name not in MODULE_ATTRIBUTES}
+    attributes = {name: value for name, value in vars(child).items() if name not in MODULE_ATTRIBUTES}
     return (
         type(child),
         child.training,
-        _plain(own),
+        _plain(attributes),
         tuple((name, tuple(tensor.shape), tensor.dtype, tensor.requires_grad) for name, tensor in tensors),
     )
 
@@ -97,7 +97,7 @@ def _plain_parts(child: nn.Module) -> tuple[Any, ...]:
 def _plain(value: Any) -> Hashable:
     """Return a value as something that is equal for equal ones; raises :class:`_NotPlain`."""
     if isinstance(value, dict):
-        return dict, tuple((_plain(key), _plain(own)) for key, own in value.items())
+        return dict, tuple((_plain(key), _plain(item)) for key, item in value.items())
     if isinstance(value, tuple | list):
         return type(value), tuple(map(_plain, value))
     if isinstance(value, types.FunctionType) and (value.__closure__ or value.__defaults__):
@@ -119,10 +119,10 @@ class _Value(ShapedProxy):
 
 def _augmented(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
     def method(self: fx.Proxy, other: Any) -> fx.Proxy:
-        found: fx.Proxy = self.tracer.create_proxy(
+        proxy: fx.Proxy = self.tracer.create_proxy(
             "call_function", getattr(operator, name), (self, other), {}
         )
-        return found
+        return proxy
 
     return method
 
@@ -200,14 +200,14 @@ def _check_gradients(node: fx.Node, context: str | None, module: nn.Module) -> N
 
 def needed_nodes(graph: fx.Graph) -> set[fx.Node]:
     """Return the nodes that the output is computed from."""
-    found: set[fx.Node] = set()
+    needed: set[fx.Node] = set()
     waiting = [node for node in graph.nodes if node.op == "output"]
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
+        if node not in needed:
+            needed.add(node)
             waiting += node.all_input_nodes
-    return found
+    return needed
 
 
 def _write_once(graph: fx.Graph, module: nn.Module) -> None:

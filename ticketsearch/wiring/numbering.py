@@ -105,8 +105,8 @@ class Numbering:
         classes = _components(pairs[0], pairs[1], self.count)
         chains = self._chains(classes)
         group_of, place = np.empty(classes.max() + 1, np.intp), np.empty(classes.max() + 1, np.intp)
-        for number, chain in enumerate(chains):
-            group_of[chain], place[chain] = number, np.arange(len(chain))
+        for group, chain in enumerate(chains):
+            group_of[chain], place[chain] = group, np.arange(len(chain))
         kinds: list[Kind] = ["hidden"] * len(chains)
         for group in set(group_of[classes[outputs.units]].tolist()):
             kinds[group] = "output"
@@ -124,8 +124,8 @@ class Numbering:
         following, leading = np.full(classes.max() + 1, -1), np.full(classes.max() + 1, -1)
         meetings = [pair for a, b in self.cuts for pair in ((int(classes[a]), -2), (-2, int(classes[b])))]
         for units in (*(units for _, units in (*self.axes, *self.fillings)), *self.selections):
-            own = classes[units].tolist()
-            meetings += [*itertools.pairwise(own), (-2, own[0]), (own[-1], -2)]
+            axis = classes[units].tolist()
+            meetings += [*itertools.pairwise(axis), (-2, axis[0]), (axis[-1], -2)]
         for a, b in meetings:  # -1 is nothing so far, -2 nothing or no one unit
             if a >= 0:
                 following[a] = b if following[a] in (-1, b) else -2
@@ -154,15 +154,15 @@ class Numbering:
         """Name each group after the first axis it stands in, with a number where that axis has several."""
         names: dict[int, str] = {}
         for kind in ("input", "output"):
-            fixed = [group for group, own in enumerate(kinds) if own == kind]
-            for number, group in enumerate(fixed):
-                names[group] = kind if len(fixed) == 1 else f"{kind}[{number}]"
+            fixed = [group for group, group_kind in enumerate(kinds) if group_kind == kind]
+            for position, group in enumerate(fixed):
+                names[group] = kind if len(fixed) == 1 else f"{kind}[{position}]"
         for name, units in (*self.axes, *self.fillings):
             groups = list(dict.fromkeys(group_of[classes[units]].tolist()))
             # A layer may be called what the fixed groups are.
             base = f"hidden {name}" if name in ("input", "output") else name
-            for number, group in enumerate(groups):
-                names.setdefault(group, base if len(groups) == 1 else f"{base}[{number}]")
+            for position, group in enumerate(groups):
+                names.setdefault(group, base if len(groups) == 1 else f"{base}[{position}]")
         return tuple(
             Group(names[i], size, kind) for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
         )
@@ -191,23 +191,23 @@ class Closed:
         axis = self.axis(source)
         starts = np.array([start for start, _ in self._starts(axis)])
         sizes = [self.groups[segment.group].size * segment.block for segment in axis]
-        found, position = [], 0
+        segments, position = [], 0
         while position < len(entries):
-            found.append(int(np.searchsorted(starts, entries[position], side="right")) - 1)
-            position += sizes[found[-1]]
-        return tuple(found)
+            segments.append(int(np.searchsorted(starts, entries[position], side="right")) - 1)
+            position += sizes[segments[-1]]
+        return tuple(segments)
 
     def pieces(self, ends: Sequence[LayerEnds]) -> tuple[Piece, ...]:
         """Return the pieces of all layers."""
-        return tuple(piece for number, layer in enumerate(ends) for piece in self._pieces(number, layer))
+        return tuple(piece for index, layer in enumerate(ends) for piece in self._pieces(index, layer))
 
-    def _pieces(self, number: int, ends: LayerEnds) -> Iterable[Piece]:
+    def _pieces(self, index: int, ends: LayerEnds) -> Iterable[Piece]:
         targets, sources = self.axis(ends.targets), self.axis(ends.sources)
         layer, divisions = ends.layer, ends.divisions
         if divisions > 1 and targets == sources and layer.shape[:2] == (divisions, 1):
             for place, (row, segment) in enumerate(self._starts(targets)):
                 yield Piece(
-                    *(number, segment.group, segment.group, row, 0, 1, layer.kernel, place, place),
+                    *(index, segment.group, segment.group, row, 0, 1, layer.kernel, place, place),
                     diagonal=True,
                 )
             return
@@ -218,7 +218,7 @@ class Closed:
                     within = column % width if divisions > 1 else column
                     positions = source.block * layer.kernel
                     yield Piece(
-                        number, target.group, source.group, row, within, source.block, positions, to, of
+                        index, target.group, source.group, row, within, source.block, positions, to, of
                     )
 
     def _starts(self, axis: Axis) -> Iterable[tuple[int, Segment]]:
@@ -236,35 +236,37 @@ class Closed:
         """
         columns: dict[int, list[int]] = {}
         shapes: dict[int, list[tuple[int, ...]]] = {}
-        for label, number, sides in self._meetings(ends):
-            own = columns.setdefault(label, [])
+        for label, layer, sides in self._meetings(ends):
+            column = columns.setdefault(label, [])
             for side, groups in enumerate(sides):
                 for place, group in enumerate(groups):
-                    if group not in own:
-                        own.append(group)
-                    shape = (number, side, place, self.groups[group].size, own.index(group))
+                    if group not in column:
+                        column.append(group)
+                    shape = (layer, side, place, self.groups[group].size, column.index(group))
                     shapes.setdefault(label, []).append(shape)
         alike: dict[tuple[tuple[int, ...], ...], list[list[tuple[int, ...]]]] = {}
         exchange = _Exchange(pieces)
-        for label, own in columns.items():
-            if all(self.groups[group].kind == "hidden" for group in own):
+        for label, column in columns.items():
+            if all(self.groups[group].kind == "hidden" for group in column):
                 classes = alike.setdefault(tuple(shapes[label]), [])
-                home = next((members for members in classes if exchange.allows(members[0], own)), None)
+                home = next((members for members in classes if exchange.allows(members[0], column)), None)
                 if home is None:
-                    classes.append([tuple(own)])
+                    classes.append([tuple(column)])
                 else:
-                    home.append(tuple(own))
-        found = [members for classes in alike.values() for members in classes if len(members) > 1]
-        names = [f"columns of {self.groups[members[0][0]].name.partition('[')[0]}" for members in found]
+                    home.append(tuple(column))
+        exchangeable = [members for classes in alike.values() for members in classes if len(members) > 1]
+        names = [
+            f"columns of {self.groups[members[0][0]].name.partition('[')[0]}" for members in exchangeable
+        ]
         return tuple(
             Bundle(name if names.count(name) == 1 else f"{name}[{index}]", tuple(members))
-            for index, (name, members) in enumerate(zip(names, found, strict=True))
+            for index, (name, members) in enumerate(zip(names, exchangeable, strict=True))
         )
 
     def _meetings(self, ends: Sequence[LayerEnds]) -> list[tuple[int, int, tuple[list[int], list[int]]]]:
         """Return for each division of each grouped layer its column, the layer, and (sources, targets)."""
-        found = []
-        for number, layer in enumerate(ends):
+        divided = []
+        for index, layer in enumerate(ends):
             targets, sources = self.axis(layer.targets), self.axis(layer.sources)
             if layer.divisions == 1 or (targets == sources and layer.layer.shape[1] == 1):
                 continue
@@ -272,11 +274,11 @@ class Closed:
             for division in range(layer.divisions):
                 outs = [s.group for row, s in self._starts(targets) if row // height == division]
                 ins = [s.group for column, s in self._starts(sources) if column // width == division]
-                found.append((number, (ins, outs)))
-        links = [(outs[0], other) for _, (ins, outs) in found for other in (*ins, *outs)]
+                divided.append((index, (ins, outs)))
+        links = [(outs[0], other) for _, (ins, outs) in divided for other in (*ins, *outs)]
         ours, theirs = np.array(links, dtype=np.intp).reshape(-1, 2).T
         labels = _components(ours, theirs, len(self.groups))
-        return [(int(labels[sides[1][0]]), number, sides) for number, sides in found]
+        return [(int(labels[sides[1][0]]), index, sides) for index, sides in divided]
 
 
 class _Exchange:

@@ -211,8 +211,8 @@ def concatenate(*values: Tensor) -> Tensor:
 
 def dimensions(name: str) -> int | None:
     """Return over how many axes of positions an operation of torch works, by its name; None where any."""
-    found = re.search(r"([123])d(_with_indices)?$", name.lower())
-    return int(found[1]) if found else None
+    match = re.search(r"([123])d(_with_indices)?$", name.lower())
+    return int(match[1]) if match else None
 
 
 class Replay:
@@ -269,5 +269,5 @@ def module_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
         hooks.clear()  # those are steps of their own
     if hasattr(function, "inplace"):
         function.inplace = False
-    own: Callable[[Tensor], Tensor] = function
-    return own
+    copied: Callable[[Tensor], Tensor] = function
+    return copied

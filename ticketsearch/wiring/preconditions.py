@@ -33,7 +33,7 @@ def check_module(module: nn.Module) -> None:
 
 def check_learning(module: nn.Module, used: Container[str]) -> None:
     """Refuse a module of whose ``used`` parameters none learns; raises :class:`BadInput`."""
-    if not any(own.requires_grad and name in used for name, own in module.named_parameters()):
+    if not any(parameter.requires_grad and name in used for name, parameter in module.named_parameters()):
         raise BadInput(
             f"all parameters of {type(module).__name__} have requires_grad=False, so nothing can be trained; "
             "let at least one learn, e.g. those of the last layer"

@@ -77,8 +77,8 @@ def _layer(wiring: Wiring, step: Step, source: Maps) -> Maps:
     """Return the value of a layer that keeps all its weights."""
     made = Maps(*(torch.zeros(step.shape, dtype=torch.bool) for _ in Maps._fields))
     units = _Units(wiring, step)
-    for number in wiring.spec.layer_pieces[step.layer]:
-        piece = wiring.spec.pieces[number]
+    for index in wiring.spec.layer_pieces[step.layer]:
+        piece = wiring.spec.pieces[index]
         rows, columns = units.ends(piece)
         for whole, part in zip(made, source, strict=True):
             whole[rows] |= units.forward(piece, part[columns])
@@ -95,8 +95,10 @@ def _backward(wiring: Wiring, values: Sequence[Maps]) -> tuple[tuple[int, ...], 
         inputs = [values[i] for i in step.inputs]
         if step.operation == "linear":
             units, into = _Units(wiring, step), wanted[step.inputs[0]]
-            for number in wiring.spec.layer_pieces[step.layer]:
-                codes[number] = _reads(units, wiring.spec.pieces[number], inputs[0], wanted[index], into)
+            for piece_index in wiring.spec.layer_pieces[step.layer]:
+                codes[piece_index] = _reads(
+                    units, wiring.spec.pieces[piece_index], inputs[0], wanted[index], into
+                )
         else:
             parts = _sources(wiring, step, inputs, wanted[index])
             for source, asked in zip(step.inputs, parts, strict=True):
@@ -108,12 +110,12 @@ def _backward(wiring: Wiring, values: Sequence[Maps]) -> tuple[tuple[int, ...], 
 def _reads(units: _Units, piece: Piece, source: Maps, wanted: Maps, into: Maps) -> tuple[int, ...]:
     """Return what the positions of a piece read, and mark in ``into`` the entries that it wants."""
     rows, columns = units.ends(piece)
-    found = torch.zeros(piece.positions, dtype=torch.int64)
+    reads = torch.zeros(piece.positions, dtype=torch.int64)
     for part, target, whole in zip(source, wanted, into, strict=True):
         read, entries = units.backward(piece, part[columns], target[rows])
-        found += read
+        reads += read
         whole[columns] |= entries
-    return () if bool(found.eq(2).all()) else tuple(found.tolist())
+    return () if bool(reads.eq(2).all()) else tuple(reads.tolist())
 
 
 def _sources(wiring: Wiring, step: Step, inputs: Sequence[Maps], wanted: Maps) -> list[Maps]:
@@ -130,13 +132,13 @@ def _sources(wiring: Wiring, step: Step, inputs: Sequence[Maps], wanted: Maps) -
     if step.operation == "concatenate":
         sizes = [len(value.every) for value in inputs]
         return [Maps(*parts) for parts in zip(*(torch.split(part, sizes) for part in wanted), strict=True)]
-    sample, found = _Sample(wiring, step, inputs, wanted), []
-    same = all(torch.equal(*each) for each in (*inputs, wanted))
+    sample, asked = _Sample(wiring, step, inputs, wanted), []
+    same = all(torch.equal(*maps) for maps in (*inputs, wanted))
     for place in range(len(inputs)):
         every = sample.depended_on(place, "every")
         data = every if same else sample.depended_on(place, "data")
-        found.append(Maps(data[sample.unit], every[sample.unit]))
-    return found
+        asked.append(Maps(data[sample.unit], every[sample.unit]))
+    return asked
 
 
 def _is_pointwise(step: Step) -> bool:
@@ -155,8 +157,8 @@ class _Sample:
     ) -> None:
         self.wiring, self.step = wiring, step
         self.generator = torch.Generator().manual_seed(0)
-        own = dict(wiring.module.named_parameters()) | dict(wiring.module.named_buffers())
-        self.tensors = {name: self.drawn(own[name].shape)[0] for name in step.names if name is not None}
+        tensors = dict(wiring.module.named_parameters()) | dict(wiring.module.named_buffers())
+        self.tensors = {name: self.drawn(tensors[name].shape)[0] for name in step.names if name is not None}
         whole = [*inputs, *([] if wanted is None else [wanted])]
         self.unit: Tensor | slice = slice(None)
         if not step.names and {len(value.every) for value in whole} == {step.shape[0]}:
@@ -170,10 +172,10 @@ class _Sample:
     def _fits(self, values: list[Tensor]) -> bool:
         """Return whether the step takes so few units: some have the number of all of them in their shape."""
         try:
-            found = self.run([torch.zeros((DRAWS, *value.shape), dtype=torch.float64) for value in values])
+            result = self.run([torch.zeros((DRAWS, *value.shape), dtype=torch.float64) for value in values])
         except (RuntimeError, ValueError, IndexError):
             return False
-        return found.shape == (DRAWS, len(values[0]), *self.step.shape[1:])
+        return result.shape == (DRAWS, len(values[0]), *self.step.shape[1:])
 
     def made(self) -> Maps:
         """Return which entries of the step's value can be non-zero."""
@@ -187,7 +189,7 @@ class _Sample:
         anew, until none of the others is found.
         """
         wanted, left = getattr(self.wanted, which), getattr(self.inputs[place], which).clone()
-        found = torch.zeros_like(left)
+        depended = torch.zeros_like(left)
         while wanted.any() and left.any():
             marked = torch.zeros_like(left)
             for values in self.values():
@@ -199,9 +201,9 @@ class _Sample:
             marked &= left
             if not marked.any():
                 break
-            found |= marked
+            depended |= marked
             left &= ~marked
-        return found
+        return depended
 
     def drawn(self, shape: Sequence[int]) -> Tensor:
         """Return ``(DRAWS, *shape)`` positive numbers."""
@@ -209,12 +211,12 @@ class _Sample:
 
     def values(self) -> Iterator[list[Tensor]]:
         """Yield numbers of either sign where data reach, one for all draws beside that, and 0 elsewhere."""
-        fixed = [self.drawn(each.every.shape)[:1] * (each.every & ~each.data) for each in self.inputs]
+        fixed = [self.drawn(maps.every.shape)[:1] * (maps.every & ~maps.data) for maps in self.inputs]
         # Of two values either is to be the larger at times, and either sign to be met.
         for signs in itertools.product((1.0, -1.0), repeat=min(len(self.inputs), 2)):
             yield [
-                still + sign * self.drawn(each.every.shape).mul_(each.data)
-                for each, still, sign in zip(self.inputs, fixed, itertools.cycle(signs), strict=False)
+                still + sign * self.drawn(maps.every.shape).mul_(maps.data)
+                for maps, still, sign in zip(self.inputs, fixed, itertools.cycle(signs), strict=False)
             ]
 
     def run(self, values: list[Tensor]) -> Tensor:

@@ -118,9 +118,9 @@ def way_out(module: nn.Module, graph: fx.Graph) -> str:
         _is_plain_call(node) for node in graph.nodes if node.op in ("call_function", "call_method")
     )
     names = {_name(node) for node in graph.nodes}
-    own = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    tensor_names = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
     declarable &= not (names & REORDERINGS and names & RESHAPES)  # a unit's features may then be strewn
-    declarable &= all(str(node.target) in own for node in graph.nodes if node.op == "get_attr")
+    declarable &= all(str(node.target) in tensor_names for node in graph.nodes if node.op == "get_attr")
     (output,) = [node.args[0] for node in graph.nodes if node.op == "output"]
     declarable &= isinstance(output, fx.Node) and len(sample_shape(output) or ()) == 1
     return f"{WITHOUT}, or {DECLARE}" if declarable else WITHOUT

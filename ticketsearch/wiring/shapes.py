@@ -51,11 +51,11 @@ def sample_shape(node: fx.Node) -> Shape | None:
 
 def counts_samples(node: fx.Node) -> bool:
     """Return whether the number of samples is among a call's arguments."""
-    found: list[SampleCount] = []
+    counts: list[SampleCount] = []
 
     def look(argument: Any) -> None:
         if isinstance(argument, SampleCount):
-            found.append(argument)
+            counts.append(argument)
         elif isinstance(argument, tuple | list):
             for part in argument:
                 look(part)
@@ -63,7 +63,7 @@ def counts_samples(node: fx.Node) -> bool:
             look((argument.start, argument.stop, argument.step))
 
     look((*node.args, *node.kwargs.values()))
-    return bool(found)
+    return bool(counts)
 
 
 def traced_graph(
@@ -209,9 +209,9 @@ class ShapeTracer(fx.Tracer):
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # the module warns again when it is run
                 if node.op == "get_attr":
-                    own = _attribute(self.twin, target)
-                    own = _attribute(self.root, target) if own is None else own
-                    return _shell(own) if isinstance(own, Tensor) else own
+                    attribute = _attribute(self.twin, target)
+                    attribute = _attribute(self.root, target) if attribute is None else attribute
+                    return _shell(attribute) if isinstance(attribute, Tensor) else attribute
                 if node.op == "call_module":
                     return self.twin.get_submodule(target).forward(*args, **kwargs)
                 if node.op == "call_method":

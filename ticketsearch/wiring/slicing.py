@@ -92,14 +92,14 @@ def _divisions(tracer: Tracer, node: fx.Node, source: int) -> list[tuple[int, An
     options = dict(node.kwargs)
     axis = options.pop("dim", node.args[2] if len(node.args) > 2 else 0)
     options = {name: given for name, given in options.items() if name not in ("input", "tensor")}
-    number: Any = next(iter(options.values()), None) if options else node.args[1]
-    whole = number if isinstance(number, tuple | list) else (number,)
+    sections: Any = next(iter(options.values()), None) if options else node.args[1]
+    whole = sections if isinstance(sections, tuple | list) else (sections,)
     shape = tracer.steps[source].shape
     if not isinstance(axis, int) or not all(isinstance(n, int) for n in whole):
         raise tracer.refusal(node, f"{_name(node)}() into a number of parts that depends on values")
     like = torch.empty((1, *shape), device="meta")
     function = getattr(torch, _name(node))
-    sizes = [part.shape[axis] for part in function(like, number, axis)]
+    sizes = [part.shape[axis] for part in function(like, sections, axis)]
     ends = np.cumsum([0, *sizes]).tolist()
     slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
     return [(source, _on_axis(tracer, node, shape, axis, along)) for along in slices]
@@ -183,8 +183,8 @@ def read_glu(tracer: Tracer, node: fx.Node, source: int, axis: Any) -> None:
 def zeros_like(tracer: Tracer, node: fx.Node, source: int) -> None:
     """Read zeros of a value's shape, of units of their own that nothing feeds."""
     features = tracer.features[source]
-    own = tracer.numbering.zeros(f"zeros of {node.name}", len(features.units))
-    _zeros(tracer, node, tracer.steps[source].shape, Features(own.units, features.blocks))
+    filling = tracer.numbering.zeros(f"zeros of {node.name}", len(features.units))
+    _zeros(tracer, node, tracer.steps[source].shape, Features(filling.units, features.blocks))
 
 
 def _zeros(tracer: Tracer, node: fx.Node, shape: Shape, features: Features) -> int:

@@ -94,13 +94,15 @@ class Wiring:
     @cached_property
     def frozen(self) -> frozenset[str]:
         """Names of the parameters that never learn, i.e. have ``requires_grad=False``."""
-        return frozenset(name for name, own in self.module.named_parameters() if not own.requires_grad)
+        return frozenset(
+            name for name, parameter in self.module.named_parameters() if not parameter.requires_grad
+        )
 
     @property
     def biases(self) -> tuple[str | None, ...]:
         """For each layer the name of its bias, or None."""
-        found = {step.layer: step.names[1] for step in self.steps if step.operation == "linear"}
-        return tuple(found.get(index) for index in range(len(self.spec.layers)))
+        names = {step.layer: step.names[1] for step in self.steps if step.operation == "linear"}
+        return tuple(names.get(index) for index in range(len(self.spec.layers)))
 
     @property
     def dense(self) -> bool:
@@ -121,13 +123,13 @@ class Wiring:
     @cached_property
     def cut_layers(self) -> tuple[int, ...]:
         """The layers that every path from the inputs to the outputs passes: all of them in a chain."""
-        found = []
+        layers = []
         for index, step in enumerate(self.steps):
             later = range(index, len(self.steps))
             crossing = {(i, s) for i in later for s in self.steps[i].inputs if s < index}
             if step.operation == "linear" and crossing == {(index, step.inputs[0])}:
-                found.append(step.layer)
-        return tuple(found)
+                layers.append(step.layer)
+        return tuple(layers)
 
     def run(self, x: Value, evaluate: Callable[[Step, list[Value]], Value]) -> list[Value]:
         """Return the value of every step for the input ``x``.
@@ -160,9 +162,9 @@ class Wiring:
         self, step: Step, values: list[Tensor], tensors: Mapping[str, Tensor], *, training: bool = False
     ) -> Tensor:
         """Return the value of one step, ``(samples, *step.shape)``; see :meth:`forward`."""
-        own = [None if name is None else tensors[name] for name in step.names]
+        arguments = [None if name is None else tensors[name] for name in step.names]
         mode: dict[str, Any] = {"training": training} if step.operation in ("normalize", "dropout") else {}
-        return step.function(*values, *own, **mode)
+        return step.function(*values, *arguments, **mode)
 
     def renumbered(self, tensors: Mapping[str, Tensor], order: Mapping[str, ArrayLike]) -> dict[str, Tensor]:
         """Return the tensors with hidden units renumbered by ``order``: see :func:`ticketsearch.permute`.
@@ -171,19 +173,19 @@ class Wiring:
         Raises :class:`BadInput` for an order that is no permutation of a hidden group.
         """
         orders, origins = unit_orders(self.spec, order)
-        own = [tensors[layer.name] for layer in self.spec.layers]
-        weights = np.concatenate([weight.detach().cpu().numpy().ravel() for weight in own])
+        weights_by_layer = [tensors[layer.name] for layer in self.spec.layers]
+        weights = np.concatenate([weight.detach().cpu().numpy().ravel() for weight in weights_by_layer])
         moved = torch.from_numpy(permute(weights, self.spec, order))
-        found = dict(tensors)
-        for layer, weight in zip(self.spec.layers, own, strict=True):
-            found[layer.name] = moved[layer.slice].reshape(layer.shape).to(weight)
+        renumbered = dict(tensors)
+        for layer, weight in zip(self.spec.layers, weights_by_layer, strict=True):
+            renumbered[layer.name] = moved[layer.slice].reshape(layer.shape).to(weight)
         for name, axis in self.axes.items():
             entries = segment_order(axis, self.spec, orders, origins)
             place = self.numbered_axis(name, tuple(tensors[name].shape))
-            found[name] = tensors[name].index_select(
+            renumbered[name] = tensors[name].index_select(
                 place, torch.from_numpy(entries).to(tensors[name].device)
             )
-        return found
+        return renumbered
 
 
 @contextmanager

@@ -56,12 +56,12 @@ class Tracer:
             if ends.layer.name in self.numbered or ends.layer.name in self.unnumbered:
                 raise BadInput(f"{ends.layer.name} is the weight of a layer and cannot be an operand too")
         closed = self.numbering.close(self.features[end])
-        number = {old: new for new, old in enumerate(kept)}
+        position = {old: new for new, old in enumerate(kept)}
         steps = tuple(
-            self.steps[i]._replace(inputs=tuple(number[s] for s in self.steps[i].inputs)) for i in kept
+            self.steps[i]._replace(inputs=tuple(position[s] for s in self.steps[i].inputs)) for i in kept
         )
         values = tuple(closed.axis(self.features[old]) for old in kept)
-        frozen = {name for name, own in self.module.named_parameters() if not own.requires_grad}
+        frozen = {name for name, parameter in self.module.named_parameters() if not parameter.requires_grad}
         nodes = tuple(
             Node(
                 _liveness(step.operation),
@@ -78,7 +78,7 @@ class Tracer:
         layers = tuple(ends.layer for ends in self.ends)
         pieces = closed.pieces(self.ends)
         bundles = closed.bundles(self.ends, pieces)
-        axes: dict[str, Axis] = {name: closed.axis(own) for name, own in self.numbered.items()}
+        axes: dict[str, Axis] = {name: closed.axis(features) for name, features in self.numbered.items()}
         spec = MaskSpec(layers, closed.groups, pieces, nodes, bundles)
         return Wiring(spec, steps, axes, self.module, values)
 
@@ -107,9 +107,11 @@ class Tracer:
     def add(self, node: fx.Node, step: Step, features: Features) -> None:
         """Append a step whose shape is found by running it on nothing."""
         values = [torch.empty((3, *self.steps[i].shape), device="meta") for i in step.inputs]
-        own = [None if n is None else torch.empty(self.tensors[n].shape, device="meta") for n in step.names]
+        arguments = [
+            None if n is None else torch.empty(self.tensors[n].shape, device="meta") for n in step.names
+        ]
         try:
-            result = step.function(*values, *own)
+            result = step.function(*values, *arguments)
         except (RuntimeError, ValueError, IndexError) as error:
             raise self.failure(node, step.inputs, error) from error
         if not isinstance(result, Tensor):

@@ -61,12 +61,12 @@ def check_numbering(wiring: Wiring) -> None:
         moved = [numbering.moved(value, axis) for value, axis in zip(made, wiring.values, strict=True)]
         renumbered = wiring.renumbered(tensors, order)
         for step, axis in zip(wiring.steps, wiring.values, strict=True):
-            touched = {*axis, *(own for i in step.inputs for own in wiring.values[i])}
+            touched = {*axis, *(segment for i in step.inputs for segment in wiring.values[i])}
             if step.inputs and any(numbering.touches(segment) for segment in touched):
                 for training in _modes(step):
                     expected = _made(wiring, step, made, tensors, training)
-                    found = _made(wiring, step, moved, renumbered, training)
-                    if not _alike(numbering.moved(expected, axis), found):
+                    actual = _made(wiring, step, moved, renumbered, training)
+                    if not _alike(numbering.moved(expected, axis), actual):
                         raise _refusal(wiring, step, "tells units apart that the wiring would renumber")
 
 
@@ -91,12 +91,14 @@ def _apart(wiring: Wiring, names: Sequence[str], rng: np.random.Generator) -> li
     if not wiring.steps:
         return [[name] for name in names]
     spec = wiring.spec
-    number = {group.name: index for index, group in enumerate(spec.groups)}
-    meeting: dict[int, set[int]] = {number[name]: set() for name in names}
+    index_of = {group.name: index for index, group in enumerate(spec.groups)}
+    meeting: dict[int, set[int]] = {index_of[name]: set() for name in names}
     for step, axis in zip(wiring.steps, wiring.values, strict=True):
-        own = {segment.group for i in step.inputs for segment in wiring.values[i]} | {s.group for s in axis}
-        for group in own & meeting.keys():
-            meeting[group] |= own
+        groups = {segment.group for i in step.inputs for segment in wiring.values[i]} | {
+            s.group for s in axis
+        }
+        for group in groups & meeting.keys():
+            meeting[group] |= groups
     colours: dict[int, int] = {}
     for group, others in meeting.items():
         taken = {colours[other] for other in others if other in colours}
@@ -104,7 +106,7 @@ def _apart(wiring: Wiring, names: Sequence[str], rng: np.random.Generator) -> li
     if max(colours.values(), default=0) < SINGLY:
         parts: list[list[str]] = [[] for _ in range(max(colours.values(), default=-1) + 1)]
         for name in names:
-            parts[colours[number[name]]].append(name)
+            parts[colours[index_of[name]]].append(name)
         return parts
     halves = rng.random((SINGLY, len(names))) < 0.5
     return [[name for name, taken in zip(names, half, strict=True) if taken] for half in halves]
@@ -141,8 +143,8 @@ def _check_apart(
     kept = _unit_mask(axis, wiring, 0)
     others = [_unit_mask(wiring.values[i], wiring, 0) for i in step.inputs]
     changed = list(made)
-    for source, own in zip(step.inputs, others, strict=True):
-        changed[source] = made[source] + (~own).view(1, -1, *[1] * (made[source].ndim - 2)).float()
+    for source, kept_units in zip(step.inputs, others, strict=True):
+        changed[source] = made[source] + (~kept_units).view(1, -1, *[1] * (made[source].ndim - 2)).float()
     for training in _modes(step):
         before = _made(wiring, step, made, tensors, training)
         after = _made(wiring, step, changed, tensors, training)
@@ -166,11 +168,11 @@ def _modes(step: Step) -> tuple[bool, ...]:
 def _made(
     wiring: Wiring, step: Step, values: Sequence[Tensor], tensors: Mapping[str, Tensor], training: bool
 ) -> Tensor:
-    own = dict(tensors)
+    tensors_of_step = dict(tensors)
     if training:  # running statistics move in place
-        own |= {name: tensors[name].clone() for name in step.names if name is not None}
+        tensors_of_step |= {name: tensors[name].clone() for name in step.names if name is not None}
     with torch.no_grad():
-        return wiring.evaluate(step, [values[i] for i in step.inputs], own, training=training)
+        return wiring.evaluate(step, [values[i] for i in step.inputs], tensors_of_step, training=training)
 
 
 def _refusal(wiring: Wiring, step: Step, what: str) -> BadInput:
@@ -183,8 +185,8 @@ def _refusal(wiring: Wiring, step: Step, what: str) -> BadInput:
     )
 
 
-def _alike(expected: Tensor, found: Tensor) -> bool:
-    if expected.shape != found.shape:
+def _alike(expected: Tensor, actual: Tensor) -> bool:
+    if expected.shape != actual.shape:
         return False
-    expected, found = expected.nan_to_num(0, 0, 0), found.nan_to_num(0, 0, 0)
-    return bool((expected - found).abs().max() <= TOLERANCE * max(1e-3, float(expected.abs().max())))
+    expected, actual = expected.nan_to_num(0, 0, 0), actual.nan_to_num(0, 0, 0)
+    return bool((expected - actual).abs().max() <= TOLERANCE * max(1e-3, float(expected.abs().max())))

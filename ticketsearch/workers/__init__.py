@@ -1,17 +1,17 @@
 """Workers: training work on threads, on processes, and on clusters of machines.
 
-Tasks (``spreading``; ``local``, ``processes`` and ``clusters`` are what there is to run them)
+Running tasks (``spreading``, on the backends of ``local``, ``processes`` and ``clusters``)
     Spread, BACKENDS, check_backend
 Inside a task (``attempts``)
     check_stopped
-What a task is about (``sources``)
+Network and data of a task (``sources``)
     Source
-Long work in steps (``steps``)
+Progress, and tasks side by side (``steps``)
     Step, side_by_side
 
-A task is small: a :class:`Source`, packed masks, settings. Each process makes the network and the data of the
-source once, and keeps them from task to task. Only the process that spreads tasks ever writes a run. Results
-are those of one process: to the bit where the machines have the same kind of processor.
+A task is small: a :class:`Source`, packed masks, settings. Each process builds the network and the data of a
+source once, and keeps them from task to task. Only the process that hands out tasks writes to a run. Results
+are those of one process, to the bit on the same kind of processor.
 """
 
 from ticketsearch.workers.attempts import check_stopped

@@ -1,4 +1,4 @@
-"""One task in a worker process: what it raises comes back as a value, and it can be told to stop."""
+"""One task in a worker process: its error comes back as a value, and it can be told to stop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ticketsearch.errors import BadInput
 
 __all__ = ["DEATHS", "Failure", "attempt", "check_stopped", "fatal", "one_line", "result_of", "stoppable"]
 
-# Workers that one task may take down.
+# Number of workers that may die of one task.
 DEATHS = 3
 
-# Building networks and switching torch's deterministic algorithms are no work for several threads at once.
+# Threads must not build networks or switch torch's deterministic algorithms at the same time.
 _ONE_AT_A_TIME = threading.Lock()
 
 _stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=lambda: False)
@@ -29,15 +29,15 @@ _stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=lambda:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a task raised; as a value it crosses every backend unchanged."""
+    """The error of a task; as a value it crosses every backend unchanged."""
 
     error: Exception
 
 
 def attempt(function: Callable[[Any], Any], task: Any) -> Any:
-    """Return what the function returns for a task, or the :class:`Failure` of it; one at a time a process.
+    """Return the function's result for a task, or its :class:`Failure`; one task at a time in a process.
 
-    For worker processes: torch computes on one thread, as workers are one a core.
+    In worker processes torch computes on one thread, since there is one worker for each core.
     """
     with _ONE_AT_A_TIME:
         torch.set_num_threads(1)
@@ -48,23 +48,23 @@ def attempt(function: Callable[[Any], Any], task: Any) -> Any:
             return Failure(_portable(error))
 
 
-def result_of(found: Any) -> Any:
-    """Return what :func:`attempt` brought back, or raise what the task raised."""
-    if isinstance(found, Failure):
-        raise found.error
-    return found
+def result_of(attempted: Any) -> Any:
+    """Return the result of :func:`attempt`, or raise the task's error."""
+    if isinstance(attempted, Failure):
+        raise attempted.error
+    return attempted
 
 
 def fatal(reason: str, deaths: int = DEATHS) -> BadInput:
     """Return the error for a task that no worker survived."""
     return BadInput(
-        f"the task of a worker that dies is run again elsewhere, but one took down {deaths} workers "
-        f"({reason}); if they lack memory, take fewer workers, fewer masks at once or a smaller network"
+        f"a task whose worker dies is run again elsewhere, but {deaths} workers died of one task ({reason}); "
+        "if they lack memory, take fewer workers, fewer masks at once or a smaller network"
     )
 
 
 def check_stopped() -> None:
-    """Raise :class:`InterruptedError` where nobody waits for the running task any more.
+    """Raise :class:`InterruptedError` if the result of the running task is no longer needed.
 
     A task calls it between its steps: a thread, or a process of a cluster, cannot be stopped from outside.
     """
@@ -74,7 +74,7 @@ def check_stopped() -> None:
 
 @contextmanager
 def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
-    """Let :func:`check_stopped` ask ``stopped`` inside the block."""
+    """Make :func:`check_stopped` call ``stopped`` inside the block."""
     token = _stopped.set(stopped)
     try:
         yield
@@ -83,19 +83,19 @@ def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the kind of an error and what it says."""
+    """Return the type of an error and its message on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _portable(error: BaseException) -> Exception:
-    """Return the error, or one that says the same if it cannot be sent; the traceback is a note of it."""
+    """Return the error, or one with the same message if it cannot be sent; a note holds the traceback."""
     lines = traceback.format_exception(error)
     try:
-        # A copy is made as the receiver makes its own, which fails for some errors with several arguments.
+        # Copying does what the receiver will do, which fails for some errors with several arguments.
         dumps(copy.copy(error))
-        found = error if isinstance(error, Exception) else None
+        portable = error if isinstance(error, Exception) else None
     except Exception:
-        found = None
-    found = found or RuntimeError(one_line(error))
-    found.add_note(f"In a worker:\n{''.join(lines).rstrip()}")
-    return found
+        portable = None
+    portable = portable or RuntimeError(one_line(error))
+    portable.add_note(f"In a worker:\n{''.join(lines).rstrip()}")
+    return portable

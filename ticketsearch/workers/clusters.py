@@ -1,7 +1,7 @@
-"""Tasks on many machines: a dask.distributed or a ray cluster that runs already, reached by its address.
+"""Tasks on many machines: a running dask.distributed or ray cluster, reached by its address.
 
-joblib's own backends for them are not used: the one for dask waits forever for a task whose worker died too
-often, and the one for ray cannot give results as they finish.
+joblib has backends for both, which do not suffice: its dask backend waits forever for a task whose workers
+died too often, and its ray backend cannot give results as they finish.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ticketsearch.workers.attempts import DEATHS, attempt, fatal, one_line, resu
 
 __all__ = ["Dask", "Ray"]
 
-# Seconds until an address counts as unreachable, and between looks at a cluster from which nothing comes.
+# Seconds until an address counts as unreachable, and between checks of a silent cluster.
 PATIENCE = 5.0
-# Seconds that a cluster may be without workers: those that died are started again.
+# Seconds that a cluster may be without workers, since it restarts dead ones.
 RECOVERY = 60.0
 
 
@@ -46,10 +46,10 @@ class Dask:
         self.workers = len(self._client.nthreads())
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield ``(index, result)`` as they finish; on leaving early, the others are taken back.
+        """Yield ``(index, result)`` as tasks finish; on leaving early, the others are cancelled.
 
-        Raises :class:`BadInput` for a task that took down several workers (the scheduler's setting
-        ``allowed-failures`` says how many), and when the scheduler or all workers are lost.
+        Raises :class:`BadInput` for a task of which several workers died (the scheduler's setting
+        ``allowed-failures`` is their number), and when the scheduler or all workers are lost.
         """
         name = f"ticketsearch-{uuid.uuid4().hex}"
         futures: dict[Any, int] = {}
@@ -65,34 +65,35 @@ class Dask:
             self._client.cancel(list(futures), force=True)
 
     def close(self) -> None:
-        """Leave the cluster, which goes on."""
+        """Disconnect from the cluster, which keeps running."""
         self._client.close()
 
     def _connect(self) -> Any:
         """Return a client; a server of another kind may accept a connection and never answer."""
-        # A client that is given any other address is never done with its own end.
+        # A client with any other kind of address cannot be closed.
         if not re.fullmatch(r"inproc://.+|((tcp|tls|ucx|wss?)://)?[^/]+:\d+", str(self._address)):
-            rule = "an address is host:port or tcp://host:port; the http one of its dashboard is another"
+            rule = "an address is host:port or tcp://host:port, not the http address of the dashboard"
             raise _unreachable("dask scheduler", self._address, rule)
-        found: list[Any] = []
+        answers: list[Any] = []
 
         def connect() -> None:
             try:
                 client = self._distributed.Client(self._address, timeout=PATIENCE, set_as_default=False)
-            except Exception as error:  # it may answer anything
-                found.append(error)
+            except Exception as error:  # the server may answer anything
+                answers.append(error)
             else:
-                found.append(client)
+                answers.append(client)
 
         thread = threading.Thread(target=connect, daemon=True)
         thread.start()
         thread.join(2 * PATIENCE)
-        if not found or isinstance(found[0], Exception):
-            raise _unreachable("dask scheduler", self._address, found[0] if found else "it does not answer")
-        return found[0]
+        answer = answers[0] if answers else "it does not answer"
+        if not answers or isinstance(answer, Exception):
+            raise _unreachable("dask scheduler", self._address, answer)
+        return answer
 
     def _finished(self, futures: list[Any]) -> list[Any]:
-        """Wait until some of the futures are done, as long as there are workers."""
+        """Return the finished futures, at least one; wait for it as long as there are workers."""
         seen = time.monotonic()
         while True:
             try:
@@ -113,17 +114,17 @@ class Dask:
             raise fatal("the scheduler's log says more", error.allowed_failures + 1) from error
         except self._distributed.CancelledError as error:
             raise self._lost() from error
-        except Exception as error:  # what the function raises comes as a value
+        except Exception as error:  # the task's own errors come as values
             raise _unfit("dask", error) from error
 
     def _lost(self) -> BadInput:
-        # It would print where its attempts to connect again broke off.
+        # The client would log its failed attempts to reconnect.
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-        return BadInput(f"the dask scheduler at {self._address!r} was lost; start it, and go on with the run")
+        return BadInput(f"the dask scheduler at {self._address!r} was lost; start it, and resume the run")
 
     def _without_workers(self) -> BadInput:
         return BadInput(
-            f"the dask cluster at {self._address!r} must have a worker, but has none; start some with "
+            f"the dask cluster at {self._address!r} must have workers, but has none; start some with "
             f"`dask worker {self._address} --nthreads 1`"
         )
 
@@ -147,9 +148,9 @@ class Ray:
             )
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield ``(index, result)`` as they finish; on leaving early, what still runs is killed.
+        """Yield ``(index, result)`` as tasks finish; on leaving early, running ones are killed.
 
-        Raises :class:`BadInput` for a task that took down several workers.
+        Raises :class:`BadInput` for a task of which several workers died.
         """
         remote = self._ray.remote(num_cpus=1, num_gpus=1 if self._gpus else 0, max_retries=DEATHS - 1)(
             attempt
@@ -167,14 +168,14 @@ class Ray:
                 self._ray.cancel(reference, force=True)
 
     def close(self) -> None:
-        """Leave the cluster, which goes on; one that was connected before stays so."""
+        """Disconnect from the cluster, which keeps running, unless it was connected before."""
         if self._began:
             self._ray.shutdown()
 
     def _connect(self) -> None:
         host, _, port = str(self._address).rpartition("://")[2].rpartition(":")
         try:
-            if self._address != "auto":  # ray would try for minutes
+            if self._address != "auto":  # ray would retry for minutes
                 _greet_grpc(host.strip("[]"), int(port))
             self._ray.init(self._address, log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError, RuntimeError) as error:
@@ -186,12 +187,12 @@ class Ray:
             return self._ray.get(reference)
         except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
             raise fatal(type(error).__name__) from error
-        except Exception as error:  # what the function raises comes as a value
+        except Exception as error:  # the task's own errors come as values
             raise _unfit("ray", error) from error
 
 
 def _greet_grpc(host: str, port: int) -> None:
-    """Raise :class:`OSError` or :class:`ValueError` unless a server of ray's protocol answers.
+    """Raise :class:`OSError` or :class:`ValueError` unless a server with ray's protocol answers.
 
     gRPC is HTTP/2, which begins with a fixed greeting and a SETTINGS frame (type 4) from both sides.
     https://www.rfc-editor.org/rfc/rfc9113#section-3.4
@@ -204,25 +205,27 @@ def _greet_grpc(host: str, port: int) -> None:
 
 
 def _attempt_dask(function: Callable[[Any], Any], task: Any) -> Any:
-    """Run a task where the scheduler sent it, with word of whether it was taken back."""
+    """Attempt a task on a dask worker; check_stopped stops it if the scheduler has cancelled it."""
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
 
-    def taken_back() -> bool:
+    def cancelled() -> bool:
         state = worker.state.tasks.get(key)
         return state is None or state.state == "cancelled"
 
-    with stoppable(taken_back):
+    with stoppable(cancelled):
         return attempt(function, task)
 
 
-def _imported(backend: str, module: str, what: str) -> Any:
+def _imported(backend: str, module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise BadInput(f'backend {backend!r} needs {what}; pip install "ticketsearch[{backend}]"') from error
+        raise BadInput(
+            f'backend {backend!r} needs {package}; pip install "ticketsearch[{backend}]"'
+        ) from error
 
 
 def _unfit(backend: str, error: Exception) -> BadInput:
@@ -232,6 +235,6 @@ def _unfit(backend: str, error: Exception) -> BadInput:
     )
 
 
-def _unreachable(what: str, address: str | None, reason: object) -> BadInput:
-    said = one_line(reason) if isinstance(reason, Exception) else reason
-    return BadInput(f"no {what} at {address!r} ({said}); give the address that it printed when it started")
+def _unreachable(server: str, address: str | None, reason: object) -> BadInput:
+    cause = one_line(reason) if isinstance(reason, Exception) else reason
+    return BadInput(f"no {server} at {address!r} ({cause}); give the address that it printed when it started")

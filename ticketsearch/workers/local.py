@@ -14,7 +14,7 @@ __all__ = ["Serial", "Threads"]
 
 
 class Serial:
-    """One worker, this process; tasks are run in order, each when its result is asked for."""
+    """One worker, this process; tasks run in order, each when its result is asked for."""
 
     def __init__(self, workers: int, address: str | None, gpus: int) -> None:
         if workers != 1:
@@ -29,7 +29,7 @@ class Serial:
             yield index, function(task)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing: there is no connection."""
 
 
 class Threads:
@@ -39,7 +39,7 @@ class Threads:
         self.workers = workers
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield ``(index, result)`` as they finish; a failure stops the others where they next check."""
+        """Yield ``(index, result)`` as tasks finish; a failure stops the others at their next check."""
         stopped = threading.Event()
 
         def one(task: Any) -> Any:
@@ -51,7 +51,7 @@ class Threads:
             if not future.cancelled() and future.exception():
                 stopped.set()
 
-        # Left only when all threads have ended: torch must not be at work while Python exits.
+        # The block ends when all threads have: torch must not compute while Python exits.
         with ThreadPoolExecutor(self.workers) as pool:
             futures = {pool.submit(one, task): index for index, task in enumerate(tasks)}
             try:
@@ -66,4 +66,4 @@ class Threads:
                 raise
 
     def close(self) -> None:
-        """Threads live no longer than the tasks."""
+        """Close nothing: threads end with their tasks."""

@@ -1,7 +1,7 @@
-"""Tasks in processes of this machine: joblib's loky, an executor of one process for each worker.
+"""Tasks in processes of this machine: joblib's loky, one executor of one process for each worker.
 
-An executor that loses a process gives up all of its tasks and cannot say which one it was. With one process
-in each, a death costs one task, and it is known whose.
+An executor that loses a process gives up all its tasks and does not name the one that killed it. With one
+process in each, a death costs one task, which is known.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from ticketsearch.workers.attempts import DEATHS, attempt, fatal, result_of
 
 __all__ = ["Loky"]
 
-# A process that has nothing to do for so long ends.
+# Seconds after which an idle process ends.
 IDLE_SECONDS = 300
 THREADS = ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
 
-# Executors without a task, by the process that they are of (a fork cannot use them) and the GPU they see.
-# They outlive a run of tasks: starting a process takes seconds, and it keeps the data it has loaded.
+# Idle executors, by their parent process (a fork cannot use them) and the GPU they see. They outlive a call:
+# starting a process takes seconds, and a process keeps the data it has loaded.
 _idle: dict[tuple[int, str | None], list[ProcessPoolExecutor]] = {}
 
 
 class Loky:
-    """Processes of this machine; with GPUs, each sees one of them."""
+    """Processes of this machine; each sees one GPU, if there are any."""
 
     def __init__(self, workers: int, address: str | None, gpus: int) -> None:
         self.workers = workers
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = (seen.split(",") if seen else [str(number) for number in range(gpus)])[:gpus]
+        names = (seen.split(",") if seen else [str(index) for index in range(gpus)])[:gpus]
         self._gpus: list[str | None] = [*names] or [None]
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield ``(index, result)`` as they finish; on leaving early, what still runs is killed.
+        """Yield ``(index, result)`` as tasks finish; on leaving early, running ones are killed.
 
-        Raises :class:`BadInput` for a task that took down several processes.
+        Raises :class:`BadInput` for a task of which several processes died.
         """
         waiting = deque(range(len(tasks)))
         free = self._places(len(tasks))[::-1]
@@ -79,7 +79,7 @@ class Loky:
                         waiting.appendleft(index)
                     else:
                         _idle_at(place).append(executor)
-                results = [(index, result_of(found)) for index, found in finished]
+                results = [(index, result_of(attempted)) for index, attempted in finished]
                 fill()
                 yield from results
         finally:
@@ -87,23 +87,23 @@ class Loky:
                 _kill([executor for _, _, executor in busy.values()])
 
     def _places(self, tasks: int) -> list[str | None]:
-        """Return the GPU of each process that so many tasks need, or None, as it is in the environment."""
+        """Return the GPU of each process for this many tasks, or None, in the environment's form."""
         return list(islice(cycle(self._gpus), min(self.workers, tasks)))
 
     def close(self) -> None:
-        """Processes without a task end by themselves, at the latest with this one."""
+        """Close nothing: idle processes end by themselves, at the latest with this one."""
 
 
 def _submit(
     place: str | None, function: Callable[[Any], Any], task: Any
 ) -> tuple[ProcessPoolExecutor, Future[Any]]:
-    """Give a task to a process that has none, or to a new one."""
+    """Give a task to an idle process, or to a new one."""
     while True:
         executor = _idle_at(place).pop() if _idle_at(place) else _start(place)
         try:
             return executor, executor.submit(attempt, function, task)
         except BrokenProcessPool:
-            continue  # it died while it was idle
+            continue  # the process died while it was idle
 
 
 def _idle_at(place: str | None) -> list[ProcessPoolExecutor]:
@@ -120,9 +120,9 @@ def _start(place: str | None) -> ProcessPoolExecutor:
 
 
 def _kill(executors: Sequence[ProcessPoolExecutor]) -> None:
-    """End processes that are at work; all have ended on return.
+    """Kill busy processes; all have ended on return.
 
-    ``shutdown(kill_workers=True)`` fails in its own thread where a task was given to it just now.
+    ``shutdown(kill_workers=True)`` fails in its own thread right after a task was submitted.
     """
     queues = [executor._call_queue for executor in executors]
     for executor in executors:
@@ -131,7 +131,7 @@ def _kill(executors: Sequence[ProcessPoolExecutor]) -> None:
                 os.kill(pid, signal.SIGKILL)
     for executor in executors:
         executor.shutdown()
-    # A queue's thread must not be about to unlink semaphores when Python exits: they would count as leaked.
+    # A queue's thread must unlink its semaphores before Python exits, or they count as leaked.
     for queue in queues:
         if queue._thread is not None:
             queue._thread.join(1)
@@ -139,15 +139,15 @@ def _kill(executors: Sequence[ProcessPoolExecutor]) -> None:
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Let in no Ctrl-C until the block ends, so that every process that was started is known.
+    """Delay Ctrl-C until the block ends, so that every process that was started is known.
 
-    Ctrl-C reaches all processes of a terminal, and a worker would print a traceback. Those that start in the
-    block never hear it: they inherit a mask. It is for this process to end them.
+    Ctrl-C reaches all processes of a terminal, and a worker would print a traceback. Processes that start in
+    the block inherit its signal mask and never get Ctrl-C; this process ends them.
     """
-    resource_tracker.ensure_running()  # which would lift the mask
-    came: list[Any] = []
+    resource_tracker.ensure_running()  # here, as it would lift the mask
+    caught: list[Any] = []
     here = threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT))
-    handler = signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments)) if here else None
+    handler = signal.signal(signal.SIGINT, lambda *arguments: caught.append(arguments)) if here else None
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -155,14 +155,14 @@ def _interrupts_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if callable(handler):
             signal.signal(signal.SIGINT, handler)
-            if came:
-                handler(*came[0])
+            if caught:
+                handler(*caught[0])
 
 
 def _begin(driver: int) -> None:
-    """Prepare a worker process: one thread, a quick exit, and an end with the driver's, even by SIGKILL."""
+    """Prepare a worker process: one thread, a quick exit, and an end with the driver, even one by SIGKILL."""
     torch.set_num_threads(1)
-    atexit.register(os._exit, 0)  # the interpreter would take torch apart for half a second
+    atexit.register(os._exit, 0)  # the interpreter would tear torch down for half a second
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 
@@ -173,6 +173,6 @@ def _end_with(driver: int) -> None:
 
 
 def _how(error: TerminatedWorkerError) -> str:
-    """Return the exit code that the error mentions, ``SIGKILL(-9)``."""
-    found = re.search(r"\{(.+?)\}", str(error))
-    return found[1] if found else "it does not say why"
+    """Return the exit code of an error's message, e.g. ``SIGKILL(-9)``."""
+    match = re.search(r"\{(.+?)\}", str(error))
+    return match[1] if match else "of an unknown cause"

@@ -1,4 +1,4 @@
-"""What a worker process makes its network and data of, once: a description that is small to send."""
+"""Sources: small descriptions from which a worker process builds its network and loads its data, once."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from ticketsearch.workers.attempts import one_line
 
 __all__ = ["Source"]
 
-# Bytes that a description may take: a task that carries it and masks stays under 1 MB.
+# Largest description in bytes: a task of it and masks stays under 1 MB.
 MAX_BYTES = 2**18
-# Networks and datasets that a process keeps, the last ones.
+# Number of networks and of datasets that a process keeps.
 KEPT = 2
 
 T = TypeVar("T")
 
 
 class Importable(NamedTuple):
-    """A function that every process can import by name."""
+    """Name of a function that every process can import."""
 
     module: str
     name: str
@@ -51,20 +51,20 @@ class Importable(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A network and its data, as a worker makes them again; make one with :meth:`of`.
+    """Description of a network and its data, from which a worker rebuilds them; made by :meth:`of`.
 
     Attributes
     ----------
-    name, options, initialization : the network's.
-    model : the name of a listed model, where a factory is imported from, or the factory itself.
-    signature, weights : digests of its mask spec, and of its initial parameters and buffers.
-    fingerprint : of the data.
-    data, classes : the dataset's name and number of classes.
-    origin : how the data are loaded by a name, or None.
-    file : the safetensors file that holds data made in memory, or None.
-    path : where the driver imports from.
-    versions : of ticketsearch and torch, which every worker must have.
-    key : a digest of all this.
+    name, options, initialization : of the network.
+    model : the name of a listed model, the import name of a factory, or the factory itself.
+    signature, weights : digests of the mask spec, and of the initial parameters and buffers.
+    fingerprint : digest of the data.
+    data, classes : name and number of classes of the dataset.
+    origin : name and options by which the data are loaded, or None.
+    file : the safetensors file of data made in memory, or None.
+    path : the driver's import path.
+    versions : of ticketsearch and torch, the same on every worker.
+    key : digest of all fields.
     """
 
     name: str
@@ -84,13 +84,13 @@ class Source:
 
     @classmethod
     def of(cls, network: Network, dataset: Dataset) -> Source:
-        """Describe a network and its data.
+        """Return the description of a network and its data.
 
-        Data that were loaded by a name are loaded by it in each worker. Others are written to a temporary
-        file, which is deleted with the dataset or when Python exits. A factory that has no name to import it
-        by, such as one of a script, is sent whole.
+        Data that were loaded by a name are loaded by it in each worker. Other data are written to a temporary
+        file, which is deleted with the dataset or when Python exits. A factory that cannot be imported by
+        name, such as one of a script, is sent whole.
 
-        Raises :class:`BadInput` for a factory that cannot be sent, or is large with what it refers to.
+        Raises :class:`BadInput` for a factory that cannot be sent, or is too large with all it refers to.
         """
         origin = dataset.origin if _size(dataset.origin) <= MAX_BYTES // 2 else None
         source = cls(
@@ -105,27 +105,27 @@ class Source:
             classes=dataset.classes,
             origin=origin,
             file=None if origin else _file_of(dataset),
-            path=tuple(place or str(Path.cwd()) for place in sys.path),
+            path=tuple(folder or str(Path.cwd()) for folder in sys.path),
             versions=_versions(),
         )
         way_out = "name a file.py:function or package.module:function, or let threads train"
         try:
             content = dumps(source)
-        except Exception as error:  # whatever an object raises that does not want to be sent
+        except Exception as error:  # an object may raise anything when it is pickled
             raise BadInput(
                 f"model {network.name!r} cannot be sent to other processes ({one_line(error)}); {way_out}"
             ) from error
         if len(content) > MAX_BYTES:
             raise BadInput(
-                f"what is sent to other processes must be at most {MAX_BYTES:,} bytes, but model "
-                f"{network.name!r} with its options takes {len(content):,}; {way_out}"
+                f"a model and its options must take at most {MAX_BYTES:,} bytes to be sent to other "
+                f"processes, but {network.name!r} takes {len(content):,}; {way_out}"
             )
         return replace(source, key=hashlib.blake2b(content, digest_size=16).hexdigest())
 
     def load(self) -> tuple[Network, Dataset]:
-        """Return the network and the data, made once in each process; nothing may write to them.
+        """Return the network and the data, built once in each process; nothing may write to them.
 
-        Raises :class:`BadInput` where they cannot be made here, or turn out to be others than the driver's.
+        Raises :class:`BadInput` if they cannot be built here, or differ from the driver's.
         """
         with _lock:
             if self.versions != _versions():
@@ -150,7 +150,7 @@ class Source:
         return dataset
 
     def _read(self) -> Dataset:
-        assert self.file is not None  # there is no origin
+        assert self.file is not None  # without an origin there is a file
         try:
             tensors = load_file(self.file)
         except FileNotFoundError as error:
@@ -173,8 +173,8 @@ class Source:
 
     @contextlib.contextmanager
     def _surroundings(self, folder: str | None = None) -> Iterator[None]:
-        """Import from where the driver does, in its folder; what there is to warn of it has been told."""
-        sys.path += [place for place in self.path if place not in sys.path]
+        """Import along the driver's path, in its folder, without warnings, which the driver has shown."""
+        sys.path += [folder for folder in self.path if folder not in sys.path]
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             if folder and Path(folder).is_dir():  # another machine may not have it, nor need it
                 stack.enter_context(contextlib.chdir(folder))
@@ -197,14 +197,14 @@ def _kept(cache: dict[str, T], key: str, make: Callable[[], T]) -> T:
 
 
 def _model(network: Network) -> str | Importable | Factory:
-    """Return the shortest thing that stands for the network's factory everywhere."""
+    """Return the listed name of the network's factory, else its import name, else the factory itself."""
     factory = network.factory
     if factory is None:
         raise BadInput(
             f"model {network.name!r} comes without its factory; initialize() makes one that has it"
         )
     if network.name.partition(":")[0] in models.__all__:
-        with contextlib.suppress(BadInput):  # a function of the user's may have the name of a listed one
+        with contextlib.suppress(BadInput):  # a user's function may have the name of a listed one
             known = resolve(network.name, listed(models), "model", ("input_shape", "classes"))
             if _parts(known) == _parts(factory):
                 return network.name
@@ -217,7 +217,7 @@ def _model(network: Network) -> str | Importable | Factory:
 
 
 def _parts(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """Return what makes two partials the same function."""
+    """Return function, arguments and keywords: equal partials have equal parts."""
     if isinstance(function, partial):
         return function.func, function.args, function.keywords
     return function, (), {}
@@ -243,7 +243,7 @@ def _digest(network: Network) -> str:
 
 
 def _size(origin: Origin | None) -> float:
-    """Return the bytes of an origin, infinitely many if it cannot be sent."""
+    """Return the size of an origin in bytes, infinite if it cannot be sent."""
     if origin is None:
         return float("inf")
     try:
@@ -253,7 +253,7 @@ def _size(origin: Origin | None) -> float:
 
 
 def _file_of(dataset: Dataset) -> str:
-    """Write the data to a file of their own, once, that goes with them."""
+    """Write the data to a file, once; it is deleted with the dataset."""
     if dataset not in _files:
         folder = tempfile.mkdtemp(prefix="ticketsearch-")
         weakref.finalize(dataset, shutil.rmtree, folder, ignore_errors=True)
@@ -265,7 +265,7 @@ def _file_of(dataset: Dataset) -> str:
 
 
 def _versions() -> tuple[str, str]:
-    """Return the versions of ticketsearch and torch, without what it was built for."""
+    """Return the versions of ticketsearch and torch, without torch's build suffix."""
     return version("ticketsearch"), torch.__version__.partition("+")[0]
 
 

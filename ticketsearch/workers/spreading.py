@@ -1,4 +1,4 @@
-"""Where tasks run: one interface to threads, processes and clusters."""
+"""Running tasks: one interface to threads, processes and clusters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ticketsearch.workers.processes import Loky
 
 __all__ = ["BACKENDS", "Spread", "check_backend"]
 
-# Threads or processes: more are a slip of the pen.
+# Largest number of threads or processes; a larger one is a typing error.
 MOST_WORKERS = 4096
 
 T = TypeVar("T")
@@ -22,18 +22,18 @@ R = TypeVar("R")
 
 
 class Backend(Protocol):
-    """Made by ``(workers, address, gpus)``, which :class:`Spread` has checked."""
+    """A backend, made of ``(workers, address, gpus)``, which :class:`Spread` has checked."""
 
     workers: int
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield ``(index, result)`` of all tasks."""
+        """Yield ``(index, result)`` of all tasks as they finish."""
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Release connections."""
 
 
-# Whether there is an address to give is what tells a cluster.
+# Backends that need an address.
 CLUSTERS: dict[str, Callable[[int, str | None, int], Backend]] = {"dask": Dask, "ray": Ray}
 BACKENDS: dict[str, Callable[[int, str | None, int], Backend]] = {
     "serial": Serial,
@@ -44,19 +44,19 @@ BACKENDS: dict[str, Callable[[int, str | None, int], Backend]] = {
 
 
 class Spread:
-    """Runs a function on many tasks, on as many workers as there are.
+    """Runs a function on many tasks, side by side on the workers of a backend.
 
     Parameters
     ----------
     backend : ``serial``, this process; ``threads`` of it; ``loky``, processes of this machine; ``dask`` and
-        ``ray``, a cluster that runs already.
-    workers : threads or processes; of a cluster all workers are taken.
-    address : of the cluster: the dask scheduler's ``host:port``, or that of the ray head, or ``auto``.
-    gpus : GPUs of this machine that loky's processes take in turn, each seeing one as ``cuda:0``. On ray any
-        number above 0 gives each task a GPU; dask's workers have those they were started with.
+        ``ray``, a running cluster.
+    workers : number of threads or processes; a cluster uses all its workers.
+    address : address of the cluster: the dask scheduler's ``host:port``, the ray head's, or ``auto``.
+    gpus : number of GPUs of this machine that loky's processes share, each of which sees one as ``cuda:0``.
+        On ray any number above 0 gives each task a GPU; dask's workers have those they were started with.
 
-    Raises :class:`BadInput` for an unknown backend, a number of workers that is none or absurd, a missing
-    extra, or a cluster that cannot be reached.
+    Raises :class:`BadInput` for an unknown backend, a number of workers out of range, a missing extra, or a
+    cluster that cannot be reached.
     """
 
     def __init__(
@@ -69,23 +69,23 @@ class Spread:
 
     @property
     def workers(self) -> int:
-        """How many tasks run at once; a cluster's when it was connected."""
+        """Number of tasks that run at once; of a cluster, when it was connected."""
         return self._backend.workers
 
     def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Yield ``(index of the task, function(task))`` as tasks finish.
 
-        Nothing runs before the first is asked for. Function, tasks and results must be such as can be sent
-        to the workers. A task whose worker dies is run again. What the function raises ends the others and is
-        raised here. So does leaving the iterator early: processes of loky and ray are killed, while threads
-        and dask's workers end where the function calls :func:`check_stopped`.
+        No task runs before the first result is requested. Function, tasks and results must be picklable for
+        the workers. A task whose worker dies is run again. An error of the function ends the other tasks and
+        is raised here. Leaving the iterator early ends them too: processes of loky and ray are killed;
+        threads and dask's workers stop where the function calls :func:`check_stopped`.
 
-        Raises :class:`BadInput` for a task that took down several workers.
+        Raises :class:`BadInput` for a task of which several workers died.
         """
-        yield from self._backend.run(function, tasks)  # so that it keeps the connection
+        yield from self._backend.run(function, tasks)  # a generator, which keeps the connection
 
     def close(self) -> None:
-        """Leave the cluster; also done when this is collected, or Python exits."""
+        """Disconnect from the cluster; also done on garbage collection and at exit."""
         self._finalizer()
 
     def __enter__(self) -> Spread:

@@ -1,4 +1,4 @@
-"""Long work in steps: how far it is, and tasks side by side in processes of this machine."""
+"""Progress of long work, and tasks side by side in processes of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 class Step(NamedTuple):
-    """How far a work is: of what, how many are done, and how many there are."""
+    """Progress of long work: the kind of its parts, the number done, and the total."""
 
     what: str
     done: int
@@ -24,9 +24,9 @@ class Step(NamedTuple):
 def side_by_side(
     function: Callable[[T], R], tasks: Sequence[T], workers: int, *, gpus: int = 0
 ) -> Iterator[tuple[int, R]]:
-    """Yield ``(index of the task, function(task))`` as tasks finish, of so many processes or of this one.
+    """Yield ``(index of the task, function(task))`` as tasks finish, in ``workers`` processes.
 
-    See :class:`~ticketsearch.workers.Spread`.
+    One worker is this process; ``gpus`` is as for :class:`~ticketsearch.workers.Spread`.
     """
     workers = max(1, min(workers, len(tasks)))
     with Spread("serial" if workers == 1 else "loky", workers, gpus=gpus) as spread:

@@ -1,28 +1,29 @@
-"""The ladder: who goes on, what controls count for, and how far the rungs agree."""
+"""Successive halving: which masks are trained on, the effect of controls, and rank agreement of rungs."""
 
 import math
 
 import numpy as np
 import pytest
-from conftest import refusal
+import scipy
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
-from ticketsearch.halving import Agreement, Tau, climb, parse_steps, pool
+import ticketsearch as ts
+from ticketsearch.halving import Agreement, Tau, parse_steps, pool, successive_halving
 
 RUNGS = (50, 200, 800)
 
 
 def climbed(scores, seed=0, rungs=RUNGS):
-    """Climb with planted scores ``(rungs, population)``; return what came of it and who was trained when."""
+    """Halve a population of planted scores ``(rungs, population)``; return the result and who was trained."""
     scores, calls = np.asarray(scores, dtype=float), []
 
     def evaluate(positions, rung):
         calls.append((rung, positions.tolist()))
         return scores[rung, positions]
 
-    found = climb(scores.shape[1], rungs[: len(scores)], evaluate, np.random.default_rng(seed))
+    found = successive_halving(scores.shape[1], rungs[: len(scores)], evaluate, np.random.default_rng(seed))
     return found, dict(calls)
 
 
@@ -60,7 +61,7 @@ def test_steps_are_a_number_or_a_ladder(value, rungs):
 )
 def test_other_steps_are_refused_with_rule_value_and_way_out(value):
     message = refusal(parse_steps, value)
-    assert "an integer >= 0, or a ladder" in message
+    assert "an integer >= 0, or the rungs of successive halving" in message
     assert "50,200,800" in message
     assert message.endswith(f"but got {value!r}")
 
@@ -146,11 +147,13 @@ def test_nobody_climbs_nothing():
 
 
 def test_scores_of_another_shape_are_refused():
-    message = refusal(climb, 4, RUNGS, lambda positions, rung: np.zeros(3), np.random.default_rng(0))
+    message = refusal(
+        successive_halving, 4, RUNGS, lambda positions, rung: np.zeros(3), np.random.default_rng(0)
+    )
     assert message == "a rung gives one score a mask, (4,), but got (3,)"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(1, 60), st.integers(2, 5), st.integers(0, 2**32))
 def test_rungs_hold_half_of_those_below_and_nobody_below_beats_who_went_on(size, rungs, seed):
     scores = np.random.default_rng(seed).normal(size=(rungs, size))
@@ -160,6 +163,12 @@ def test_rungs_hold_half_of_those_below_and_nobody_below_beats_who_went_on(size,
         assert went.sum() == -(-stood.sum() // 2)
         assert scores[rung - 1, went].min() >= scores[rung - 1, stood & ~went].max(initial=-np.inf)
     assert np.array_equal(found.score, scores[found.rung, np.arange(size)])
+
+
+def test_its_old_name_warns_and_is_the_same_function():
+    with pytest.warns(DeprecationWarning, match="write successive_halving") as warned:
+        assert ts.climb is ts.successive_halving
+    assert warned[0].filename == __file__
 
 
 # What diverges
@@ -212,7 +221,7 @@ def test_kendalls_tau_is_that_of_scipy_on_the_controls(seed):
     found, trained = climbed(scores, seed)
     for upper, tau in enumerate(pool(found.agreements), start=1):
         controls = controls_of(found, trained, upper)
-        wanted = stats.kendalltau(scores[upper - 1, controls], scores[upper, controls]).statistic
+        wanted = scipy.stats.kendalltau(scores[upper - 1, controls], scores[upper, controls]).statistic
         assert tau.tau == pytest.approx(wanted, abs=1e-12)
         assert tau.pairs == len(controls) * (len(controls) - 1) // 2
         assert (tau.lower_steps, tau.upper_steps) == RUNGS[upper - 1 : upper + 1]
@@ -257,20 +266,21 @@ def test_without_pairs_tau_is_unknown_and_accuses_nobody():
 @pytest.mark.parametrize(("concordant", "discordant"), [(7, 3), (20, 0), (0, 4), (1, 0)])
 def test_the_interval_of_single_pairs_is_wilsons(concordant, discordant):
     (tau,) = pool([Agreement(1, 2, 1, 0, 0)] * concordant + [Agreement(1, 2, 0, 1, 0)] * discordant)
-    wanted = stats.binomtest(concordant, concordant + discordant).proportion_ci(method="wilson")
+    wanted = scipy.stats.binomtest(concordant, concordant + discordant).proportion_ci(method="wilson")
     assert (tau.low, tau.high) == pytest.approx((2 * wanted.low - 1, 2 * wanted.high - 1), abs=1e-9)
 
 
 def test_pairs_that_share_a_mask_do_not_narrow_the_interval():
     # Five controls make ten pairs, but only two pairs without a mask in common.
     (shared,) = pool([Agreement(1, 2, 8, 2, 0)] * 3)
-    wanted = stats.binomtest(9, 10).proportion_ci(method="wilson")
+    wanted = scipy.stats.binomtest(9, 10).proportion_ci(method="wilson")
     assert shared.high - shared.low > 2 * (wanted.high - wanted.low)
     (single,) = pool([Agreement(1, 2, 1, 0, 0)] * 6)
     (many,) = pool([Agreement(1, 2, 10, 0, 0)] * 3)
     assert (many.low, many.high) == pytest.approx((single.low, single.high))
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_true_tau_at_least_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for correlation in (0.3, 0.9):
@@ -280,7 +290,7 @@ def test_the_interval_holds_the_true_tau_at_least_as_often_as_it_says():
             for _ in range(15):
                 a = rng.normal(size=5)
                 b = correlation * a + np.sqrt(1 - correlation**2) * rng.normal(size=5)
-                tau = stats.kendalltau(a, b).statistic
+                tau = scipy.stats.kendalltau(a, b).statistic
                 concordant = round(5 * (1 + tau))
                 agreements.append(Agreement(1, 2, concordant, 10 - concordant, 0))
             (found,) = pool(agreements)
