@@ -1,15 +1,17 @@
 """Comparisons: which method finds the best masks at equal budgets, each mask evaluated once on the test set.
 
-    plan → store ← run (methods, final_training) → results → differences
+    plan → store ← run (methods, final_training) → results → paired_differences
 
 A plan (``plan``) names the methods, densities and initializations of a comparison. Its work (``run``) goes
 into a SQLite file (``store``): methods make masks (``methods``), then all masks get the same training and are
 evaluated on the test set (``final_training``). Committed work is never repeated, and a comparison may be
 extended in every direction. The content of the file is read as one object (``results``), with tests paired
-over initializations (``differences``).
+over initializations (``paired_differences``).
 """
 
-from ticketsearch.comparison.differences import (
+from ticketsearch.comparison.final_training import matched
+from ticketsearch.comparison.methods import FoundMask
+from ticketsearch.comparison.paired_differences import (
     ABLATED,
     BUDGET,
     METHODS,
@@ -17,8 +19,6 @@ from ticketsearch.comparison.differences import (
     differences,
     families,
 )
-from ticketsearch.comparison.final_training import matched
-from ticketsearch.comparison.methods import FoundMask
 from ticketsearch.comparison.plan import (
     CONTROLS,
     DEFAULT_DENSITIES,

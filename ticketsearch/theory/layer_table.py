@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, layer_counts, live, live_units
 from ticketsearch.models import Network
-from ticketsearch.pruners import Copies, FlowNetwork, flow_retention, retention_kind
-from ticketsearch.pruners.retention import Retention
+from ticketsearch.pruners import Copies, FlowNetwork, Retention, flow_retention, retention_kind
 from ticketsearch.theory.compression import collapsed, disconnected
 
 __all__ = ["LayerRow", "MaskTable", "mask_table"]
