@@ -259,7 +259,7 @@ def _test(task: _Testing) -> list[FinalResult]:
 
 
 @checked
-def compare(
+def compare(  # noqa: PLR0913 - the documented interface
     settings: Settings | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
     densities: Sequence[float] = DEFAULT_DENSITIES,

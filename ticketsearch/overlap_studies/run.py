@@ -143,7 +143,7 @@ def _overlaps(masks: Masks) -> PairOverlaps:
 
 
 @checked
-def study_pruners(
+def study_pruners(  # noqa: PLR0913 - the documented interface
     network: Network,
     dataset: Dataset | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,

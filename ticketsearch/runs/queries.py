@@ -1,4 +1,4 @@
-"""Queries on a run: the rows of its tables, computed from what the run has stored."""
+"""Queries on a run: rows of tables, computed from the stored generations and results."""
 
 from __future__ import annotations
 

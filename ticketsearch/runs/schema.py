@@ -13,7 +13,7 @@ __all__ = ["RUN", "SCHEMA_VERSION", "migrate", "old_order_effects"]
 
 # 6: effects of data orders have a table, where 5 repeated all of them in each generation's state. Since
 # 6 the keys of new runs leave out kernel positions that can read padding alone; a run that began under 5
-# goes on with its own spec, which knows nothing of such positions, so that its keys stay what they were.
+# goes on with its own spec, which does not know such positions, so that its keys stay the same.
 SCHEMA_VERSION = 6
 # The oldest version that is read; it is migrated to the present one when it is opened for writing.
 OLDEST = 5

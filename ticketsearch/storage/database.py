@@ -150,7 +150,7 @@ class Database:
         except sqlite3.Error as error:
             if (fault := system_error(error, self.file)) is not error:
                 raise fault from error
-            if isinstance(error, sqlite3.IntegrityError):  # of what was to be written
+            if isinstance(error, sqlite3.IntegrityError):  # in the rows to be written
                 raise
             raise unreadable(self.file, error, self.kind.word, self.kind.way_out) from error
 

@@ -115,7 +115,7 @@ def create_file(file: Path, kind: Kind, fill: Callable[[sqlite3.Connection], obj
         if (fault := system_error(error, file)) is error:
             raise
         raise fault from error
-    os.replace(hidden, file)  # noqa: PTH105 - the same, but it says what happens
+    hidden.replace(file)
 
 
 def check_file(connection: sqlite3.Connection, file: Path, kind: Kind, write: bool) -> int:
