@@ -216,7 +216,7 @@ def test_a_folder_holds_one_study(network, tmp_path):
             lambda: run(tmp_path / "study", small_plan(network, orders=7), network),
             "orders 4 there and 7 here",
         ),
-        (lambda: run(tmp_path / "other", plan, network), "exists already and is no study"),
+        (lambda: run(tmp_path / "other", plan, network), "exists already and is not a study"),
         (lambda: run(tmp_path / "file", plan, network), "is a file"),
         (lambda: run(tmp_path / "torn", plan, network), "is damaged or not a study"),
         (lambda: read_overlaps(tmp_path / "other"), "no study in"),
@@ -266,11 +266,11 @@ def test_bad_plans_are_refused(network, digits, tmp_path):
         (lambda: pruner_plan(network, ["synflow"], [1e-6], two), "too few for one in each"),
         (lambda: pruner_plan(network, ["synflow"], [], two), "at least one method and one density"),
         (lambda: pruner_plan(network, [], [0.1], two), "at least one method and one density"),
-        (lambda: pruner_plan(network, ["random"] * 2, [0.1], two), "methods of a study are different"),
+        (lambda: pruner_plan(network, ["random"] * 2, [0.1], two), "methods of a study must be different"),
         (lambda: pruner_plan(network, ["random"], [0.1], two[:1]), "at least 2 initializations, but got 1"),
         (
             lambda: pruner_plan(network, ["random"], [0.1], [two[0]] * 2),
-            "initializations of a study are diff",
+            "initializations of a study must be diff",
         ),
         (lambda: pruner_plan(network, ["random"], [0.1], [("he", 0), *two]), "unknown initialization scheme"),
         (lambda: pruner_plan(network, ["random"], [0.1], two, stepz=3), "did you mean 'steps'"),
@@ -366,7 +366,7 @@ def test_words_and_tables_say_what_was_found(network, tmp_path):
     )
     assert "Of 6 pairs, none is the same network" in overlap_headline(overlaps.cases)
     assert overlap_headline(overlaps.cases).endswith(
-        "there are too few draws to tell whether what was pruned shares more."
+        "there are too few draws to tell whether pruned masks share more."
     )
     text = overlaps_text(overlaps)
     for study in studies:
@@ -401,7 +401,7 @@ def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, cap
     monkeypatch.setattr(OverlapStore, "add_draws", add)
     with monkeypatch.context() as patch:
         # Ctrl-C when all is done but the page.
-        patch.setattr("ticketsearch.overlap_study.read_overlaps", interrupted_reading)
+        patch.setattr("ticketsearch.overlap_studies.read_overlaps", interrupted_reading)
         assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 0
