@@ -292,7 +292,7 @@ def test_a_file_that_cannot_be_written_after_all_is_one_line(shell, monkeypatch)
     ("place", "what", "left"),
     [
         ("ticketsearch.seeding.prune_copies", "no ticket was written", []),
-        ("ticketsearch.report.text.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
+        ("ticketsearch.theory.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
     ],
 )
 def test_an_interrupted_pruning_says_whether_there_is_a_ticket(
