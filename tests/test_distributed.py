@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import every
 from joblib.externals.loky.backend.reduction import dumps
 
 from ticketsearch import settings as config
@@ -98,7 +97,8 @@ def test_what_is_sent_is_small(problem, place, monkeypatch):
     assert max(sent) < JOB_BYTES
 
 
-@pytest.mark.parametrize("backend", every(["loky", "dask"], default=["loky"]))
+@pytest.mark.full
+@BACKENDS
 def test_a_worker_that_is_killed_in_mid_training_changes_nothing(problem, place):
     network, digits, first = problem
     wanted = short_training(network, digits, steps=1000)(first.masks)

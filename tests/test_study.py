@@ -155,6 +155,7 @@ def test_interruptions_change_nothing_and_nothing_is_made_twice(network, tmp_pat
     assert run(tmp_path / "parts", plan, network) == 0
 
 
+@pytest.mark.full
 def test_any_number_of_workers_gives_the_same(network, digits, tmp_path):
     plan = pruner_plan(
         network,
@@ -435,7 +436,7 @@ def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, cap
         (("--set", "seeding.density=0.1"), "a study takes --densities"),
         (("--set", "seeding.options.rho=1"), "no option 'rho'"),
         (("nowhere",), "no run in"),
-        (("nowhere", "--methods", "snip"), "takes networks and masks from them, but got methods"),
+        (("nowhere", "--methods", "snip"), "takes networks and masks from the runs, but got --methods"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_folder(arguments, words, tmp_path, monkeypatch, capsys):
@@ -478,6 +479,7 @@ def test_winners_of_several_searches_are_compared_with_each_other(small_run, tmp
     assert overlaps.headline().startswith("The winners of 2 searches share no more than 100.0 %")
 
 
+@pytest.mark.full
 def test_a_killed_study_goes_on_to_the_same_content(tmp_path):
     arguments = [
         sys.executable,

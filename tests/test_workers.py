@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import refusal, refused
+from conftest import every, refusal, refused
 from joblib.externals.loky.backend.reduction import dumps
 from torch import nn
 
@@ -476,7 +476,7 @@ def at_work(folder):
     return [int(path.name.partition("-")[0]) for path in folder.iterdir() if not path.name.endswith("done")]
 
 
-@on(*PROCESSES)
+@on(*every(PROCESSES, default=["loky"]))
 def test_a_killed_worker_has_its_cohort_run_again(spread, alone, tmp_path):
     _, tasks, wanted = alone
     tasks = [(source, masks, str(tmp_path), 0.5) for source, masks, *_ in tasks]
@@ -493,7 +493,7 @@ def test_a_killed_worker_has_its_cohort_run_again(spread, alone, tmp_path):
     assert at_work(tmp_path) == [killed]  # of what it began the mark is all that there is
 
 
-@on(*PROCESSES)
+@on(*every(PROCESSES, default=["loky"]))
 def test_a_task_that_no_worker_survives_ends_in_a_line(spread):
     times = "2 workers" if spread.backend == "dask" else "3 workers"
     refused(lambda: list(spread.run(kills_its_process, range(4))), "run again elsewhere", times, "memory")
@@ -787,7 +787,7 @@ def test_functions_of_a_script_are_sent_whole_to_a_process_that_hears_no_ctrl_c(
     assert not list(tmp_path.glob("ticketsearch-*"))  # the data it made in memory
 
 
-@pytest.mark.parametrize("when", ["at work", "starting"])
+@pytest.mark.parametrize("when", every(["at work", "starting"], default=["at work"]))
 def test_ctrl_c_at_a_terminal_ends_all_processes_quietly(tmp_path, when):
     with started(tmp_path, "2") as driver:
         wait_for(lambda: len(workers_of(driver)) == 2)
