@@ -36,6 +36,8 @@ from ticketsearch.training.stacked import Stack
 from ticketsearch.wiring import Step
 from ticketsearch.wiring.operations import Dropout
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 RECIPES = recipes(50, 16)
@@ -109,7 +111,6 @@ PLAIN = ("mlp", "momentum")
             or (member[2] == torch.float64 and PLAIN[0] == member[0])
             or (member[2] == torch.float64 and PLAIN[1] == member[1])
         ),
-        quick=lambda member: member[:3] == (*PLAIN, torch.float64),
     ),
 )
 def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model, optimizer, dtype, stacked):
@@ -452,7 +453,7 @@ ENGINE_MODELS = {
 
 
 @maskings
-@pytest.mark.parametrize("model", every(ENGINE_MODELS, quick=["mlp"]))
+@pytest.mark.parametrize("model", ENGINE_MODELS)
 def test_both_engines_train_the_same_networks(tiny, model, masking):
     networks = [ENGINE_MODELS[model](tiny, seed) for seed in range(3)]
     masks = masks_for(networks[0], 3)
@@ -481,7 +482,6 @@ def test_both_engines_train_the_same_networks(tiny, model, masking):
     every(
         list(itertools.product(RECIPES, MASKINGS)),
         default=lambda member: "momentum" in member or "parameter" in member,
-        quick=[("momentum", "parameter")],
     ),
 )
 def test_convolutions_and_batch_normalisation_follow_a_plain_loop_at_every_step(digits, optimizer, masking):
