@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 import ticketsearch as ts
-from ticketsearch.fitness.untrained import Untrained
+from ticketsearch.fitness import Untrained
 from ticketsearch.masks import Mask, MaskSpec, digest, live
 from ticketsearch.operators import swap_mutation, uniform_crossover
 

@@ -117,6 +117,9 @@ def test_the_help_of_every_flag_is_a_sentence_and_a_setting_s_flag_has_its_descr
     capsys.readouterr()
     for flag in parsed.params:
         assert re.fullmatch(r"[A-Z].*\.", flag.help), flag.name
+        if flag.default not in (None, False):
+            default = str(flag.default)
+            assert flag.help.endswith(f" Default: {default}."), flag.name
     settings_flags = {flag: name for c, flag, name in SETTINGS_FLAGS if command in c.split()}
     shown = {flag.opts[0]: flag.help for flag in parsed.params}
     for flag, name in settings_flags.items():
@@ -271,7 +274,7 @@ def test_resuming_a_finished_run_prints_its_result(finished):
         (["--set", "seeding.schemes=[]"], ["at least one initialization scheme"]),
         (["--set", "evolution.mutation=swap"], ["unknown mutation 'swap'", "did you mean 'swap_mutation'"]),
         (["--set", "evolution.crossover=swap_mutation"], ["crossover"]),
-        (["--steps", "200,50"], ["training.steps", "each is larger than the one before", "got '200,50'"]),
+        (["--steps", "200,50"], ["training.steps", "each larger than the one before", "got '200,50'"]),
         (["--set", "training.steps=[50, 1.5]"], ["training.steps", "got [50, 1.5]"]),
         (["--set", "training.optimizer=sdg"], ["unknown optimizer 'sdg'", "did you mean 'sgd'"]),
         (["--set", "training.batch=5000"], ["batch=5000", "1079"]),
@@ -415,6 +418,7 @@ def test_a_users_fitness_that_is_wrong_is_one_line(shell, tmp_path, body, words)
     refused(result, *words)
 
 
+@pytest.mark.filterwarnings("default::ticketsearch.evolution.GuidanceWarning")
 @pytest.mark.slow
 def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(shell, tmp_path):
     (tmp_path / "mine.py").write_text(
@@ -444,6 +448,7 @@ def test_a_search_goes_by_the_users_own_fitness_pruner_operators_data_and_model(
         *("--set", "final.steps=5", "--set", "data.options={samples=240}", "--set", "training.batch=32"),
     )
     assert code == 0, err
+    assert err.count("warning: the fitness gives no guidance") == 1
     assert "scores, same initialization" in out
     with Run.open(tmp_path / "runs" / "mine") as run:
         assert {t.operator for t in run.tickets()} >= {"scores", "mutate"}
@@ -504,6 +509,7 @@ def test_both_kinds_of_progress_show_how_far_rungs_agree_with_the_number_of_pair
     assert "nan" not in shown
 
 
+@pytest.mark.filterwarnings("ignore::ticketsearch.evolution.GuidanceWarning")
 @pytest.mark.slow
 def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, tmp_path):
     (tmp_path / "mine.py").write_text(

@@ -98,6 +98,7 @@ PLACES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::ticketsearch.evolution.GuidanceWarning")
 @pytest.mark.parametrize("place", PLACES)
 def test_code_that_would_end_the_program_is_one_line_and_exit_code_2(shell, place):
     leave = LEAVING[list(PLACES).index(place) % len(LEAVING)]

@@ -436,7 +436,7 @@ def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, cap
         (("--set", "seeding.density=0.1"), "a study takes --densities"),
         (("--set", "seeding.options.rho=1"), "no option 'rho'"),
         (("nowhere",), "no run in"),
-        (("nowhere", "--methods", "snip"), "takes networks and masks from them, but got methods"),
+        (("nowhere", "--methods", "snip"), "takes networks and masks from the runs, but got --methods"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_folder(arguments, words, tmp_path, monkeypatch, capsys):

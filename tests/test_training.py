@@ -433,7 +433,7 @@ def test_a_cohort_is_trained_by_the_masking_it_was_made_for(tiny):
     cohort = Cohort(network.wiring, masks_for(network, 1), [network.parameters()], device=CPU)
     recipe = Recipe(1, 16, masking="forward")
     message = refusal(train, cohort, tiny, recipe, [data_order(61, recipe, [0])])
-    assert "'parameter', but the recipe says 'forward'" in message
+    assert "'parameter', but got 'forward'" in message
     arguments = network.wiring, masks_for(network, 1), [network.parameters()]
     assert refusal(Cohort, *arguments, device=CPU, masking="froward").startswith(
         "unknown masking 'froward' (did you mean 'forward'?)"

@@ -1252,7 +1252,7 @@ VECTOR_REFUSALS = {
 IMAGE_REFUSALS = {
     "half of a unit's features": (
         lambda: plane(lambda m, x: m.b(m.a(x).flatten(1)[:, :40]), 10),
-        ["a slice that parts the features of a unit, in the forward of Net"],
+        ["a slice that splits the features of a unit, in the forward of Net"],
     ),
     "padding by a number": (
         lambda: plane(lambda m, x: m.b(F.pad(m.a(x), (1, 0), value=1.0).flatten(1)), 20),

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
+
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["LEVEL", "Interval", "Paired", "bootstrap", "holm", "jackknife", "paired", "smallest_p"]
 
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
 # Confidence level of all intervals.
 LEVEL = 0.95
 # Bootstrap samples of an interval, and sign patterns drawn for a test of more than EXACT differences.

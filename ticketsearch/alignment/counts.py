@@ -84,7 +84,7 @@ def _ratio(part: Integers, whole: Integers) -> Floats:
 
 
 def shared_weights(masks: Mask) -> Integers:
-    """Return the sizes of all intersections, ``(population, population)``, and of the masks."""
+    """Return the sizes of all intersections, ``(population, population)``, the masks' own on the diagonal."""
     shared = np.zeros((len(masks), len(masks)), dtype=np.int64)
     block = 1 << 20  # float32 counts exactly up to 2^24
     for start in range(0, masks.shape[1], block):

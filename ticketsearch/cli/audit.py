@@ -23,6 +23,7 @@ from ticketsearch.cli.flags import (
     Trust,
     assigned,
     check_output,
+    names,
     network_line,
     network_of,
     option,
@@ -78,22 +79,22 @@ def audit(  # noqa: PLR0913 - a parameter for each flag
 
     flags = {"data.name": data, "model.name": model, "seeding.steps": steps, "seed": seed}
     chosen = load(None, assigned(settings, assign, flags, trust).items())
-    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    pruners = list(dict.fromkeys(names(methods)))
     _check_settings(chosen)
-    if not names:
+    if not pruners:
         raise BadInput(
             f"an audit takes at least one pruner, but --methods names none; the default is {PRUNERS}"
         )
-    options = method_options(names, chosen.seeding.options)
+    options = method_options(pruners, chosen.seeding.options)
     check_output(output, "page", overwrite=True)
     audits: list[MethodAudit] = []
     try:
         dataset, network = network_of(chosen, scheme, init_seed)
-        for result in _audited(chosen, dataset, network, names, options):
+        for result in _audited(chosen, dataset, network, pruners, options):
             audits.append(result)
     except KeyboardInterrupt:
         done = ", ".join(result.method for result in audits) or "none"
-        message = f"Interrupted; of {len(names)} pruners these were audited: {done}; no page was written"
+        message = f"Interrupted; of {len(pruners)} pruners these were audited: {done}; no page was written"
         raise interrupted(message) from None
     from ticketsearch.report import AuditPage, write_audit
     from ticketsearch.report.text import audit_lines
@@ -120,7 +121,7 @@ def _audited(
     settings: Settings,
     dataset: Dataset,
     network: Network,
-    names: list[str],
+    pruners: list[str],
     options: dict[str, dict[str, Any]],
 ) -> Iterator[MethodAudit]:
     """Audit one pruner after the other, with a line for each on stderr."""
@@ -130,8 +131,8 @@ def _audited(
     # The seed that evolve and prune give a pruner for the first initialization.
     seed = int(seed_sequence(settings.seed, Stream.PRUNING).generate_state(1)[0])
     steps = settings.seeding.steps or None
-    for position, name in enumerate(names, 1):
-        print(f"Auditing {name} ({position} of {len(names)}) …", file=sys.stderr, flush=True)
+    for position, name in enumerate(pruners, 1):
+        print(f"Auditing {name} ({position} of {len(pruners)}) …", file=sys.stderr, flush=True)
         yield from theory.audit(network, [name], dataset, seed=seed, steps=steps, options=options)
 
 

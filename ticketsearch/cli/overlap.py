@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -131,12 +132,13 @@ def overlap(  # noqa: PLR0913 - a parameter for each flag
     }
     processes = cpu_count() if workers is None else whole_number("--workers", workers, 1)
     counts = (("--draws", draws), ("--aligned-draws", aligned_draws), ("--orders", orders))
-    raw, moved, ordered = (whole_number(flag, text, 0) for flag, text in counts)
-    sizes = Sizes(raw, moved, orders=ordered)
+    raw_draws, null_draws, data_orders = (whole_number(flag, text, 0) for flag, text in counts)
+    sizes = Sizes(raw_draws, null_draws, orders=data_orders)
     try:
         if runs:
-            given = {**flags, "methods": methods, "densities": densities, "set": assign or None}
-            _refuse_flags([name for name, value in given.items() if value is not None and name != "seed"])
+            given = {"--data": data, "--model": model, "--methods": methods, "--scheme": scheme}
+            given |= {"--initializations": initializations, "--densities": densities}
+            _refuse_flags({**given, "--set": assign or None})
             study = _study_of_runs(runs, sizes, seed)
         else:
             settings = _settings(assigned(None, assign, flags))
@@ -160,13 +162,14 @@ class _Study(NamedTuple):
     folder_part: str
 
 
-def _refuse_flags(flags: list[str]) -> None:
-    """Raise :class:`BadInput` for flags that a study of runs does not take."""
-    if flags:
-        raise BadInput(
-            f"a study of runs takes networks and masks from them, but got {flags[0].rpartition('.')[2]} "
-            "too; leave it out, or the runs"
-        )
+def _refuse_flags(flags: Mapping[str, Any]) -> None:
+    """Raise :class:`BadInput` for the first of these flags that is given beside runs."""
+    for flag, value in flags.items():
+        if value is not None:
+            raise BadInput(
+                f"a study of runs takes networks and masks from the runs, but got {flag} too; leave it out, "
+                "or the runs"
+            )
 
 
 def _settings(assignments: dict[str, Any]) -> Settings:

@@ -18,6 +18,8 @@ class DensitySchedule:
     survive it. With saliency by magnitude, one mask that keeps all weights, and no mutation, the search is
     iterative magnitude pruning.
 
+    A subclass may return other weight counts from :meth:`counts`.
+
     Parameters
     ----------
     start : density of generation 0, in (0, 1]. The first population is taken as it is given.

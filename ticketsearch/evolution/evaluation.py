@@ -1,4 +1,4 @@
-"""Evaluation: calls the fitness, checks its scores, and records them with the tickets."""
+"""Evaluation of tickets: the fitness is called, its scores are checked and recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
@@ -15,30 +14,38 @@ from ticketsearch.evolution.timing import FITNESS, OWN, Phases
 from ticketsearch.masks import check_guidance
 from ticketsearch.plugins import call, parameters_of
 from ticketsearch.tickets import Assessment, Scores, Tickets
+from ticketsearch.typing import Floats
 
 __all__ = ["evaluate"]
 
-# A fitness may return no larger numbers: their squares are still numbers.
+# Largest size of a number from a fitness, so that squares and sums stay finite.
 LARGEST = 1e100
 
 
 def evaluate(
     fitness: Callable[..., Any], tickets: Tickets, phases: Phases, *, generation: int, round: int
 ) -> Scores:
-    """Record the scores of tickets in an evaluation round with them, and return the scores.
+    """Return the scores of tickets in an evaluation round, and record them with the tickets.
+
+    Parameters
+    ----------
+    fitness : masks to scores; gets ``tickets`` and ``round`` where it has these parameters.
+    tickets : tickets to evaluate.
+    phases : the stopwatch of the generation.
+    generation : number of the generation.
+    round : number of the evaluation round, which gives the data order.
 
     Raises :class:`BadInput` for a fitness that returns another shape, or one that is not finite for any of
     the first tickets.
     """
     if not tickets:
         return Scores(np.empty(0))
-    named = parameters_of(fitness)
-    extra = {"tickets": tickets, "round": round}
+    parameters = parameters_of(fitness)
+    extra = {name: v for name, v in (("tickets", tickets), ("round", round)) if name in parameters}
     with phases.measure(FITNESS):
-        given = {name: value for name, value in extra.items() if name in named}
-        result = call(fitness, "fitness", _name_of(fitness), tickets.masks, **given)
+        result = call(fitness, "fitness", _name_of(fitness), tickets.masks, **extra)
     scores = _checked(result, tickets)
-    # Once, here: NaN would win DEAP's selections.
+    # NaN would win in the selections of DEAP.
     usable = np.isfinite(scores) & (np.asarray(scores) >= -LARGEST)
     values = np.where(usable, np.asarray(scores), -np.inf)
     if not np.isfinite(values).any() and generation == 0:
@@ -46,7 +53,7 @@ def evaluate(
             f"the fitness is not finite for any of the {len(tickets)} first tickets: nothing to select from; "
             "lower the learning rate or look into the fitness"
         )
-    # What diverged on a high rung is no better than what diverged on a low one.
+    # A mask that diverged on a high rung is no better than one that diverged on a low rung.
     rungs = np.zeros(len(values)) if scores.rungs is None else np.where(np.isfinite(values), scores.rungs, 0)
     for i, ticket in enumerate(tickets):
         measures = {name: float(column[i]) for name, column in scores.measures.items()}
@@ -61,7 +68,7 @@ def _name_of(fitness: Callable[..., Any]) -> str:
 
 
 def _checked(result: Any, tickets: Tickets) -> Scores:
-    """Return what a fitness returned as scores; raises :class:`BadInput` for any other shape."""
+    """Return the result of a fitness as scores; raises :class:`BadInput` for another shape."""
     try:
         values = real_array("scores of a fitness", result).astype(np.float64)
     except BadInput as error:
@@ -90,17 +97,17 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
     for name, seconds in scores.phases.items():
         if name in OWN or not 0 <= seconds < math.inf:
             raise BadInput(
-                f"phases of a fitness are seconds >= 0, none named {', '.join(OWN)}, which are the "
-                f"evolution's own, but got {name!r}: {seconds}"
+                f"phases of a fitness are seconds >= 0, and the names {', '.join(OWN)} are taken by the "
+                f"evolution, but got {name!r}: {seconds}"
             )
     return scores
 
 
-def _check_size(what: str, values: NDArray[np.float64]) -> None:
-    """Refuse numbers whose sums and squares could not be written, compared or drawn."""
+def _check_size(what: str, values: Floats) -> None:
+    """Refuse finite numbers whose sums and squares would overflow."""
     finite = np.abs(values[np.isfinite(values)])
     if finite.size and finite.max() > LARGEST:
         raise BadInput(
             f"{what} are numbers of at most {LARGEST:g} in size, but a fitness returned {finite.max():g}; "
-            "scale them, or return -inf for a mask that is worth nothing"
+            "scale them, or return -inf for a mask that is to be discarded"
         )

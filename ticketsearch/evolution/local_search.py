@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.checks import Count
 from ticketsearch.cost import Spent
@@ -21,6 +20,7 @@ from ticketsearch.evolution.rules import AT_LEAST_1, check_fields
 from ticketsearch.masks import Mask, MaskSpec, check_masks
 from ticketsearch.plugins import call, parameters_of
 from ticketsearch.tickets import Scores
+from ticketsearch.typing import Floats
 
 __all__ = ["HillClimbing", "Improvement", "LocalSearch"]
 
@@ -98,7 +98,7 @@ class HillClimbing:
             scores = np.where(better, changed_scores, scores)
         return check_masks(best, self.spec), spent
 
-    def _scored(self, masks: Mask) -> tuple[NDArray[np.float64], Spent]:
+    def _scored(self, masks: Mask) -> tuple[Floats, Spent]:
         scores = call(self.fitness, "fitness", type(self.fitness).__name__, masks)
         spent = scores.spent if isinstance(scores, Scores) else Spent(evaluations=len(masks))
         return np.asarray(scores, dtype=np.float64), spent

@@ -48,7 +48,7 @@ class GuidanceWarning(UserWarning):
 
 @translate_old_keywords
 @checked
-def evolve(
+def evolve(  # noqa: PLR0913 - the options of a search, each checked when it was made
     first: Iterable[Ticket] | NDArray[np.bool_],
     fitness: Callable[..., Any],
     spec: MaskSpec,
@@ -114,7 +114,7 @@ class _Loop:
     ----------
     population : the current members.
     size : number of members, and of children of a generation.
-    number : number of the current generation.
+    generation : number of the current generation.
     spent : cost of the current generation so far.
     """
 
@@ -137,7 +137,7 @@ class _Loop:
         self.phases = reproduction.phases
         self.rng = reproduction.rng
         self.population = Tickets()
-        self.size = self.number = 0
+        self.size = self.generation = 0
         self.spent = Spent()
         self.order_effects = OrderEffects()
         self._warned = False
@@ -148,8 +148,8 @@ class _Loop:
             yield self._begin(first)
         else:
             self._continue(after)
-        for number in range(self.number + 1, generations + 1):
-            self._next(number)
+        for generation in range(self.generation + 1, generations + 1):
+            self._start(generation)
             with seeded_random(self.rng):
                 parents = self.select()
                 drafts = self.vary(parents)
@@ -158,7 +158,7 @@ class _Loop:
             with seeded_random(self.rng), self.phases.measure(SELECTION):
                 self.learn(offspring.tickets, members, before)
                 self.survive(offspring.tickets)
-            yield self._generation(offspring, scores)
+            yield self._result(offspring, scores)
 
     def select(self) -> ParentDraw:
         """Return the draw of parents from the population."""
@@ -179,7 +179,7 @@ class _Loop:
             makers = self._trained(list(islice(drafts, self.size)))
         else:
             makers = [lambda attempt: next(drafts).child] * self.size
-        return self.reproduction.admit(makers, self.population, self.number)
+        return self.reproduction.admit(makers, self.population, self.generation)
 
     def evaluate(self, children: Tickets) -> tuple[Scores, Tickets, list[tuple[float, ...]]]:
         """Evaluate the children, and some members again; return scores, members and their fitness before."""
@@ -189,7 +189,7 @@ class _Loop:
         again = math.ceil(len(lasting) / self.reassess) if self.reassess else 0
         members = least_recently_evaluated(lasting, again)
         before = [ticket.fitness.values for ticket in members]
-        round = 2 * self.number if self.trial else self.number
+        round = 2 * self.generation if self.trial else self.generation
         return self._scores(Tickets([*children, *members]), round), members, before
 
     def learn(self, children: Tickets, members: Tickets, before: Sequence[tuple[float, ...]]) -> None:
@@ -210,24 +210,24 @@ class _Loop:
         self.spent = first.spent
         offspring = self.reproduction.first(first)
         self.population = offspring.tickets
-        return self._generation(offspring, self._scores(self.population, 0))
+        return self._result(offspring, self._scores(self.population, 0))
 
     def _continue(self, after: Generation) -> None:
         self.size = self.selection.population or after.state["population"]
-        self.number, self.population = after.number, after.population
+        self.generation, self.population = after.number, after.population
         self.order_effects = after.order_effects.until(after.number)
         self.reproduction.restore(after.state)
 
-    def _next(self, number: int) -> None:
+    def _start(self, generation: int) -> None:
         self.phases.start()
-        self.number, self.spent = number, Spent()
+        self.generation, self.spent = generation, Spent()
         if self.counts is not None:
-            self.reproduction.keep = self.counts[min(number, len(self.counts) - 1)]
+            self.reproduction.keep = self.counts[min(generation, len(self.counts) - 1)]
 
     def _trained(self, drafts: Sequence[Draft]) -> list[Maker]:
         """Return makers that prune the drafts by the guidance of a training with their parents' weights."""
         unions = Tickets(draft.union(self.reproduction.spec) for draft in drafts)
-        self._scores(unions, 2 * self.number - 1)
+        self._scores(unions, 2 * self.generation - 1)
         pairs = zip(unions, drafts, strict=True)
         return [partial(self.reproduction.prune, union, draft.kept) for union, draft in pairs]
 
@@ -236,10 +236,10 @@ class _Loop:
             masks, spent = improve(np.stack([draft.child.mask for draft in drafts]), self.rng)
         self.spent += spent
         children = [d.child.copy_with_mask(mask) for d, mask in zip(drafts, masks, strict=True)]
-        return self.reproduction.admit_once(children, self.number)
+        return self.reproduction.admit_once(children, self.generation)
 
     def _scores(self, tickets: Tickets, round: int) -> Scores:
-        scores = evaluate(self.fitness, tickets, self.phases, generation=self.number, round=round)
+        scores = evaluate(self.fitness, tickets, self.phases, generation=self.generation, round=round)
         self.spent += scores.spent
         return scores
 
@@ -252,9 +252,9 @@ class _Loop:
         self._warned = True
         warnings.warn(GUIDANCE.format(", ".join(self.reproduction.guided)), GuidanceWarning, stacklevel=4)
 
-    def _generation(self, offspring: Offspring, scores: Scores) -> Generation:
+    def _result(self, offspring: Offspring, scores: Scores) -> Generation:
         return Generation(
-            self.number,
+            self.generation,
             self.population,
             offspring.tickets,
             offspring.refused,

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
+from ticketsearch.typing import Floats
 
 __all__ = ["OperatorSelection", "Operators", "as_operators", "operator_name", "probabilities"]
 
@@ -67,7 +68,7 @@ class OperatorSelection:
         self.quality = np.array([state.get(name, 1.0) for name in self.names])
 
 
-def probabilities(quality: ArrayLike) -> NDArray[np.float64]:
+def probabilities(quality: ArrayLike) -> Floats:
     """Return the probability ``(operators,)`` of each operator to make the next child.
 
     The floor is 0.1, or half of an even share if that is less.

@@ -1,4 +1,4 @@
-"""The phases of a generation: a stopwatch that tells the evolution's own work from the fitness's."""
+"""Wall-clock time of a generation by phase: the evolution's work, and the fitness with its parts."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ OPERATORS = "operators"
 SELECTION = "selection"
 STORE = "store"
 REST = "rest"
-# The evolution's own work; every other phase is the fitness, or a part that the fitness told apart.
+# Phases of the evolution's work; every other phase is the fitness, or a part that the fitness names.
 OWN = (KEYS, OPERATORS, SELECTION, STORE, REST)
 
 
 class Phases:
-    """Wall-clock seconds by phase, from one :meth:`start` to :meth:`stop`."""
+    """A stopwatch: wall-clock seconds by phase, from :meth:`start` to :meth:`stop`."""
 
     def __init__(self) -> None:
         self.start()
 
     def start(self) -> None:
-        """Forget what was measured and begin now."""
+        """Reset all phases and start now."""
         self._seconds: dict[str, float] = {}
         self._began = time.perf_counter()
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the time inside to a phase; do not measure one phase inside another."""
+        """Add the time of the block to a phase; phases must not be nested."""
         began = time.perf_counter()
         try:
             yield
@@ -39,10 +39,9 @@ class Phases:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - began
 
     def divide(self, name: str, parts: Mapping[str, float]) -> None:
-        """Tell parts of a phase apart; what they leave keeps its name.
+        """Split a phase into parts; the remainder keeps its name.
 
-        Parts that are longer than the phase, as the times of threads side by side are, shrink to it in
-        proportion.
+        Parts whose sum is longer than the phase, as with parallel threads, are scaled down to it.
         """
         whole, longest = self._seconds.get(name, 0.0), sum(parts.values())
         scale = min(1.0, whole / longest) if longest else 0.0
@@ -51,6 +50,6 @@ class Phases:
             self._seconds[part] = self._seconds.get(part, 0.0) + scale * seconds
 
     def stop(self) -> dict[str, float]:
-        """Return the seconds of each phase since the start; what no phase took is ``rest``."""
+        """Return the seconds of each phase since the start; the remainder is ``rest``."""
         total = time.perf_counter() - self._began
         return {**self._seconds, REST: max(0.0, total - sum(self._seconds.values()))}

@@ -43,7 +43,7 @@ def accepts_old_keywords(init: Init) -> Init:
             keywords[keyword] = value
             call.append(f"{keyword}=ts.{type(value).__name__}({arguments})")
         warnings.warn(
-            "these arguments of ShortTraining are deprecated and go with the next release; write "
+            "these arguments of ShortTraining are deprecated and go with version 0.3.0; write "
             f"ts.ShortTraining(network, dataset, {', '.join(call)})",
             DeprecationWarning,
             stacklevel=2,

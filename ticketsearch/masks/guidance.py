@@ -1,4 +1,4 @@
-"""Guidance: what the training of a mask reveals, for operators that would rather not choose blindly."""
+"""Prune and grow scores of a mask's weights, from its last training."""
 
 from __future__ import annotations
 
@@ -9,71 +9,69 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks.ranking import largest
-from ticketsearch.typing import Mask
+from ticketsearch.typing import Floats32, Indices, Integers, Mask
 
 __all__ = ["Guidance", "check_guidance", "cut", "strongest"]
 
 
 class Guidance(NamedTuple):
-    """What a mask's training revealed of its weights.
+    """Prune and grow scores of a mask's weights, from its last training.
 
-    By ``magnitude``, pruning goes by that of trained weights, and growing by that of the gradient of the loss
-    (Evci et al. 2020, "Rigging the Lottery"): the pruned weights that would move most if they were kept. By
-    ``curvature`` both go by the change of the loss that is to be expected, in nats (LeCun, Denker & Solla
-    1990, "Optimal Brain Damage").
+    By ``magnitude``, weights are pruned by their magnitude after training, and grown by the magnitude of
+    their gradients (RigL: Evci et al. 2020, "Rigging the Lottery"). By ``curvature``, both scores are the
+    expected change of the loss, in nats (LeCun, Denker & Solla 1990, "Optimal Brain Damage").
 
     Attributes
     ----------
-    saliency : ``(kept,)`` float32, of the kept weights after training, in the order of their numbers.
-    candidates : ``(candidates,)`` int64, the numbers of pruned weights worth growing, ascending.
-    growth : ``(candidates,)`` float32, what growing each promises, > 0.
+    saliency : ``(kept,)`` float32, prune scores of the kept weights, in the order of their numbers.
+    candidates : ``(candidates,)`` int64, numbers of the pruned weights that may grow, ascending.
+    growth : ``(candidates,)`` float32, grow scores of the candidates, > 0.
     """
 
-    saliency: NDArray[np.float32]
-    candidates: NDArray[np.int64]
-    growth: NDArray[np.float32]
+    saliency: Floats32
+    candidates: Integers
+    growth: Floats32
 
 
 def check_guidance(saliency: ArrayLike, candidates: ArrayLike, growth: ArrayLike, mask: Mask) -> Guidance:
-    """Return the guidance of a mask ``(weights,)``, by a fitness of one's own.
+    """Return checked scores of a mask ``(weights,)`` as :class:`Guidance`.
 
-    Raises :class:`BadInput` where it is not that of the mask: another number of saliencies than of kept
-    weights, candidates that are kept or none of the mask's weights, or no growth for each.
+    Raises :class:`BadInput` for another number of saliencies than of kept weights, another number of growth
+    scores than of candidates, candidates that are kept or out of range, and values that are not finite.
     """
-    found = Guidance(
+    guidance = Guidance(
         np.asarray(saliency, dtype=np.float32),
         np.asarray(candidates, dtype=np.int64),
         np.asarray(growth, dtype=np.float32),
     )
     kept = int(np.count_nonzero(mask))
-    if found.saliency.shape != (kept,):
+    if guidance.saliency.shape != (kept,):
         raise BadInput(
-            f"guidance has one saliency a kept weight, {kept} here, but got shape {found.saliency.shape}"
+            f"guidance has one saliency a kept weight, {kept} here, but got shape {guidance.saliency.shape}"
         )
-    if found.candidates.ndim != 1 or found.growth.shape != found.candidates.shape:
+    if guidance.candidates.ndim != 1 or guidance.growth.shape != guidance.candidates.shape:
         raise BadInput(
-            f"guidance has one growth a candidate, but got shapes {found.growth.shape} and "
-            f"{found.candidates.shape}"
+            f"guidance has one growth a candidate, but got shapes {guidance.growth.shape} and "
+            f"{guidance.candidates.shape}"
         )
-    places = found.candidates
+    places = guidance.candidates
     if len(places) and (places.min() < 0 or places.max() >= len(mask) or mask[places].any()):
         raise BadInput(
             f"candidates are numbers of pruned weights, 0 to {len(mask) - 1}, but got some that are kept or "
             "out of range"
         )
-    if not (np.isfinite(found.saliency).all() and np.isfinite(found.growth).all()):
-        raise BadInput("guidance is finite, but got NaN or infinity; give a diverged mask none")
-    return found
+    if not (np.isfinite(guidance.saliency).all() and np.isfinite(guidance.growth).all()):
+        raise BadInput("guidance is finite, but got NaN or infinity; give None for a diverged mask")
+    return guidance
 
 
-def strongest(
-    values: NDArray[Any], count: int, rng: np.random.Generator, temperature: float
-) -> NDArray[np.intp]:
-    """Return the positions of ``count`` values, ascending: the largest, or by chance some near them.
+def strongest(values: NDArray[Any], count: int, rng: np.random.Generator, temperature: float) -> Indices:
+    """Return the positions of the ``count`` strongest values, ascending, by a noisy ranking.
 
-    They are ranked by their logarithms with Gumbel noise of this temperature: with 0 the largest are taken,
-    equals by lot; with 1 it is a draw without replacement, by chances in proportion to the values
-    (Vieira 2014; Kool et al. 2019, section 2.3).
+    Values are ranked by their logarithms plus Gumbel noise of this temperature (the Gumbel top-k trick: Kool
+    et al. 2019, "Stochastic Beams and Where to Find Them", section 2.3). Temperature 0 takes the largest
+    values, ties at random; temperature 1 draws without replacement with probabilities proportional to the
+    values.
     """
     with np.errstate(divide="ignore"):
         ranks = np.log(values.astype(np.float64))
@@ -85,10 +83,10 @@ def strongest(
 def cut(
     mask: Mask, guidance: Guidance | None, count: int, *, rng: np.random.Generator, temperature: float = 0.0
 ) -> tuple[Mask, Guidance | None]:
-    """Return what is most salient of a mask ``(weights,)``, and the guidance of that.
+    """Return a mask ``(weights,)`` pruned to its ``count`` most salient weights, and its guidance.
 
-    A mask that keeps no more than ``count`` weights comes back as it is. Without guidance those that stay are
-    drawn uniformly. Layers may be emptied, as in any global pruning.
+    A mask that keeps at most ``count`` weights is returned as it is. Without guidance the kept weights are
+    drawn uniformly. Layers may become empty, as by any global pruning.
     """
     kept = np.flatnonzero(mask)
     if len(kept) <= count:

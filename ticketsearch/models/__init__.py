@@ -14,9 +14,9 @@ Copies of modules, and masks of torch.nn.utils.prune (``pruned``)
     own_copy, bake
 
 A model is a factory ``factory(input_shape, classes, **options) -> nn.Module``. Users give its name in
-``__all__``, with what follows a colon as its first argument (``mlp:300,100``), or ``file.py:function`` for a
-factory of their own. A network is a module, the initialization it was given, and its wiring. It is never
-written to: training works on copies of its parameters.
+``__all__``, with the text after a colon as its first argument (``mlp:300,100``), or ``file.py:function`` for
+a factory of their own. A network is a module, its initialization, and its wiring. It is never written to:
+training works on copies of its parameters.
 """
 
 from ticketsearch.models.building import Factory as Factory

@@ -24,7 +24,7 @@ MAX_DEPTH = 1202
 
 
 def lenet5(input_shape: tuple[int, ...], classes: int, *, width: float = 1.0, bias: bool = True) -> nn.Module:
-    """Return LeNet-5 as it is built today: relu and max-pooling (LeCun et al. 1998, fig. 2).
+    """Return LeNet-5 in its present form, with relu and max-pooling (LeCun et al. 1998, fig. 2).
 
     Convolutions to 6 and 16 channels (5×5, the first padded by 2), each followed by 2×2 pooling; then 120,
     84 and ``classes`` units. 61,470 weights for 1×28×28 and 10 classes. Images are at least 12×12.
@@ -218,7 +218,7 @@ def _blocks_per_stage(depth: int) -> int:
 
 
 def _numbered(layers: Iterable[nn.Module]) -> nn.Sequential:
-    """Name layers by kind and number (conv1, relu1, conv2, …), as reports and masks then name them."""
+    """Name layers by kind and number (conv1, relu1, conv2, …); reports and masks use these names."""
     kinds: dict[type[nn.Module], str] = {
         **{nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.ReLU: "relu", nn.MaxPool2d: "pool"},
         **{nn.AdaptiveAvgPool2d: "pool", nn.Flatten: "flatten", nn.Linear: "fc", ResidualBlock: "block"},

@@ -30,7 +30,7 @@ def mlp(
     width : multiplies the hidden widths.
     bias : whether the layers have biases.
 
-    Raises :class:`BadInput` for an option that is none of these.
+    Raises :class:`BadInput` for another option.
     """
     activations = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
     activations |= {"gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "identity": nn.Identity}

@@ -1,4 +1,4 @@
-"""Images: the shapes in which convolutional models take them, and the shapes in which others store them."""
+"""Image shapes: checks that convolutional models get images with channels first."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["check_first_layer", "check_image"]
 
 AXES = {1: "channels, length", 2: "channels, height, width", 3: "channels, depth, height, width"}
 CONVOLUTIONS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
-# What else reads values through weights.
+# Other operations that read values through weights.
 PRODUCTS: tuple[Callable[..., Any], ...] = (
     *(nn.functional.linear, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.einsum),
     *(torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm, torch.Tensor.bmm),
 )
-# Channels of images in grey, in colour, and in colour with transparency.
+# Channels of grey, colour, and colour images with transparency.
 STORED_CHANNELS = (1, 3, 4)
 
 
@@ -42,9 +42,9 @@ def check_image(name: str, shape: tuple[int, ...], dimensions: int = 2, smallest
 
 
 def check_first_layer(name: str, module: nn.Module, input_shape: Sequence[int]) -> None:
-    """Refuse images without an axis of channels, or with it last, whose first reader is a convolution.
+    """Refuse images without a channel axis, or with channels last, if the first layer is a convolution.
 
-    The module is run up to its first layer, so that one that moves the axes by itself is left alone.
+    The module is run up to its first layer, so that a module that moves the axes itself passes.
     Raises :class:`BadInput` as :func:`check_image` does.
     """
     shape = tuple(input_shape)
@@ -63,13 +63,13 @@ def check_first_layer(name: str, module: nn.Module, input_shape: Sequence[int]) 
 
 
 def _channels_last(shape: tuple[int, ...], dimensions: int) -> bool:
-    """Whether images are (height, width, channels) by their sizes; of one dimension there is no telling."""
+    """Whether images are (height, width, channels), judged by their sizes; never for one dimension."""
     images = len(shape) == dimensions + 1 > 2
     return images and shape[-1] in STORED_CHANNELS and min(shape[:-1]) > shape[-1]
 
 
 class _FirstLayer(BaseException):
-    """The first layer that reads a network's input; no Exception, as modules may catch those."""
+    """The first layer that reads a network's input; a BaseException, as modules may catch Exceptions."""
 
     def __init__(self, dimensions: int, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class _FirstLayer(BaseException):
 
 
 class _UpToFirstLayer(TorchFunctionMode):
-    """Raises :class:`_FirstLayer` in place of the first product: of a convolution its dimensions, else 0."""
+    """Raises :class:`_FirstLayer` at the first product, with a convolution's dimensions or 0."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}

@@ -85,7 +85,7 @@ class Network:
 
     @cached_property
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The module's own tensors: walking a deep module is slow, and training asks for each ticket."""
+        """The module's tensors, collected once, as walking a deep module is slow."""
         return {
             "parameters": {name: tensor.detach() for name, tensor in self.module.named_parameters()},
             "buffers": {name: tensor.detach() for name, tensor in self.module.named_buffers()},
@@ -121,18 +121,18 @@ def initialize(
         pytorch, signed_constant, uniform``, which set the weights of all linear layers and convolutions, put
         their biases to zero (``uniform`` draws them too) and reset normalisation layers to weight 1, bias 0,
         running mean 0 and variance 1; or
-        ``as_built``, which keeps whatever the factory gives under ``torch.manual_seed(seed)``. That is the
-        way to have biases that are not zero, such as PyTorch's own: ``pytorch`` is its default for the
-        weights alone.
+        ``as_built``, which keeps the factory's values under ``torch.manual_seed(seed)``. Use it for biases
+        that are not zero, such as PyTorch's default: ``pytorch`` is its default for the weights alone.
     seed : of the scheme's generator.
     options : of the model.
 
-    Parameters with ``requires_grad=False`` never learn. A scheme sets frozen weights like all others: they
-    are random features then, and masks may prune them. Running statistics move in training all the same.
+    Parameters with ``requires_grad=False`` are never trained. A scheme sets frozen weights like all others:
+    they are then random features, and masks may prune them. Running statistics are updated in training all
+    the same.
 
     Raises :class:`BadInput` for an unknown name or option, or a module that cannot be traced. Warns where
-    parameters of half precision are converted to float32, a ``DataParallel`` is replaced by what it holds,
-    or masks of ``torch.nn.utils.prune`` are baked into the weights and left out (see
+    parameters of half precision are converted to float32, a ``DataParallel`` is replaced by its module, or
+    masks of ``torch.nn.utils.prune`` are multiplied into the weights and dropped (see
     :func:`ticketsearch.from_pruned`).
     """
     return _build(architecture(model, dataset.input_shape, dataset.classes, options), scheme, seed, loud=True)
@@ -146,9 +146,9 @@ def restore(
     initialization: Initialization,
     parameters: Mapping[str, Tensor],
 ) -> Network:
-    """Return a network whose initial parameters are given: the architecture of a saved ticket.
+    """Return a network with given initial parameters: the architecture of a saved ticket.
 
-    Names and shapes of the parameters are compared before anything of the module is allocated.
+    Names and shapes of the parameters are compared before the module's memory is allocated.
 
     Raises :class:`BadInput` if the parameters are not those of the model.
     """

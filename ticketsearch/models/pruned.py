@@ -1,4 +1,4 @@
-"""Copies of modules that others made: without data-parallel wrappers, and with what pruning hooks compute."""
+"""Copies of users' modules: without data-parallel wrappers, and with pruning hooks made permanent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def prune_masks(module: nn.Module) -> dict[str, Tensor]:
-    """Return the masks ``{tensor name: bool tensor of its shape}`` that ``torch.nn.utils.prune`` has put."""
+    """Return the masks of ``torch.nn.utils.prune`` as ``{tensor name: bool tensor of its shape}``."""
     masks = {}
     for path, child in module.named_modules():
         for hook in child._forward_pre_hooks.values():
@@ -33,11 +33,11 @@ def prune_masks(module: nn.Module) -> dict[str, Tensor]:
 
 
 def own_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a module, with what data-parallel wrappers hold in the wrappers' places.
+    """Return a copy of a module in which data-parallel wrappers are replaced by their modules.
 
     Raises :class:`BadInput` for a module that cannot be copied.
     """
-    # A pruned tensor is the result of a computation, and so may its mask be: those cannot be copied.
+    # A pruned tensor, and perhaps its mask, is the result of a computation and cannot be copied.
     computed = [
         vars(child)[tensor] for child, tensor in (_owner(module, name) for name in prune_masks(module))
     ]
@@ -48,7 +48,7 @@ def own_copy(module: nn.Module) -> nn.Module:
     computed = [value for value in computed if isinstance(value, Tensor) and not value.is_leaf]
     try:
         copied = copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
-    except Exception as error:  # whatever the module's own attributes raise
+    except Exception as error:  # the module's own attributes may raise anything
         raise BadInput(
             f"a network is a copy of its module, but {type(module).__name__} cannot be copied "
             f"({type(error).__name__}: {' '.join(str(error).split())}); keep in the module only what "
@@ -58,9 +58,9 @@ def own_copy(module: nn.Module) -> nn.Module:
 
 
 def bake(module: nn.Module) -> dict[str, Tensor]:
-    """Take pruning hooks from a module, in place, and return their masks as :func:`prune_masks` does.
+    """Remove the pruning hooks of a module, in place, and return their masks as :func:`prune_masks` does.
 
-    Pruned tensors are parameters again, of the values that the forward pass had.
+    Pruned tensors become parameters again, with the values that they had in the forward pass.
     """
     masks = prune_masks(module)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def bake(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return a module, changed in place, with what data-parallel wrappers hold in the wrappers' places."""
+    """Replace data-parallel wrappers of a module by their modules, in place; return the module."""
     while isinstance(module, PARALLEL):
         module = module.module
     for parent in list(module.modules()):

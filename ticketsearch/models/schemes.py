@@ -9,7 +9,7 @@ orthogonal         rows or columns orthonormal (Saxe et al. 2014)
 sparse             nine in ten weights 0, the others N(0, 0.01²) (Martens 2010, as PyTorch does it)
 pytorch            PyTorch's default: uniform within ± 1 / √fan_in
 signed_constant    ± √(2 / fan_in), the signs at random (Zhou et al. 2019)
-uniform            uniform within ± 1 whatever fan_in is, and so the biases, as strong tickets are searched in
+uniform            uniform within ± 1 for any fan_in, biases too; for the search of strong lottery tickets
 =================  ===========================================================================================
 
 fan_in is inputs × kernel positions, fan_out outputs × kernel positions.
@@ -49,8 +49,8 @@ def sparse(weight: Tensor, generator: torch.Generator, *, sparsity: float = 0.9)
     """Fill ``(outputs, inputs, *kernel)`` weights with N(0, 0.01²), most of them 0 (Martens 2010, section 5).
 
     As in ``torch.nn.init.sparse_``, ``ceil(sparsity * outputs)`` weights are 0 in each column of the weight
-    viewed as ``(outputs, inputs * kernel positions)``. A unit that this leaves without incoming weight gets
-    back one of them, chosen at random.
+    viewed as ``(outputs, inputs * kernel positions)``. A unit without any incoming weight then gets one back,
+    chosen at random.
     """
     matrix = weight.new_empty(len(weight), weight[0].numel()).normal_(0, 0.01, generator=generator)
     order = torch.rand(matrix.shape, generator=generator, dtype=matrix.dtype).argsort(dim=0, stable=True)
@@ -81,15 +81,15 @@ SCHEMES: dict[str, Callable[..., Tensor]] = {
     "signed_constant": signed_constant,
     "uniform": lambda w, g: w.uniform_(-1, 1, generator=g),
 }
-# Schemes that give biases values too.
+# Schemes that draw biases too.
 BIASED = ("uniform",)
 
 
 def set_weights(module: nn.Module, scheme: str, seed: int) -> torch.Generator:
     """Give a module, in place, the weights of a scheme in :data:`SCHEMES` under a seed.
 
-    All linear layers and convolutions get weights of the scheme, and biases 0 but for :data:`BIASED`;
-    normalisation layers are reset. Parameters of other layers stay. Returns the generator, for
+    All linear layers and convolutions get weights of the scheme, and biases 0 except under :data:`BIASED`;
+    normalisation layers are reset. Parameters of other layers do not change. Returns the generator, for
     :func:`set_functional`.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -102,10 +102,11 @@ def set_weights(module: nn.Module, scheme: str, seed: int) -> torch.Generator:
 
 
 def set_functional(module: nn.Module, wiring: Wiring, scheme: str, generator: torch.Generator) -> bool:
-    """Give the layers that ``forward`` computes from parameters of its own, in place, weights of a scheme.
+    """Give functional layers, which ``forward`` computes from the module's parameters, weights of a scheme.
 
-    These are the maskable layers of the traced network that :func:`set_weights` knows no module of, in the
-    order of the computation; normalisations by such parameters are reset. Returns whether there are any.
+    These are the maskable layers of the traced network that are not modules, in the order of the computation;
+    normalisations by such parameters are reset. The module is changed in place. Returns whether there are
+    any.
     """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     module_weights = {id(child.weight) for child in module.modules() if isinstance(child, WEIGHTED)}
@@ -121,7 +122,7 @@ def set_functional(module: nn.Module, wiring: Wiring, scheme: str, generator: to
 
 
 def reset_functional(module: nn.Module, wiring: Wiring) -> bool:
-    """Reset, in place, the normalisations that are no modules, as :func:`reset_normalisation` does those.
+    """Reset, in place, the normalisations that are not modules; see :func:`reset_normalisation`.
 
     Returns whether there are any.
     """

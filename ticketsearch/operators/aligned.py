@@ -22,9 +22,14 @@ def aligned_crossover(
 ) -> Mask:
     """Renumber the second parent's hidden neurons to overlap the first most, then :func:`union_crossover`.
 
-    It is for tickets that are trained from initializations of their own: there neuron 3 of one parent has
-    nothing to do with neuron 3 of the other, and the child is trained from the first one's. The saliencies of
-    the second parent's ``guidance`` are renumbered with it. See :func:`ticketsearch.overlap.align_order`.
+    For tickets that are trained from initializations of their own: neuron 3 of one parent then has nothing
+    in common with neuron 3 of the other, and the child is trained from the first parent's initialization. The
+    saliencies of the second parent are renumbered too. See :func:`ticketsearch.alignment.align_order`.
+
+    Parameters
+    ----------
+    a, b : parents, ``(weights,)`` bool; the child has the weight count of ``a``.
+    guidance, temperature : as in :func:`union_crossover`.
     """
     order = align_order(b, a, spec, restarts=1)
     aligned = permute(b, spec, order)
@@ -32,6 +37,6 @@ def aligned_crossover(
     if second is not None:
         saliencies = np.zeros(len(b), dtype=np.float32)
         saliencies[b] = second.saliency
-        # The union reads nothing else of it: the candidates keep their old numbers.
+        # Only saliencies are renumbered, as the union reads no candidates.
         second = second._replace(saliency=permute(saliencies, spec, order)[aligned])
     return union_crossover(a, aligned, spec=spec, rng=rng, guidance=(first, second), temperature=temperature)

@@ -1,4 +1,4 @@
-"""Moves of hidden neurons' whole fan-ins."""
+"""Mutation that moves the whole fan-in of hidden neurons."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, edges, live_edges
-from ticketsearch.operators.finishing import finished
+from ticketsearch.operators.refill import refill_empty_layers
 from ticketsearch.operators.swaps import swap_mutation
 
 __all__ = ["fan_in_mutation"]
 
 
 def fan_in_mutation(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, rate: float = 0.05) -> Mask:
-    """Move the kept weights that lead to a hidden neuron, all of them together.
+    """Move the fan-ins of hidden neurons: all kept weights that lead to a neuron move together.
 
-    Each fan-in that moves either leads from other sources, live ones where there are enough of them, or, by a
-    fair coin, changes places with the fan-in (or with none) of another neuron of its group that leads
-    anywhere. Kernels move as wholes, and each layer keeps its number of weights.
+    By a fair coin, a fan-in either gets other sources, live ones where there are enough, or changes places
+    with the fan-in, possibly empty, of another neuron of its group that has outgoing weights. Kernels move as
+    a whole, and each layer keeps its weight count.
 
     Parameters
     ----------
-    rate : chance that a neuron's fan-in moves, in [0, 1]; at least one does. Where nothing can, a swap is
-        made (:func:`~ticketsearch.operators.swap_mutation`).
+    rate : probability that a neuron's fan-in moves, in [0, 1]; at least one moves. Where none can, weights
+        are swapped (:func:`~ticketsearch.operators.swap_mutation`).
     """
-    found = edges(mask, spec)
+    kept = edges(mask, spec)
     fan_in, fan_out = ([np.zeros(group.size, dtype=np.bool_) for group in spec.groups] for _ in range(2))
-    for piece, part in zip(spec.pieces, found, strict=True):
+    for piece, part in zip(spec.pieces, kept, strict=True):
         fan_in[piece.target][part.rows] = True
         fan_out[piece.source][part.columns] = True
     neurons = [(group, unit) for group in spec.hidden for unit in np.flatnonzero(fan_in[group]).tolist()]
@@ -43,8 +43,8 @@ def fan_in_mutation(mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, rat
             _exchange(child, spec, group, unit, int(rng.choice(others)))
         else:
             _redirect(child, spec, group, unit, living, rng)
-    child = finished(child, spec, rng)
-    if np.array_equal(child, mask):  # all sources, or those of a like neuron
+    child = refill_empty_layers(child, spec, rng)
+    if np.array_equal(child, mask):  # the draw gave the same sources
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
     return child
 
@@ -65,7 +65,7 @@ def _redirect(
     living: list[NDArray[np.bool_]],
     rng: np.random.Generator,
 ) -> None:
-    """Let a unit's fan-in lead from other sources, in place."""
+    """Give a unit's fan-in other sources, in place."""
     for piece in spec.pieces:
         if piece.target != group or piece.diagonal:
             continue

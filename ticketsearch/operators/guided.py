@@ -1,11 +1,11 @@
-"""Swaps of weights by what training revealed of the mask."""
+"""Mutation that swaps weights by saliency and growth scores."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ticketsearch.masks import Guidance, Mask, MaskSpec, strongest
-from ticketsearch.operators.finishing import finished
+from ticketsearch.operators.refill import refill_empty_layers
 from ticketsearch.operators.swaps import swap_mutation
 
 __all__ = ["guided_mutation"]
@@ -20,19 +20,20 @@ def guided_mutation(
     guidance: Guidance | None = None,
     temperature: float = 0.0,
 ) -> Mask:
-    """Prune the least salient of the kept weights, and keep instead those whose growth promises most.
+    """Prune the least salient weights, and grow as many pruned weights of the largest growth scores.
 
-    Mocanu et al. 2018 prune by the magnitude of trained weights, Evci et al. 2020 grow by that of gradients;
-    for other saliencies see :class:`ticketsearch.masks.guidance.Guidance`.
+    As in sparse training: SET (Mocanu et al. 2018) prunes by the magnitude of trained weights, RigL (Evci et
+    al. 2020) grows by the magnitude of gradients. :class:`ticketsearch.Guidance` names the scores.
 
     Parameters
     ----------
-    rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
-    guidance : of the mask; without it, or where it names no weight worth growing, the swaps are
-        :func:`swap_mutation`'s.
-    temperature : of the noise on both choices, see :func:`ticketsearch.masks.guidance.strongest`.
+    mask : the parent, ``(weights,)`` bool.
+    rate : probability that a kept weight is swapped, in [0, 1]; at least one is.
+    guidance : scores of the mask's weights; without them, or without candidates for growth, weights are
+        swapped by :func:`swap_mutation`.
+    temperature : scale of the noise on both choices; see :func:`ticketsearch.masks.guidance.strongest`.
     """
-    # Weights that read padding alone go first, and none of them is grown.
+    # Weights that read padding alone are pruned first, and are never grown.
     open_to = None if guidance is None else spec.readable[guidance.candidates]
     if guidance is None or open_to is None or not open_to.any():
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
@@ -43,7 +44,7 @@ def guided_mutation(
     child = np.zeros_like(mask)
     child[kept[stay]] = True
     child[candidates[grown]] = True
-    child = finished(child, spec, rng)
-    if np.array_equal(child, mask):  # refilling an emptied layer undid the swap
+    child = refill_empty_layers(child, spec, rng)
+    if np.array_equal(child, mask):  # refilling an empty layer undid the swap
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
     return child

@@ -1,4 +1,4 @@
-"""Growth of whole paths, from an input to an output."""
+"""Mutation that grows whole paths from inputs to outputs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.masks import Edges, Guidance, Mask, MaskSpec, live_edges, mask_of, strongest, weight_numbers
-from ticketsearch.operators.finishing import finished
+from ticketsearch.operators.refill import refill_empty_layers
 from ticketsearch.operators.swaps import swap_mutation
+from ticketsearch.typing import Indices
 
 __all__ = ["path_mutation"]
-
-Integers = NDArray[np.intp]
 
 
 def path_mutation(
@@ -25,17 +24,18 @@ def path_mutation(
 ) -> Mask:
     """Grow paths from inputs to outputs, through units live or dead, and prune as many weights elsewhere.
 
-    Weights on no path go first. Then, of the others, the least salient, but not the last way into a live
-    unit or out of it: in a network without shortcuts no unit dies. Those go only where nothing
-    else is left. Paths that are grown together take the same way through shortcuts.
+    Weights that are on no path are pruned first. Then the least salient of the others are, but not the last
+    weight into or out of a live unit, so that no unit of a network without shortcuts dies; such weights are
+    pruned only where no others are left. Paths that are grown together take the same way through shortcuts.
 
     Parameters
     ----------
-    rate : chance that a kept weight is swapped, in [0, 1], and so the number of weights that are grown; at
-        least one path is. Where none can be, or the groups were declared by hand so that there is no telling
-        what a path is, a swap is made (:func:`~ticketsearch.operators.swap_mutation`).
-    guidance : of the mask; without it what is pruned is drawn.
-    temperature : of the noise on what is pruned, see :func:`ticketsearch.masks.guidance.strongest`.
+    mask : the parent, ``(weights,)`` bool.
+    rate : expected share of kept weights that are swapped, in [0, 1], which gives the number of weights to
+        grow; at least one path is grown. Where none can be, or the groups were declared by hand so that paths
+        are unknown, weights are swapped (:func:`~ticketsearch.operators.swap_mutation`).
+    guidance : scores of the mask's weights; without them the pruned weights are drawn at random.
+    temperature : scale of the noise on the pruning; see :func:`ticketsearch.masks.guidance.strongest`.
     """
     if not spec.nodes:
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
@@ -50,23 +50,23 @@ def path_mutation(
     else:
         values = np.zeros(len(mask))
         values[mask] = guidance.saliency
-    for pool in _payers(child, grown, values, spec, rng):
+    for pool in _prunable_tiers(child, grown, values, spec, rng):
         going = min(surplus, len(pool))
         stay = strongest(values[pool], len(pool) - going, rng, temperature)
         child[np.delete(pool, stay)] = False
         surplus -= going
-    child = finished(child, spec, rng)
-    if np.array_equal(child, mask):  # refilling an emptied layer undid it
+    child = refill_empty_layers(child, spec, rng)
+    if np.array_equal(child, mask):  # refilling an empty layer undid the growth
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate)
     return child
 
 
 def random_paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask:
-    """Return the ``(weights,)`` mask of random paths of about so many weights: at least one path.
+    """Return the ``(weights,)`` mask of random paths with about ``weights`` weights, of at least one path.
 
-    They are drawn from the output back. A layer's value is reached through a piece of it from any of the
-    piece's sources, a sum through one of its terms, a product through one of its factors and all others that
-    are zero by themselves.
+    Paths are drawn from the output back. A layer is passed through one of its pieces, from any of the piece's
+    sources; a sum through one of its terms; a product through one of its factors, and through all others that
+    are zero without input.
     """
     way = _way(spec, rng)
     grown = np.zeros(spec.size, dtype=np.bool_)
@@ -75,15 +75,15 @@ def random_paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask
     paths = max(1, weights // len(way))
     first = rng.integers(spec.groups[spec.pieces[way[0][0]].target].size, size=paths)
     none = Edges(first[:0], first[:0], first[:0])
-    reached: list[Integers] = []
+    reached: list[Indices] = []
     for index, origin in way:
         piece = spec.pieces[index]
         units = first if origin < 0 else reached[origin]
         sources = units if piece.diagonal else rng.integers(spec.groups[piece.source].size, size=paths)
-        found = [none] * len(spec.pieces)
+        path_edges = [none] * len(spec.pieces)
         positions = spec.data_positions(index)
-        found[index] = Edges(units, sources, positions[rng.integers(len(positions), size=paths)])
-        grown |= mask_of(found, spec)
+        path_edges[index] = Edges(units, sources, positions[rng.integers(len(positions), size=paths)])
+        grown |= mask_of(path_edges, spec)
         reached.append(sources)
     return grown
 
@@ -91,7 +91,7 @@ def random_paths(spec: MaskSpec, rng: np.random.Generator, weights: int) -> Mask
 def _way(spec: MaskSpec, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Return the pieces of a random way from the output back to the input.
 
-    With each piece comes the number of the one whose sources are its targets, -1 for the first of all.
+    With each piece comes the index of the piece whose sources are its targets, −1 for the first one.
     """
     way: list[tuple[int, int]] = []
     alone = _reached(spec)
@@ -125,9 +125,9 @@ def _way(spec: MaskSpec, rng: np.random.Generator) -> list[tuple[int, int]]:
 
 
 def _reached(spec: MaskSpec, alone: list[list[bool]] | None = None) -> list[list[bool]]:
-    """Return for each group of each value whether inputs can reach it through some weights.
+    """Return for each group of each node's value whether inputs can reach it through some weights.
 
-    Without ``alone``, what is non-zero by itself, return that: without any weights.
+    Without ``alone``, return for each group whether it is non-zero without any weights.
     """
     values: list[list[bool]] = []
     for node in spec.nodes:
@@ -154,25 +154,25 @@ def _reached(spec: MaskSpec, alone: list[list[bool]] | None = None) -> list[list
         elif inputs:
             value = [any(own) for own in zip(*inputs, strict=True)]
         if node.operation == "multiply" and alone is not None:
-            some = [any(own) for own in zip(*inputs, strict=True)]
+            some = [any(group) for group in zip(*inputs, strict=True)]
             value = [a and b for a, b in zip(value, some, strict=True)]
         values.append(value)
     return values
 
 
-def _payers(
+def _prunable_tiers(
     child: Mask, grown: Mask, values: NDArray[np.float64], spec: MaskSpec, rng: np.random.Generator
-) -> list[Integers]:
-    """Return the numbers of weights that may go: dead ones, needless ones, and the last way of a unit."""
-    found, _ = live_edges(child, spec, constants=False)
-    numbers = weight_numbers(found, spec)
+) -> list[Indices]:
+    """Return weight numbers by order of pruning: dead ones, redundant ones, last ones of a live unit."""
+    live, _ = live_edges(child, spec, constants=False)
+    numbers = weight_numbers(live, spec)
     first = np.cumsum([0, *(group.size for group in spec.groups)])
-    sides = list(zip(found, spec.pieces, strict=True))
+    sides = list(zip(live, spec.pieces, strict=True))
     rows = np.concatenate([edge.rows + first[piece.target] for edge, piece in sides])
     columns = np.concatenate([edge.columns + first[piece.source] for edge, piece in sides])
-    # The last of several values is the one that stays: the largest, of equals a random one.
+    # The last of several assignments stays: that of the largest value, ties at random.
     order = np.lexsort((rng.random(len(numbers)), values[numbers]))
-    order = order[np.argsort(grown[numbers[order]], kind="stable")]  # what is grown stays
+    order = order[np.argsort(grown[numbers[order]], kind="stable")]  # grown weights stay
     held = np.zeros(spec.size, dtype=np.bool_)
     for ends in (rows, columns):
         best = np.full(first[-1], -1)

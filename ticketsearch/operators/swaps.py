@@ -1,11 +1,11 @@
-"""Blind swaps of weights."""
+"""Mutation that swaps weights at random."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ticketsearch.masks import Mask, MaskSpec
-from ticketsearch.operators.finishing import finished
+from ticketsearch.operators.refill import refill_empty_layers
 
 __all__ = ["swap_mutation"]
 
@@ -13,13 +13,14 @@ __all__ = ["swap_mutation"]
 def swap_mutation(
     mask: Mask, *, spec: MaskSpec, rng: np.random.Generator, rate: float = 0.05, across: float = 0.1
 ) -> Mask:
-    """Prune some kept weights and keep as many pruned ones instead, none that read padding alone.
+    """Prune random kept weights, and keep as many pruned ones; none that reads padding alone.
 
     Parameters
     ----------
-    rate : chance that a kept weight is swapped, in [0, 1]; at least one is.
-    across : chance that a swapped weight may land in any layer rather than in its own (which it also does
-        where its own is full).
+    mask : the parent, ``(weights,)`` bool.
+    rate : probability that a kept weight is swapped, in [0, 1]; at least one is.
+    across : probability that the new weight may be in any layer, not in that of the pruned one; it also may
+        be where that layer is full.
     """
     kept = np.flatnonzero(mask)
     free = np.flatnonzero(spec.reading(~mask))
@@ -34,13 +35,13 @@ def swap_mutation(
     placed = 0
     for layer, count in zip(spec.layers, np.minimum(wanted, offered), strict=True):
         if count:
-            own = free[(free >= layer.offset) & (free < layer.offset + layer.size)]
-            child[rng.choice(own, count, replace=False)] = True
+            candidates = free[(free >= layer.offset) & (free < layer.offset + layer.size)]
+            child[rng.choice(candidates, count, replace=False)] = True
             placed += int(count)
     if placed < swaps:
         elsewhere = free[~child[free]]
         child[rng.choice(elsewhere, swaps - placed, replace=False)] = True
-    child = finished(child, spec, rng)
-    if swaps and np.array_equal(child, mask):  # refilling an emptied layer undid the swap
+    child = refill_empty_layers(child, spec, rng)
+    if swaps and np.array_equal(child, mask):  # refilling an empty layer undid the swap
         return swap_mutation(mask, spec=spec, rng=rng, rate=rate, across=across)
     return child

@@ -55,7 +55,7 @@ def pairwise_iou(masks: ArrayLike) -> Floats:
 
 
 def pairwise_containment(masks: Mask) -> Floats:
-    """Return the containment of each pair of ``(population, weights)`` masks, one row and column a mask."""
+    """Return the containment of all pairs of ``(population, weights)`` masks, a symmetric matrix."""
     shared = shared_weights(masks)
     sizes = np.diagonal(shared)
     smaller = np.minimum(sizes[:, None], sizes)

@@ -32,6 +32,7 @@ from ticketsearch.pruners.pruning import resolve_pruner as resolve_pruner
 from ticketsearch.pruners.pruning import schedule_steps as schedule_steps
 from ticketsearch.pruners.pruning import scores_at_once as scores_at_once
 from ticketsearch.pruners.pruning import scores_of as scores_of
+from ticketsearch.pruners.retention import Retention as Retention
 from ticketsearch.pruners.retention import flow_retention as flow_retention
 from ticketsearch.pruners.retention import retention_kind as retention_kind
 from ticketsearch.pruners.saliency import find_reward as find_reward

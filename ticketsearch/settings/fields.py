@@ -284,8 +284,8 @@ class Training(Section):
     workers: Workers = Field(
         0,
         ge=0,
-        description="Number of jobs trained side by side; 0 stands for one a core or GPU, or 1 in a search "
-        "of about a minute.",
+        description="Number of jobs trained side by side; 0 stands for one a core or GPU, and for 1 in a "
+        "search of less than about a minute.",
     )
     backend: Literal["loky", "threads", "dask", "ray"] = Field(
         "loky",

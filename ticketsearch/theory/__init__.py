@@ -1,4 +1,4 @@
-"""Theory one can run: conservation laws, layer collapse, and critical compression of pruners.
+"""Theory as code: conservation laws, layer collapse, and critical compression of pruners.
 
 After Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic flow",
 sections 4 and 5, and the equations of the seed note that :mod:`ticketsearch.pruners` follows.

@@ -1,4 +1,4 @@
-"""The audit of pruners on a network: what they conserve, and how far they go before a layer is empty."""
+"""The audit of pruners on a network: conservation of their scores, and their critical compression."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from ticketsearch.typing import Floats, Integers
 
 __all__ = ["Curve", "MethodAudit", "audit"]
 
-# Samples on which the signed saliency is looked at: conservation holds on any, and whole values are kept.
+# Samples of the check of the signed saliency: conservation holds on any, and all values are stored.
 SAMPLES = 64
-# Points of the curve of a pruner that scores once, and of one that scores once for each count.
+# Points of the curve of a pruner that scores once, and of a pruner that scores once for each count.
 POINTS, FEW = 60, 20
-# Compressions at which whole masks are made, to say which layers are empty and what is disconnected.
+# Compressions at which masks are checked for empty layers and disconnection.
 LANDMARKS = (10.0, 100.0, 1000.0, 10000.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Density a layer against compression, on the way to ρ_max.
+    """Density of each layer against compression, up to ρ_max.
 
     Attributes
     ----------
@@ -63,24 +63,24 @@ class Curve:
 
     @property
     def collapse(self) -> float:
-        """The first compression on the way with a layer empty; infinite if there is none."""
+        """The smallest compression of the curve with an empty layer; infinite if there is none."""
         empty = (self.density == 0).any(1)
         return float(self.compression[empty][0]) if empty.any() else float("inf")
 
 
 @dataclass(frozen=True, eq=False)
 class MethodAudit:
-    """What an audit found of one pruner.
+    """The audit of one pruner.
 
     Attributes
     ----------
     method : its name.
     used : conservation of its scores as it uses them.
-    signed : of the signed saliency under the same loss, for ``snip``; None for others.
+    signed : conservation of the signed saliency under the same loss, for ``snip``; None for other pruners.
     critical : ρ_cr, ρ_max, and whether the axiom of maximal critical compression holds.
-    prune_to_cut : largest prune size / cut size on the way to ρ_max; theorem 3 wants it below 1. None for a
+    prune_to_cut : largest prune size / cut size up to ρ_max; theorem 3 requires less than 1. None for a
         pruner that scores once.
-    curve : density a layer against compression.
+    curve : density of each layer against compression.
     empty : ``{compression: names of the empty layers}`` of masks at ρ = 10, 100, … and at ρ_max.
     disconnected : the compressions among these at which no path leads from inputs to outputs.
     """
@@ -111,8 +111,8 @@ def audit(
     ----------
     methods : names of pruners; data-dependent ones need a dataset.
     seed : of the pruners.
-    steps : cuts of the iterative pruners; None is each one's own (100 for ``synflow``). Pruners that score
-        once stay one-shot.
+    steps : cuts of the iterative pruners; None is each pruner's default (100 for ``synflow``). Pruners that
+        score once stay one-shot.
     options : of the pruners, by name.
 
     Raises :class:`BadInput` as :func:`ticketsearch.prune` does.
@@ -163,7 +163,7 @@ def _audited(
 
 
 def _counts(spec: MaskSpec, critical: Critical, points: int) -> list[int]:
-    """Return the counts of a curve, descending: even in log ρ, and the two between which a layer goes."""
+    """Return the counts of a curve, descending: evenly spaced in log ρ, and the two around the collapse."""
     even = np.round(spec.size / rho_max(spec) ** np.linspace(0, 1, points)).astype(np.int64)
     last = [critical.kept, max(critical.kept - 1, len(spec.layers))]
     return [int(count) for count in np.unique([*even, *last])[::-1]]
@@ -177,19 +177,19 @@ def _conservation(
     seed: int,
     options: dict[str, Any],
 ) -> tuple[Conservation, Conservation | None]:
-    """Return how far a pruner's scores of the whole network are conserved, and the signed saliency's."""
+    """Return the conservation of a pruner's scores of the whole network, and of the signed saliency."""
     everything = np.ones(network.spec.size, dtype=np.bool_)
     used = conservation(scores, network)
     if not network.wiring.steps:
         return used, None
     if method == "synflow" and not options:
-        with suppress(BadInput):  # an R too large for float64 alone: then the pruner's own cuts must do
+        with suppress(BadInput):  # R may exceed float64: the cuts of the pruner's scores are used then
             flow = saliency_conservation(network, everything, None)
-            # The pruner's own scores at the neurons and cut layers; shortcuts as the same flow has them.
+            # The pruner's scores give the neurons and cut layers; the same flow gives the shortcuts.
             used = used._replace(network=max(used.network, flow.network), cuts=flow.cuts)
     if method not in ("snip", "saliency") or dataset is None:
         return used, None
-    # A bias or shift counts as incoming, which the scores of the weights alone do not show.
+    # A bias or shift counts as incoming, which the scores of the weights alone do not contain.
     batch = scoring_batch(dataset, SAMPLES, seed)
     if method == "saliency":
         reward, absolute = find_reward(options.get("reward", "logit")), bool(options.get("absolute", False))

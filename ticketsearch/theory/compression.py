@@ -1,4 +1,4 @@
-"""Critical compression: how far a pruner goes before a layer is empty (axiom 1 and theorem 3 of the note)."""
+"""Critical compression: the largest without an empty layer (axiom 1 and theorem 3 of the seed note)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 @checked
 def rho_max(spec: MaskSpec) -> float:
-    """Return the largest compression without layer collapse: N weights / one for each layer."""
+    """Return the largest compression without layer collapse: number of weights / number of layers."""
     return spec.size / len(spec.layers)
 
 
@@ -51,8 +51,8 @@ def collapsed(mask: Mask, spec: MaskSpec) -> list[str]:
 def disconnected(mask: Mask, spec: MaskSpec) -> bool:
     """Return whether no kept path leads from an input to an output.
 
-    Not the same as layer collapse: past an empty layer a shortcut may lead, and layers that all keep weights
-    may keep none that meet.
+    This differs from layer collapse: a shortcut may bypass an empty layer, and the kept weights of successive
+    layers may share no unit.
     """
     units = live_units(mask, spec, constants=False)
     ends = [spec.groups[group] for group in spec.nodes[-1].groups] if spec.nodes else spec.groups
@@ -65,9 +65,9 @@ class Critical(NamedTuple):
     Attributes
     ----------
     rho : ρ_cr = N / ``kept``.
-    kept : the fewest weights that it keeps with none of the layers empty.
+    kept : the smallest number of kept weights without an empty layer.
     rho_max : the network's ρ_max.
-    exact : whether ``kept`` is exact; else one schedule step further the pruner does collapse a layer.
+    exact : whether ``kept`` is exact; else the pruner empties a layer one schedule step further.
     holds : whether the axiom of maximal critical compression, ρ_cr = ρ_max, holds here.
     """
 
@@ -94,10 +94,10 @@ def critical_compression(
 ) -> Critical:
     """Return ρ_cr of a pruner on a network, under global scope.
 
-    A pruner that scores once empties a layer when its best weight falls, so ρ_cr follows from the ranks of
-    the layers' best weights. Others are run at ρ_max first and then, if a layer collapses, by bisection over
-    the logarithm of the density: to within one step of their schedule, or, where that is a single cut (of a
-    pruner that scores for a certain count), to the weight.
+    A pruner that scores once empties a layer when it prunes the layer's best weight, so ρ_cr follows from the
+    ranks of the layers' best weights. Other pruners are run at ρ_max first and then, if a layer collapses, by
+    bisection over the logarithm of the density: to within one step of their schedule, or to the weight if
+    they make a single cut (with scores that depend on the count).
     """
     spec = network.spec
     layers = len(spec.layers)
@@ -125,23 +125,23 @@ def critical_compression(
 
 
 def critical_at_once(scores: Floats, spec: MaskSpec) -> Critical:
-    """Return ρ_cr of a pruner that scores once: the lowest rank of the layers' best weights decides.
+    """Return ρ_cr of a pruner that scores once: it is given by the lowest rank of the layers' best weights.
 
-    Among equal scores it is the ρ that every lot reaches.
+    With equal scores it is the ρ that is reached under every order of them.
     """
     ranked = np.sort(scores)
     kept = 0
     for layer in spec.layers:
         layer_scores = scores[layer.slice]
         best = layer_scores.max()
-        # Equal scores of other layers may all be drawn before it.
+        # All equal scores of other layers may be drawn before it.
         before = spec.size - int(np.searchsorted(ranked, best)) - int(np.count_nonzero(layer_scores == best))
         kept = max(kept, before + 1)
     return Critical(spec.size / kept, kept, rho_max(spec), True)
 
 
 class _Watch:
-    """Follows a pruning: counts a layer, and prune size over cut size, at every cut."""
+    """Callback that records the counts of each layer and prune size / cut size at every cut."""
 
     def __init__(self, spec: MaskSpec) -> None:
         self.spec = spec
@@ -151,7 +151,7 @@ class _Watch:
     def __call__(self, cut: PruningStep) -> None:
         ends = np.searchsorted(cut.numbers, [*(layer.offset for layer in self.spec.layers), self.spec.size])
         spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
-        # A layer without scores is no cut: what is left flows past it, or nowhere.
+        # A layer of zero scores is not a cut: all flow bypasses it, or there is none.
         cuts = [total for span in spans if (total := float(cut.scores[span].sum())) > 0]
         self.counts.append([int(np.count_nonzero(cut.kept[span])) for span in spans])
         size = float(cut.scores[~cut.kept].sum())
@@ -168,11 +168,11 @@ def prune_to_cut(
     steps: int | None = None,
     **options: Any,
 ) -> tuple[float, Integers]:
-    """Prune to ρ_max; return the largest prune size / cut size met, and the counts after every cut.
+    """Prune to ρ_max; return the largest prune size / cut size, and the counts after every cut.
 
-    Theorem 3 asks that the prune size (the scores pruned at a step) be less than the cut size (those of a
-    whole layer, here of the least that is above 0) whenever possible. The counts are ``(cuts + 1, layers)``,
-    the first of them those of the whole network.
+    Theorem 3 requires that the prune size (the sum of scores pruned in a step) be less than the cut size (the
+    sum of scores of a layer, here the smallest above 0) whenever possible. The counts are
+    ``(cuts + 1, layers)``; the first row is the whole network.
     """
     watch = _Watch(network.spec)
     density = len(network.spec.layers) / network.spec.size

@@ -2,13 +2,14 @@
 
 Theorem 1 of the seed note: at a hidden neuron the scores of incoming parameters sum to those of outgoing
 ones. Theorem 2: across any set of parameters that separates inputs from outputs they sum to <∂R/∂y, y>. Both
-hold for the saliency ∂R/∂θ ⊙ θ of any R of the outputs if activations are homogeneous. What a bias, or the
-shift of a normalisation, adds counts as incoming; an identity shortcut that a cut crosses counts as an edge.
+hold for the saliency ∂R/∂θ ⊙ θ of any R of the outputs if activations are homogeneous. The contribution of a
+bias, or of the shift of a normalisation, counts as incoming; an identity shortcut that a cut crosses counts
+as an edge.
 
-A product p = a b of two values (a gate, say) is homogeneous in each of them, so <∂R/∂a, a> = <∂R/∂b, b> =
-<∂R/∂p, p>: what passes it enters twice. Then holds: at a neuron the incoming scores are the outgoing ones and
-what its products pass on, and a cut holds <∂R/∂y, y> and what the products behind it pass on. Both theorems
-hold as they stand for neurons that no product has as its unit, and for cuts with no product behind them.
+A product p = a b of two values (e.g. a gate) is homogeneous in each of them, so <∂R/∂a, a> = <∂R/∂b, b> =
+<∂R/∂p, p>: the saliency that passes p enters both factors. Therefore the incoming scores of a neuron equal
+the outgoing ones plus <∂R/∂p, p> of its products, and a cut equals <∂R/∂y, y> plus <∂R/∂p, p> of the products
+behind it. Both theorems hold unchanged for neurons outside products, and for cuts without products behind.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ Reward = Callable[[Tensor, Tensor], Tensor]
 
 
 class Conservation(NamedTuple):
-    """How far scores are from being conserved: the largest relative violations, 0 for exact conservation.
+    """The largest relative violations of conservation; 0 is exact conservation.
 
     Attributes
     ----------
-    neuron : of |in - out| over the mean of the absolute scores in and out, over all hidden neurons.
-    network : of |cut - R| / |R| over the cuts, R being <∂R/∂y, y> where it is known and else the mean cut.
-    neurons, cuts : how many hidden neurons and how many cuts were looked at.
+    neuron : the largest |in - out| over the mean of the absolute scores in and out, over all hidden neurons.
+    network : the largest |cut - R| / |R|, R being <∂R/∂y, y> where it is known and else the mean cut.
+    neurons, cuts : number of hidden neurons and of cuts that were checked.
     """
 
     neuron: float
@@ -52,11 +53,11 @@ class Conservation(NamedTuple):
 
 @checked
 def conservation(scores: Mapping[str, Tensor] | Floats, network: Network) -> Conservation:
-    """Return how far any scores of a network's weights are from being conserved.
+    """Return the conservation of any scores of a network's weights.
 
-    ``scores`` is ``{layer name: tensor of the layer's shape}`` or flat ``(weights,)``. Without a reward what
-    biases add, what shortcuts carry and what products pass on is not known, so the cuts are the layers alone
-    that separate inputs from outputs, with no product behind them, and the neurons those of no product.
+    ``scores`` is ``{layer name: tensor of the layer's shape}`` or flat ``(weights,)``. Without a reward the
+    contributions of biases, shortcuts and products are not known, so only layers that separate inputs from
+    outputs, with no product behind them, are checked as cuts, and only neurons outside products.
     """
     spec = network.spec
     if isinstance(scores, Mapping):
@@ -84,7 +85,7 @@ def saliency_conservation(
     *,
     absolute: bool = False,
 ) -> Conservation:
-    """Return how far the saliency ∂R/∂θ ⊙ θ of a masked network is from being conserved, in float64.
+    """Return the conservation of the saliency ∂R/∂θ ⊙ θ of a masked network, in float64.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def saliency_conservation(
     reward : ``reward(outputs, y) -> scalar``; None is SynFlow's R of the linearised network with |weights|
         and all-ones inputs, which needs no batch.
     batch : samples and labels.
-    absolute : of |∂R/∂θ ⊙ θ|, edges and shifts too.
+    absolute : check |∂R/∂θ ⊙ θ| instead, with absolute edges and shifts.
 
     Raises :class:`BadInput` for a network whose computation is not known, or an R that is not finite.
     """
@@ -115,14 +116,14 @@ def _at_neurons(
 ) -> tuple[float, int]:
     """Return the largest relative violation at a hidden neuron, and the number of neurons.
 
-    Of the groups that are not ``skipped``.
+    Groups in ``skipped`` are left out.
     """
     incoming = [shift.copy() for shift in shifts]
     outgoing = [np.zeros(group.size) for group in spec.groups]
     traffic = [np.abs(shift) for shift in shifts]
     for piece in spec.pieces:
         part = spec.part(piece, flat)
-        if piece.diagonal:  # a depthwise layer passes its own units on: in and out alike
+        if piece.diagonal:  # a depthwise layer joins each unit to itself: in and out are equal
             continue
         incoming[piece.target] += part.sum((1, 2))
         outgoing[piece.source] += part.sum((0, 2))
@@ -141,7 +142,7 @@ def _at_neurons(
 
 @dataclass(frozen=True)
 class _Edge:
-    """What one step takes of one value, and what of R passes there."""
+    """The use of a value by a step, and the saliency that passes there."""
 
     step: int
     source: int
@@ -149,7 +150,7 @@ class _Edge:
 
 
 class _Saliency:
-    """The saliency of everything in a network: weights, shifts, and each use of each value."""
+    """The saliency of all weights, shifts and uses of values in a network."""
 
     def __init__(
         self,
@@ -211,7 +212,7 @@ class _Saliency:
         return self.wiring.evaluate(step, values, self.tensors)
 
     def _linearised(self, step: Step, values: list[Tensor]) -> Tensor:
-        """Return a step of the network whose flow SynFlow takes."""
+        """Return the value of a step in SynFlow's linearised network."""
         if step.operation == "linear":
             assert step.names[0] is not None
             return step.function(values[0], self.tensors[step.names[0]], None)
@@ -233,7 +234,7 @@ class _Saliency:
         return step.function(*values)
 
     def _differentiate(self, total: Tensor) -> None:
-        """Keep the saliency of weights, shifts and edges, as plain numbers."""
+        """Compute the saliency of weights, shifts and edges as NumPy arrays and floats."""
         weights = [self.tensors[layer.name] for layer in self.spec.layers]
         edges = [edge for _, _, edge in self.uses]
         slopes = torch.autograd.grad(total, [*weights, *edges, *self.made], allow_unused=True)
@@ -242,8 +243,8 @@ class _Saliency:
         def saliency(value: Tensor) -> Floats:
             slope = next(parts)
             product = value.detach() * (torch.zeros_like(value) if slope is None else slope)
-            saliency: Floats = product.numpy()
-            return saliency
+            values: Floats = product.numpy()
+            return values
 
         scores = [saliency(weight) for weight in weights]
         self.scores = np.concatenate([self.sized(part).ravel() for part in scores])
@@ -266,7 +267,7 @@ class _Saliency:
         self.output = float(self.sized((last * final).numpy()).sum()) if final is not None else 0.0
 
     def _add(self, index: int, saliency: Tensor) -> None:
-        """Note what a step adds ``(samples, *shape)``, unit by unit: its constant part, or less a product."""
+        """Record a step's constant part, or minus its product, ``(samples, *shape)``, unit by unit."""
         sums = self.sized(saliency.numpy()).sum(0)
         sums = sums.reshape(len(sums), -1).sum(1)
         self.added[index] = sums.sum()
@@ -278,7 +279,7 @@ class _Saliency:
             start += size * block
 
     def cuts(self) -> list[float]:
-        """Return <∂R/∂x, x> and the cut before each layer, with what later shifts add, less later products.
+        """Return <∂R/∂x, x> and the cut before each layer, plus later shifts and minus later products.
 
         All are <∂R/∂y, y> if R is conserved.
         """

@@ -1,4 +1,4 @@
-"""Identity: which tickets count as the same network, and the networks seen so far."""
+"""Duplicate tickets: keys of networks, and the set of networks seen in a search."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ Key = Callable[..., str | Canonical]
 
 
 class Seen:
-    """The networks seen so far, each with a key of its own.
+    """The set of networks seen in a search, each with its duplicate key.
 
-    Where the search for a canonical form has used up its budget, a ticket is compared with those that
-    refinement cannot tell from it, and gets the key of the one it is isomorphic to, or a new one.
+    Where the search for a canonical form exceeds its budget, a ticket is compared one by one with the tickets
+    of the same refinement; it gets the key of an isomorphic one, or a new key.
 
     Parameters
     ----------
     spec : the mask spec.
     duplicate_key : ``key(mask, spec)``, equal for masks that count as the same network: a text, or a
         :class:`~ticketsearch.canonical.Canonical`.
-    weights : if given, returns of a ticket what else counts; the key is then ``key(mask, spec, weights)``.
-    keys : of the networks seen before.
-    searched : the tickets among these whose canonical form had to be searched for; others do no harm.
+    weights : if given, returns a ticket's initial weights; tickets are then duplicates only if these match
+        too, and the key is ``key(mask, spec, weights)``.
+    keys : keys of the networks seen before.
+    searched : tickets among these whose canonical form needed a search; other tickets are ignored.
     """
 
     def __init__(
@@ -52,10 +53,10 @@ class Seen:
             self._remember(ticket)
 
     def admit(self, ticket: Ticket) -> bool:
-        """Give a ticket its key, and return whether it is a network not seen before."""
+        """Set the key of a ticket, and return whether its network is new."""
         weights = () if self.weights is None else (self.weights(ticket),)
-        found = self.duplicate_key(ticket.mask, self.spec, *weights)
-        ticket.key, ticket.exact = found if isinstance(found, Canonical) else (found, True)
+        key = self.duplicate_key(ticket.mask, self.spec, *weights)
+        ticket.key, ticket.exact = key if isinstance(key, Canonical) else (key, True)
         if ticket.exact and ticket.key in self.keys:
             return False
         alike = self.alike.get(Canonical(ticket.key).bucket, [])
@@ -75,9 +76,9 @@ class Seen:
         return [key for key, number in self.keys.items() if number < count], searched
 
     def _remember(self, ticket: Ticket) -> None:
-        found = Canonical(ticket.key)
-        if found.searched:
-            self.alike.setdefault(found.bucket, []).append(ticket)
+        canonical = Canonical(ticket.key)
+        if canonical.searched:
+            self.alike.setdefault(canonical.bucket, []).append(ticket)
 
     def _same(self, a: Ticket, b: Ticket) -> bool:
         weights = None if self.weights is None else (self.weights(a), self.weights(b))
@@ -85,9 +86,9 @@ class Seen:
 
 
 def initial_weights(network: Network) -> Weights:
-    """Return all that a network's initialization consists of, for the key of a ticket trained from it.
+    """Return the initial weights of a network, for the duplicate key of a ticket trained from it.
 
-    Units are labelled by the tensors that they number beside the weights, biases and normalisations.
+    Units are labelled by the other tensors that they index, i.e. biases and normalizations.
     """
     tensors = {name: tensor.numpy() for name, tensor in network.parameters().items()}
     spec = network.spec

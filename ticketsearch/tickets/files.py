@@ -27,19 +27,19 @@ from ticketsearch.tickets.ticket import Ticket
 __all__ = ["LoadedTicket", "StoredTicket", "load_ticket", "read_ticket", "save_ticket"]
 
 FORMAT = "ticketsearch-ticket-1"
-# Values of one sample that a ticket may be of: to trace a network takes several such arrays.
+# Largest number of values in one sample: tracing a network takes several such arrays.
 MAX_INPUT = 2**20
 MAX_CLASSES = 2**20
 
 
 class Metadata(BaseModel):
-    """The part of a ticket file's metadata from which the network is built; all of it is text there.
+    """The metadata of a ticket file from which its network is built; all values are text in the file.
 
     Attributes
     ----------
-    model, source : the model's name, and the SHA-256 of the file that it names, "" for a listed one.
-    options, input_shape, classes : JSON of the arguments of its factory.
-    scheme, seed : of the initialization.
+    model, source : name of the model, and the SHA-256 of the file that it names, "" for a listed model.
+    options, input_shape, classes : arguments of its factory, as JSON.
+    scheme, seed : scheme and seed of the initialization.
     spec : the signature of the mask spec.
     """
 
@@ -62,11 +62,11 @@ class Metadata(BaseModel):
 
 
 class StoredTicket(NamedTuple):
-    """The content of a ticket file, checked as far as that takes no network.
+    """The content of a ticket file, with all checks that need no network.
 
     Attributes
     ----------
-    metadata : what its network is built from.
+    metadata : model and initialization of its network.
     parameters : ``{name: float32 tensor}``, the initial weights, finite.
     packed : the mask's bits.
     """
@@ -77,7 +77,7 @@ class StoredTicket(NamedTuple):
 
 
 class LoadedTicket(NamedTuple):
-    """A network with its initial weights, and the mask that makes a ticket of it."""
+    """A network with its initial weights, and the mask of a ticket."""
 
     network: Network
     mask: Mask
@@ -87,12 +87,18 @@ class LoadedTicket(NamedTuple):
 def save_ticket(path: str | Path, network: Network, ticket: Ticket | ArrayLike) -> None:
     """Write a ticket as safetensors: initial weights by name, the packed mask, and metadata.
 
-    ``ticket`` is a ticket, whose initialization the network must have, or a ``(weights,)`` mask of it. A file
-    that is there is replaced in one step. Metadata are text: model, options, shapes, scheme, seed, densities
-    and digests; of a model of one's own its file's path, relative to the working folder, and its SHA-256.
+    An existing file is replaced atomically. Metadata are text: model, options, shapes, scheme, seed,
+    densities and digests; for a model in a file of the user also the path, relative to the working folder,
+    and the SHA-256.
 
-    Raises :class:`BadInput` for a mask of another network, another initialization, or options that are no
-    JSON.
+    Parameters
+    ----------
+    path : the file to write.
+    network : the network, with the initial weights that the ticket is trained from.
+    ticket : a ticket, or a mask ``(weights,)`` of the network.
+
+    Raises :class:`BadInput` for a mask of another network, another initialization, and options that JSON
+    cannot hold.
     """
     if not isinstance(network, Network):
         raise BadInput(
@@ -136,7 +142,7 @@ def _metadata_of(network: Network, ticket: Ticket, mask: Mask) -> dict[str, str]
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace a file by one that holds the data; unlike safetensors' own, it has the mode that files get."""
+    """Write a file atomically, with the default mode, which safetensors' own function does not give."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         temporary.write_bytes(data)
@@ -153,15 +159,15 @@ def _options_json(network: Network) -> str:
     except (TypeError, ValueError) as error:
         raise BadInput(
             f"a ticket file holds model options that are text, numbers or lists of them, but {error}; "
-            "bind the others in a factory of your own"
+            "bind other options in your own factory"
         ) from error
 
 
 def read_ticket(path: str | Path, *, code: bool = True) -> StoredTicket:
     """Return the checked content of a ticket file; no network is built.
 
-    ``code`` says whether its model may be a function outside the package. Raises :class:`BadInput` for one
-    that may not, and for a file that is missing, torn, no ticket, or holds values that no ticket has.
+    ``code`` states whether its model may be a function outside the package. Raises :class:`BadInput` where it
+    may not be, and for a file that is missing, torn, not a ticket, or has values out of range.
     """
     path = _path(path)
     try:
@@ -200,13 +206,13 @@ def _metadata(path: Path, file: Any, code: bool) -> Metadata:
     if content.get("format") != FORMAT or "mask" not in file.keys():  # noqa: SIM118 - not a dict
         got = _cut(content.get("format"))
         raise BadInput(f"{str(path)!r} is no ticket: its format is {got}, not {FORMAT!r}, or it has no mask")
-    if not code and code_of(model := content.get("model", ""), MODELS):  # before all else that is wrong
+    if not code and code_of(model := content.get("model", ""), MODELS):  # the first check
         raise BadInput(
             f"a ticket file runs no code, but {str(path)!r} names the model {_cut(model)}; give the function "
             "that builds it, load_ticket(path, factory=…), or trust=True after reading that code"
         )
     try:
-        found = Metadata.model_validate(content)
+        metadata = Metadata.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
@@ -215,12 +221,12 @@ def _metadata(path: Path, file: Any, code: bool) -> Metadata:
             f"{str(path)!r} is no whole ticket: {name} in its metadata is wrong "
             f"({_cut(first['msg'], repr=str)}){got}"
         ) from error
-    if math.prod(found.input_shape) > MAX_INPUT:
+    if math.prod(metadata.input_shape) > MAX_INPUT:
         raise BadInput(
             f"a sample of a ticket's network has at most {MAX_INPUT:,} values, but the input_shape of "
-            f"{str(path)!r} is {found.input_shape}"
+            f"{str(path)!r} is {metadata.input_shape}"
         )
-    return found
+    return metadata
 
 
 def _cut(value: object, repr: Any = repr) -> str:
@@ -236,13 +242,13 @@ def load_ticket(path: str | Path, factory: str | Factory | None = None, trust: b
     Parameters
     ----------
     path : the file.
-    factory : builds the module, ``factory(input_shape, classes, **options)``, in place of what the file
-        names: for a model of one's own, also where its source has moved. A name given here is the caller's.
+    factory : ``factory(input_shape, classes, **options)`` builds the module in place of the model that the
+        file names: for your own model, also where its source file has moved. A name is resolved as yours.
     trust : whether a function that the file names, ``file.py:function`` or ``package.module:function``, may
-        be imported and called. Read it first.
+        be imported and called. Read that code first.
 
-    Raises :class:`BadInput` for a file that is missing, torn or no ticket, one of another network than its
-    model builds, and without ``factory`` and ``trust`` for a model that is none of the listed ones.
+    Raises :class:`BadInput` for a file that is missing, torn or not a ticket, for a network other than its
+    model builds, and without ``factory`` and ``trust`` for a model that is not listed.
     """
     stored = read_ticket(path, code=factory is not None or trust)
     metadata = stored.metadata

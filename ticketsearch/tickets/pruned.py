@@ -1,4 +1,4 @@
-"""Tickets out of modules that ``torch.nn.utils.prune`` has pruned."""
+"""Tickets from modules that were pruned by ``torch.nn.utils.prune``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["from_pruned"]
 
 
 class _Shape(NamedTuple):
-    """The shape of one sample, and the number of classes."""
+    """Shape of one sample, and number of classes."""
 
     input_shape: tuple[int, ...]
     classes: int
@@ -30,23 +30,23 @@ class _Shape(NamedTuple):
 def from_pruned(module: nn.Module, dataset: Shaped | None = None) -> LoadedTicket:
     """Return the network and the mask of a module that was pruned by ``torch.nn.utils.prune``.
 
-    Kept weights begin with the values that they have in the module (scheme ``as_built``), and layers that
-    were not pruned are kept whole. Entries of biases that were pruned begin at 0 like any bias, and learn:
-    masks are over the weights alone. The module is left as it is.
+    Kept weights start from their values in the module (scheme ``as_built``), and layers that were not pruned
+    are kept whole. Pruned entries of biases start from 0 and are trained like any bias, as masks cover
+    weights only. The module is not changed.
 
     Parameters
     ----------
-    module : pruned in whatever way: by magnitude, globally, by whole units, by a mask of one's own, several
-        times over.
+    module : pruned by any method of ``torch.nn.utils.prune``, also globally, by whole units, by a custom
+        mask, or several times.
     dataset : gives the input shape and the number of classes. It may be left out where the module's first
-        layer is a Linear one: samples are then vectors of as many features as that layer reads.
+        layer is Linear: samples are then vectors with the features of that layer.
 
     Returns
     -------
-    ``(network, mask)``, the mask being ``(weights,)`` bool; ``save_ticket`` takes both.
+    ``(network, mask)`` with a mask ``(weights,)`` bool; ``save_ticket`` takes both.
 
     Raises :class:`BadInput` for a module without such pruning, one that cannot be traced, and one whose input
-    shape is not known.
+    shape is unknown.
     """
     if not isinstance(module, nn.Module):
         raise BadInput(f"from_pruned takes a torch.nn.Module, but got {type(module).__name__}")
@@ -74,7 +74,7 @@ def from_pruned(module: nn.Module, dataset: Shaped | None = None) -> LoadedTicke
 
 
 def _shape_of(module: nn.Module) -> _Shape:
-    """Return the shapes of a module that begins with a Linear layer; its layers stand in order."""
+    """Return the shapes of a module whose first layer is Linear; modules list layers in order."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     first = next((child for child in module.modules() if isinstance(child, kinds)), None)
     rule = "samples of a module whose first layer is no Linear one have a shape that is not known"

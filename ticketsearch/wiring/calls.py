@@ -26,7 +26,7 @@ REDUCTIONS = {"mean", "amax", torch.mean, torch.amax}
 
 
 def read_call(tracer: Tracer, node: fx.Node) -> None:
-    """Read a call of a function or method; raises :class:`BadInput` for one that is not known."""
+    """Read a call of a function or method; raises :class:`BadInput` for an unknown one."""
     target = node.target
     what = words(tracer.module, node)
     values = [
@@ -89,7 +89,7 @@ def _dropout(tracer: Tracer, node: fx.Node, source: int) -> None:
 
 
 def _of_rows(node: fx.Node) -> float | None:
-    """Return the chance with which torchvision's stochastic depth drops each sample; None if not each."""
+    """Return the probability of torchvision's stochastic depth; None unless it drops single samples."""
     given = {**dict(zip(("input", "p", "mode", "training"), node.args, strict=False)), **node.kwargs}
     p = given.get("p")
     row = given.get("mode") == "row" and given.get("training", True) is True
@@ -113,7 +113,7 @@ def _concatenate(tracer: Tracer, node: fx.Node) -> None:
     if not isinstance(parts, tuple | list) or not all(
         p in tracer.step_of for p in parts if isinstance(p, fx.Node)
     ):
-        raise tracer.refusal(node, "a concatenation of something that is no value")
+        raise tracer.refusal(node, "a concatenation of something that is not a value")
     _join_places(tracer, node, [tracer.value(node, part) for part in parts], given)
 
 

@@ -1,4 +1,4 @@
-"""Chance: the global states of random generators while a module runs, and which of them it draws from."""
+"""Random generators while a module runs: their global states, and which of them it draws from."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Drawn = list[str]
 
 @contextmanager
 def global_states(seed: int) -> Iterator[Drawn]:
-    """Seed Python's, NumPy's and torch's global generators inside, and put back their states afterwards.
+    """Seed Python's, NumPy's and torch's global generators inside, and restore their states afterwards.
 
-    Yields a list that afterwards names those that were drawn from.
+    Yields a list that afterwards names the generators that were drawn from.
     """
     drawn: Drawn = []
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a module may use it
@@ -41,7 +41,7 @@ def global_states(seed: int) -> Iterator[Drawn]:
 
 
 def state_of(value: object) -> object:
-    """Return the state of a plain value or of a random generator, None of anything else."""
+    """Return the state of a plain value or of a random generator; None for any other object."""
     if isinstance(value, int | float | str):
         return value
     if isinstance(value, random.Random):
@@ -68,7 +68,7 @@ def _numbers(state: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 class WithoutDropout(TorchFunctionMode):
-    """Inside, dropout functions return what they are given."""
+    """Inside, dropout functions return their input."""
 
     def __torch_function__(
         self,

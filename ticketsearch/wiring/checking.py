@@ -1,4 +1,4 @@
-"""Checks of a wiring against the module that it was made from, on tensors that are nowhere degenerate."""
+"""Checks of a wiring against its module, on generic tensors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["check_declared", "check_runs", "check_trace", "generic", "tensors_of
 
 SAMPLES = 5
 TOLERANCE = 1e-8
-# Of all global generators while a module runs: dropout then draws alike in the module and in its trace.
-# One for each mode, so that a number drawn while tracing agrees with one of them at most.
+# Seeds of all global generators while a module runs: dropout then draws the same in the module and in its
+# trace. One for each mode, so that a number drawn while tracing agrees with at most one of them.
 SEEDS = (4_058_237_161, 2_713_664_309)
 
 
@@ -60,11 +60,11 @@ def generic(module: nn.Module) -> dict[str, Tensor]:
 
 
 def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
-    """Refuse a module that computes something else than the traced steps, or that depends on anything else.
+    """Refuse a module that does not compute what its traced steps compute, or that has hidden state.
 
-    Looked at in evaluation mode and in training mode, where both draw the same dropout: outputs, and in
-    training their gradients by the samples and all parameters, and running statistics.
-    Raises :class:`BadInput` saying what differs, or that the module itself fails.
+    Outputs are compared in evaluation and training mode, where both draw the same dropout; in training also
+    their gradients by the samples and all parameters, and running statistics.
+    Raises :class:`BadInput` for a difference, or if the module itself fails.
     """
     subject = _Subject(wiring.module, _samples(input_shape))
     drops = any(step.operation == "dropout" for step in wiring.steps)
@@ -82,7 +82,7 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
             {name: tensors[name] for name, _ in subject.module.named_parameters()} if training else {},
             SEEDS[training],
         )
-        # Of torch's numbers dropout may draw those that its trace draws, and no others.
+        # The module's dropout may draw the random numbers that its trace draws, and no others.
         repeated = training and drops and torch.equal(expected.state, traced.state)
         subject.check_calls(training, expected, moving, repeated=repeated, dropout=repeated or not drops)
         used = {name for step in wiring.steps for name in step.names}
@@ -115,9 +115,9 @@ def _check_gradients(kind: str, expected: Mapping[str, Tensor], traced: Mapping[
 
 
 def check_declared(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
-    """Refuse groups declared by hand whose renumbering changes what the module computes.
+    """Refuse groups declared by hand whose renumbering changes the module's outputs.
 
-    Looked at in evaluation and training mode, without dropout; group by group, and all together.
+    Outputs are compared in evaluation and training mode, without dropout; group by group, and all together.
     Raises :class:`BadInput` naming the group.
     """
     module = copy.deepcopy(wiring.module)
@@ -156,8 +156,7 @@ def check_declared(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
 
 
 class _Run(NamedTuple):
-    """What a call gave: outputs, gradients by the samples and by parameters, what it drew from, and the state
-    in which it left torch's generator."""
+    """The result of a call: outputs, gradients, generators drawn from, and the final state of torch's one."""
 
     outputs: Tensor
     gradients: dict[str, Tensor]
@@ -215,8 +214,8 @@ class _Subject:
         """Refuse a module that draws random numbers, dropout apart, or differs from call to call.
 
         ``first`` is a call under the mode's own seed, if there was one; ``statistics`` names the buffers that
-        are known to move. ``repeated`` says that the trace draws the same numbers of torch's generator as the
-        module, so that these may be drawn; otherwise training is looked at without ``dropout``.
+        may change. ``repeated`` says that the trace draws the same numbers of torch's generator as the
+        module, so that these may be drawn; otherwise training is checked without ``dropout``.
         """
         mode, dropout = "training" if training else "evaluation", dropout or not training
         seed = SEEDS[training]
@@ -270,7 +269,7 @@ def _run(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: Mapping[str
 
 
 def _own_state(module: nn.Module, statistics: Container[str]) -> dict[str, object]:
-    """Return what a module may count or draw by: plain attributes, generators, and buffers but statistics."""
+    """Return a module's state: plain attributes, generators, and buffers other than statistics."""
     state_by_name: dict[str, object] = {}
     for path, child in module.named_modules():
         for name, value in vars(child).items():
@@ -296,7 +295,7 @@ def _alike(expected: Tensor, actual: Tensor) -> bool:
 
 
 def _near(expected: Tensor, actual: Tensor) -> bool:
-    """Whether gradients are equal in terms of their largest entry."""
+    """Whether gradients are equal relative to their largest entry."""
     expected, actual = expected.nan_to_num(), actual.nan_to_num()
     scale = max(1e-3, float(expected.abs().max()))
     return float((expected - actual).abs_().max()) <= 1e-7 * scale

@@ -31,14 +31,14 @@ EXTREMES: dict[str, tuple[Operation, Callable[..., Tensor]]] = {
     "maximum": ("maximum", torch.maximum),
     "minimum": ("minimum", torch.minimum),
 }
-# Of a tensor beside values: what changes neither its entries nor their order.
+# Calls of a tensor that change neither its entries nor their order.
 SAME = {"contiguous", "expand_as", "to", "type_as"}
 VIEWS = {"view", "reshape", "unsqueeze", "squeeze", torch.reshape, torch.unsqueeze, torch.squeeze}
 VIEWS |= {operator.getitem}
 
 
 class GivenTensor(NamedTuple):
-    """A parameter or buffer that the graph reads itself, and the maps of its entries so far."""
+    """A parameter or buffer that the graph uses directly, and the maps of its entries so far."""
 
     name: str
     maps: tuple[Callable[[Tensor], Tensor], ...]
@@ -46,7 +46,7 @@ class GivenTensor(NamedTuple):
 
 
 def read_tensor(tracer: Tracer, node: fx.Node) -> None:
-    """Read a parameter or buffer; raises :class:`BadInput` for another tensor that is used."""
+    """Read a parameter or buffer; raises :class:`BadInput` for another tensor."""
     name = str(node.target)
     if name in tracer.tensors:
         tracer.given[node] = GivenTensor(name, (), tuple(tracer.tensors[name].shape))
@@ -55,7 +55,7 @@ def read_tensor(tracer: Tracer, node: fx.Node) -> None:
 
 
 def read_tensor_call(tracer: Tracer, node: fx.Node) -> bool:
-    """Read a call of a given tensor alone: a map of its entries, or axes of length 1 put in or left out."""
+    """Read a call of a given tensor alone: a map of its entries, or added or removed axes of length 1."""
     nodes = node.all_input_nodes
     if not nodes or nodes[0] not in tracer.given:
         return False
@@ -79,7 +79,7 @@ def read_tensor_call(tracer: Tracer, node: fx.Node) -> bool:
 
 
 def read_combination(tracer: Tracer, node: fx.Node) -> bool:
-    """Read a call of two operands, values or given tensors; False if it is none."""
+    """Read a call of two operands, values or given tensors; False for another call."""
     kind = KINDS.get(node.target)
     options = {**dict(zip(("input", "other"), node.args, strict=False)), **node.kwargs}
     operands = [options.pop(name, None) for name in ("input", "other")]
@@ -158,7 +158,7 @@ def _with_tensor(
 
 
 def _operand(tracer: Tracer, node: fx.Node, given: GivenTensor, source: int) -> Operand:
-    """Return a given tensor as an operand of a value, which numbers it where units have their own entries."""
+    """Return a given tensor as an operand; the value numbers it if units have entries of their own."""
     shape = (1, *tracer.steps[source].shape)
     shape_with_samples = (*[1] * (len(shape) - len(given.shape)), *given.shape)
     if len(shape_with_samples) > len(shape) or not all(
@@ -179,14 +179,14 @@ def _operand(tracer: Tracer, node: fx.Node, given: GivenTensor, source: int) -> 
 
 
 def _common(tracer: Tracer, first: int, second: int) -> int | None:
-    """Return the nearest value that both are elementwise functions of."""
+    """Return the nearest value of which both are elementwise functions."""
 
     def line(index: int) -> list[int]:
-        line = [index]
+        ancestors = [index]
         while tracer.steps[index].operation == "elementwise" and not tracer.steps[index].names:
             index = tracer.steps[index].inputs[0]
-            line.append(index)
-        return line
+            ancestors.append(index)
+        return ancestors
 
     others = set(line(second))
     return next((index for index in line(first) if index in others), None)

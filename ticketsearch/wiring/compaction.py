@@ -1,9 +1,9 @@
-"""Compaction: the part of a masked network that can matter, as a smaller network that computes the same.
+"""Compaction: the live part of a masked network as a smaller network that computes the same.
 
-A unit is left out if no kept path leads from it to an output, or if its value is exactly zero during the
-whole training: nothing feeds it, and no bias, shift or map makes it anything else (DESIGN's rule of dead
-units, applied to the initial tensors that are given). What is left computes the same outputs, and gets the
-same gradients, as the whole masked network.
+A unit is removed if no kept path leads from it to an output, or if its value is exactly zero during the whole
+training: it has no input, and no bias, shift or map makes it non-zero (the rule of dead units, applied to the
+given initial tensors). The smaller network computes the same outputs, and gets the same gradients, as the
+whole masked network.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from ticketsearch.wiring.steps import Step, Wiring
 
 __all__ = ["Compaction", "Widths", "compact", "fixed_groups", "live_groups", "spec_for", "whole"]
 
-# (size of each group, how many of its units are live) -> how many of its units to keep.
+# (size of each group, number of its live units) -> number of its units to keep.
 Widths = Callable[[tuple[int, ...], tuple[int, ...]], Sequence[int]]
 
 
 @dataclass(frozen=True, eq=False)
 class Compaction:
-    """What is kept of a network, and the steps that compute on it.
+    """A smaller network: the kept entries of values and tensors, and the steps that compute on them.
 
     Attributes
     ----------
     wiring : of the whole network.
-    steps : those of the wiring, on values that hold kept features alone.
-    features : for each value the numbers of its kept features (along the axis after the samples).
-    places : for each tensor that has become smaller the numbers of its entries along the first axes.
+    steps : the steps of the wiring, on values of kept features alone.
+    features : for each value the indices of its kept features (along the axis after the samples).
+    places : for each tensor that has become smaller the indices of its kept entries along the first axes.
     """
 
     wiring: Wiring
@@ -48,18 +48,18 @@ class Compaction:
 
     @property
     def compacted(self) -> Wiring:
-        """The wiring that runs the smaller network; its spec stays that of the whole one."""
+        """The wiring that runs the smaller network; its spec is that of the whole network."""
         return replace(self.wiring, steps=self.steps)
 
     def shrunk(self, name: str, tensor: Tensor) -> Tensor:
-        """Return what is kept of a tensor of the whole network; the tensor itself where that is all."""
+        """Return the kept entries of a tensor of the whole network; the tensor itself if all are kept."""
         for axis, numbers in enumerate(self.places.get(name, ())):
             if len(numbers) < tensor.shape[axis]:
                 tensor = tensor.index_select(axis, torch.from_numpy(numbers).to(tensor.device))
         return tensor
 
     def scattered(self, name: str, small: Tensor, into: Tensor) -> Tensor:
-        """Return a copy of ``into``, a tensor of the whole network, that holds ``small`` where it is from."""
+        """Return a copy of ``into``, a tensor of the whole network, with ``small`` at its kept entries."""
         places = [torch.from_numpy(numbers).to(into.device) for numbers in self.places.get(name, ())]
         if not places:
             return small.clone()
@@ -69,9 +69,10 @@ class Compaction:
 
 
 def compact(wiring: Wiring, kept: Sequence[Indices]) -> Compaction:
-    """Return the network of the kept units: for each neuron group their numbers, in ascending order.
+    """Return the network of the kept units.
 
-    Kept must be all that is live, all of the groups in :func:`fixed_groups`, and no group may be empty.
+    ``kept`` has for each neuron group the numbers of its kept units, ascending: all live units, all units of
+    the groups in :func:`fixed_groups`, and at least one of every group.
     """
     features: list[Indices] = []
     steps: list[Step] = []
@@ -124,7 +125,7 @@ def compact(wiring: Wiring, kept: Sequence[Indices]) -> Compaction:
 
 
 def whole(wiring: Wiring) -> Compaction:
-    """Return the compaction that keeps everything, also of a network without steps."""
+    """Return the compaction that keeps all units, also for a network without steps."""
     if not wiring.steps:
         return Compaction(wiring, (), (), {})
     return compact(wiring, [np.arange(group.size) for group in wiring.spec.groups])
@@ -133,7 +134,7 @@ def whole(wiring: Wiring) -> Compaction:
 def live_groups(mask: Mask, spec: MaskSpec, fixed: Container[int], widths: Widths) -> list[Indices]:
     """Return the numbers of the units to keep of each group, for :func:`compact`.
 
-    These are the live ones, and of the dead ones the first, as many as ``widths`` asks for; ``spec`` comes
+    These are the live units and the first dead ones, as many in all as ``widths`` asks for. ``spec`` comes
     from :func:`spec_for`, ``fixed`` from :func:`fixed_groups`.
     """
     _, units = live_edges(mask, spec)
@@ -149,10 +150,10 @@ def live_groups(mask: Mask, spec: MaskSpec, fixed: Container[int], widths: Width
 
 
 def fixed_groups(wiring: Wiring) -> frozenset[int]:
-    """Return the groups of which nothing is left out.
+    """Return the groups that keep all units.
 
-    They are the inputs, the outputs, what is normalised over its units, and what grouped convolutions (but
-    for depthwise ones) divide into equal parts.
+    They are the inputs, the outputs, groups that are normalised over their units, and groups that grouped
+    (but not depthwise) convolutions divide into equal parts.
     """
     spec = wiring.spec
     fixed = {i for i, group in enumerate(spec.groups) if group.kind != "hidden"}
@@ -173,14 +174,14 @@ def _depthwise(spec: MaskSpec, step: Step) -> bool:
 def spec_for(wiring: Wiring, tensors: Mapping[str, Tensor]) -> MaskSpec:
     """Return the spec whose rule of dead units holds for these initial parameters and buffers.
 
-    The wiring's own spec goes by the tensors of its module; another initialization may have other biases.
+    The wiring's own spec follows the tensors of its module; another initialization may have other biases.
     """
     names = {name for step in wiring.steps for name in shifts(step)}
     names |= {
         name for step in wiring.steps for name in step.names if name in wiring.frozen and step.layer < 0
     }
     initial = {name: tensor for name, tensor in _tensors(wiring) if name in names}
-    tensors = {**initial, **tensors}  # dense networks are not asked for buffers
+    tensors = {**initial, **tensors}  # ``tensors`` of dense networks have no buffers
     if all(_is_zero(tensors[name]) == _is_zero(tensor) for name, tensor in initial.items()):
         return wiring.spec
     nodes = tuple(
@@ -199,6 +200,6 @@ def _is_zero(tensor: Tensor) -> bool:
 
 
 def _joined(parts: Sequence[Indices], sizes: Sequence[int]) -> Indices:
-    """Return numbers along an axis that is made of parts of these whole sizes."""
+    """Return indices along an axis that concatenates parts of these sizes."""
     starts = np.cumsum([0, *sizes]).tolist()
     return np.concatenate([part + start for part, start in zip(parts, starts, strict=False)])

@@ -1,4 +1,4 @@
-"""Constants: which values a unit can have that nothing feeds (DESIGN's rule of dead units)."""
+"""Constants: whether a unit without any input can be non-zero, the rule of dead units."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["is_constant", "shifts"]
 def is_constant(
     steps: Sequence[Step], index: int, tensors: Mapping[str, Tensor], frozen: Container[str] = ()
 ) -> bool:
-    """Return whether the value of a step can be non-zero for a unit that nothing feeds.
+    """Return whether the value of a step can be non-zero for a unit without any input.
 
-    It can where a map has f(0) ≠ 0, where a bias, shift or running mean is not zero, and where one that is
-    zero learns, i.e. is not ``frozen`` and receives a gradient: unless all that the value passes through maps
-    0 to 0 without slope.
+    It can if a map has f(0) ≠ 0, if a bias, shift or running mean is not zero, or if a zero one is trained,
+    i.e. is not ``frozen`` and receives a gradient: it receives none if all later maps of the value map 0 to 0
+    with zero slope.
     """
     step = steps[index]
     if step.operation == "mix":
@@ -39,7 +39,7 @@ def is_constant(
 
 
 def shifts(step: Step) -> list[str]:
-    """Return the names of what a layer, a batch normalisation or a map adds; nothing for another step."""
+    """Return the names of the tensors that a layer, batch normalisation or map adds; else none."""
     places: tuple[int, ...] = {"linear": (1,), "normalize": (1, 2)}.get(step.operation, ())
     if isinstance(step.function, Shift):
         places = (0,)
@@ -58,11 +58,11 @@ def _blocked(
         if step.operation in ("elementwise", "spatial"):
             value, slope = _at_zero(step, tensors)
             if any(name is not None and name not in frozen for name in step.names):
-                slope = 1.0  # whatever it is now: it learns
+                slope = 1.0  # the tensor is trained, so the slope may change
         elif step.operation == "normalize":
             value, slope = float(any(bool(tensors[n].ne(0).any()) for n in shifts(step))), 1.0
         elif step.operation in ("dropout", "concatenate", "select", "multiply"):
-            value, slope = 0.0, 1.0  # of a product: whatever the other factor is
+            value, slope = 0.0, 1.0  # in a product, for any other factor
         else:
             return False
         if value != 0 or (slope != 0 and not _blocked(steps, consumer, tensors, frozen)):

@@ -18,10 +18,10 @@ FIXED = ("input", "output")
 
 
 def declared_wiring(module: nn.Module, declared: Any) -> Wiring:
-    """Return the wiring of a module whose factory says what numbers its tensors.
+    """Return the wiring of a module whose factory declares the neuron groups of its tensors.
 
-    ``declared`` is ``{tensor name: (axis 0, axis 1)}``; tensors of two or more axes are the maskable ones,
-    in the order in which they are named. Raises :class:`BadInput` for what does not fit.
+    ``declared`` is ``{tensor name: (axis 0, axis 1)}``; tensors of two or more axes are the maskable ones, in
+    the order of the dictionary. Raises :class:`BadInput` for a declaration that does not fit the tensors.
     """
     kind = type(module).__name__
     if not isinstance(declared, Mapping) or not all(isinstance(v, tuple | list) for v in declared.values()):
@@ -75,7 +75,7 @@ def declared_wiring(module: nn.Module, declared: Any) -> Wiring:
 def _axis(
     kind: str, name: str, tensor: torch.Tensor, axis: int, text: str, sizes: dict[str, int]
 ) -> tuple[str, int]:
-    """Return the group and block of an axis, noting the group's size."""
+    """Return the group and block of an axis, and record the group's size in ``sizes``."""
     group, _, digits = text.partition(":")
     block = int(digits) if digits.isdecimal() and int(digits) else 0
     if digits and not block:

@@ -1,4 +1,4 @@
-"""Endings: a log-softmax as the last step, which changes no cross-entropy, and a softmax, which does."""
+"""Last steps: a log-softmax, which leaves cross-entropy unchanged, and a softmax, which does not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOFTMAXES = {F.softmax, torch.softmax, torch.special.softmax, "softmax"}
 
 
 def log_softmaxes(module: nn.Module, output: fx.Node) -> list[fx.Node]:
-    """Return the log-softmaxes over the classes that a network ends in, the last first."""
+    """Return the log-softmaxes over the classes at the end of a network, the last one first."""
     endings = []
     while _normalizes(module, output, nn.LogSoftmax, LOG_SOFTMAXES):
         endings.append(output)

@@ -17,7 +17,7 @@ from ticketsearch.wiring.tracer import Tracer
 
 __all__ = ["is_functional", "is_functional_layer", "is_transposition", "read_functional"]
 
-# Names of arguments, and what those that are left out are.
+# Names of arguments, and their defaults.
 LINEAR = {"input": None, "weight": None, "bias": None}
 CONVOLUTION = {**LINEAR, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 BATCH_NORM = {
@@ -41,14 +41,14 @@ def is_functional_layer(node: fx.Node) -> bool:
 
 
 def is_transposition(node: fx.Node) -> bool:
-    """Return whether a call only turns a weight round for products that are read as layers."""
+    """Return whether a call only transposes a weight for products that are read as layers."""
     return bool(node.users) and all(
         _transposed(user) is not None and user.args[1] is node for user in node.users
     )
 
 
 def read_functional(tracer: Tracer, node: fx.Node) -> None:
-    """Read such a call as the module of this kind; raises :class:`BadInput` for computed tensors."""
+    """Read a functional layer like its module; raises :class:`BadInput` for computed tensors."""
     if node.target in READERS:
         READERS[node.target](tracer, node)
     else:
@@ -134,12 +134,12 @@ def _needed(tracer: Tracer, node: fx.Node, argument: Any) -> str:
     """Return the name of a layer's weight, which must be a parameter."""
     name = _name(tracer, node, argument)
     if name not in dict(tracer.module.named_parameters()):
-        raise tracer.refusal(node, f"{words(tracer.module, node)} whose weight is no parameter but a buffer")
+        raise tracer.refusal(node, f"{words(tracer.module, node)} whose weight is a buffer, not a parameter")
     return str(name)
 
 
 def _transposed(node: fx.Node) -> fx.Node | None:
-    """Return the matrix of a product ``x @ w.t()`` of a value and one of the module's own tensors."""
+    """Return the matrix ``w`` of a product ``x @ w.t()`` of a value and one of the module's tensors."""
     if node.target not in PRODUCTS or len(node.args) != 2 or node.kwargs:
         return None
     factor = node.args[1]

@@ -1,4 +1,4 @@
-"""Functions: sums, products, selections and maps by a tensor, as plain callables that steps run."""
+"""Functions of steps: sums, products, selections and maps by a tensor, as plain callables."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Sum:
 class Operand:
     """A parameter or buffer as the other operand of values: maps of its entries, then a shape.
 
-    The shape is that of a value with its axis of samples, 1 along what is broadcast, and -1 along the axis of
-    units where units have entries of their own: their number is that of the units that are left.
+    The shape is that of a value with its axis of samples, 1 along broadcast axes, and -1 along the axis of
+    units if units have entries of their own: compaction changes their number.
     """
 
     maps: tuple[Callable[[Tensor], Tensor], ...]
@@ -57,14 +57,14 @@ class Scale:
         return x / other if self.inverse else x * other
 
     def factor(self, tensor: Tensor) -> Tensor:
-        """Return what values are multiplied by, ``(1, ...)``."""
+        """Return the factor of values, ``(1, ...)``."""
         other = self.operand(tensor)
         return 1 / other if self.inverse else other
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A value plus a multiple of a tensor; ``negative`` takes minus the value.
+    """A value plus a multiple of a tensor; ``negative`` negates the value.
 
     ``learned`` says that the tensor is a parameter, not a buffer.
     """
@@ -79,7 +79,7 @@ class Shift:
         return torch.add(-x if self.negative else x, self.operand(tensor), alpha=self.scale)
 
     def added(self, tensor: Tensor) -> Tensor:
-        """Return what is added to values, ``(1, ...)``."""
+        """Return the summand of values, ``(1, ...)``."""
         return self.operand(tensor) * self.scale
 
 
@@ -97,7 +97,7 @@ class Select:
         return x.index_select(1, torch.tensor(self.numbers, device=x.device))
 
     def among(self, kept: Indices) -> tuple[Indices, Select]:
-        """Return which of the features remain if only some of the source do, and their selection."""
+        """Return the features that remain if the source keeps some of its own, and their selection."""
         numbers = np.array(self.numbers)
         remaining = np.flatnonzero(np.isin(numbers, kept))
         return remaining, Select(tuple(np.searchsorted(kept, numbers[remaining]).tolist()))
@@ -105,7 +105,7 @@ class Select:
 
 @dataclass(frozen=True)
 class Zeros:
-    """Zeros, as many samples of a shape as there are."""
+    """Zeros of a shape, one for each sample."""
 
     shape: tuple[int, ...]
 
@@ -116,12 +116,12 @@ class Zeros:
 
 @dataclass(frozen=True)
 class Index:
-    """Slices and single places of positions; the axes of samples and units stay whole."""
+    """Slices and single indices of positions; the axes of samples and units stay whole."""
 
     index: tuple[slice | int | None, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return what of ``x`` lies there."""
+        """Return the indexed positions of ``x``."""
         return x[self.index]
 
 

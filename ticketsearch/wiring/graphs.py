@@ -1,4 +1,4 @@
-"""Graphs: the fx graph of a module as it is read: with its hooks, and each value written once."""
+"""The fx graph of a module for the tracer: with its hooks, and in single-assignment form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AUGMENTED = {
         *(("and", "and_"), ("or", "or_"), ("xor", "xor")),
     )
 }
-# Calls that give numbers, not values.
+# Calls that return numbers, not values of the network.
 ASKING = {"size", "dim", "numel", "nelement", "ndimension", "stride", "__len__", "item", len}
 MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 PLAIN = (
@@ -36,13 +36,13 @@ CUTTING = {"detach": "detach()", "detach_": "detach_()", torch.detach: "detach()
 
 
 def graph_of(module: nn.Module, input_shape: Shape) -> fx.Graph:
-    """Return the graph of a module in training mode, every value of which is written once.
+    """Return the graph of a module in training mode, in which every value is written once.
 
-    Operations in place become operations that make a value of their own, which later readers of the
-    rewritten one read. Forward hooks are part of the graph.
+    In-place operations become operations that return a new value, which later readers of the overwritten
+    value read. Forward hooks are part of the graph.
 
-    Raises :class:`BadInput` where part of the computation is cut off from gradients, or in other precision.
-    Errors of the module's own forward pass through.
+    Raises :class:`BadInput` where part of the computation is detached from gradients, or runs in another
+    precision. Errors of the module's own forward pass through.
     """
     if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         raise BadInput(
@@ -58,15 +58,15 @@ def graph_of(module: nn.Module, input_shape: Shape) -> fx.Graph:
         if node in needed:
             _check_gradients(node, node.meta.get("context"), module)
         elif node.op not in ("placeholder", "call_module"):
-            graph.erase_node(node)  # computes what nothing reads
+            graph.erase_node(node)  # its value is not used
     return graph
 
 
 def architecture(module: nn.Module, graph: fx.Graph) -> Hashable | None:
-    """Return what is equal for modules of one architecture, whatever their tensors hold.
+    """Return a description that is equal for modules of one architecture, with any values of their tensors.
 
-    That is the graph, and of each part its class, attributes and shapes. None where an attribute is neither
-    a number, a text, a plain function, nor a collection of such, or where there are hooks.
+    It has the graph, and for each submodule its class, attributes and shapes. None if an attribute is not a
+    number, a text, a plain function or a collection of these, or if there are hooks.
     """
     try:
         nodes = tuple((node.format_node(), node.target) for node in graph.nodes)
@@ -77,8 +77,8 @@ def architecture(module: nn.Module, graph: fx.Graph) -> Hashable | None:
     return description
 
 
-class _NotPlain(Exception):  # noqa: N818 - says what is the case
-    """An attribute may hold anything."""
+class _NotPlain(Exception):  # noqa: N818 - an outcome, not an error
+    """An attribute is of another type than those that can be compared."""
 
 
 def _plain_parts(child: nn.Module) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def _plain_parts(child: nn.Module) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Hashable:
-    """Return a value as something that is equal for equal ones; raises :class:`_NotPlain`."""
+    """Return a hashable form of a value, equal for equal values; raises :class:`_NotPlain`."""
     if isinstance(value, dict):
         return dict, tuple((_plain(key), _plain(item)) for key, item in value.items())
     if isinstance(value, tuple | list):
@@ -108,12 +108,12 @@ def _plain(value: Any) -> Hashable:
 
 
 class _Value(ShapedProxy):
-    """A value whose rewriting by ``+=`` and the like is part of the graph."""
+    """A value whose in-place operators such as ``+=`` are part of the graph."""
 
     def __getattr__(self, k: str) -> Any:
         attribute = super().__getattr__(k)
         if k == "data":
-            _ = attribute.node  # made where it is asked for, not where it is used
+            _ = attribute.node  # create the node at the access, not at the first use
         return attribute
 
 
@@ -132,9 +132,9 @@ for _name in AUGMENTED:
 
 
 class _GraphTracer(ShapeTracer):
-    """Traces hooks of torch's own modules too; ``meta["context"]`` says what calls were made under.
+    """Traces hooks of torch's own modules too; ``meta["context"]`` is the context of a call.
 
-    Buffers are kept apart from constants, as parameters are.
+    Buffers are distinguished from constants, like parameters.
     """
 
     proxy_buffer_attributes = True
@@ -150,7 +150,7 @@ class _GraphTracer(ShapeTracer):
         return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # A forward that was put into the module itself is not the one of its class.
+        # A forward that was set on the module itself is not that of its class.
         return "forward" not in vars(m) and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
@@ -199,7 +199,7 @@ def _check_gradients(node: fx.Node, context: str | None, module: nn.Module) -> N
 
 
 def needed_nodes(graph: fx.Graph) -> set[fx.Node]:
-    """Return the nodes that the output is computed from."""
+    """Return the nodes on which the output depends."""
     needed: set[fx.Node] = set()
     waiting = [node for node in graph.nodes if node.op == "output"]
     while waiting:
@@ -211,7 +211,7 @@ def needed_nodes(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _write_once(graph: fx.Graph, module: nn.Module) -> None:
-    """Let readers of a value that was rewritten before they read it read what rewrote it."""
+    """Redirect readers of a value that was overwritten in place to the call that overwrote it."""
     for node in graph.nodes:
         value = node.args[0] if node.args else node.kwargs.get("input")
         if not isinstance(value, fx.Node) or not _settle(node, module) or _is_number(value):
@@ -224,7 +224,7 @@ def _write_once(graph: fx.Graph, module: nn.Module) -> None:
 
 
 def _settle(node: fx.Node, module: nn.Module) -> bool:
-    """Make a node's operation one that is not in place; False if it was none."""
+    """Replace a node's in-place operation by one that is not in place; False if it has none."""
     target: Any = node.target
     if node.op == "call_module":
         return bool(getattr(module.get_submodule(str(target)), "inplace", False))
@@ -250,7 +250,7 @@ def _settle(node: fx.Node, module: nn.Module) -> bool:
 
 
 def _without_inplace(node: fx.Node) -> bool:
-    """Take a true argument ``inplace`` from a call; False if it has none."""
+    """Set a true argument ``inplace`` of a call to False; return whether there was one."""
     try:
         given = inspect.signature(node.target).bind(*node.args, **node.kwargs)  # type: ignore[arg-type]
     except (TypeError, ValueError):  # torch's own functions in C have no signature
@@ -263,7 +263,7 @@ def _without_inplace(node: fx.Node) -> bool:
 
 
 def _is_number(node: fx.Node) -> bool:
-    """Whether a node is a shape or a number, which nothing rewrites."""
+    """Whether a node is a shape or a number, which cannot be overwritten in place."""
     if node.op not in ("call_method", "call_function"):
         return False
     if node.target in ASKING or (node.target is getattr and node.args[1] in ("shape", "ndim")):

@@ -1,4 +1,4 @@
-"""Layers and normalisations, by the names of their tensors: as modules have them, or a forward itself."""
+"""Readers of layers and normalisations, modules or functional, by the names of their tensors."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def read_prelu(tracer: Tracer, node: fx.Node, source: int, name: str) -> None:
 
 
 def _number(tracer: Tracer, node: fx.Node, names: Sequence[str | None], source: int) -> None:
-    """Number tensors as the value that they belong to; one tensor cannot be numbered by two values."""
+    """Number tensors like the value that they apply to; a tensor cannot be numbered by two values."""
     for name in names:
         if name in tracer.numbered:
             raise tracer.refusal(node, f"a second use of layer {name.rpartition('.')[0] or name!r}")

@@ -1,4 +1,4 @@
-"""Modules: layers, normalisations, activations and pooling as torch.nn writes them."""
+"""Readers of torch.nn modules: layers, normalisations, activations and pooling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbering: from units that are tied, unit by unit, to neuron groups, pieces and bundles."""
+"""Numbering: neuron groups, pieces and bundles from units that are tied one by one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Kind = Literal["input", "hidden", "output"]
 
 
 class Features(NamedTuple):
-    """The neuron axis of a value: units, and how many consecutive features each of them has."""
+    """The neuron axis of a value: its units, and the number of consecutive features of each unit."""
 
     units: Indices
     blocks: Indices
@@ -33,7 +33,7 @@ class Features(NamedTuple):
 
 
 class LayerEnds(NamedTuple):
-    """What a maskable layer reads and makes; ``divisions`` counts the groups of a grouped convolution."""
+    """The neuron axes of a layer's input and output; ``divisions`` are a grouped convolution's groups."""
 
     layer: Layer
     sources: Features
@@ -43,11 +43,11 @@ class LayerEnds(NamedTuple):
 
 @dataclass
 class Numbering:
-    """Units as they are met, and what is known of them.
+    """Units in the order of the trace, and the constraints on their renumbering.
 
-    ``new`` units come in axes that layers (or the input) make, ``zeros`` in axes that nothing feeds;
-    ``tie`` says that units of two axes are numbered together, ``part`` that the units of an axis may only be
-    renumbered within stretches, ``select`` that some of an axis are an axis of their own.
+    ``new`` adds the units of an axis that a layer (or the input) produces, ``zeros`` those of an axis without
+    input; ``tie`` numbers the units of two axes together, ``part`` allows renumbering only within stretches
+    of an axis, ``select`` makes some units of an axis an axis of their own.
     """
 
     axes: list[tuple[str, Indices]] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Numbering:
         return self._added(self.axes, name, size)
 
     def zeros(self, name: str, size: int) -> Features:
-        """Return the units of an axis of zeros; where they are tied to others, they are named as those."""
+        """Return the units of an axis of zeros; if they are tied to others, they take those' names."""
         return self._added(self.fillings, name, size)
 
     def _added(self, axes: list[tuple[str, Indices]], name: str, size: int) -> Features:
@@ -87,20 +87,20 @@ class Numbering:
         return chosen
 
     def tie(self, a: Features, b: Features) -> bool:
-        """Number two axes together; False if their units do not stand side by side."""
+        """Number two axes together; False if their units have different numbers of features."""
         if not np.array_equal(a.blocks, b.blocks):
             return False
         self.ties.append((a.units, b.units))
         return True
 
     def part(self, features: Features, divisions: int) -> None:
-        """Keep the units of an axis within ``divisions`` equal stretches."""
+        """Allow renumbering only within ``divisions`` equal stretches of an axis."""
         size = len(features.units) // divisions
         for end in range(size, len(features.units), size):
             self.cuts.append((int(features.units[end - 1]), int(features.units[end])))
 
     def close(self, outputs: Features) -> Closed:
-        """Return the groups, once all units are known; ``outputs`` are the network's own."""
+        """Return the groups of all units; ``outputs`` is the neuron axis of the network's output."""
         pairs = [np.concatenate(ends) for ends in zip(*self.ties, strict=True)] or [np.arange(0)] * 2
         classes = _components(pairs[0], pairs[1], self.count)
         chains = self._chains(classes)
@@ -116,17 +116,17 @@ class Numbering:
         return Closed(self._named(classes, group_of, sizes, kinds), classes, group_of, place)
 
     def _chains(self, classes: Indices) -> list[list[int]]:
-        """Return the groups as chains of tied units, in the order in which they are met.
+        """Return the groups as chains of tied units, in the order of the trace.
 
-        One unit follows another in a group if it does so wherever either of them stands: then every axis is
-        made of whole groups, and renumbering one group renumbers all axes alike.
+        One unit follows another in a group if it does so in every axis that contains either of them: then
+        every axis consists of whole groups, and renumbering one group renumbers all axes alike.
         """
         following, leading = np.full(classes.max() + 1, -1), np.full(classes.max() + 1, -1)
         meetings = [pair for a, b in self.cuts for pair in ((int(classes[a]), -2), (-2, int(classes[b])))]
         for units in (*(units for _, units in (*self.axes, *self.fillings)), *self.selections):
             axis = classes[units].tolist()
             meetings += [*itertools.pairwise(axis), (-2, axis[0]), (axis[-1], -2)]
-        for a, b in meetings:  # -1 is nothing so far, -2 nothing or no one unit
+        for a, b in meetings:  # -1: no neighbour so far; -2: none, or several
             if a >= 0:
                 following[a] = b if following[a] in (-1, b) else -2
             if b >= 0:
@@ -151,7 +151,7 @@ class Numbering:
         sizes: Sequence[int],
         kinds: Sequence[Kind],
     ) -> tuple[Group, ...]:
-        """Name each group after the first axis it stands in, with a number where that axis has several."""
+        """Name each group after its first axis, with a number where that axis has several groups."""
         names: dict[int, str] = {}
         for kind in ("input", "output"):
             fixed = [group for group, group_kind in enumerate(kinds) if group_kind == kind]
@@ -159,7 +159,7 @@ class Numbering:
                 names[group] = kind if len(fixed) == 1 else f"{kind}[{position}]"
         for name, units in (*self.axes, *self.fillings):
             groups = list(dict.fromkeys(group_of[classes[units]].tolist()))
-            # A layer may be called what the fixed groups are.
+            # A layer may have the name of a fixed group.
             base = f"hidden {name}" if name in ("input", "output") else name
             for position, group in enumerate(groups):
                 names.setdefault(group, base if len(groups) == 1 else f"{base}[{position}]")
@@ -170,7 +170,7 @@ class Numbering:
 
 @dataclass(frozen=True)
 class Closed:
-    """The groups, and for each unit where it stands in them."""
+    """The groups, and for each unit its group and position in it."""
 
     groups: tuple[Group, ...]
     classes: Indices
@@ -178,7 +178,7 @@ class Closed:
     place: Indices
 
     def axis(self, features: Features) -> Axis:
-        """Return the segments of an axis: whole groups, one after the other."""
+        """Return the segments of an axis: whole groups in order."""
         segments, position = [], 0
         while position < len(features.units):
             group = int(self.group_of[self.classes[features.units[position]]])
@@ -187,7 +187,7 @@ class Closed:
         return tuple(segments)
 
     def places(self, source: Features, entries: Sequence[int]) -> tuple[int, ...]:
-        """Return which segments of an axis some of its entries are, whole segments in any order."""
+        """Return the segments of an axis that some of its entries form: whole segments in any order."""
         axis = self.axis(source)
         starts = np.array([start for start, _ in self._starts(axis)])
         sizes = [self.groups[segment.group].size * segment.block for segment in axis]
@@ -228,11 +228,11 @@ class Closed:
             start += self.groups[segment.group].size * segment.block
 
     def bundles(self, ends: Sequence[LayerEnds], pieces: Sequence[Piece]) -> tuple[Bundle, ...]:
-        """Return the columns of groups that grouped convolutions let change places as wholes.
+        """Return the columns of groups that may be exchanged as wholes, because of grouped convolutions.
 
-        The groups that meet in one division of a layer belong to one column, over all such layers. Columns
-        are alike if their groups have the same sizes at the same places of all axes, and all layers join
-        them alike.
+        The groups in one division of a layer belong to one column, over all such layers. Columns may be
+        exchanged if their groups have the same sizes at the same positions of all axes, and all layers join
+        them in the same way.
         """
         columns: dict[int, list[int]] = {}
         shapes: dict[int, list[tuple[int, ...]]] = {}
@@ -282,7 +282,7 @@ class Closed:
 
 
 class _Exchange:
-    """Says which columns of groups may change places: those that all layers join alike."""
+    """Decides which columns of groups may be exchanged: those that all layers join in the same way."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self.count = Counter((p.layer, p.target, p.source, p.block, p.positions, p.diagonal) for p in pieces)
@@ -292,7 +292,7 @@ class _Exchange:
                 self.of.setdefault(group, set()).add(key)
 
     def allows(self, first: Sequence[int], second: Sequence[int]) -> bool:
-        """Return whether every piece has its counterpart when two columns change places."""
+        """Return whether every piece has a counterpart when two columns are exchanged."""
         swap = dict(zip((*first, *second), (*second, *first), strict=True))
         return all(
             self.count[layer, swap.get(target, target), swap.get(source, source), block, positions, diagonal]
@@ -303,8 +303,8 @@ class _Exchange:
 
 
 def _components(a: Indices, b: Indices, size: int) -> Indices:
-    """Return the number of the set that each of ``size`` things is in, ``a[i]`` with ``b[i]``."""
-    from scipy.sparse import coo_array  # takes longer to import than a run to show
+    """Return the connected component of each of ``size`` vertices; ``a[i]`` and ``b[i]`` are joined."""
+    from scipy.sparse import coo_array  # its import takes longer than most commands
     from scipy.sparse.csgraph import connected_components
 
     joined = coo_array((np.ones(len(a)), (a, b)), shape=(size, size))

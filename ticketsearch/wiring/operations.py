@@ -1,4 +1,4 @@
-"""Operations: what the wiring knows of torch's modules and functions, as plain callables of tensors."""
+"""The operations of torch that the wiring supports, as plain callables of tensors."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ ELEMENTWISE_METHODS = {
     *("relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_", "abs", "sin", "cos", "square", "neg", "exp"),
     *("clamp", "contiguous"),
 }
-# With a number on one side these are elementwise; a sum of two values joins their neurons, and a product of
-# two functions of one value is a function of it.
+# With a number as one operand these are elementwise; a sum of two values ties their neurons, and a product of
+# two functions of one value is a function of that value.
 ARITHMETIC = {
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow),
     *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.rsub),
@@ -79,7 +79,7 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 DROPOUT_FUNCTIONS = {torch.dropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
-# How paddings fill the margins, as torch.nn.functional.pad says it.
+# Modes of paddings, in the words of torch.nn.functional.pad.
 PADS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), "constant"),
     **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d), "reflect"),
@@ -114,7 +114,7 @@ class Convolution:
 
     @classmethod
     def of(cls, module: Any) -> Convolution:
-        """Return what a ConvNd module computes."""
+        """Return the convolution of a ConvNd module."""
         margins, padding = (), module.padding
         if module.padding_mode != "zeros":
             margins, padding = tuple(module._reversed_padding_repeated_twice), tuple(0 for _ in module.stride)
@@ -139,12 +139,12 @@ class Convolution:
 class BatchNormalization:
     """Batch normalisation: by the running statistics, or in training by those of the batch.
 
-    ``by_running`` has it go by the running statistics, where there are any, in training as well.
+    ``fixed`` normalises by the running statistics, if there are any, in training too.
     """
 
     momentum: float | None
     eps: float
-    fixed: bool = False  # goes by the running statistics in training, too
+    fixed: bool = False
 
     def __call__(
         self,
@@ -210,13 +210,13 @@ def concatenate(*values: Tensor) -> Tensor:
 
 
 def dimensions(name: str) -> int | None:
-    """Return over how many axes of positions an operation of torch works, by its name; None where any."""
+    """Return the number of axes of positions in the name of an operation of torch; None for any number."""
     match = re.search(r"([123])d(_with_indices)?$", name.lower())
     return int(match[1]) if match else None
 
 
 class Replay:
-    """An fx call with one tensor left open; a class, so that it can be sent to worker processes."""
+    """An fx call as a function of one tensor; a class, so that it can be sent to worker processes."""
 
     def __init__(self, node: fx.Node, value: fx.Node) -> None:
         self.target = node.target
@@ -241,7 +241,7 @@ class Replay:
 
 
 def is_elementwise(node: fx.Node) -> bool:
-    """Return whether a call of one tensor, beside numbers, is a map of each of its entries."""
+    """Return whether a call of one tensor, beside numbers, maps each of its entries separately."""
     if sum(isinstance(a, fx.Node) for a in (*node.args, *node.kwargs.values())) != 1:
         return False
     if node.target in ARITHMETIC:
@@ -250,23 +250,23 @@ def is_elementwise(node: fx.Node) -> bool:
 
 
 def factor(function: object) -> float:
-    """Return the absolute number that an elementwise call multiplies by; 1 for any other map.
+    """Return the absolute factor of an elementwise call; 1 for any other map.
 
-    A flow passes activations as the identity, but a branch that is scaled carries that much less of it.
+    Activations are the identity for a flow, but a branch that is scaled carries a scaled flow.
     """
     if not isinstance(function, Replay) or function.target not in SCALINGS:
         return 1.0
     if function.target in QUOTIENTS and function.open != [0]:
-        return 1.0  # a number over the value is no multiple of it
+        return 1.0  # a number divided by the value is not a multiple of it
     result = function(torch.ones((), dtype=torch.float64))
     return abs(float(result))
 
 
 def module_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return a module without parameters as a function of its own, which writes to nothing."""
+    """Return a copy of a module without parameters as a function without side effects."""
     function: Any = copy.deepcopy(module)
     for hooks in (function._forward_hooks, function._forward_pre_hooks):
-        hooks.clear()  # those are steps of their own
+        hooks.clear()  # hooks are steps of their own
     if hasattr(function, "inplace"):
         function.inplace = False
     copied: Callable[[Tensor], Tensor] = function

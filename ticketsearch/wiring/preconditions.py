@@ -1,4 +1,4 @@
-"""Preconditions: what a module must not have, as training by its wiring would lose or change it."""
+"""Preconditions of tracing: features of a module that training by its wiring would lose or change."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["check_learning", "check_module"]
 
 
 def check_module(module: nn.Module) -> None:
-    """Refuse tensors that are not there yet or are computed from others, and hooks on gradients.
+    """Refuse tensors that have no values yet or are computed from others, and hooks on gradients.
 
-    Pruning by ``torch.nn.utils.prune`` is let pass. Raises :class:`BadInput` naming the tensor or module.
+    Pruning by ``torch.nn.utils.prune`` is allowed. Raises :class:`BadInput` naming the tensor or module.
     """
     for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
         _check_tensor(name, tensor)
@@ -32,7 +32,7 @@ def check_module(module: nn.Module) -> None:
 
 
 def check_learning(module: nn.Module, used: Container[str]) -> None:
-    """Refuse a module of whose ``used`` parameters none learns; raises :class:`BadInput`."""
+    """Refuse a module without a trainable parameter among the ``used`` ones; raises :class:`BadInput`."""
     if not any(parameter.requires_grad and name in used for name, parameter in module.named_parameters()):
         raise BadInput(
             f"all parameters of {type(module).__name__} have requires_grad=False, so nothing can be trained; "

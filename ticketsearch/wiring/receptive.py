@@ -1,8 +1,8 @@
-"""Receptive positions: which of the weights between two units can matter, by the shapes of values alone.
+"""Receptive positions: the weights between two units that can influence an output, by the shapes of values.
 
-A kernel position that reads padding alone multiplies zeros, and one whose products land where nobody looks
-(a strip that a pooling leaves out) moves no output. Both follow from the steps with all weights kept: forward
-from the entries of values that can be non-zero, and back from those on which an output depends.
+A kernel position that reads padding alone multiplies zeros, and a position whose products reach no output (a
+strip that a pooling leaves out) has no influence. Both follow from the steps with all weights kept: forward
+from the entries of values that can be non-zero, and backward from the entries on which an output depends.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ticketsearch.wiring.steps import Step, Wiring
 
 __all__ = ["positions_read"]
 
-# How often numbers are drawn at a time for the entries of a value.
+# Random samples of a value in one run.
 DRAWS = 16
-# What works on single entries of one value, statistics apart.
+# Operations on single entries of one value, apart from statistics.
 POINTWISE = ("elementwise", "dropout", "normalize", "mix")
 
 
 class Maps(NamedTuple):
     """Two ``(units, *positions)`` bool maps of the entries of a value.
 
-    ``every`` has those that can be non-zero or, on the way back, those on which an output depends. ``data``
-    leaves out what biases, shifts and statistics of batches and samples do.
+    ``every`` has the entries that can be non-zero or, backward, those on which an output depends. ``data``
+    ignores biases, shifts and statistics of batches and samples.
     """
 
     data: Tensor
@@ -41,7 +41,7 @@ class Maps(NamedTuple):
 def positions_read(wiring: Wiring) -> tuple[tuple[int, ...], ...]:
     """Return the ``reads`` of :class:`ticketsearch.masks.MaskSpec` for the steps of a network.
 
-    Of a network without steps nothing is known: all its positions count as read.
+    For a network without steps all positions count as read.
     """
     if not wiring.steps or wiring.dense:
         return ()
@@ -50,7 +50,7 @@ def positions_read(wiring: Wiring) -> tuple[tuple[int, ...], ...]:
 
 
 def _forward(wiring: Wiring) -> list[Maps]:
-    """Return for each value which entries can be non-zero."""
+    """Return for each value the entries that can be non-zero."""
     values: list[Maps] = []
     for node, step in zip(wiring.spec.nodes, wiring.steps, strict=True):
         inputs = [values[i] for i in step.inputs]
@@ -86,7 +86,7 @@ def _layer(wiring: Wiring, step: Step, source: Maps) -> Maps:
 
 
 def _backward(wiring: Wiring, values: Sequence[Maps]) -> tuple[tuple[int, ...], ...]:
-    """Return for each piece what its positions read; nothing where data reach all of them."""
+    """Return for each piece the codes of its positions; ``()`` where data reach all of them."""
     wanted = [Maps(*map(torch.zeros_like, value)) for value in values]
     wanted[-1] = Maps(*map(torch.ones_like, wanted[-1]))
     codes: list[tuple[int, ...]] = [()] * len(wiring.spec.pieces)
@@ -108,7 +108,7 @@ def _backward(wiring: Wiring, values: Sequence[Maps]) -> tuple[tuple[int, ...], 
 
 
 def _reads(units: _Units, piece: Piece, source: Maps, wanted: Maps, into: Maps) -> tuple[int, ...]:
-    """Return what the positions of a piece read, and mark in ``into`` the entries that it wants."""
+    """Return the codes of a piece's positions, and mark in ``into`` the entries on which it depends."""
     rows, columns = units.ends(piece)
     reads = torch.zeros(piece.positions, dtype=torch.int64)
     for part, target, whole in zip(source, wanted, into, strict=True):
@@ -119,7 +119,7 @@ def _reads(units: _Units, piece: Piece, source: Maps, wanted: Maps, into: Maps) 
 
 
 def _sources(wiring: Wiring, step: Step, inputs: Sequence[Maps], wanted: Maps) -> list[Maps]:
-    """Return for each value that a step takes the entries on which the wanted ones of its own depend."""
+    """Return for each input of a step the entries on which the wanted entries of its value depend."""
     if step.operation == "mix" and _is_pointwise(step):
         return [wanted._replace(every=wanted.every.any().expand_as(wanted.every))]
     if step.operation == "normalize":
@@ -146,10 +146,10 @@ def _is_pointwise(step: Step) -> bool:
 
 
 class _Sample:
-    """A step, run on random numbers where values can be non-zero.
+    """A step, run on random numbers where its inputs can be non-zero.
 
-    ``unit`` says which unit of these runs each unit of the values is like: a step that treats units one by
-    one is run on one unit of each kind.
+    A step that treats units one by one is run on one unit of each kind; ``unit`` maps each unit of the values
+    to the unit of these runs that represents it.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class _Sample:
         self.inputs, self.wanted = whole[: len(inputs)], whole[-1]
 
     def _fits(self, values: list[Tensor]) -> bool:
-        """Return whether the step takes so few units: some have the number of all of them in their shape."""
+        """Return whether the step accepts fewer units: some functions contain the number of units."""
         try:
             result = self.run([torch.zeros((DRAWS, *value.shape), dtype=torch.float64) for value in values])
         except (RuntimeError, ValueError, IndexError):
@@ -178,15 +178,15 @@ class _Sample:
         return result.shape == (DRAWS, len(values[0]), *self.step.shape[1:])
 
     def made(self) -> Maps:
-        """Return which entries of the step's value can be non-zero."""
+        """Return the entries of the step's value that can be non-zero."""
         out = torch.cat([self.run(values) for values in self.values()])
         return Maps(out.ne(out[:1]).any(0), out.ne(0).any(0))
 
     def depended_on(self, place: int, which: Literal["data", "every"]) -> Tensor:
-        """Return which non-zero entries of one value receive a gradient from the wanted ones.
+        """Return the non-zero entries of one input that receive a gradient from the wanted entries.
 
-        A maximum passes it on to one entry alone. So the entries found are set to zero and the others drawn
-        anew, until none of the others is found.
+        A maximum passes its gradient to one entry alone. So entries that have received one are set to zero
+        and the others drawn again, until no further entry receives one.
         """
         wanted, left = getattr(self.wanted, which), getattr(self.inputs[place], which).clone()
         depended = torch.zeros_like(left)
@@ -210,9 +210,9 @@ class _Sample:
         return torch.rand((DRAWS, *shape), dtype=torch.float64, generator=self.generator).add_(0.5)
 
     def values(self) -> Iterator[list[Tensor]]:
-        """Yield numbers of either sign where data reach, one for all draws beside that, and 0 elsewhere."""
+        """Yield inputs: random of either sign where data reach, constant where biases do, 0 elsewhere."""
         fixed = [self.drawn(maps.every.shape)[:1] * (maps.every & ~maps.data) for maps in self.inputs]
-        # Of two values either is to be the larger at times, and either sign to be met.
+        # Each of two values must be the larger one at times, and both signs must occur.
         for signs in itertools.product((1.0, -1.0), repeat=min(len(self.inputs), 2)):
             yield [
                 still + sign * self.drawn(maps.every.shape).mul_(maps.data)
@@ -220,12 +220,12 @@ class _Sample:
             ]
 
     def run(self, values: list[Tensor]) -> Tensor:
-        """Return the step's value of these numbers, ``(DRAWS, *shape)``."""
+        """Return the step's value for these inputs, ``(DRAWS, *shape)``."""
         return self.wiring.evaluate(self.step, values, self.tensors)
 
 
 class _Units:
-    """A layer between one unit of a source group and one of a target group: all of them are alike."""
+    """A layer between one unit of a source group and one of a target group, which represent all units."""
 
     def __init__(self, wiring: Wiring, step: Step) -> None:
         self.spec, self.layer = wiring.spec, wiring.spec.layers[step.layer]
@@ -236,21 +236,21 @@ class _Units:
         self.known: dict[tuple[int, bytes, bytes], tuple[Tensor, Tensor]] = {}
 
     def ends(self, piece: Piece) -> tuple[slice, slice]:
-        """Return the entries of the layer's value that a piece makes, and those that it reads of its own."""
+        """Return the ranges of a piece's targets in the layer's value and of its sources in the input."""
         division = piece.row // (self.layer.shape[0] // self.divisions)
         first = division * self.layer.shape[1] + piece.column
         width = self.spec.groups[piece.source].size * piece.block
         return slice(piece.row, piece.row + self.spec.groups[piece.target].size), slice(first, first + width)
 
     def forward(self, piece: Piece, source: Tensor) -> Tensor:
-        """Return the ``(1, *positions)`` entries of a target unit to which those of a source unit lead."""
+        """Return the ``(1, *positions)`` entries of a target unit that a source unit's entries reach."""
         value: Tensor = self.function(self._unit(piece, source), self._weight(piece), None)
         return value[0].ne(0)
 
     def backward(self, piece: Piece, source: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which positions join a source's entries to wanted ones, and which entries these depend on.
+        """Return the positions that join a source's entries to wanted ones, and the entries they depend on.
 
-        They are ``(positions,)`` and, of all units of the source, ``(units * block, *positions)``.
+        They are ``(positions,)`` and, for all units of the source, ``(units * block, *positions)``.
         """
         unit, target = self._unit(piece, source), wanted.any(0)
         key = piece.block, unit.numpy().tobytes(), target.numpy().tobytes()

@@ -67,7 +67,7 @@ DECLARE = (
     "module.neuron_groups = {'conv.weight': ('hidden', 'input'), 'conv.bias': ('hidden',), "
     "'fc.weight': ('output', 'hidden:16')} (everything but flows, as SynFlow's, is then available)"
 )
-# Each axis of their tensors is numbered by one group, whole, whatever else a forward does.
+# Modules in which each axis of each tensor is numbered by one whole group, whatever the forward pass does.
 PLAIN_MODULES = (
     *(nn.Linear, nn.Flatten, nn.LayerNorm, nn.RMSNorm, nn.Softmax, nn.LogSoftmax, nn.CosineSimilarity),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LPPool1d, nn.LPPool2d),
@@ -95,7 +95,7 @@ def location(module: nn.Module, node: fx.Node) -> str:
 
 
 def words(module: nn.Module, node: fx.Node) -> str:
-    """Return the words for a call: a module's class, or the operation as the field calls it."""
+    """Return the name of a call in the field's words: a module's class, or the operation."""
     if node.op == "call_module":
         return type(module.get_submodule(str(node.target))).__name__
     name = _name(node)
@@ -108,18 +108,18 @@ def words(module: nn.Module, node: fx.Node) -> str:
 
 
 def way_out(module: nn.Module, graph: fx.Graph) -> str:
-    """Return the ways out of a refusal that lead somewhere.
+    """Return the ways out of a refusal that work for this module.
 
-    Groups can be declared by hand where each axis of each weight is numbered by one group, a unit a row, and
-    each unit is a block of consecutive columns. That is no way for recurrent layers, heads of attention,
-    concatenations, grouped convolutions and whatever else is not known to keep the units in order.
+    Groups can be declared by hand if each axis of each weight is numbered by one group, one unit a row, and
+    each unit is a block of consecutive columns. This excludes recurrent layers, heads of attention,
+    concatenations, grouped convolutions and all operations that may reorder units.
     """
     declarable = all(_is_plain_module(child) for child in module.modules()) and all(
         _is_plain_call(node) for node in graph.nodes if node.op in ("call_function", "call_method")
     )
     names = {_name(node) for node in graph.nodes}
     tensor_names = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
-    declarable &= not (names & REORDERINGS and names & RESHAPES)  # a unit's features may then be strewn
+    declarable &= not (names & REORDERINGS and names & RESHAPES)  # a unit's features may then not be adjacent
     declarable &= all(str(node.target) in tensor_names for node in graph.nodes if node.op == "get_attr")
     (output,) = [node.args[0] for node in graph.nodes if node.op == "output"]
     declarable &= isinstance(output, fx.Node) and len(sample_shape(output) or ()) == 1

@@ -1,10 +1,10 @@
-"""Shapes: traces a module with torch.fx while the shapes of its values are known.
+"""Tracing of a module with torch.fx while the shapes of its values are known.
 
 Code on shapes (``x.size(0)``, ``c * h * w``, ``len(x)``, ``int(x.numel() / n)``, ``range(x.shape[1])``, an
-``assert`` or ``if`` on any of them) then runs as it is, on integers. One is not the network's own, the
-number of samples. The module is therefore traced with two of them. Where the two graphs differ by these very
-numbers, the graph that is returned has a :class:`SampleCount`; where they differ otherwise, the module
-computes something else for other batches, and is refused.
+``assert`` or ``if`` on any of them) then runs unchanged, on integers. One integer is not the network's own:
+the number of samples. The module is therefore traced with two numbers of samples. Where the two graphs differ
+by exactly these numbers, the returned graph has a :class:`SampleCount`; if they differ in any other way, the
+module computes something else for other batches, and is refused.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ticketsearch.errors import BadInput
 __all__ = ["SampleCount", "ShapeTracer", "ShapedProxy", "counts_samples", "sample_shape", "traced_graph"]
 
 Shape = tuple[int, ...]
-# Two numbers of samples; a network is traced with each of them.
+# The two numbers of samples with which a network is traced.
 COUNTS = (5, 7)
-# Attributes of tensors that are known while tracing. A device is not: values are traced on none.
+# Attributes of tensors that are known while tracing. The device is not: values are on the meta device.
 ATTRIBUTES = ("shape", "ndim", "dtype")
-# Results of calls that are no value of the network, and are known as well.
+# Types of results that are not values of the network, and are known while tracing.
 PLAIN = (bool, int, float, torch.Size, torch.dtype)
 
 
@@ -72,12 +72,12 @@ def traced_graph(
     """Return the graph of a module in training mode, from ``(samples, *input_shape)``.
 
     The module's forward is given its first argument alone, the others have their defaults. Tensors that
-    forward makes are set as attributes of ``module``, as torch.fx names them; the module is otherwise left
-    as it was. See :func:`sample_shape` for the shapes of the graph's values. ``build(module, samples,
+    forward makes are set as attributes of ``module``, as torch.fx names them; the module does not change
+    otherwise. See :func:`sample_shape` for the shapes of the graph's values. ``build(module, samples,
     input_shape)`` makes the tracer.
 
     Raises :class:`BadInput` for a second argument without a default, and for a forward that depends on the
-    number of samples; and whatever the module's own code raises.
+    number of samples. Errors of the module's own code pass through.
     """
 
     def graph(count: int) -> tuple[fx.Graph, dict[str, Any]]:
@@ -156,7 +156,7 @@ class ShapeTracer(fx.Tracer):
         return ShapedProxy(node, self)
 
     def create_arg(self, a: Any) -> Any:
-        """Return an argument as the graph holds it; NumPy's numbers, as of ``np.prod``, as Python's."""
+        """Return an argument of a graph; NumPy scalars, e.g. of ``np.prod``, become Python numbers."""
         return super().create_arg(a.item() if isinstance(a, np.integer | np.floating) else a)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
@@ -165,10 +165,8 @@ class ShapeTracer(fx.Tracer):
         node = proxy.node
         try:
             value = self._value(node)
-        except (
-            Exception
-        ) as error:  # torch and the module's own code raise anything; told once it is asked for
-            node.meta["failure"] = error
+        except Exception as error:  # torch and the module's own code may raise anything
+            node.meta["failure"] = error  # raised when the value is used
             return proxy
         if isinstance(value, PLAIN) and kind.startswith("call_") and target is not getattr:
             self.graph.erase_node(node)
@@ -180,7 +178,7 @@ class ShapeTracer(fx.Tracer):
         """Return the value of a node on the meta device; raises what the call raised."""
         if "failure" in node.meta:
             raise node.meta["failure"]
-        if "value" not in node.meta:  # a buffer, which is no proxy
+        if "value" not in node.meta:  # a buffer, which is not a proxy
             node.meta["value"] = self._value(node)
         return node.meta["value"]
 
@@ -192,11 +190,11 @@ class ShapeTracer(fx.Tracer):
         return super().iter(obj)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """Trace a call of a module, but for those that a known module makes of its own parts."""
+        """Trace a call of a module, except the calls that a known module makes of its own parts."""
         return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return a parameter as a proxy, but inside a known module as itself."""
+        """Return a parameter as a proxy, or inside a known module the parameter itself."""
         return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def _value(self, node: fx.Node) -> Any:
@@ -229,7 +227,7 @@ def _attribute(module: nn.Module, path: str) -> Any:
 
 
 def _on_meta(module: nn.Module) -> nn.Module:
-    """Return a copy of a module in evaluation mode that has shapes but no numbers."""
+    """Return a copy of a module in evaluation mode on the meta device."""
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(_shell(parameter), requires_grad=False)
@@ -239,14 +237,14 @@ def _on_meta(module: nn.Module) -> nn.Module:
 
 
 def _shell(tensor: Tensor) -> Tensor:
-    """Return a tensor of this shape on the meta device; floats in one precision, whatever theirs are."""
+    """Return a tensor of this shape on the meta device; all floats become float32."""
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     return torch.empty(tensor.shape, dtype=dtype, device="meta")
 
 
 @contextlib.contextmanager
 def _random_states_kept() -> Iterator[None]:
-    """Put the global generators of Python, NumPy and torch back afterwards: all traces draw the same."""
+    """Restore the global generators of Python, NumPy and torch afterwards: all traces draw the same."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the module's own may use it
     try:
         with torch.random.fork_rng(devices=[]):
@@ -257,7 +255,7 @@ def _random_states_kept() -> Iterator[None]:
 
 
 def _merge(first: fx.Graph, second: fx.Graph) -> bool:
-    """Mark in the first graph all that follows the number of samples; return whether nothing else differs."""
+    """Mark all arguments that follow the number of samples; return False if others differ too."""
     other: dict[fx.Node, fx.Node] = {}
     if len(first.nodes) != len(second.nodes):
         return False
@@ -283,7 +281,7 @@ class _UnlikeError(Exception):
 
 
 def _argument(a: Any, b: Any, other: dict[fx.Node, fx.Node]) -> Any:
-    """Return the argument of which ``a`` is for the first number of samples and ``b`` for the second."""
+    """Return the argument that is ``a`` for the first number of samples and ``b`` for the second."""
     if isinstance(a, tuple | list) and isinstance(b, tuple | list) and len(a) == len(b):
         parts = [_argument(x, y, other) for x, y in zip(a, b, strict=True)]
         return parts if isinstance(a, list) else tuple(parts)

@@ -1,8 +1,8 @@
-"""Channel shuffles: channels that a view arranges on two axes, which change places and are joined again.
+"""Channel shuffles: a view arranges channels on two axes, which are exchanged and joined again.
 
 A shuffle is a selection of all units in another order (Zhang et al. 2018, "ShuffleNet", section 3.1). Units
-that stand side by side before it and not behind it are numbered apart, each by itself: renumberings that
-would move them in step are right but not found, so that keys may tell apart two masks that differ by one.
+that are adjacent before it and not behind it become groups of their own: renumberings that move them in step
+would be valid but are not considered, so that two masks that differ by one have different keys.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ COPIES = {"contiguous", "clone", torch.clone}
 
 
 class Arranged(NamedTuple):
-    """Channels that a view has put on two axes.
+    """Channels that a view has arranged on two axes.
 
     Attributes
     ----------
     view : the call.
-    source : the step whose value it is of.
-    channels : their numbers there, ``(rows, columns)``.
+    source : the step whose value is viewed.
+    channels : the channels' numbers in that value, ``(rows, columns)``.
     """
 
     view: fx.Node
@@ -44,7 +44,7 @@ class Arranged(NamedTuple):
 
 
 def arrange(tracer: Tracer, node: fx.Node, source: int, after: Shape) -> bool:
-    """Take note of a view that parts channels alone; False for another."""
+    """Record a view that splits the axis of channels alone; False for another view."""
     before = tracer.steps[source].shape
     if len(after) != len(before) + 1 or after[2:] != before[1:] or after[0] * after[1] != before[0]:
         return False
@@ -53,7 +53,7 @@ def arrange(tracer: Tracer, node: fx.Node, source: int, after: Shape) -> bool:
 
 
 def read_arranged(tracer: Tracer, node: fx.Node) -> bool:
-    """Read a call of channels that lie on two axes; False for one of another value."""
+    """Read a call of channels on two axes; False for a call of another value."""
     first = node.args[0] if node.args else None
     if not isinstance(first, fx.Node) or first not in tracer.arranged:
         return False
@@ -77,7 +77,7 @@ def shuffle(tracer: Tracer, node: fx.Node, source: int, groups: int) -> None:
 
 
 def _exchanges(node: fx.Node, axes: int) -> bool:
-    """Return whether a call lets the two axes of channels change places, and no others."""
+    """Return whether a call exchanges the two axes of channels, and no others."""
     given: Any = (*node.args[1:], *node.kwargs.values())
     if len(given) == 1 and isinstance(given[0], tuple | list):
         given = given[0]

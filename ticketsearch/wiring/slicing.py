@@ -1,4 +1,4 @@
-"""Slicing: some of the units or positions of a value, parts of it, and zeros beside it."""
+"""Readers of slices of units and positions, divisions of values, and zeros beside them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WHOLE = slice(None)
 
 
 def read_slice(tracer: Tracer, node: fx.Node) -> bool:
-    """Read a call that takes part of a value, or puts zeros or positions beside it; False for another."""
+    """Read a call that takes part of a value or pads it; False for another call."""
     target = node.target
     first = next(iter((*node.args, *node.kwargs.values())), None)
     if not isinstance(first, fx.Node):
@@ -88,7 +88,7 @@ def read_part(tracer: Tracer, node: fx.Node, part: tuple[int, Any]) -> int:
 
 
 def _divisions(tracer: Tracer, node: fx.Node, source: int) -> list[tuple[int, Any]]:
-    """Return the parts of a value as the slices that make them."""
+    """Return the parts of a value as slices."""
     options = dict(node.kwargs)
     axis = options.pop("dim", node.args[2] if len(node.args) > 2 else 0)
     options = {name: given for name, given in options.items() if name not in ("input", "tensor")}
@@ -117,7 +117,7 @@ def _on_axis(tracer: Tracer, node: fx.Node, shape: Shape, axis: Any, along: slic
 
 
 def _index(tracer: Tracer, node: fx.Node, source: int, index: Any) -> None:
-    """Read slices: of units, which select them, and of positions, channel by channel."""
+    """Read an index: a selection of units, then a slice of positions, channel by channel."""
     shape = tracer.steps[source].shape
     entries = list(index) if isinstance(index, tuple) else [index]
     if any(_depends(entry) for entry in entries):
@@ -137,7 +137,7 @@ def _index(tracer: Tracer, node: fx.Node, source: int, index: Any) -> None:
     else:
         raise tracer.refusal(node, f"the index {units!r} along the axis of units")
     if not all(entry is None or isinstance(entry, slice | int) for entry in positions):
-        raise tracer.refusal(node, "an index of positions that is no slice")
+        raise tracer.refusal(node, "an index of positions that is not a slice")
     tracer.step_of[node] = source
     if numbers != tuple(range(shape[0])):
         select_units(tracer, node, source, numbers)
@@ -158,7 +158,7 @@ def select_units(tracer: Tracer, node: fx.Node, source: int, numbers: Sequence[i
     if numbers:
         features = tracer.numbering.select(tracer.features[source], np.array(numbers, dtype=np.intp))
     if features is None:
-        what = "a slice of nothing" if not numbers else "a slice that parts the features of a unit"
+        what = "a slice of nothing" if not numbers else "a slice that splits the features of a unit"
         raise tracer.refusal(node, what)
     tracer.add(node, Step("select", (source,), (), Select(tuple(numbers))), features)
 
@@ -181,7 +181,7 @@ def read_glu(tracer: Tracer, node: fx.Node, source: int, axis: Any) -> None:
 
 
 def zeros_like(tracer: Tracer, node: fx.Node, source: int) -> None:
-    """Read zeros of a value's shape, of units of their own that nothing feeds."""
+    """Read zeros of a value's shape, with units of their own that have no input."""
     features = tracer.features[source]
     filling = tracer.numbering.zeros(f"zeros of {node.name}", len(features.units))
     _zeros(tracer, node, tracer.steps[source].shape, Features(filling.units, features.blocks))
@@ -229,7 +229,7 @@ def pad(tracer: Tracer, node: fx.Node, source: int, margins: Any, mode: str, val
 
 
 def _expand(tracer: Tracer, node: fx.Node, source: int) -> bool:
-    """Read single positions that are repeated."""
+    """Read the expansion of axes of length 1."""
     shape = tracer.steps[source].shape
     if node.target == "expand_as":
         other = node.args[1]

@@ -1,4 +1,4 @@
-"""Steps: a network's computation as data, and what runs it."""
+"""Steps: a network's computation as data, and its evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ticketsearch.masks import MaskSpec, Segment, permute, segment_order, unit_o
 __all__ = ["Axis", "Operation", "Step", "Wiring"]
 
 Value = TypeVar("Value")
-# What numbers the neuron axis of a tensor or value, one segment after the other.
+# The neuron axis of a tensor or value, as segments in order.
 Axis = tuple[Segment, ...]
 Operation = Literal[
     "input",
@@ -43,18 +43,18 @@ class Step(NamedTuple):
 
     Attributes
     ----------
-    operation : ``input`` (its function gives samples the shape they are first used in), ``linear`` (a Linear
+    operation : ``input`` (its function gives samples the shape of their first use), ``linear`` (a Linear
         or convolution layer: the maskable ones), ``elementwise``, ``spatial`` (channel by channel: pooling,
         flattening, means over positions), ``normalize`` (batch normalisation), ``mix`` (normalisation over
         the units of a sample), ``dropout``, ``add`` (sums and differences), ``multiply`` (a product unit by
         unit), ``maximum``, ``minimum``, ``concatenate``, ``select`` (some of the units), ``zeros`` (takes no
         value, but the samples, for their number).
-    inputs : the values it takes.
+    inputs : indices of its input values.
     shape : of its value, without the axis of samples.
     function : ``function(*values, *tensors)``; ``normalize`` and ``dropout`` also take ``training``.
-    names : the tensors it takes, as in ``named_parameters()`` and ``named_buffers()``; None for one that the
-        layer does not have. Those of ``linear`` are its weight and bias, those of ``normalize`` its scale,
-        shift, running mean and running variance. An ``elementwise`` map by a tensor has one.
+    names : its tensors, as in ``named_parameters()`` and ``named_buffers()``; None for a tensor that the
+        layer does not have. The names of ``linear`` are its weight and bias, those of ``normalize`` its
+        scale, shift, running mean and running variance. An ``elementwise`` map by a tensor has one.
     layer : index of the maskable layer.
     """
 
@@ -68,19 +68,19 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """A network's spec and the steps that compute it.
+    """A network's mask spec and the steps of its computation.
 
     Attributes
     ----------
     spec : the mask spec.
-    steps : the computation in topological order; the last step is the output. Empty where the groups were
-        declared by hand: the module itself is then what computes.
-    axes : for each tensor that is not maskable but numbered (biases, normalisations), what numbers one of
-        its axes, see :meth:`numbered_axis`.
+    steps : the computation in topological order; the last step is the output. Empty if the groups were
+        declared by hand: then the module itself is run.
+    axes : for each numbered tensor that is not maskable (biases, normalisations) its neuron axis, see
+        :meth:`numbered_axis`.
     module : the traced module, whose tensors :meth:`forward` replaces.
-    values : for each step what numbers the neuron axis of its value.
-    architecture : equal for modules that compute the same, tensors apart; None where that cannot be said.
-    notes : where the steps compute something other than the module, as text for a notice.
+    values : for each step the neuron axis of its value.
+    architecture : equal for modules of one computation, apart from their tensors; None if that is unknown.
+    notes : differences between the steps and the module, as text for a warning.
     """
 
     spec: MaskSpec
@@ -93,7 +93,7 @@ class Wiring:
 
     @cached_property
     def frozen(self) -> frozenset[str]:
-        """Names of the parameters that never learn, i.e. have ``requires_grad=False``."""
+        """Names of the parameters that are not trained, i.e. have ``requires_grad=False``."""
         return frozenset(
             name for name, parameter in self.module.named_parameters() if not parameter.requires_grad
         )
@@ -106,7 +106,7 @@ class Wiring:
 
     @property
     def dense(self) -> bool:
-        """Whether all values are plain feature vectors and samples do not meet, as with Linear layers."""
+        """Whether all values are feature vectors and samples are independent, as with Linear layers."""
         plain = {"input", "linear", "elementwise", "dropout", "concatenate", "select"}
         plain |= {"add", "multiply", "maximum", "minimum"}
         return bool(self.steps) and all(
@@ -117,7 +117,7 @@ class Wiring:
         )
 
     def numbered_axis(self, name: str, shape: tuple[int, ...]) -> int:
-        """Return which axis of a tensor of this shape ``axes`` numbers: the first of that length."""
+        """Return the axis of a tensor of this shape that ``axes`` numbers: the first of that length."""
         return shape.index(sum(self.spec.groups[s.group].size * s.block for s in self.axes[name]))
 
     @cached_property
@@ -134,8 +134,8 @@ class Wiring:
     def run(self, x: Value, evaluate: Callable[[Step, list[Value]], Value]) -> list[Value]:
         """Return the value of every step for the input ``x``.
 
-        ``evaluate(step, values)`` says what a step makes of the values it takes, and so what a value is: a
-        batch, a stack of batches, a flow with its exponent. A step that takes no value is given ``[x]``.
+        ``evaluate(step, values)`` returns the value of a step, which may be of any type: a batch, a stack of
+        batches, a flow with its exponent. A step without inputs is given ``[x]``.
         """
         values: list[Value] = []
         for step in self.steps:
@@ -145,8 +145,8 @@ class Wiring:
     def forward(self, tensors: Mapping[str, Tensor], x: Tensor, *, training: bool = False) -> Tensor:
         """Return the outputs ``(samples, classes)`` of the network with these parameters and buffers.
 
-        ``training`` normalises by the batch, moves the running statistics in ``tensors`` in place, and draws
-        dropout from torch's global generator. Can be mapped by ``torch.func.vmap`` over ``tensors``.
+        ``training`` normalises by the batch, updates the running statistics in ``tensors`` in place, and
+        draws dropout from torch's global generator. Can be mapped by ``torch.func.vmap`` over ``tensors``.
         """
         if not self.steps:
             with _mode(self.module, training):
@@ -169,7 +169,7 @@ class Wiring:
     def renumbered(self, tensors: Mapping[str, Tensor], order: Mapping[str, ArrayLike]) -> dict[str, Tensor]:
         """Return the tensors with hidden units renumbered by ``order``: see :func:`ticketsearch.permute`.
 
-        The network with these parameters and buffers computes what it computed before.
+        The network with the renumbered parameters and buffers computes the same outputs.
         Raises :class:`BadInput` for an order that is no permutation of a hidden group.
         """
         orders, origins = unit_orders(self.spec, order)

@@ -23,12 +23,18 @@ Shape = tuple[int, ...]
 
 
 class Tracer:
-    """What has been read of a graph; ``step_of`` maps an fx node to the step that makes its value.
+    """The state of reading a graph: the steps and neuron axes so far.
 
-    ``features`` are the neuron axes of the steps' values, ``ends`` those of the maskable layers, and
-    ``numbered`` those of biases, normalisations and other tensors; ``unnumbered`` are operands without such
-    an axis. ``given`` maps nodes to the tensors that they are, ``parts`` to the slices that a value is
-    divided into, ``arranged`` to channels that lie on two axes for the moment.
+    Attributes
+    ----------
+    step_of : for each fx node the step that computes its value.
+    features : the neuron axes of the steps' values.
+    ends : the neuron axes of the maskable layers.
+    numbered : the neuron axes of biases, normalisations and other tensors.
+    unnumbered : tensors without a neuron axis.
+    given : for nodes that are tensors of the module, those tensors.
+    parts : for calls that divide a value, the slices.
+    arranged : for views that put channels on two axes, those channels.
     """
 
     def __init__(self, module: nn.Module, input_shape: Shape) -> None:
@@ -47,7 +53,7 @@ class Tracer:
         self.parts: dict[fx.Node, list[tuple[int, Any]]] = {}
 
     def wiring(self, end: int) -> Wiring:
-        """Return the wiring of all that was read, the output being value ``end``."""
+        """Return the wiring of the steps read, with value ``end`` as the output."""
         shape = self.steps[end].shape
         if len(shape) != 1:
             raise BadInput(f"a network returns (samples, classes), but this one returns (samples, *{shape})")
@@ -83,11 +89,11 @@ class Tracer:
         return Wiring(spec, steps, axes, self.module, values)
 
     def value(self, node: fx.Node, argument: Any) -> int:
-        """Return the step that makes an argument; raises :class:`BadInput` for what is no value."""
+        """Return the step that computes an argument; raises :class:`BadInput` if it is not a value."""
         if isinstance(argument, fx.Node) and argument in self.arranged:
             raise self.parted(self.arranged[argument].view)
         if not isinstance(argument, fx.Node) or argument not in self.step_of:
-            raise self.refusal(node, f"{words(self.module, node)} of something that is no value")
+            raise self.refusal(node, f"{words(self.module, node)} of something that is not a value")
         return self.step_of[argument]
 
     def append(
@@ -99,13 +105,13 @@ class Tracer:
         shape: Shape,
         names: tuple[str | None, ...] = (),
     ) -> None:
-        """Append a step whose value is numbered as its first input."""
+        """Append a step whose value is numbered like its first input."""
         self.step_of[node] = len(self.steps)
         self.steps.append(Step(operation, inputs, shape, function, names))
         self.features.append(self.features[inputs[0]])
 
     def add(self, node: fx.Node, step: Step, features: Features) -> None:
-        """Append a step whose shape is found by running it on nothing."""
+        """Append a step whose shape is computed on the meta device."""
         values = [torch.empty((3, *self.steps[i].shape), device="meta") for i in step.inputs]
         arguments = [
             None if n is None else torch.empty(self.tensors[n].shape, device="meta") for n in step.names
@@ -121,7 +127,7 @@ class Tracer:
         self.features.append(features)
 
     def failure(self, node: fx.Node, inputs: Sequence[int], error: Exception) -> BadInput:
-        """Return the error for a call that fails on the values that it is given."""
+        """Return the error for a call that fails on its values."""
         return BadInput(
             f"{words(self.module, node)} fails on values of shape "
             f"{', '.join(str(self.steps[i].shape) for i in inputs)}, {location(self.module, node)} "
@@ -129,14 +135,14 @@ class Tracer:
         )
 
     def parted(self, view: fx.Node) -> BadInput:
-        """Return the error for a view that parts or joins channels, which no shuffle joins again."""
+        """Return the error for a view that splits or joins channels outside a shuffle."""
         shape, after = self.steps[self.step_of[view.all_input_nodes[0]]].shape, sample_shape(view)
         return self.refusal(
             view, f"a view of values of shape {shape} as {after}, which joins or parts channels"
         )
 
     def refusal(self, node: fx.Node, what: str, way: str | None = None) -> BadInput:
-        """Return the error for something that the wiring does not know, with its place and the way out."""
+        """Return the error for an unsupported operation, with its location and the way out."""
         if way is None:
             way = way_out(self.module, node.graph)
         return BadInput(f"the wiring does not know {what}, {location(self.module, node)}; {way}")
@@ -149,7 +155,7 @@ def _liveness(operation: Operation) -> Any:
 
 
 def _reachable(steps: Sequence[Step], end: int) -> list[int]:
-    """Return the steps whose value is used, and the input, in order."""
+    """Return the steps that the output depends on, and the input, in order."""
     needed = {0, end}
     for index in range(end, -1, -1):
         if index in needed:

@@ -1,4 +1,4 @@
-"""Tracing: reads the fx graph of a module into steps, and its units into numbered groups."""
+"""Tracing: the steps and neuron groups of a module, from its fx graph."""
 
 from __future__ import annotations
 
@@ -32,27 +32,28 @@ __all__ = ["trace"]
 def trace(module: nn.Module, input_shape: Sequence[int], *, like: Wiring | None = None) -> Wiring:
     """Return the wiring of a module from ``(samples, *input_shape)`` to ``(samples, classes)``.
 
-    Known are Linear and Conv1d/2d/3d layers (also grouped and depthwise), batch normalisation, layer
+    Supported are Linear and Conv1d/2d/3d layers (also grouped and depthwise), batch normalisation, layer
     normalisation of whole samples, pooling, flattening, means over positions, dropout, elementwise maps,
     concatenations along the neuron axis, sums, differences, products, maxima and minima of values whose
     neurons then are numbered together (single positions, as of a gate, are repeated), parameters and buffers
-    that values are multiplied by or shifted by, slices of neurons and positions, and zeros beside them;
-    layers and normalisations also as functions of the module's own parameters. The trace is checked against
-    the module itself on random samples and tensors, in evaluation and in training mode, its outputs and their
-    gradients; and units are renumbered at random. ``like``, the wiring of another copy of one architecture,
-    says that all this was done where this module has the same graph, parts and attributes.
+    that multiply or shift values, slices of neurons and positions, and zeros beside them; layers and
+    normalisations also as functions of the module's own parameters. The trace is checked against the module
+    itself on random samples and tensors, in evaluation and training mode, by outputs and gradients; and units
+    are renumbered at random. These checks are skipped if ``like``, the wiring of another copy of the
+    architecture, has the same graph, submodules and attributes.
 
     Shapes are known while the module is traced, so forward may compute with them and branch on them, as long
-    as samples are computed alike whatever their number. Its further arguments have their defaults. Code
-    without effect on the output is ignored, but for layers. A log-softmax at the end is left out: the outputs
+    as samples are computed alike for any number of them. Its further arguments have their defaults. Code
+    without effect on the output is ignored, except layers. A log-softmax at the end is left out: the outputs
     of the wiring are then logits, under which cross-entropy has the same value and gradient.
 
-    A module with an attribute ``neuron_groups`` is not traced: it declares what numbers its tensors, as
-    ``{tensor name: (axis 0, axis 1)}``. An axis is the name of a group, ``"input"`` or ``"output"``, with
-    ``":n"`` behind it where each unit has n consecutive entries. Every tensor that hidden units number must
-    be named; this is checked by renumbering them at random. Such networks cannot be pruned by flow.
+    A module with an attribute ``neuron_groups`` is not traced: the attribute declares the neuron groups of
+    its tensors, as ``{tensor name: (axis 0, axis 1)}``. An axis is the name of a group, ``"input"`` or
+    ``"output"``, followed by ``":n"`` if each unit has n consecutive entries. Every tensor that hidden units
+    number must be named; this is checked by renumbering them at random. Such networks cannot be pruned by
+    flow.
 
-    Raises :class:`BadInput` for a module that cannot be traced, naming the operation and its place.
+    Raises :class:`BadInput` for a module that cannot be traced, naming the operation and its location.
     """
     check_module(module)
     shared = _shared_parameters(module)
@@ -100,7 +101,7 @@ def _graph(module: nn.Module, shape: tuple[int, ...]) -> fx.Graph:
 
 
 def _read(tracer: Tracer, graph: fx.Graph) -> list[fx.Node]:
-    """Read the graph, and return the log-softmaxes that it ends in, the last first."""
+    """Read the graph, and return the log-softmaxes at its end, the last one first."""
     output: Any = next(iter(graph.find_nodes(op="output"))).args[0]
     module = tracer.module
     if not isinstance(output, fx.Node) or not isinstance(output.meta.get("value", Tensor()), Tensor):
@@ -129,7 +130,7 @@ def _read(tracer: Tracer, graph: fx.Graph) -> list[fx.Node]:
 
 
 def _refuse_unused(module: nn.Module, unused: Sequence[fx.Node], needed: Sequence[fx.Node]) -> None:
-    """Refuse layers that are computed for nothing; other dead code is ignored."""
+    """Refuse layers that do not reach the output; other dead code is ignored."""
     names = set(_layer_names(module, unused)) - set(_layer_names(module, needed))
     if names:
         raise BadInput(f"layer {', '.join(sorted(names))} does not reach the output; leave it out")

@@ -1,8 +1,8 @@
-"""Verification: that every step of a wiring treats units as the wiring says, on random values.
+"""Verification of a wiring on random values: every step must treat units as the wiring says.
 
-A renumbering of hidden units must renumber what each step makes, and a step that works on each unit by itself
-must keep units apart. Step by step this asks more than that outputs stay as they are, tells the place, and
-does not depend on what earlier steps make of random tensors.
+A renumbering of hidden units must renumber the value of each step, and a step that works on each unit by
+itself must not mix units. Checking step by step is stricter than comparing outputs, locates the error, and
+does not depend on the values that earlier steps compute.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ticketsearch.wiring.steps import Axis, Step, Wiring
 __all__ = ["check_numbering", "orders_of"]
 
 SAMPLES = 3
-# In single precision, in terms of the largest value: what is wrong differs by as much as values do.
+# In single precision, relative to the largest value: wrong values differ by as much as values do.
 TOLERANCE = 1e-3
-# Renumberings of single groups at most; beyond, groups that meet in a step are renumbered by random halves.
+# Largest number of parts of groups that share no step; beyond, random halves of the groups are renumbered.
 SINGLY = 6
-# Steps whose value at one unit depends on the same unit of what they read.
+# Steps whose value at one unit depends on the same unit of their inputs alone.
 APART = ("elementwise", "spatial", "normalize", "add")
 
 Order = dict[str, Indices]
 
 
 def check_numbering(wiring: Wiring) -> None:
-    """Refuse a traced wiring whose hidden units are not free to be renumbered as it says.
+    """Refuse a traced wiring whose hidden units cannot be renumbered as it says.
 
-    Groups and bundles are renumbered by themselves and all together, in evaluation mode and, where a step has
-    one, in training mode. Raises :class:`BadInput` naming the step.
+    Groups and bundles are renumbered separately and all together, in evaluation mode and, for steps that
+    have one, in training mode. Raises :class:`BadInput` naming the step.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -71,7 +71,7 @@ def check_numbering(wiring: Wiring) -> None:
 
 
 def orders_of(wiring: Wiring) -> Iterator[Order]:
-    """Yield renumberings: of groups that meet in no step, of each bundle, and of all of them together."""
+    """Yield renumberings: of groups that share no step, of each bundle, and of all of them together."""
     spec = wiring.spec
     rng = np.random.default_rng(0)
     whole = {name: order for name, order in random_order(spec, rng).items() if len(order) > 1}
@@ -87,7 +87,7 @@ def orders_of(wiring: Wiring) -> Iterator[Order]:
 
 
 def _apart(wiring: Wiring, names: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
-    """Divide groups so that no two of a part meet in a step; by random halves where they are too many."""
+    """Divide groups into parts that share no step; into random halves if those would be too many."""
     if not wiring.steps:
         return [[name] for name in names]
     spec = wiring.spec
@@ -119,7 +119,7 @@ def _no_identity(order: Indices, rng: np.random.Generator) -> Indices:
 
 
 class _Numbering:
-    """A renumbering as it acts on values."""
+    """A renumbering of hidden units, applied to values."""
 
     def __init__(self, wiring: Wiring, order: Order) -> None:
         self.spec = wiring.spec
@@ -139,7 +139,7 @@ class _Numbering:
 def _check_apart(
     wiring: Wiring, step: Step, axis: Axis, made: Sequence[Tensor], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Refuse a step of which one unit's value follows from another unit's."""
+    """Refuse a step whose value at one unit depends on another unit."""
     kept = _unit_mask(axis, wiring, 0)
     others = [_unit_mask(wiring.values[i], wiring, 0) for i in step.inputs]
     changed = list(made)

@@ -1,4 +1,4 @@
-"""Views: what gives values another shape, and works on each channel by itself."""
+"""Readers of views, and of operations on each channel by itself."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def read_input(tracer: Tracer, node: fx.Node) -> None:
 
 
 def _first_shape(tracer: Tracer, node: fx.Node) -> Shape:
-    """Return the shape in which all users of the input take it.
+    """Return the shape of the input's first use.
 
-    The input's units are fixed, so a network that flattens it first numbers its features, and one that
-    gives it an axis of channels numbers those.
+    The input's units are fixed: a network that flattens its input first numbers the features, and a network
+    that adds an axis of channels numbers those.
     """
     views = [shape for user in node.users if is_reshape(tracer, user) and (shape := sample_shape(user))]
     if views and len(set(views)) == 1 and len(views) == len(node.users):
@@ -48,21 +48,21 @@ def _first_shape(tracer: Tracer, node: fx.Node) -> Shape:
 
 
 def is_reshape(tracer: Tracer, node: fx.Node) -> bool:
-    """Return whether a call gives a value another shape, and does nothing else."""
+    """Return whether a call only changes the shape of a value."""
     if node.op == "call_module":
         return isinstance(tracer.module.get_submodule(str(node.target)), nn.Flatten | nn.Unflatten)
     return node.target in RESHAPES or _adds_axes(node)
 
 
 def _adds_axes(node: fx.Node) -> bool:
-    """Whether an index takes everything, and only puts in axes."""
+    """Whether an index takes all entries, and only adds axes."""
     if node.target is not operator.getitem or not isinstance(node.args[1], tuple):
         return False
     return all(entry is None or entry is Ellipsis or entry == slice(None) for entry in node.args[1])
 
 
 def is_view_of_input(tracer: Tracer, node: fx.Node, argument: Any) -> bool:
-    """Place a reshaping of the raw input, which its step has done."""
+    """Read a reshaping of the raw input, which the input step has done; False for another call."""
     if not isinstance(argument, fx.Node) or argument.op != "placeholder" or not is_reshape(tracer, node):
         return False
     if sample_shape(node) != tracer.steps[0].shape:
@@ -72,10 +72,10 @@ def is_view_of_input(tracer: Tracer, node: fx.Node, argument: Any) -> bool:
 
 
 def reshape(tracer: Tracer, node: fx.Node, source: int) -> None:
-    """Read a call that gives a value another shape, which must keep each unit's features together.
+    """Read a change of a value's shape, which must keep each unit's features together.
 
-    Positions may be given any shape; a flattening makes each channel a block of consecutive features, which
-    the opposite makes a channel again.
+    Positions may get any shape; a flattening makes each channel a block of consecutive features, and the
+    inverse makes the block a channel again.
     """
     before, after = tracer.steps[source].shape, sample_shape(node)
     if "failure" in node.meta:
@@ -105,7 +105,7 @@ def spatial(
     function: Callable[..., Tensor],
     dimensions: int | None = None,
 ) -> None:
-    """Read what works on each channel by itself, over so many axes of positions, or any number."""
+    """Read an operation on each channel by itself, over ``dimensions`` axes of positions; None is any."""
     check_axes(tracer, node, source, dimensions)
     tracer.add(node, Step("spatial", (source,), (), function), tracer.features[source])
     if tracer.steps[-1].shape[:1] != tracer.steps[source].shape[:1]:
@@ -113,11 +113,11 @@ def spatial(
 
 
 def check_axes(tracer: Tracer, node: fx.Node, source: int, dimensions: int | None) -> None:
-    """Refuse what works over so many axes of positions on a value of another number of them."""
+    """Refuse an operation over ``dimensions`` axes of positions on a value of another number of axes."""
     shape = tracer.steps[source].shape
     axes = "axis" if dimensions == 1 else "axes"
     if dimensions is not None and len(shape) != dimensions + 1:
-        # Torch takes what lacks an axis for one sample, and its units for positions.
+        # Torch would take a value with an axis less for one sample, and its units for positions.
         raise BadInput(
             f"{words(tracer.module, node)} works over {dimensions} {axes} of positions, behind samples and "
             f"channels, but reads values of shape {shape}, {location(tracer.module, node)}; "

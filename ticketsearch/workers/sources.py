@@ -257,8 +257,11 @@ def _file_of(dataset: Dataset) -> str:
     if dataset not in _files:
         folder = tempfile.mkdtemp(prefix="ticketsearch-")
         weakref.finalize(dataset, shutil.rmtree, folder, ignore_errors=True)
-        names = [f"{axis}_{part}" for part in PARTS for axis in "xy"]
-        tensors = {name: getattr(dataset, name).detach().contiguous().numpy() for name in names}
+        tensors = {
+            f"{axis}_{part}": tensor.detach().contiguous().numpy()
+            for part in PARTS
+            for axis, tensor in zip("xy", dataset.part(part), strict=True)
+        }
         _files[dataset] = str(Path(folder) / "data.safetensors")
         save_file(tensors, _files[dataset])
     return _files[dataset]

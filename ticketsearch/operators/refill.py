@@ -1,22 +1,21 @@
-"""The last steps of an operator: exact counts, and no layer without a weight."""
+"""The last step of an operator: empty layers get a weight."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, layer_counts, readable_first
 
-__all__ = ["finished"]
+__all__ = ["refill_empty_layers"]
 
 
-def finished(child: NDArray[np.bool_], spec: MaskSpec, rng: np.random.Generator) -> Mask:
-    """Give each emptied layer one weight, taken from the layer that keeps most."""
+def refill_empty_layers(child: Mask, spec: MaskSpec, rng: np.random.Generator) -> Mask:
+    """Give each empty layer one weight, taken from the layer that keeps most; the mask becomes read-only."""
     counts = layer_counts(child, spec)
     for index in np.flatnonzero(counts == 0):
         richest = int(counts.argmax())
         if counts[richest] < 2:
-            break  # fewer weights than layers: some layer must stay empty
+            break  # fewer weights than layers: a layer must stay empty
         giver, taker = spec.layers[richest], spec.layers[index]
         child[giver.offset + rng.choice(np.flatnonzero(child[giver.slice]))] = False
         numbers = readable_first(np.arange(taker.offset, taker.offset + taker.size), spec)
