@@ -314,6 +314,13 @@ CASES = {
     "convolutions": (lambda tiny, digits: (digits, images(digits)), False),
 }
 cases = pytest.mark.parametrize("case", CASES)
+settings_of_training = pytest.mark.parametrize(
+    ("case", "recipe"),
+    every(
+        list(itertools.product(CASES, RECIPES.values())),
+        default=lambda member: member[0] == "dense" or member[1] == RECIPES["momentum"],
+    ),
+)
 
 
 def begun(case, tiny, digits, masking, size=3):
@@ -326,8 +333,7 @@ def begun(case, tiny, digits, masking, size=3):
     return dataset, network, masks, cohort
 
 
-@cases
-@optimizers
+@settings_of_training
 def test_pruned_weights_are_exactly_zero_after_every_step(tiny, digits, case, recipe):
     dataset, network, masks, cohort = begun(case, tiny, digits, "parameter")
     recipe = decaying(recipe, "parameter", 20)
@@ -351,8 +357,7 @@ def test_pruned_weights_are_exactly_zero_after_every_step(tiny, digits, case, re
     assert sum(moved) > 0.3 * masks.sum()  # not all: some units are dead
 
 
-@cases
-@optimizers
+@settings_of_training
 def test_under_gradient_weights_that_are_not_kept_stay_exactly_at_their_initial_values(
     tiny, digits, case, recipe
 ):
@@ -376,8 +381,7 @@ def test_under_gradient_weights_that_are_not_kept_stay_exactly_at_their_initial_
         assert moved.float().mean() > 0.3, name
 
 
-@cases
-@optimizers
+@settings_of_training
 def test_under_forward_hidden_weights_keep_learning(tiny, digits, case, recipe):
     dataset, network, masks, cohort = begun(case, tiny, digits, "forward")
     recipe = dataclasses.replace(decaying(recipe, "forward"), weight_decay=0.0)
