@@ -20,7 +20,7 @@ import warnings
 from pathlib import Path
 
 from ticketsearch import settings as config
-from ticketsearch.experiment.search import Search, create_run
+from ticketsearch.experiment import Search, create_run, finish
 from ticketsearch.runs import Run
 
 MOST_MEGABYTES, MOST_RATIO, MOST_SECONDS = 10.0, 1.1, 3.0
@@ -47,7 +47,7 @@ def searched(root: Path, name: str, assignments: list[tuple[str, object]]) -> li
             now = time.process_time()
             found.append(now - began)
             began = now
-        for _ in search.finish(run):
+        for _ in finish(search, run):
             pass
     return found[1:]
 

@@ -23,7 +23,7 @@ from ticketsearch import settings as config
 from ticketsearch.comparison.final_training import tested
 from ticketsearch.comparison.methods import evolved
 from ticketsearch.cost import Spent
-from ticketsearch.experiment.search import Search
+from ticketsearch.experiment import Search
 from ticketsearch.statistics import holm, paired
 from ticketsearch.workers import side_by_side
 

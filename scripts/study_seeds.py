@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ticketsearch.report.text.run import comparison
-from ticketsearch.runs import Run, contenders
+from ticketsearch.runs import Run, contender_rows, contenders
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
         )
         with Run.open(path) as run:
             names = contenders(run.settings)
-            for row in comparison(run):
+            for row in contender_rows(run):
                 accuracy.setdefault(row.contender, []).append(row.accuracy)
     print(
         f"{'test accuracy':32}"

@@ -40,6 +40,7 @@ ALLOWED = {
     "experiment": "cost masks plugins random_streams storage canonical datasets settings models "
     "training operators pruners tickets evolution fitness seeding runs",
     "__main__": "cli",
+    # Their deprecated lines() and headline() alone import report, when they are called; they go with these.
     "comparison": "cost masks random_streams statistics storage datasets settings training "
     "operators pruners tickets workers fitness overlap runs experiment report",
     "overlap_studies": "masks random_streams storage canonical datasets alignment models pruners "

@@ -9,11 +9,11 @@ import pytest
 import test_cli
 
 from ticketsearch import initialize, theory
-from ticketsearch.experiment.search import Search
+from ticketsearch.experiment import Search
 from ticketsearch.pruners import prune
 from ticketsearch.report import AuditPage, density_curve, write_audit
 from ticketsearch.report.audit import layer_colours
-from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows
+from ticketsearch.report.text import audit_lines, audit_rows, collapse_rows
 from ticketsearch.settings import load
 
 pytestmark = pytest.mark.slow

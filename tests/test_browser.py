@@ -14,8 +14,7 @@ from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study
 from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import prune_all
-from ticketsearch.report.comparison import write_contests
-from ticketsearch.report.overlap import write_overlap
+from ticketsearch.report import write_comparisons, write_overlap
 from ticketsearch.runs import Run
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -62,10 +61,10 @@ def pages(small_run, digits, tmp_path_factory):
     small = {"model.name": "mlp:12", "evolution.population": 4, "evolution.generations": 2, "final.orders": 2}
     small |= {"training.steps": 10, "final.steps": 20, "seeding.options": {"training_steps": 5}}
     methods = ("dense", "synflow", "imp_best", "random_search", "evolution")
-    contest = compare(
-        config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "contest", initializations=2
+    comparison = compare(
+        config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "comparison", initializations=2
     )
-    found["compare"] = write_contests([contest], folder / "compare.html")
+    found["compare"] = write_comparisons([comparison], folder / "compare.html")
     return found
 
 

@@ -376,7 +376,7 @@ def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(t
     ids=lambda value: " ".join(value),
 )
 def test_flags_and_settings_say_where_workers_are(shell, tmp_path, monkeypatch, arguments, place):
-    from ticketsearch.experiment import search
+    from ticketsearch import experiment
 
     (tmp_path / "file.toml").write_text('[training]\nbackend = "dask"\naddress = "h:3"\n')
     seen = []
@@ -385,7 +385,7 @@ def test_flags_and_settings_say_where_workers_are(shell, tmp_path, monkeypatch, 
         seen.append((settings.training.backend, settings.training.address))
         raise BadInput("enough")
 
-    monkeypatch.setattr(search.Search, "prepare", prepare)
+    monkeypatch.setattr(experiment.Search, "prepare", prepare)
     refused(shell("evolve", *arguments), "enough")
     assert seen == [place]
 
@@ -551,7 +551,7 @@ def test_a_search_on_a_ladder_shows_its_agreement_and_whom_not_to_trust(shell, t
 
 
 def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
-    from ticketsearch.experiment import search
+    from ticketsearch import experiment
 
     seen = []
 
@@ -559,7 +559,7 @@ def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
         seen.append(settings.training.steps)
         raise BadInput("enough")
 
-    monkeypatch.setattr(search.Search, "prepare", prepare)
+    monkeypatch.setattr(experiment.Search, "prepare", prepare)
     for steps in (["--steps", "50,200,800"], ["--set", "training.steps=[50,200]"], ["--steps", "60"]):
         refused(shell("evolve", *steps), "enough")
     assert seen == [[50, 200, 800], [50, 200], 60]

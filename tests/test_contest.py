@@ -1,4 +1,4 @@
-"""Contests: equal budgets, paired trainings, one look at the test data; nothing is made twice or lost."""
+"""Comparisons: equal budgets, paired trainings, one evaluation on the test set, no work repeated or lost."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ from ticketsearch import cli
 from ticketsearch import settings as config
 from ticketsearch.comparison import (
     Cell,
-    Made,
-    Row,
-    Store,
-    Work,
-    contest_plan,
+    Comparison,
+    ComparisonStore,
+    ComparisonWork,
+    FinalTraining,
+    FoundMask,
+    MethodResult,
+    comparison_plan,
     differences,
     matched,
     read_comparison,
 )
 from ticketsearch.comparison import final_training as finals
 from ticketsearch.comparison.methods import best_of, evolved, pruned
-from ticketsearch.comparison.results import Contest, Standing
 from ticketsearch.cost import Spent, spending
-from ticketsearch.experiment.search import Search
+from ticketsearch.experiment import Search
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
-from ticketsearch.report.comparison import budget_points, write_contests
-from ticketsearch.report.text.comparison import cells_csv, differences_csv, lines, markdown
+from ticketsearch.report import write_comparisons
+from ticketsearch.report.comparison import budget_points
+from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
 from ticketsearch.runs import Run
 from ticketsearch.statistics import bootstrap, holm, paired, smallest_p
 from ticketsearch.training import live_operations
@@ -107,14 +109,14 @@ def whole(settings, tmp_path_factory):
 
 
 def plan_of(settings, methods=ALL, densities=(0.4, 0.2), **options):
-    return contest_plan(settings, methods, densities, **{"initializations": 2, **options})
+    return comparison_plan(settings, methods, densities, **{"initializations": 2, **options})
 
 
 def run(folder, plan, workers=1, steps=None):
-    """Work a plan off, or its first steps; return what they were of."""
+    """ComparisonWork a plan off, or its first steps; return what they were of."""
     done = []
-    with Store.create(folder, plan) as store:
-        for step in Work(plan, store, workers).steps():
+    with ComparisonStore.create(folder, plan) as store:
+        for step in ComparisonWork(plan, store, workers).steps():
             done.append(step.what)
             if len(done) == steps:
                 break
@@ -133,7 +135,7 @@ def rows(folder, *names):
 
 
 def cells_of(folder):
-    with Store.open(folder) as store:
+    with ComparisonStore.open(folder) as store:
         return store.cells()
 
 
@@ -164,8 +166,10 @@ def test_searches_spend_at_least_what_the_evolution_did(whole):
         spent = cells[cell._replace(method="evolution")].spent if cell.method != "dense" else Spent()
         if cell.method in SEARCHES:
             assert made.spent.flops >= spent.flops > 0, cell
-            assert made.trail[-1][0] <= made.spent.flops
-            assert [flops for flops, _ in made.trail] == sorted({flops for flops, _ in made.trail})
+            assert made.best_so_far[-1][0] <= made.spent.flops
+            assert [flops for flops, _ in made.best_so_far] == sorted(
+                {flops for flops, _ in made.best_so_far}
+            )
         elif cell.method in ("dense", "random", "synflow", "snip"):
             assert made.spent == Spent()
         kept = 1.0 if cell.method == "dense" else cell.density
@@ -177,7 +181,7 @@ def test_searches_pay_for_no_guidance_that_they_do_not_use(whole, settings):
     search = search_of(plan_of(settings), Cell("one_plus_lambda", 0.4, 0))
     assert search.fitness.options.candidates is not None  # the evolution's are guided
     live = live_operations(search.network.wiring, cells[Cell("synflow", 0.4, 0)].mask[None])
-    began = cells[Cell("one_plus_lambda", 0.4, 0)].trail[0][0]
+    began = cells[Cell("one_plus_lambda", 0.4, 0)].best_so_far[0][0]
     assert began == spending(live, steps=8, batch=16, samples=45).flops
 
 
@@ -234,8 +238,10 @@ def test_the_best_of_is_chosen_by_validation_among_those_that_the_budget_pays(se
     made = pruned([search] * several.candidates, "imp", options, range(several.candidates))
     assert np.array_equal(made[0].mask, first.mask)
     assert any(np.array_equal(several.mask, other.mask) for other in made)
-    assert [accuracy for _, accuracy in several.trail] == sorted(accuracy for _, accuracy in several.trail)
-    assert several.validation == several.trail[-1][1] >= one.validation
+    assert [accuracy for _, accuracy in several.best_so_far] == sorted(
+        accuracy for _, accuracy in several.best_so_far
+    )
+    assert several.validation == several.best_so_far[-1][1] >= one.validation
 
 
 def test_test_data_are_read_by_the_final_trainings_alone(settings, whole, data, tmp_path):
@@ -302,7 +308,7 @@ def test_an_evolution_has_no_denser_masks_than_others(settings, tmp_path):
     with Run.open(tmp_path / "one") as opened:
         spent = np.cumsum([generation.spent.flops for generation in opened.generations()])
         assert opened.population(0)[0].mask.sum() > made.mask.sum()
-    assert {flops for flops, _ in made.trail} <= set(spent[1:])
+    assert {flops for flops, _ in made.best_so_far} <= set(spent[1:])
     short = config.apply(annealed, [("evolution.generations", 0)])
     search = search_of(plan_of(short, ["evolution"]), cell)
     refused(lambda: evolved(search, tmp_path, "dense"), "must end at density 0.2", "evolution.annealed")
@@ -417,66 +423,68 @@ NOTHING = np.zeros(0, dtype=bool)
 
 def made_up(accuracies, name="made up"):
     """A comparison of given accuracies ``{(method, density): values}``."""
-    standings = tuple(
-        Standing(method, density, dict(enumerate(values)), dict.fromkeys(range(len(values)), Made(NOTHING)))
+    results = tuple(
+        MethodResult(
+            method, density, dict(enumerate(values)), dict.fromkeys(range(len(values)), FoundMask(NOTHING))
+        )
         for (method, density), values in accuracies.items()
     )
-    return Contest(name, config.Settings(), 3, standings, ())
+    return Comparison(name, config.Settings(), 3, results, ())
 
 
 def test_families_of_tests_are_corrected_apart_and_over_all_comparisons():
     rng = np.random.default_rng(0)
     masks = ("imp", "imp_best", "evolution", "evolution/shuffled")
     keys = [("dense", 1.0), *itertools.product(masks, (0.2, 0.1))]
-    contests = [
+    comparisons = [
         made_up({key: rng.normal(number / 4, 1, 8) for number, key in enumerate(keys)}, name)
         for name in ("a", "b")
     ]
-    found = differences(contests)
+    found = differences(comparisons)
     assert {one.reference for one in found} == {"evolution"}
     first = [one for one in found if one.other == "imp_best"]
-    assert [(one.contest, one.density, one.family) for one in first] == [
+    assert [(one.comparison, one.density, one.family) for one in first] == [
         (name, density, "imp_best") for name in ("a", "b") for density in (0.2, 0.1)
     ]
     others = [
-        [one for one in found if (one.contest, one.family) == own]
+        [one for one in found if (one.comparison, one.family) == own]
         for own in itertools.product(("a", "b"), ("methods", "controls"))
     ]
     assert [len(own) for own in others] == [4, 2, 4, 2]
     assert {one.other for one in others[1]} == {"evolution/shuffled"}
     for family in (first, *others):
         assert [one.holm for one in family] == holm([one.test.permutation for one in family])
-    alone = [one for one in differences(contests[:1]) if one.other == "imp_best"]
+    alone = [one for one in differences(comparisons[:1]) if one.other == "imp_best"]
     assert [one.holm for one in alone] == holm([one.test.permutation for one in first[:2]])
-    pairs = {one.method: np.mean(list(one.accuracies.values())) for one in contests[1].at(0.1)}
+    pairs = {one.method: np.mean(list(one.accuracies.values())) for one in comparisons[1].at(0.1)}
     expected = pairs["evolution"] - pairs["dense"]
-    (dense,) = (one for one in found if (one.contest, one.density, one.other) == ("b", 0.1, "dense"))
+    (dense,) = (one for one in found if (one.comparison, one.density, one.other) == ("b", 0.1, "dense"))
     assert dense.test.difference.mean == pytest.approx(expected)
 
 
 def test_the_dense_network_alone_has_a_table_and_a_page(tmp_path):
-    contest = made_up({("dense", 1.0): [0.5, 0.6]})
-    assert contest.densities == [1.0]
-    assert any(line.split()[:2] == ["dense", "0.5500"] for line in contest.lines())
-    assert "0.5500" in write_contests([contest], tmp_path / "page.html").read_text()
+    comparison = made_up({("dense", 1.0): [0.5, 0.6]})
+    assert comparison.densities == [1.0]
+    assert any(line.split()[:2] == ["dense", "0.5500"] for line in comparison_text(comparison).splitlines())
+    assert "0.5500" in write_comparisons([comparison], tmp_path / "page.html").read_text()
 
 
 def test_a_pruner_in_a_folder_is_a_method_and_no_control():
     names = ("own/file.py:scores", "evolution", "evolution/shuffled")
-    contest = made_up({(name, 0.1): [0.5, 0.6] for name in names})
-    found = {one.other: one.family for one in differences([contest])}
+    comparison = made_up({(name, 0.1): [0.5, 0.6] for name in names})
+    found = {one.other: one.family for one in differences([comparison])}
     assert found == {"own/file.py:scores": "methods", "evolution/shuffled": "controls"}
-    assert [point.method for point in budget_points(contest, 0.1)] == list(names[:2])
+    assert [point.method for point in budget_points(comparison, 0.1)] == list(names[:2])
 
 
 def test_differences_are_paired_over_the_initializations_that_both_have():
-    contest = made_up({("imp", 0.1): [0.5, 0.6, 0.7], ("evolution", 0.1): [0.6, 0.8]})
-    (one,) = differences([contest])
+    comparison = made_up({("imp", 0.1): [0.5, 0.6, 0.7], ("evolution", 0.1): [0.6, 0.8]})
+    (one,) = differences([comparison])
     assert one.test.pairs == 2
     assert one.test.difference.mean == pytest.approx(0.15)
-    refused(lambda: differences([contest], "evolutoin"), "did you mean 'evolution'")
-    refused(lambda: differences([contest] * 2), "have different names, but got made up, made up")
-    (turned,) = differences([contest], "imp")
+    refused(lambda: differences([comparison], "evolutoin"), "did you mean 'evolution'")
+    refused(lambda: differences([comparison] * 2), "have different names, but got made up, made up")
+    (turned,) = differences([comparison], "imp")
     assert turned.test.difference.mean == pytest.approx(-0.15)
 
 
@@ -508,42 +516,49 @@ def test_an_interval_covers_the_mean_as_often_as_it_says():
 
 
 def test_words_and_tables_say_what_was_found(whole):
-    contest = read_comparison(whole)
-    assert contest.densities == [0.4, 0.2]
-    assert contest.orders == 2
-    assert contest.methods == [
+    comparison = read_comparison(whole)
+    assert comparison.densities == [0.4, 0.2]
+    assert comparison.orders == 2
+    assert comparison.methods == [
         *("dense", "random", "snip", "synflow", "imp", "one_plus_lambda", "random_search", "imp_best"),
         *("evolution", "evolution/shuffled", "evolution/reinitialized"),
     ]
-    with Store.open(whole) as store:
+    with ComparisonStore.open(whole) as store:
         results = store.results()
-    own = results[Row(Cell("imp", 0.4, 1), "")]
-    (standing,) = (s for s in contest.at(0.4) if s.method == "imp")
-    assert standing.accuracies[1] == np.mean([own[order].accuracy for order in (0, 1)])
-    text = "\n".join(contest.lines())
-    assert f"{standing.accuracy.mean:.4f}" in text
+    own = results[FinalTraining(Cell("imp", 0.4, 1), "")]
+    (result,) = (s for s in comparison.at(0.4) if s.method == "imp")
+    assert result.accuracies[1] == np.mean([own[order].accuracy for order in (0, 1)])
+    text = comparison_text(comparison)
+    assert f"{result.accuracy.mean:.4f}" in text
     assert "Density 0.4" in text
     assert "over 2 initializations, 2 in all, corrected together" in text
     assert "With 2 initializations p is at least 0.5 before correction, so no test can be significant" in text
-    cells = list(csv.DictReader(io.StringIO(cells_csv([contest]))))
-    assert len(cells) == sum(len(standing.accuracies) for standing in contest.standings)
-    table = list(csv.DictReader(io.StringIO(differences_csv(differences([contest])))))
+    cells = list(csv.DictReader(io.StringIO(cells_csv([comparison]))))
+    assert len(cells) == sum(len(result.accuracies) for result in comparison.results)
+    table = list(csv.DictReader(io.StringIO(differences_csv(differences([comparison])))))
     assert len(table) == 2 * 10
     assert {row["family"] for row in table if row["other"] == "imp_best"} == {"imp_best"}
-    marked = markdown([contest]).splitlines()
+    marked = comparison_markdown([comparison]).splitlines()
     rows = [line.strip("|").split(" | ") for line in marked if line.startswith("| ")]
     assert {len(row) for row in rows} == {8}
     assert marked.index("### Density 0.4") < marked.index("### Density 0.2")
-    (found,) = (one for one in differences([contest]) if (one.density, one.other) == (0.2, "imp"))
+    (found,) = (one for one in differences([comparison]) if (one.density, one.other) == (0.2, "imp"))
     (row,) = (row for row in rows[len(rows) // 2 :] if row[0].strip() == "imp")
     assert row[5].startswith(f"{found.test.difference.mean:+.4f}".replace("-", "−"))
     assert row[6] == f"{found.holm:.2g}"
 
 
+def test_lines_are_the_text_and_deprecated(whole):
+    comparison = read_comparison(whole)
+    with pytest.warns(DeprecationWarning, match=r"call ts\.comparison_text"):
+        lines = comparison.lines("imp")
+    assert lines == ts.comparison_text([comparison], "imp").splitlines()
+
+
 def test_enough_initializations_may_still_be_too_few_for_a_family():
     def said(count, densities):
         accuracies = {(m, d): np.arange(count) / 9 for m in ("imp_best", "evolution") for d in densities}
-        return "\n".join(lines([made_up(accuracies)]))
+        return comparison_text(made_up(accuracies))
 
     assert "that takes 6 or more" in said(5, (0.1,))
     assert "before correction" not in said(6, (0.1,))
@@ -555,10 +570,11 @@ def test_a_comparison_in_python_is_made_once(settings, tmp_path):
     arguments = {"folder": tmp_path / "one", "initializations": 2, "budget": 1}
     found = ts.compare(settings, ["synflow", "random_search"], [0.4], **arguments)
     before = rows(tmp_path / "one")
-    assert ts.compare(settings, ["synflow", "random_search"], [0.4], **arguments).lines() == found.lines()
+    again = ts.compare(settings, ["synflow", "random_search"], [0.4], **arguments)
+    assert ts.comparison_text(again) == ts.comparison_text(found)
     assert rows(tmp_path / "one") == before
-    assert [standing.method for standing in found.standings] == ["synflow", "random_search"]
-    assert ts.read_comparison(tmp_path / "one").lines() == found.lines()
+    assert [result.method for result in found.results] == ["synflow", "random_search"]
+    assert ts.comparison_text(ts.read_comparison(tmp_path / "one")) == ts.comparison_text(found)
     other = config.apply(settings, [("training.lr", 0.1)])
     refused(
         lambda: ts.compare(other, ["synflow"], [0.4], **arguments),
@@ -576,11 +592,11 @@ def test_a_comparison_in_python_is_made_once(settings, tmp_path):
         ({"methods": ["sinflow"]}, "did you mean 'synflow'"),
         ({"methods": []}, "at least one method and one density"),
         ({"densities": []}, "at least one method and one density"),
-        ({"methods": ["snip", "snip"]}, "methods of a comparison are different ones"),
-        ({"densities": [0.2, 0.2]}, "densities of a comparison are different ones"),
+        ({"methods": ["snip", "snip"]}, "methods of a comparison must be different ones"),
+        ({"densities": [0.2, 0.2]}, "densities of a comparison must be different ones"),
         ({"densities": [1.5]}, "1.5"),
         ({"densities": [1e-6]}, "too few for one in each"),
-        ({"methods": ["imp_best"]}, "imp_best spends what the evolution does, which is not compared"),
+        ({"methods": ["imp_best"]}, "imp_best gets the budget of the evolution, which is not compared"),
         ({"methods": ["evolution"], "budget": 5}, "but got a budget of 5 too"),
         ({"methods": ["imp_best"], "budget": 0}, "budget is an integer from 1 up, but got 0"),
         ({"controls": ["snip"]}, "controls are of methods that are compared"),
@@ -589,9 +605,9 @@ def test_a_comparison_in_python_is_made_once(settings, tmp_path):
         ({"orders": 0}, "orders is an integer from 1 up, but got 0"),
         ({"seeding.density": 0.3}, "but seeding.density is 0.3"),
         ({"training.initialization": "own"}, "training.initialization is 'own'"),
-        ({"training.masking": "gradient"}, "others are at work too"),
-        ({"seeding.tickets": ["best.safetensors"]}, "counts all that made a mask"),
-        ({"fitness.name": "nowhere.py:build"}, "only fitness 'short_training' says"),
+        ({"training.masking": "gradient"}, "pruned weights take part too"),
+        ({"seeding.tickets": ["best.safetensors"]}, "counts the whole cost of a mask"),
+        ({"fitness.name": "nowhere.py:build"}, "only fitness 'short_training' reports"),
         ({"seeding.options": {"rho": 1}}, "no option 'rho'"),
     ],
 )
@@ -599,7 +615,7 @@ def test_bad_plans_are_refused(settings, change, words):
     own = {name: value for name, value in change.items() if "." in name}
     given = {"methods": ["synflow"], "densities": [0.2]}
     given |= {name: value for name, value in change.items() if "." not in name}
-    refused(lambda: contest_plan(config.apply(settings, own.items()), **given), words)
+    refused(lambda: comparison_plan(config.apply(settings, own.items()), **given), words)
 
 
 def command(*arguments):
@@ -619,14 +635,14 @@ def test_the_command_goes_on_and_prints_what_is_there(data, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     arguments = flags(data, "--methods", "dense,imp,imp_best,evolution", "--densities", "0.4")
     arguments += ["--initializations", "2"]
-    add = Store.add_results
+    add = ComparisonStore.add_results
 
     def interrupted(store, *given):
         add(store, *given)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add_results", interrupted)
+        patch.setattr(ComparisonStore, "add_results", interrupted)
         assert command(*arguments) == 130
     captured = capsys.readouterr()
     assert "the same command goes on from there" in captured.err

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
+from ticketsearch import experiment
 from ticketsearch import settings as config
-from ticketsearch.experiment import search
 from ticketsearch.fitness.named import short_training
 from ticketsearch.fitness.trainer import JOB_BYTES
 from ticketsearch.models import initialize
-from ticketsearch.report.text import run as summary
+from ticketsearch.report import text
 from ticketsearch.seeding import seed_population
 from ticketsearch.workers import Spread
 
@@ -137,11 +137,11 @@ def content_of(folder, name, *assignments):
         **{"evolution.population": 8, "evolution.generations": 2, "training.steps": 40},
         **{"final.steps": 20, "final.orders": 2, "training.device": "cpu"},
     }
-    prepared = search.Search.prepare(config.load(None, [*small.items(), *assignments]))
-    with search.create_run(prepared, folder, name) as run:
+    prepared = experiment.Search.prepare(config.load(None, [*small.items(), *assignments]))
+    with experiment.create_run(prepared, folder, name) as run:
         list(prepared.generations(run))
-        list(prepared.finish(run))
-        return list(summary.content(run))[1:]
+        list(experiment.finish(prepared, run))
+        return list(text.content(run))[1:]
 
 
 @pytest.mark.full

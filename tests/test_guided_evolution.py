@@ -9,7 +9,7 @@ from conftest import refused
 from searches import Counts, plain
 
 from ticketsearch.evolution import DensitySchedule, Duplicates, GuidanceWarning, Variation, evolve
-from ticketsearch.experiment.search import Search, create_run, resume
+from ticketsearch.experiment import Search, create_run, resume
 from ticketsearch.fitness.jobs import Stage
 from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import layer_counts
@@ -238,11 +238,12 @@ def guided_settings(**changes):
 def test_a_search_whose_density_falls_ends_at_the_density_asked_for():
     search = Search.prepare(guided_settings())
     size = search.network.spec.size
-    assert search.counts == pytest.approx([0.5 * size * 0.1 ** (g / 3) for g in range(4)], rel=0.02)
-    assert (search.counts[0], search.counts[-1]) == (round(0.5 * size), round(0.05 * size))
+    counts = search.density_schedule.counts(size, 4)
+    assert counts == pytest.approx([0.5 * size * 0.1 ** (g / 3) for g in range(4)], rel=0.02)
+    assert (counts[0], counts[-1]) == (round(0.5 * size), round(0.05 * size))
     assert (search.first_population.masks.sum(1) == round(0.5 * size)).all()
     assert (search.seeds.masks.sum(1) == round(0.05 * size)).all()  # the winner is compared with them
-    assert Search.prepare(guided_settings(**{"evolution.start_density": 0.0})).counts is None
+    assert Search.prepare(guided_settings(**{"evolution.start_density": 0.0})).density_schedule is None
 
 
 @pytest.mark.parametrize(

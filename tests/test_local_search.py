@@ -6,13 +6,13 @@ from conftest import refused
 from networks import mlp
 from searches import plain
 
+from ticketsearch import experiment
 from ticketsearch import settings as config
 from ticketsearch.evolution import DensitySchedule, LocalSearch, Tournament, evolve
-from ticketsearch.experiment import search
 from ticketsearch.fitness.named import short_training
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
-from ticketsearch.report.text.run import content
+from ticketsearch.report.text import content
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets
 from ticketsearch.training import kept_operations, live_operations
@@ -171,23 +171,23 @@ STRONG = [
     ],
 )
 def test_settings_that_cannot_have_a_local_search_are_refused(setting, words):
-    refused(lambda: search.Search.prepare(config.load(None, [*STRONG, setting])), *words)
+    refused(lambda: experiment.Search.prepare(config.load(None, [*STRONG, setting])), *words)
 
 
 def test_a_memetic_run_goes_on_where_it_stopped(tmp_path):
-    prepared = search.Search.prepare(config.load(None, STRONG))
-    assert prepared.polish.most == round(0.3 * prepared.network.spec.size)
-    with search.create_run(prepared, tmp_path, "whole") as run:
+    prepared = experiment.Search.prepare(config.load(None, STRONG))
+    assert prepared.local_search.most == round(0.3 * prepared.network.spec.size)
+    with experiment.create_run(prepared, tmp_path, "whole") as run:
         assert [g.spent.evaluations for g in prepared.generations(run)] == [6, 42, 42]
-        list(prepared.finish(run))
+        list(experiment.finish(prepared, run))
         whole = list(content(run))
-    with search.create_run(prepared, tmp_path, "cut") as run:
+    with experiment.create_run(prepared, tmp_path, "cut") as run:
         next(generations := prepared.generations(run))
         next(generations)
         generations.close()
-    again, run = search.resume(tmp_path / "cut", {})
+    again, run = experiment.resume(tmp_path / "cut", {})
     with run:
         list(again.generations(run))
-        list(again.finish(run))
+        list(experiment.finish(again, run))
     with Run.open(tmp_path / "cut") as run:
         assert list(content(run))[1:] == whole[1:]  # but their names

@@ -9,14 +9,14 @@ from conftest import refused
 from networks import mlp
 from searches import plain
 
+from ticketsearch import experiment
 from ticketsearch import settings as config
 from ticketsearch.evolution import evolve
 from ticketsearch.evolution.operator_selection import OperatorSelection, probabilities
-from ticketsearch.experiment import search
 from ticketsearch.operators import swap_mutation, uniform_crossover, union_crossover
 from ticketsearch.report import write_report
-from ticketsearch.report.text.run import content, operator_rows
-from ticketsearch.runs import Run
+from ticketsearch.report.text import content
+from ticketsearch.runs import Run, operator_rows
 
 SPEC = mlp(20, 15, 8)
 TARGET = np.arange(SPEC.size) % 3 == 0
@@ -147,17 +147,19 @@ SMALL = (
 @pytest.mark.slow
 def test_a_run_shows_the_qualities_of_its_operators_and_resumes_with_it(tmp_path):
     def run(name, generations):
-        prepared = search.Search.prepare(config.load(None, [*SMALL, ("evolution.generations", generations)]))
-        with search.create_run(prepared, tmp_path, name) as opened:
+        prepared = experiment.Search.prepare(
+            config.load(None, [*SMALL, ("evolution.generations", generations)])
+        )
+        with experiment.create_run(prepared, tmp_path, name) as opened:
             list(prepared.generations(opened))
-            list(prepared.finish(opened))
+            list(experiment.finish(prepared, opened))
 
     run("whole", 3)
     run("short", 1)
-    prepared, opened = search.resume(tmp_path / "short", {"evolution.generations": 3})
+    prepared, opened = experiment.resume(tmp_path / "short", {"evolution.generations": 3})
     with opened:
         list(prepared.generations(opened))
-        list(prepared.finish(opened))
+        list(experiment.finish(prepared, opened))
     with Run.open(tmp_path / "short") as short, Run.open(tmp_path / "whole") as whole:
         assert list(content(short))[1:] == list(content(whole))[1:]
         rows = operator_rows(whole)
@@ -177,17 +179,17 @@ def test_a_run_shows_the_qualities_of_its_operators_and_resumes_with_it(tmp_path
                 line.split()[:3] == [row.name, str(row.children), str(row.survivors)]
                 for line in content(whole)
             )
-        assert "Which operators made it?" in write_report(whole).read_text()
+        assert "Which operators did best?" in write_report(whole).read_text()
 
 
 def test_one_operator_of_each_kind_shows_no_qualities(tmp_path):
-    prepared = search.Search.prepare(
+    prepared = experiment.Search.prepare(
         config.load(
             None, [*SMALL[:-1], ("evolution.generations", 1), ("evolution.mutation", ["swap_mutation"])]
         )
     )
     assert prepared.settings.evolution.mutation == "swap_mutation"
-    with search.create_run(prepared, tmp_path, "one") as run:
+    with experiment.create_run(prepared, tmp_path, "one") as run:
         list(prepared.generations(run))
         assert operator_rows(run) == []
         assert not any(line.startswith("Operators") for line in content(run))

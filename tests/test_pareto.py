@@ -8,13 +8,12 @@ from conftest import refused
 from networks import mlp
 from searches import plain
 
+from ticketsearch import experiment
 from ticketsearch import settings as config
 from ticketsearch.evolution import NSGA2, DensitySchedule, evolve, pareto_front
 from ticketsearch.evolution.pareto import draw_count, grow
-from ticketsearch.experiment import search
 from ticketsearch.report.front import front_points
-from ticketsearch.report.text import run as summary
-from ticketsearch.runs import BEST, Run
+from ticketsearch.runs import BEST, Run, queries
 from ticketsearch.tickets import Scores, Ticket, TicketFitness, Tickets
 
 pytestmark = pytest.mark.slow
@@ -122,12 +121,12 @@ def test_bounds_successive_halving_and_density_schedules_are_refused(tiny):
         ("evolution.least_density", 0.6, ("largest_density", "0.6 and 0.5")),
         ("evolution.least_density", 0.0001, ("0.0001 keeps 0",)),
         ("evolution.start_density", 0.5, ("start_density", "leave one out")),
-        ("training.steps", [10, 20], ("ladder", "one number")),
+        ("training.steps", [10, 20], ("list of rungs", "one number")),
     ],
 )
 def test_settings_that_no_front_can_use_are_refused(name, value, words):
     given = [("model.name", "mlp:12"), ("evolution.objective", "front"), (name, value)]
-    refused(lambda: search.Search.prepare(config.load(None, given)), *words)
+    refused(lambda: experiment.Search.prepare(config.load(None, given)), *words)
 
 
 def test_a_run_ends_with_a_front_that_validation_chose_and_test_data_met_once(tmp_path):
@@ -137,13 +136,13 @@ def test_a_run_ends_with_a_front_that_validation_chose_and_test_data_met_once(tm
         *(("final.steps", 15), ("final.orders", 2), ("evolution.objective", "front")),
         *(("evolution.least_density", 0.05), ("evolution.largest_density", 0.4)),
     ]
-    prepared = search.Search.prepare(config.load(None, given))
+    prepared = experiment.Search.prepare(config.load(None, given))
     counts = {np.count_nonzero(t.mask) for t in prepared.first_population}
     assert {44, 89, 178, 355} <= counts  # 0.05, 0.1, 0.2 and 0.4 of 888
-    with search.create_run(prepared, tmp_path, "front") as run:
+    with experiment.create_run(prepared, tmp_path, "front") as run:
         for _ in prepared.generations(run):
             pass
-        list(prepared.finish(run))
+        list(experiment.finish(prepared, run))
         results = run.results()
         validated = {r.ticket: [] for r in results if r.part == "validation"}
         for result in results:
@@ -161,9 +160,9 @@ def test_a_run_ends_with_a_front_that_validation_chose_and_test_data_met_once(tm
         }
         assert tested == set(judged) - beaten
         best = next(r.ticket for r in results if r.contender == BEST)
-        assert summary.winner(run).number == best
+        assert queries.winner(run).number == best
         assert judged[best][0] == max(accuracy for accuracy, _ in judged.values())
-        rows = summary.front_rows(run)
+        rows = queries.front_rows(run)
         assert len(rows) == len(tested)
         points = front_points(run)
         assert points.tested.tolist() == [[row.density, row.accuracy] for row in rows]

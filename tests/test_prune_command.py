@@ -10,14 +10,15 @@ from conftest import every
 
 from ticketsearch import initialize, load_ticket, prune
 from ticketsearch.datasets import from_arrays, load_dataset
-from ticketsearch.experiment.search import Search
+from ticketsearch.experiment import Search
 from ticketsearch.masks import effective_density, layer_counts, live_units
 from ticketsearch.pruners import Copies, flow_retention
 from ticketsearch.pruners import __all__ as pruners
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.pruners.retention import retention_kind
-from ticketsearch.report.text.audit import mask_lines, mask_table
+from ticketsearch.report.text import mask_lines
 from ticketsearch.settings import load
+from ticketsearch.theory import mask_table
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +145,7 @@ def test_layer_collapse_and_disconnection_are_told_as_such_and_not_warned_of(she
         assert "Layer collapse: none" in out
     assert ("Disconnected: yes" in out) == content["disconnected"]
     if content["disconnected"]:
-        assert "Flow retention R/R*: 0 (exact: nothing flows)" in out
+        assert "Flow retention R/R*: 0 (exact: no flow)" in out
         assert content["flow_retention"]["log2_flow"] is None
         assert content["effective_density"] == 0
 
@@ -291,7 +292,7 @@ def test_a_file_that_cannot_be_written_after_all_is_one_line(shell, monkeypatch)
     ("place", "what", "left"),
     [
         ("ticketsearch.seeding.prune_copies", "no ticket was written", []),
-        ("ticketsearch.report.text.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
+        ("ticketsearch.theory.mask_table", "the ticket is", ["synflow-0.05.safetensors"]),
     ],
 )
 def test_an_interrupted_pruning_says_whether_there_is_a_ticket(

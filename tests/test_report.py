@@ -18,9 +18,9 @@ from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study, raw_overlap
 from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import prune_all
+from ticketsearch.report import text
 from ticketsearch.report.overlap import null_rows, write_overlap
-from ticketsearch.report.text import run as summary
-from ticketsearch.runs import Run
+from ticketsearch.runs import Run, queries
 from ticketsearch.tickets import Scores, Tickets
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def page(small_run):
 def test_the_fitness_curve_is_what_the_generations_say(run):
     curve = report.fitness_curve(run)
     populations = [[t.score for t in g.population] for g in run.generations()]
-    assert curve.number.tolist() == list(range(len(populations)))
+    assert curve.generation.tolist() == list(range(len(populations)))
     assert np.allclose(curve.best, [max(p) for p in populations], rtol=1e-12)
     assert np.allclose(curve.worst, [min(p) for p in populations], rtol=1e-12)
     assert np.allclose(curve.mean, [np.mean(p) for p in populations], rtol=1e-12)
@@ -52,11 +52,11 @@ def test_layer_densities_are_those_of_the_seeds_and_the_winner(run):
     sizes = [layer.size for layer in run.spec.layers]
     assert densities.names == [layer.name for layer in run.spec.layers]
     assert np.array_equal(densities.seeds, layer_counts(run.seeds().masks, run.spec) / sizes)
-    assert np.array_equal(densities.winner, layer_counts(summary.winner(run).mask, run.spec) / sizes)
+    assert np.array_equal(densities.winner, layer_counts(queries.winner(run).mask, run.spec) / sizes)
 
 
 def test_the_comparison_is_mean_and_sd_over_data_orders(run):
-    rows = summary.comparison(run)
+    rows = queries.contender_rows(run)
     assert [row.contender for row in rows] == [
         "best ticket",
         "synflow, same initialization",
@@ -74,18 +74,18 @@ def test_the_comparison_is_mean_and_sd_over_data_orders(run):
 def test_the_winner_is_the_candidate_of_best_mean_validation_accuracy(run):
     chosen = [r for r in run.results() if r.part == "validation"]
     means = {n: np.mean([r.accuracy for r in chosen if r.ticket == n]) for n in {r.ticket for r in chosen}}
-    assert means[summary.winner(run).number] == max(means.values())
+    assert means[queries.winner(run).number] == max(means.values())
     assert len(means) == run.settings.final.candidates
 
 
 def test_the_page_has_every_section_and_figure(page, run):
-    for text in (run.name, "The best ticket on test data", "Settings", "Versions", "torch"):
-        assert text in page
-    for row in summary.comparison(run):
+    for words in (run.name, "The best ticket on the test set", "Settings", "Versions", "torch"):
+        assert words in page
+    for row in queries.contender_rows(run):
         assert f"{row.accuracy:.4f} <span>± {row.accuracy_sd:.4f}</span>" in page
-    for line in summary.study_lines(run, summary.seed_study(run)):
+    for line in text.study_lines(run, text.seed_study(run)):
         assert line in page
-    best = summary.winner(run)
+    best = queries.winner(run)
     family = ["lineage"] if best.parents else []
     assert figures(page) == [
         *("fitness", "accuracy", "layers"),
@@ -112,9 +112,9 @@ def figures(page):
 
 def test_the_words_on_the_seeds_say_how_much_they_share_beside_chance(run):
     masks = run.seeds().masks
-    raw, study = raw_overlap(masks, run.spec), summary.seed_study(run)
+    raw, study = raw_overlap(masks, run.spec), text.seed_study(run)
     pairs = np.triu_indices(len(masks), 1)
-    lines = summary.study_lines(run, study)
+    lines = text.study_lines(run, study)
     shared, chance = raw.whole[pairs].mean(), raw.chance[pairs].mean()
     assert f"share {shared:.1%} of the weights that either keeps, and {chance:.1%} by chance" in lines[0]
     assert f"at least {study.aligned[pairs].mean():.1%}." in lines[1]
@@ -128,12 +128,12 @@ def test_seeds_that_let_nothing_through_are_no_networks(run, monkeypatch):
     for planted, words in (
         (
             [*dead[:2], *seeds[2:]],
-            f"the {len(seeds) - 2} of {len(seeds)} masks that let something through are",
+            f"the {len(seeds) - 2} of {len(seeds)} connected masks are",
         ),
-        (dead, f"None of the {len(seeds)} masks lets anything through."),
+        (dead, f"All {len(seeds)} masks are disconnected: no kept path leads from an input to an output."),
     ):
         monkeypatch.setattr(run, "seeds", lambda planted=planted: Tickets(planted))
-        assert words in summary.study_lines(run, None)[-1]
+        assert words in text.study_lines(run, None)[-1]
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_the_words_compare_what_is_shared_with_chance(run, monkeypatch, shared, 
     count = len(run.seeds())
     level = np.full((count, count), 0.1)
     planted = raw_overlap(run.seeds().masks, run.spec)._replace(whole=shared * level / 0.1, chance=level)
-    monkeypatch.setattr(summary, "seed_overlap", lambda run: planted)
-    assert f": {words}." in summary.study_lines(run, None)[0]
-    assert "not here" in summary.study_lines(run, None)[1]
+    monkeypatch.setattr("ticketsearch.report.text.run.seed_overlap", lambda run: planted)
+    assert f": {words}." in text.study_lines(run, None)[0]
+    assert "not here" in text.study_lines(run, None)[1]
 
 
 def test_masks_of_very_large_networks_are_not_aligned_for_the_page(run, monkeypatch):
-    monkeypatch.setattr(summary, "ALIGNED", 3 * run.spec.size - 1)
-    assert summary.seed_study(run) is None
+    monkeypatch.setattr("ticketsearch.report.text.run.ALIGNED", 3 * run.spec.size - 1)
+    assert text.seed_study(run) is None
     page = report.write_report(run).read_text(encoding="utf-8")
     assert "pairs" not in figures(page)
     assert "profiles" in figures(page)
@@ -165,7 +165,7 @@ def test_masks_of_very_large_networks_are_not_aligned_for_the_page(run, monkeypa
 def test_the_page_says_where_the_time_went(page, run):
     seconds = run.phases()
     assert set(seconds) >= {"fitness", *OWN}
-    rows = summary.phases(run)
+    rows = queries.phase_rows(run)
     assert {row.name: row.seconds for row in rows} == seconds
     assert [row.seconds for row in rows] == sorted(seconds.values(), reverse=True)
     assert sum(row.share for row in rows) == pytest.approx(1)
@@ -175,15 +175,15 @@ def test_the_page_says_where_the_time_went(page, run):
     assert f"({', '.join(OWN)}) is {100 * own:.1f} % of the time." in page
 
 
-def test_without_a_ladder_the_page_has_no_word_of_one(page):
+def test_without_rungs_the_page_has_no_word_of_successive_halving(page):
     told = page.partition("<h2>Settings</h2>")[0]
     assert "rung" not in told
-    assert "ladder" not in told
+    assert "halving" not in told
     assert "20 training steps an evaluation" in page
     assert "best to worst of the population" in page
 
 
-def on_a_ladder(folder, small_run, agreements):
+def with_rungs(folder, small_run, agreements):
     """A run of two generations that says how far its rungs agree."""
     with Run.open(small_run) as run:
         first = [t for t in run.tickets() if t.generation == 0]
@@ -209,19 +209,19 @@ def on_a_ladder(folder, small_run, agreements):
     ],
     ids=["untrusted", "trusted", "few", "none"],
 )
-def test_the_page_of_a_ladder_says_how_far_its_rungs_agree(tmp_path, small_run, agreement, words):
-    with on_a_ladder(tmp_path, small_run, [agreement]) as run:
+def test_the_page_of_a_run_with_rungs_says_how_far_they_agree(tmp_path, small_run, agreement, words):
+    with with_rungs(tmp_path, small_run, [agreement]) as run:
         page = report.write_report(run).read_text(encoding="utf-8")
-        assert "Do the rungs of the ladder agree?" in page
+        assert "Do the rungs of successive halving agree?" in page
         for word in words:
             assert word in page
         assert ("trusted" in page) is any("trusted" in word for word in words)
-        assert "50, 200 or 800 training steps an evaluation (a ladder)" in page
+        assert "50, 200 or 800 training steps an evaluation (successive halving)" in page
         assert "best to worst of the top rung" in page
 
 
-def test_the_fitness_curve_of_a_ladder_is_that_of_its_highest_rung(tmp_path, small_run):
-    with on_a_ladder(tmp_path, small_run, []) as run:
+def test_the_fitness_curve_is_that_of_the_highest_rung(tmp_path, small_run):
+    with with_rungs(tmp_path, small_run, []) as run:
         curve = report.fitness_curve(run)
         for number, generation in enumerate(run.generations()):
             top = [t.score for t in generation.population if t.rung == 800]
@@ -326,7 +326,9 @@ def test_the_overlap_page_has_words_first_then_all_tests_then_the_figures_of_eac
 ):
     page = overlap_page
     check_tags(page)
-    assert page.index(overlaps.headline()[:40]) < page.index("<table") < page.index("<figure")
+    assert (
+        page.index(text.overlap_headline(overlaps.cases)[:40]) < page.index("<table") < page.index("<figure")
+    )
     shown = re.findall(r'<figure id="case(\d)-(\w+)"', page)
     whole = ["pairs", "nulls", "profiles", "bars", "pixels"]
     assert shown == [

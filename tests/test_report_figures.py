@@ -16,14 +16,13 @@ from ticketsearch.report.diagram import diagram
 from ticketsearch.report.drawing import LINES, lines_drawn
 from ticketsearch.report.inputs import pixel_use
 from ticketsearch.report.layers import layer_bars
-from ticketsearch.report.lineage import lanes, lineage, lineage_words
+from ticketsearch.report.lineage import lanes, lineage, lineage_sentence
 from ticketsearch.report.matrices import pair_matrices
-from ticketsearch.report.nulls import null_panels, null_words
-from ticketsearch.report.overlap_figures import labels
+from ticketsearch.report.nulls import null_panels, null_text
+from ticketsearch.report.overlap_figures import mask_labels
 from ticketsearch.report.pages import THEME, WASH, picture
 from ticketsearch.report.profiles import drawn, profiles
-from ticketsearch.report.text import run as summary
-from ticketsearch.runs import Run
+from ticketsearch.runs import Run, queries
 from ticketsearch.tickets import Ticket
 
 pytestmark = pytest.mark.slow
@@ -97,7 +96,7 @@ def test_a_test_in_words_goes_by_the_corrected_p(values, more, words):
     null = Null(
         observed=0.2, mean=0.2 - effect, sd=0.1, effect=effect, low=low, high=high, p=p, draws=99, holm=holm
     )
-    assert null_words(null, more) == words
+    assert null_text(null, more) == words
 
 
 def test_profiles_are_sorted_degrees_and_of_many_groups_six_are_drawn(masks, spec):
@@ -225,7 +224,7 @@ def test_beyond_what_can_be_told_apart_large_bonds_are_drawn_to_the_same_number(
 
 def test_the_ticket_file_gives_the_weights_only_of_the_winner(small_run):
     with Run.open(small_run) as run:
-        best = summary.winner(run)
+        best = queries.winner(run)
         found = stored(run, best)
         assert found.input_shape == (1, 8, 8)
         assert found.weights.shape == (run.spec.size,)
@@ -262,14 +261,14 @@ def test_a_lineage_holds_all_ancestors_and_no_one_else():
 
 
 def test_a_lineage_in_words_counts_ancestors_and_their_initializations(small_run):
-    one = lineage_words(lineage(Family((0, ()), (1, (0,))), 1))
+    one = lineage_sentence(lineage(Family((0, ()), (1, (0,))), 1))
     assert one == (
         "Ticket 1 has 1 ancestor in 1 generations; their masks began as those of 1 initialization."
     )
     with Run.open(small_run) as run:
         child = next(t for t in run.tickets() if len(t.parents) == 2)
         first = {run.ticket(parent).pruned_from for parent in child.parents}
-        words = lineage_words(lineage(run, child.number))
+        words = lineage_sentence(lineage(run, child.number))
     assert f"Ticket {child.number} has " in words
     assert f" {len(first)} " in words.rpartition(";")[2] or child.generation > 1
 
@@ -287,10 +286,10 @@ def test_lanes_keep_the_members_of_a_generation_apart_and_families_together():
 
 
 def test_long_names_become_numbers(study):
-    assert labels(study) == list(study.names)
+    assert mask_labels(study) == list(study.names)
     names = [f"kaiming_normal {number}" for number in range(4)]
     long = overlap_study(study.masks, study.spec, names=names, draws=0, aligned_draws=0)
-    assert labels(long) == ["1", "2", "3", "4"]
+    assert mask_labels(long) == ["1", "2", "3", "4"]
 
 
 def contrast(a, b):

@@ -12,7 +12,7 @@ import pytest
 from conftest import every
 from safetensors import safe_open
 
-from ticketsearch.report.text import run as summary
+from ticketsearch.report import text
 from ticketsearch.runs import Run
 
 SMALL = (
@@ -47,7 +47,7 @@ def ticketsearch(folder, *arguments, hash_seed="0", **options):
 
 def content(folder, name):
     with Run.open(Path(folder) / "runs" / name) as run:
-        first, *rest = summary.content(run)
+        first, *rest = text.content(run)
     assert first == f"run {name}"
     return rest
 

@@ -17,12 +17,12 @@ from searches import plain
 from test_canonical import around, cycles
 from test_evolution import SPEC, first_masks, halving_fitness, likeness
 
+from ticketsearch import experiment
 from ticketsearch import settings as config
 from ticketsearch.canonical import canonical_identity, canonical_key
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Duplicates, evolve
 from ticketsearch.evolution.timing import STORE
-from ticketsearch.experiment import search
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
 from ticketsearch.runs import Result, Run, check_name, counting_name, list_runs
@@ -360,14 +360,14 @@ def test_runs_are_named_by_counting(tmp_path):
 
 def test_searches_that_begin_at_the_same_moment_count_on(run, tmp_path, monkeypatch):
     names = iter(["one", "one", "two"])
-    monkeypatch.setattr(search, "counting_name", lambda *_: next(names))
+    monkeypatch.setattr("ticketsearch.experiment.resuming.counting_name", lambda *_: next(names))
     prepared = SimpleNamespace(
         settings=run.settings,
         network=SimpleNamespace(spec=SPEC),
         dataset=SimpleNamespace(fingerprint=""),
         seeds=[],
     )
-    with search.create_run(prepared, tmp_path) as second:
+    with experiment.create_run(prepared, tmp_path) as second:
         assert second.name == "two"
 
 

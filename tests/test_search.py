@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from conftest import refused
 
+from ticketsearch import experiment
 from ticketsearch import settings as config
 from ticketsearch.canonical import canonical_key
 from ticketsearch.errors import BadInput
-from ticketsearch.experiment import search
+from ticketsearch.experiment.final_training import contender_masks, train_contender
 from ticketsearch.fitness.named import short_training
 from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
-from ticketsearch.report.text import run as summary
-from ticketsearch.runs import BEST, DENSE, RANDOM, Run
+from ticketsearch.report import text
+from ticketsearch.runs import BEST, DENSE, RANDOM, Run, queries
 from ticketsearch.tickets import Ticket, load_ticket
 from ticketsearch.tickets.duplicates import initial_weights
 
@@ -31,16 +32,16 @@ SMALL = (
 
 
 def searched(root, name, *assignments):
-    prepared = search.Search.prepare(config.load(None, [*SMALL, *assignments]))
-    with search.create_run(prepared, root, name) as run:
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, *assignments]))
+    with experiment.create_run(prepared, root, name) as run:
         for _ in prepared.generations(run):
             pass
-        said = list(prepared.finish(run))
+        said = list(experiment.finish(prepared, run))
     return prepared, root / name, said
 
 
 def test_the_networks_initialization_is_the_first_seeds(tmp_path):
-    prepared = search.Search.prepare(config.load(None, SMALL))
+    prepared = experiment.Search.prepare(config.load(None, SMALL))
     first = prepared.first_population[0]
     assert first.initialization == first.pruned_from == prepared.network.initialization
     assert np.array_equal(first.mask, prune(prepared.network, "synflow", density=0.1))
@@ -61,7 +62,7 @@ def test_all_tickets_share_one_initialization_and_under_own_keep_their_lineages(
                 assert ticket.initialization == tickets[ticket.parents[0]].initialization
     network, mask = load_ticket(path / "tickets" / "best.safetensors")
     with Run.open(path) as run:
-        winner = summary.winner(run)
+        winner = queries.winner(run)
     assert network.initialization == winner.initialization
     assert np.array_equal(mask, winner.mask)
 
@@ -69,9 +70,9 @@ def test_all_tickets_share_one_initialization_and_under_own_keep_their_lineages(
 def test_the_contenders_are_what_their_names_say(tmp_path):
     prepared, path, said = searched(tmp_path, "one")
     with Run.open(path) as run:
-        winner = summary.winner(run)
+        winner = queries.winner(run)
         results = run.results()
-    masks = prepared._contenders(winner, prepared.seeds)
+    masks = contender_masks(prepared, winner, prepared.seeds)
     assert (masks[BEST] == winner.mask).all()
     assert (masks["synflow, same initialization"] == prepared.first_population[0].mask).all()
     assert masks[DENSE].all()
@@ -82,14 +83,14 @@ def test_the_contenders_are_what_their_names_say(tmp_path):
 
 
 def test_under_own_the_rivals_share_the_winners_initialization(tmp_path):
-    prepared = search.Search.prepare(config.load(None, [*SMALL, ("training.initialization", "own")]))
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, ("training.initialization", "own")]))
     other = prepared.seeds[1]
     assert other.initialization == other.pruned_from != prepared.network.initialization
-    masks = prepared._contenders(other, prepared.seeds)
+    masks = contender_masks(prepared, other, prepared.seeds)
     copy = prepared.network.reinitialized(*other.initialization)
     assert (masks["synflow, same initialization"] == prune(copy, "synflow", density=0.1)).all()
-    final = prepared._trained("any", masks[DENSE], other.initialization, search.Stream.REPORTING, None)
-    alone = search.Search.prepare(config.load(None, SMALL))
+    final = train_contender(prepared, "any", masks[DENSE], other.initialization, Stream.REPORTING, None)
+    alone = experiment.Search.prepare(config.load(None, SMALL))
     recipe = replace(alone.fitness.recipe, steps=20)
     shared = short_training(copy, prepared.dataset, device="cpu")
     orders = [seed_sequence(alone.settings.seed, Stream.REPORTING, i) for i in range(2)]
@@ -98,50 +99,50 @@ def test_under_own_the_rivals_share_the_winners_initialization(tmp_path):
 
 
 def test_the_random_control_has_the_winners_layer_counts_not_the_pruners(tmp_path):
-    prepared = search.Search.prepare(config.load(None, SMALL))
+    prepared = experiment.Search.prepare(config.load(None, SMALL))
     spec = prepared.network.spec
     mask = prepared.seeds[0].mask.copy()
     first, second = (layer.slice for layer in spec.layers)
     mask[np.flatnonzero(mask[first])[0]] = False
     mask[second.start + np.flatnonzero(~mask[second])[0]] = True
     winner = Ticket(mask, prepared.network.initialization)
-    masks = prepared._contenders(winner, prepared.seeds)
+    masks = contender_masks(prepared, winner, prepared.seeds)
     assert (layer_counts(masks[RANDOM], spec) == layer_counts(mask, spec)).all()
     assert (layer_counts(prepared.seeds[0].mask, spec) != layer_counts(mask, spec)).any()
 
 
 def test_random_seeds_differ_and_equal_seeds_count_in_the_overlap(tmp_path):
-    prepared = search.Search.prepare(config.load(None, [*SMALL, ("seeding.method", "random")]))
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, ("seeding.method", "random")]))
     assert len({seed.digest for seed in prepared.seeds}) == 3
     (tmp_path / "mine.py").write_text(
         "def scores(network, mask, batch, *, rng):\n"
         "    return {n: m.flatten().cumsum(0).view(m.shape) * m * 1.0 for n, m in mask.items()}\n"
     )
     same = ("seeding.method", f"{tmp_path}/mine.py:scores")
-    prepared = search.Search.prepare(config.load(None, [*SMALL, same]))
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, same]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run = search.create_run(prepared, tmp_path, "same")
+        run = experiment.create_run(prepared, tmp_path, "same")
     with run:
         assert len(prepared.first_population) == 6
-        assert summary.seed_overlap(run).whole.tolist() == [[1.0] * 3] * 3
-        assert "IoU 1.0000" in summary.overlap_lines(run)[0]
-        assert "they are 1 different networks" in summary.overlap_lines(run)[2]
+        assert text.run.seed_overlap(run).whole.tolist() == [[1.0] * 3] * 3
+        assert "IoU 1.0000" in text.overlap_lines(run)[0]
+        assert "they are 1 different networks" in text.overlap_lines(run)[2]
 
 
 def test_more_initializations_than_places_all_count_in_the_overlap(tmp_path):
-    prepared = search.Search.prepare(config.load(None, [*SMALL, ("evolution.population", 2)]))
-    with search.create_run(prepared, tmp_path, "few") as run:
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, ("evolution.population", 2)]))
+    with experiment.create_run(prepared, tmp_path, "few") as run:
         assert len(prepared.first_population) == 2
         assert len(run.seeds()) == 3
 
 
 def test_a_run_that_goes_on_elsewhere_says_so(tmp_path, monkeypatch):
-    prepared = search.Search.prepare(config.load(None, SMALL))
-    search.create_run(prepared, tmp_path, "one").close()
+    prepared = experiment.Search.prepare(config.load(None, SMALL))
+    experiment.create_run(prepared, tmp_path, "one").close()
     monkeypatch.setattr("platform.processor", lambda: "another")
     with pytest.warns(UserWarning, match=r"goes on on cpu \(another\)"):
-        _, run = search.resume(tmp_path / "one", {})
+        _, run = experiment.resume(tmp_path / "one", {})
     run.close()
 
 
@@ -160,11 +161,7 @@ def test_test_data_touch_nothing_but_the_test_results(tmp_path):
         _, path, _ = searched(tmp_path, f"other-{other}", name, ("data.options", {"other": other}))
         with Run.open(path) as run:
             contents.append(
-                [
-                    line
-                    for line in summary.content(run)
-                    if not line.startswith(("run ", "network ", "seed of"))
-                ]
+                [line for line in text.content(run) if not line.startswith(("run ", "network ", "seed of"))]
             )
     same, changed = [], []
     for a, b in zip(*contents, strict=True):
@@ -183,17 +180,17 @@ def test_other_data_or_another_network_of_the_same_name_are_refused(tmp_path):
         "def model(input_shape, classes):\n    return mlp(input_shape, classes, '12')\n"
     )
     names = (("data.name", f"{source}:load"), ("model.name", f"{source}:model"))
-    prepared = search.Search.prepare(config.load(None, [*SMALL, *names]))
-    search.create_run(prepared, tmp_path, "one").close()
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, *names]))
+    experiment.create_run(prepared, tmp_path, "one").close()
     text = source.read_text()
     source.write_text(text.replace("seed=0", "seed=1"))
     with pytest.raises(BadInput, match=r"the data of .* are not those"):
-        search.resume(tmp_path / "one", {}, trust=True)
+        experiment.resume(tmp_path / "one", {}, trust=True)
     source.write_text(text.replace("'12'", "'13'"))
     with pytest.raises(BadInput, match="is not the network"):
-        search.resume(tmp_path / "one", {}, trust=True)
+        experiment.resume(tmp_path / "one", {}, trust=True)
     source.write_text(text)
-    going_on, run = search.resume(tmp_path / "one", {"training.workers": 2})
+    going_on, run = experiment.resume(tmp_path / "one", {"training.workers": 2})
     run.close()
     assert going_on is not None
 
@@ -205,33 +202,33 @@ def test_a_finished_run_needs_neither_data_nor_model_to_be_shown_again(tmp_path)
     )
     _, path, _ = searched(tmp_path, "one", ("data.name", f"{data}:load"))
     data.unlink()
-    nothing, run = search.resume(path, {})
+    nothing, run = experiment.resume(path, {})
     with run:
         assert nothing is None
-        assert summary.comparison(run)
+        assert queries.contender_rows(run)
 
 
 def test_a_copied_run_folder_is_the_same_run(tmp_path):
     _, path, _ = searched(tmp_path, "one")
     shutil.copytree(path, tmp_path / "two")
     with Run.open(path) as one, Run.open(tmp_path / "two") as two:
-        assert list(summary.content(one))[1:] == list(summary.content(two))[1:]
+        assert list(text.content(one))[1:] == list(text.content(two))[1:]
 
 
 def test_a_search_on_a_ladder_that_is_interrupted_ends_in_the_same_content(tmp_path):
     ladder = ("training.steps", [2, 8, 20])
     prepared, path, _ = searched(tmp_path, "whole", ladder)
-    with search.create_run(prepared, tmp_path, "broken") as run:
+    with experiment.create_run(prepared, tmp_path, "broken") as run:
         next(prepared.generations(run))
-    going_on, run = search.resume(tmp_path / "broken", {})
+    going_on, run = experiment.resume(tmp_path / "broken", {})
     with run, Run.open(path) as whole:
         for _ in going_on.generations(run):
             pass
-        list(going_on.finish(run))
-        assert list(summary.content(run))[1:] == list(summary.content(whole))[1:]
+        list(experiment.finish(going_on, run))
+        assert list(text.content(run))[1:] == list(text.content(whole))[1:]
         assert {ticket.rung for ticket in run.tickets()} == {2, 8, 20}
         assert len(run.agreements()) == 2 * 3
-        assert len(summary.ladder_lines(run)) == 3
+        assert len(text.rung_lines(run)) == 3
 
 
 @pytest.mark.parametrize("masking", ["gradient", "forward"])
@@ -239,7 +236,7 @@ def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking)
     prepared, path, _ = searched(tmp_path, "one", ("training.masking", masking))
     masks = np.stack([prepared.seeds[0].mask] * 2)
     initialization = prepared.network.initialization
-    found = prepared._trained("any", masks, initialization, search.Stream.REPORTING, None)
+    found = train_contender(prepared, "any", masks, initialization, Stream.REPORTING, None)
     fitness = short_training(prepared.network, prepared.dataset, device="cpu", masking=masking)
     recipe = replace(fitness.recipe, steps=20)
     orders = [seed_sequence(prepared.settings.seed, Stream.REPORTING, i) for i in range(2)]
@@ -248,8 +245,8 @@ def test_a_search_goes_by_the_masking_it_is_given_and_says_so(tmp_path, masking)
     with Run.open(path) as run:
         assert run.settings.training.masking == masking
         assert all(set(ticket.measures) == {"accuracy", "dense_accuracy"} for ticket in run.tickets())
-        assert any("dense_accuracy" in line for line in summary.content(run))
-        said = any("stay at their initial values" in line for line in summary.comparison_lines(run))
+        assert any("dense_accuracy" in line for line in text.content(run))
+        said = any("stay at their initial values" in line for line in text.comparison_lines(run))
         assert said is (masking == "gradient")
 
 
@@ -267,7 +264,7 @@ def test_what_the_final_training_could_not_take_is_refused_before_a_search_begin
     fitness, setting, value, words
 ):
     given = [*SMALL, ("fitness.name", fitness), (setting, value)]
-    refused(lambda: search.Search.prepare(config.load(None, given)), *words)
+    refused(lambda: experiment.Search.prepare(config.load(None, given)), *words)
 
 
 def test_the_final_training_is_by_the_settings_whatever_the_fitness_returns(tmp_path):
@@ -279,12 +276,12 @@ def test_the_final_training_is_by_the_settings_whatever_the_fitness_returns(tmp_
         "    return ts.ShortTraining(network, dataset, steps=3, recipe=recipe, options=options)\n"
     )
     own = ("fitness.name", f"{tmp_path}/mine.py:build")
-    prepared = search.Search.prepare(config.load(None, [*SMALL, own]))
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, own]))
     assert prepared.fitness.recipe.lr == 0.5
-    assert prepared._trainer is not prepared.fitness
-    assert prepared._trainer.recipe.lr == config.Settings().training.lr
-    plain = search.Search.prepare(config.load(None, SMALL))
-    assert plain._trainer is plain.fitness
+    assert prepared.trainer is not prepared.fitness
+    assert prepared.trainer.recipe.lr == config.Settings().training.lr
+    plain = experiment.Search.prepare(config.load(None, SMALL))
+    assert plain.trainer is plain.fitness
 
 
 def test_a_pruner_that_collapses_a_layer_warns_and_the_search_goes_on(tmp_path):
@@ -306,13 +303,13 @@ def test_a_ticket_is_a_mask_or_a_mask_with_its_weights():
     dense = (("model.name", "mlp:4"), ("seeding.density", 1.0), ("seeding.initializations", 6))
     own = ("training.initialization", "own")
     ticket = ("evolution.identity", "ticket")
-    prepared = search.Search.prepare(config.load(None, [*SMALL, *dense, own, ticket]))
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, *dense, own, ticket]))
     first = prepared.first_population
     assert len({ticket.key for ticket in first}) == len(first) == 6
     assert len({ticket.digest for ticket in first}) == 1
     for others in ([own], [ticket]):
         with pytest.raises(BadInput, match="found only 1 different networks"):
-            _ = search.Search.prepare(config.load(None, [*SMALL, *dense, *others])).first_population
+            _ = experiment.Search.prepare(config.load(None, [*SMALL, *dense, *others])).first_population
 
 
 def test_a_search_for_tickets_stores_keys_of_tickets_and_resumes(tmp_path):
@@ -321,13 +318,13 @@ def test_a_search_for_tickets_stores_keys_of_tickets_and_resumes(tmp_path):
     with Run.open(path) as run:
         tickets = run.tickets()
     assert all(ticket.exact for ticket in tickets)
-    prepared = search.Search.prepare(config.load(None, [*SMALL, *settings]))
+    prepared = experiment.Search.prepare(config.load(None, [*SMALL, *settings]))
     for ticket in tickets:
         weights = initial_weights(prepared.network.reinitialized(*ticket.initialization))
         assert ticket.key == canonical_key(ticket.mask, prepared.network.spec, weights)
     with pytest.raises(BadInput, match=r"evolution\.identity is 'ticket'"):
-        search.resume(path, {"evolution.identity": "structure"})
-    resumed, run = search.resume(path, {"evolution.generations": 3})
+        experiment.resume(path, {"evolution.identity": "structure"})
+    resumed, run = experiment.resume(path, {"evolution.generations": 3})
     with run:
         assert [generation.number for generation in resumed.generations(run)] == [3]
         keys = [ticket.key for ticket in run.tickets()]
@@ -339,14 +336,14 @@ def test_each_of_several_pruners_is_a_contender_with_its_own_options(tmp_path):
     prepared, path, _ = searched(tmp_path, "both", *more)
     with Run.open(path) as run:
         assert [seed.operator for seed in run.seeds()] == ["magnitude", "imp"] * 3
-        assert len(summary.first_seeds(run)) == 3
-        names = [row.contender for row in summary.comparison(run)]
+        assert len(queries.first_seeds(run)) == 3
+        names = [row.contender for row in queries.contender_rows(run)]
         assert names == [BEST, "magnitude, same initialization", "imp, same initialization", RANDOM, DENSE]
-        assert any("by imp: " in line for line in summary.content(run))
-        masks = prepared._contenders(summary.winner(run), run.seeds())
+        assert any("by imp: " in line for line in text.content(run))
+        masks = contender_masks(prepared, queries.winner(run), run.seeds())
         assert np.array_equal(masks[names[2]][0], prepared.seeds[1].mask)
     with pytest.raises(BadInput, match="no option 'training_step'"):
-        search.Search.prepare(config.load(None, [*SMALL, more[0], ("seeding.options.training_step", 5)]))
+        experiment.Search.prepare(config.load(None, [*SMALL, more[0], ("seeding.options.training_step", 5)]))
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -365,5 +362,5 @@ def test_the_best_ticket_of_another_run_joins_and_its_initialization_has_its_riv
         origins = [seed.pruned_from for seed in run.seeds()]
         assert len(origins) == len(set(origins)) == 3 + own
         assert (saved.initialization in origins) == own
-        rivals = prepared._contenders(joined, run.seeds())
+        rivals = contender_masks(prepared, joined, run.seeds())
     assert "synflow, same initialization" in rivals

@@ -22,7 +22,7 @@ from ticketsearch.evolution import evolve
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
-from ticketsearch.report.text.run import content, one_line, phase_lines
+from ticketsearch.report.text import content, one_line, phase_lines
 from ticketsearch.runs import BEST, Result, Run, list_runs
 from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
@@ -174,7 +174,7 @@ def test_a_spec_whose_parts_do_not_agree_is_refused():
 
 
 def test_a_run_that_goes_on_keeps_the_spec_that_its_keys_were_made_by():
-    from ticketsearch.experiment.search import Search
+    from ticketsearch.experiment import Search
 
     options = {"data.name": "digits", "model.name": "mlp:4", "seeding.density": 0.2, "training.steps": 1}
     prepared = Search.prepare(config.load(None, options.items()))
@@ -275,18 +275,19 @@ def test_a_report_is_written_of_scores_of_any_size_and_of_a_run_without_seeds(tm
 
 @pytest.fixture
 def comparison(tmp_path):
-    from ticketsearch.comparison.methods import Made
+    from ticketsearch.comparison.methods import FoundMask
     from ticketsearch.comparison.plan import Cell
-    from ticketsearch.comparison.store import META, Outcome, Row, Store
+    from ticketsearch.comparison.schema import META
+    from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining
 
     settings = config.load(None).model_dump()
     content = {"settings": settings, "budget": None, "fingerprint": "", "spec": SPEC.to_json()}
     rows = [(key, json.dumps(value)) for key, value in content.items()]
     folder = tmp_path / "compared"
-    with Store.make(folder, lambda connection: connection.executemany(META.insert, rows)) as store:
+    with ComparisonStore.make(folder, lambda connection: connection.executemany(META.insert, rows)) as store:
         cell = Cell("random", 0.1, 0)
-        store.add_cells([(cell, Made(first_masks(1)[0]))])
-        store.add_results(Row(cell, ""), {0: Outcome(0.5, 0.9)})
+        store.add_cells([(cell, FoundMask(first_masks(1)[0]))])
+        store.add_results(FinalTraining(cell, ""), {0: FinalResult(0.5, 0.9)})
     return folder
 
 
@@ -433,7 +434,7 @@ def test_a_run_that_fails_in_a_way_nobody_thought_of_hides_no_others_either(fold
         raise RuntimeError("two\nlines")
 
     monkeypatch.chdir(folder.parents[1])
-    monkeypatch.setattr("ticketsearch.report.text.run.one_line", fails)
+    monkeypatch.setattr("ticketsearch.report.text.one_line", fails)
     assert listed(capsys) == ["one  unreadable: two lines"]
 
 

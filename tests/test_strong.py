@@ -6,9 +6,9 @@ import torch
 from conftest import refused
 from searches import plain
 
+from ticketsearch import experiment
 from ticketsearch import settings as config
 from ticketsearch.evolution import evolve
-from ticketsearch.experiment import search
 from ticketsearch.fitness.untrained import Untrained
 from ticketsearch.models import initialize
 
@@ -95,10 +95,10 @@ def test_a_run_of_strong_tickets_trains_nothing(tmp_path):
         *(("training.device", "cpu"), ("evolution.crossover", "uniform_crossover")),
         ("evolution.mutation", "swap_mutation"),
     ]
-    prepared = search.Search.prepare(config.load(None, given))
-    with search.create_run(prepared, tmp_path, "strong") as run:
+    prepared = experiment.Search.prepare(config.load(None, given))
+    with experiment.create_run(prepared, tmp_path, "strong") as run:
         spent = [generation.spent for generation in prepared.generations(run)]
-        list(prepared.finish(run))
+        list(experiment.finish(prepared, run))
         validated = [r for r in run.results() if r.part == "validation"]
         validation = Untrained(prepared.network, prepared.dataset, part="validation", device="cpu")
         for result in validated:

@@ -19,18 +19,17 @@ from ticketsearch.masks import unpack
 from ticketsearch.models import Initialization, initialize
 from ticketsearch.overlap import overlap_study
 from ticketsearch.overlap_studies import (
+    OverlapStore,
+    OverlapWork,
     Sizes,
-    Store,
-    Work,
-    identity,
+    plan_digest,
     pruner_plan,
     read_overlaps,
     run_plan,
     study_pruners,
 )
-from ticketsearch.report.text import nulls_csv, pairs_csv
-from ticketsearch.report.text.run import winner
-from ticketsearch.runs import Run
+from ticketsearch.report.text import nulls_csv, overlap_headline, overlaps_text, pairs_csv
+from ticketsearch.runs import Run, winner
 from ticketsearch.seeding import initializations, prune_copies
 
 pytestmark = pytest.mark.slow
@@ -53,8 +52,8 @@ def small_plan(network, methods=("synflow", "magnitude"), densities=(0.1,), data
 def run(folder, plan, network, dataset=None, workers=1, steps=None):
     """Work a plan off, or its first steps; return how many there were."""
     done = 0
-    with Store.create(folder, plan) as store:
-        for _ in Work(plan, store, network, dataset, workers).steps():
+    with OverlapStore.create(folder, plan) as store:
+        for _ in OverlapWork(plan, store, network, dataset, workers).steps():
             done += 1
             if done == steps:
                 break
@@ -83,7 +82,9 @@ def command(*arguments):
 
 def test_a_plan_compares_initializations_orders_and_methods(network, digits):
     plan = small_plan(network, ("synflow", "imp"), (0.1, 0.2), digits, orders=3)
-    found = [(outline.kind, outline.method, outline.density, len(outline.names)) for outline in plan.outlines]
+    found = [
+        (mask_set.kind, mask_set.method, mask_set.density, len(mask_set.names)) for mask_set in plan.mask_sets
+    ]
     assert found == [
         ("initializations", "synflow", 0.1, 3),
         ("initializations", "synflow", 0.2, 3),
@@ -96,9 +97,9 @@ def test_a_plan_compares_initializations_orders_and_methods(network, digits):
     ]
     # Twelve over initializations, two further orders at each density; the rest is there already.
     assert len(plan.prunings) == len(set(plan.prunings)) == 16
-    assert {mask for outline in plan.outlines for mask in outline.masks} == {p.name for p in plan.prunings}
-    assert len({outline.title for outline in plan.outlines}) == 8
-    assert {outline.signed for outline in plan.outlines if outline.kind != "initializations"} == {False}
+    assert {mask for mask_set in plan.mask_sets for mask in mask_set.masks} == {p.name for p in plan.prunings}
+    assert len({mask_set.title for mask_set in plan.mask_sets}) == 8
+    assert {mask_set.signed for mask_set in plan.mask_sets if mask_set.kind != "initializations"} == {False}
 
 
 def test_a_study_prunes_what_a_search_would(network, tmp_path):
@@ -107,10 +108,10 @@ def test_a_study_prunes_what_a_search_would(network, tmp_path):
     seeds = prune_copies(
         network, None, 0.1, list(initializations(3, schemes=["kaiming_normal"]))[1:], method="random"
     )
-    with Store.open(tmp_path) as store:
+    with OverlapStore.open(tmp_path) as store:
         masks = store.masks()
     # The network itself is not the first initialization of the plan, so the others are compared.
-    own = [masks[name] for name in plan.outlines[1].masks[1:]]
+    own = [masks[name] for name in plan.mask_sets[1].masks[1:]]
     assert [unpack(mask.bits, network.spec).tolist() for mask in own] == seeds.masks[1:].tolist()
     weights = network.reinitialized(*plan.prunings[1].initialization).parameters()
     positive = network.spec.join(
@@ -134,7 +135,7 @@ def test_a_study_finds_what_the_study_of_its_masks_finds(network, tmp_path):
         weights=weights,
         draws=120,
         aligned_draws=6,
-        seed=plan.outlines[0].seed(0),
+        seed=plan.mask_sets[0].seed(0),
     )
     assert case.study.nulls == direct.nulls
     assert case.study.keys == direct.keys
@@ -175,13 +176,13 @@ def test_a_part_of_a_study_can_be_read(network, tmp_path):
     plan = small_plan(network)
     run(tmp_path, plan, network, steps=6)
     assert read_overlaps(tmp_path).cases == ()
-    assert read_overlaps(tmp_path).headline() == "Nothing was compared yet."
+    assert overlap_headline(read_overlaps(tmp_path).cases) == "Nothing was compared yet."
     run(tmp_path, plan, network, steps=4)
     overlaps = read_overlaps(tmp_path)
     assert overlaps.cases[0].title == "synflow at density 0.1"
     assert overlaps.cases[0].study.uniform.draws == 100
     assert overlaps.cases[0].study.aligned_uniform is None
-    assert "-" in overlaps.lines()[-2]
+    assert "-" in overlaps_text(overlaps).splitlines()[-2]
 
 
 def test_a_folder_holds_one_study(network, tmp_path):
@@ -209,23 +210,23 @@ def test_a_folder_holds_one_study(network, tmp_path):
             "densities 0.1 there and 0.1, 0.2 here",
         ),
         (
-            lambda: run(tmp_path / "study", dataclasses.replace(plan, outlines=plan.outlines[1:]), network),
+            lambda: run(tmp_path / "study", dataclasses.replace(plan, mask_sets=plan.mask_sets[1:]), network),
             "other masks there",
         ),
         (
             lambda: run(tmp_path / "study", small_plan(network, orders=7), network),
             "orders 4 there and 7 here",
         ),
-        (lambda: run(tmp_path / "other", plan, network), "exists already and is no study"),
+        (lambda: run(tmp_path / "other", plan, network), "exists already and is not a study"),
         (lambda: run(tmp_path / "file", plan, network), "is a file"),
-        (lambda: run(tmp_path / "torn", plan, network), "is damaged or no study"),
+        (lambda: run(tmp_path / "torn", plan, network), "is damaged or not a study"),
         (lambda: read_overlaps(tmp_path / "other"), "no study in"),
     ]
     for call, words in cases:
         refused(call, words)
     assert rows(tmp_path / "study") == before
-    with Store.create(tmp_path / "study", plan):
-        refused(lambda: Store.create(tmp_path / "study", plan), "being written by another process")
+    with OverlapStore.create(tmp_path / "study", plan):
+        refused(lambda: OverlapStore.create(tmp_path / "study", plan), "being written by another process")
 
 
 def test_a_study_may_get_more_draws_and_keeps_those_it_has(network, tmp_path):
@@ -236,7 +237,7 @@ def test_a_study_may_get_more_draws_and_keeps_those_it_has(network, tmp_path):
     assert set(before["draws"]) < set(after["draws"])
     run(tmp_path / "whole", small_plan(network), network)
     assert after == rows(tmp_path / "whole")
-    assert identity(small_plan(network)) == identity(small_plan(network, draws=100))
+    assert plan_digest(small_plan(network)) == plan_digest(small_plan(network, draws=100))
 
 
 def test_a_plan_is_told_from_others_by_its_identity(network):
@@ -246,7 +247,7 @@ def test_a_plan_is_told_from_others_by_its_identity(network):
         small_plan(network, restarts=5),
         small_plan(network, ("random",)),
     ]
-    names = [identity(plan) for plan in plans]
+    names = [plan_digest(plan) for plan in plans]
     assert names[0] == names[1]
     assert len(set(names)) == 3
 
@@ -254,7 +255,7 @@ def test_a_plan_is_told_from_others_by_its_identity(network):
 def test_what_a_pruner_refuses_loses_nothing(network, digits, tmp_path):
     plan = small_plan(network, ("synflow", "snip"), dataset=digits)
     refused(lambda: run(tmp_path, plan, network, dataset=None), "snip needs data")
-    with Store.open(tmp_path) as store:
+    with OverlapStore.open(tmp_path) as store:
         assert list(store.masks()) == sorted(pruning.name for pruning in plan.prunings[:3])
 
 
@@ -266,11 +267,11 @@ def test_bad_plans_are_refused(network, digits, tmp_path):
         (lambda: pruner_plan(network, ["synflow"], [1e-6], two), "too few for one in each"),
         (lambda: pruner_plan(network, ["synflow"], [], two), "at least one method and one density"),
         (lambda: pruner_plan(network, [], [0.1], two), "at least one method and one density"),
-        (lambda: pruner_plan(network, ["random"] * 2, [0.1], two), "methods of a study are different"),
+        (lambda: pruner_plan(network, ["random"] * 2, [0.1], two), "methods of a study must be different"),
         (lambda: pruner_plan(network, ["random"], [0.1], two[:1]), "at least 2 initializations, but got 1"),
         (
             lambda: pruner_plan(network, ["random"], [0.1], [two[0]] * 2),
-            "initializations of a study are diff",
+            "initializations of a study must be diff",
         ),
         (lambda: pruner_plan(network, ["random"], [0.1], [("he", 0), *two]), "unknown initialization scheme"),
         (lambda: pruner_plan(network, ["random"], [0.1], two, stepz=3), "did you mean 'steps'"),
@@ -304,7 +305,7 @@ def test_titles_are_short_where_they_can_be_and_differ_always(network, tmp_path)
     files = [f"{tmp_path}/{name}/p.py:scores" for name in ("a", "b")]
 
     def titles(methods, densities):
-        return [outline.title for outline in pruner_plan(network, methods, densities, own).outlines]
+        return [mask_set.title for mask_set in pruner_plan(network, methods, densities, own).mask_sets]
 
     assert titles(files[:1], [0.1, 0.2]) == ["p.py:scores at density 0.1", "p.py:scores at density 0.2"]
     assert titles(files, 0.1)[:2] == [f"{file} at density 0.1" for file in files]
@@ -325,13 +326,13 @@ def test_dead_networks_are_counted_and_are_not_the_same_network(network, tmp_pat
     overlaps = read_overlaps(tmp_path)
     assert overlaps.cases[0].study.blocked.all()
     assert not overlaps.cases[1].study.blocked.any()
-    assert (
-        "4 of 8 masks let nothing through. Of 6 pairs of the others, none is the same" in overlaps.headline()
-    )
+    headline = overlap_headline(overlaps.cases)
+    assert "4 of 8 masks are disconnected" in headline
+    assert "Of 6 pairs of the others, none is the same" in headline
     dead = dataclasses.replace(overlaps, cases=overlaps.cases[:1])
-    assert "4 of 4 masks let nothing through." in dead.headline()
-    assert "same network" not in dead.headline()
-    assert dead.lines()[-2].endswith("0/0")
+    assert "4 of 4 masks are disconnected" in overlap_headline(dead.cases)
+    assert "same network" not in overlap_headline(dead.cases)
+    assert overlaps_text(dead).splitlines()[-2].endswith("0/0")
 
 
 def test_a_whole_study_in_python_is_made_once(network, digits, tmp_path):
@@ -340,13 +341,17 @@ def test_a_whole_study_in_python_is_made_once(network, digits, tmp_path):
     before = rows(tmp_path)
     again = study_pruners(network, digits, ["snip"], [0.1], **arguments)
     assert rows(tmp_path) == before
-    assert again.lines() == overlaps.lines()
+    assert overlaps_text(again) == overlaps_text(overlaps)
+    with pytest.warns(DeprecationWarning, match=r"call ts\.overlaps_text"):
+        assert overlaps.lines() == overlaps_text(overlaps).splitlines()
+    with pytest.warns(DeprecationWarning, match=r"call ts\.overlaps_text"):
+        assert overlaps.headline() == overlap_headline(overlaps.cases)
     assert overlaps.settings["data"] == "digits"
     assert overlaps.settings["aligned draws"] == "2"
     assert overlaps.settings["methods"] == "snip"
     assert overlaps.settings["densities"] == "0.1"
     assert overlaps.settings["initializations"] == "2 (kaiming_normal, kaiming_uniform)"
-    assert "; methods snip; densities 0.1; " in overlaps.lines()[-1]
+    assert "; methods snip; densities 0.1; " in overlaps_text(overlaps).splitlines()[-1]
     assert overlaps.input_shape == (1, 8, 8)
     assert overlaps.cases[0].study.names[0] == "kaiming_normal 0"
 
@@ -358,13 +363,13 @@ def test_words_and_tables_say_what_was_found(network, tmp_path):
     most = 100 * max(study.iou[np.triu_indices(3, 1)].max() for study in studies[:2])
     assert (
         f"The masks of 3 initializations share no more than {most:.1f} % of the weights that either keeps"
-        in overlaps.headline()
+        in overlap_headline(overlaps.cases)
     )
-    assert "Of 6 pairs, none is the same network" in overlaps.headline()
-    assert overlaps.headline().endswith(
-        "there are too few draws to tell whether what was pruned shares more."
+    assert "Of 6 pairs, none is the same network" in overlap_headline(overlaps.cases)
+    assert overlap_headline(overlaps.cases).endswith(
+        "there are too few draws to tell whether pruned masks share more."
     )
-    text = "\n".join(overlaps.lines())
+    text = overlaps_text(overlaps)
     for study in studies:
         assert f"{study.aligned_degrees.mean:.4f}" in text
         assert f"{study.aligned_degrees.holm:.3g}" in text
@@ -380,7 +385,7 @@ def test_words_and_tables_say_what_was_found(network, tmp_path):
 
 def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    add = Store.add_draws
+    add = OverlapStore.add_draws
 
     def interrupted(store, *arguments):
         add(store, *arguments)
@@ -389,15 +394,15 @@ def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, cap
     def interrupted_reading(folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "add_draws", interrupted)
+    monkeypatch.setattr(OverlapStore, "add_draws", interrupted)
     assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 130
     captured = capsys.readouterr()
     assert "the same command goes on from there" in captured.err
     assert captured.out == ""
-    monkeypatch.setattr(Store, "add_draws", add)
+    monkeypatch.setattr(OverlapStore, "add_draws", add)
     with monkeypatch.context() as patch:
         # Ctrl-C when all is done but the page.
-        patch.setattr("ticketsearch.overlap_study.read_overlaps", interrupted_reading)
+        patch.setattr("ticketsearch.overlap_studies.read_overlaps", interrupted_reading)
         assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 0
@@ -476,7 +481,7 @@ def test_winners_of_several_searches_are_compared_with_each_other(small_run, tmp
     assert [case.kind for case in overlaps.cases] == ["seeds", "seeds", "winners"]
     assert overlaps.cases[2].study.names == ("small", "other")
     assert overlaps.cases[2].study.identical == 1
-    assert overlaps.headline().startswith("The winners of 2 searches share no more than 100.0 %")
+    assert overlap_headline(overlaps.cases).startswith("The winners of 2 searches share no more than 100.0 %")
 
 
 @pytest.mark.full

@@ -207,5 +207,5 @@ def test_the_overlap_study_says_how_many_weights_were_drawn(tmp_path):
     drawn = {case.title: case.drawn for case in overlaps.cases}
     assert drawn["random at density 0.1"] == 0
     assert 0.01 < drawn["synflow at density 0.1"] <= 1
-    assert "The lot decided up to" in overlaps.headline()
-    assert overlaps.headline().count("of the weights that a mask of synflow at density 0.1 keeps") == 1
+    assert "drawn at random among equal scores" in ts.overlaps_text(overlaps)
+    assert ts.overlaps_text(overlaps).count("of the weights that a mask of synflow at density 0.1 keeps") == 1

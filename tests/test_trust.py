@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import refusal
 
-from ticketsearch import cli
+from ticketsearch import cli, experiment
 from ticketsearch import settings as config
 from ticketsearch.cli.flags import assigned
-from ticketsearch.experiment import search
 from ticketsearch.plugins import source_digest
 from ticketsearch.runs import Run
 from ticketsearch.settings.trust import Origin, check_word
@@ -61,15 +60,15 @@ def shell(capsys, *arguments):
 def made(name="one", **more):
     """Make a run of the model ``mine.py:model``, without evolving anything; return its folder."""
     settings = SMALL | {"model.name": "mine.py:model"} | more
-    prepared = search.Search.prepare(config.load(None, settings.items()))
-    search.create_run(prepared, Path("runs"), name).close()
+    prepared = experiment.Search.prepare(config.load(None, settings.items()))
+    experiment.create_run(prepared, Path("runs"), name).close()
     Path("ran").unlink(missing_ok=True)
     return Path("runs") / name
 
 
 def goes_on(path, given=None, **options):
     """Resume a run and say whether its code ran."""
-    _, run = search.resume(path, given or {}, **options)
+    _, run = experiment.resume(path, given or {}, **options)
     run.close()
     ran = Path("ran").exists()
     Path("ran").unlink(missing_ok=True)
@@ -134,7 +133,7 @@ def test_the_run_of_a_stranger_runs_nothing(here, tmp_path, monkeypatch, capsys)
         "files run no code, but run 'one' names model.name = 'mine.py:model' and is not known to be yours; "
         "read that code, then add --trust (in Python trust=True)"
     )
-    assert refusal(search.resume, path, {}) == expected
+    assert refusal(experiment.resume, path, {}) == expected
     assert shell(capsys, "evolve", "--resume", "one") == (2, "", f"error: {expected}\n")
     code, _, err = shell(capsys, "evolve", str(path / "settings.toml"))
     assert (code, err.count("\n")) == (2, 1)
@@ -152,15 +151,15 @@ def test_signed_settings_that_were_altered_are_a_strangers(here, monkeypatch):
     changed = json.loads(whole["settings"])
     changed["model"]["options"] = {"hidden": "7"}
     meta(path, settings=json.dumps(changed))
-    assert "is not known to be yours" in refusal(search.resume, path, {})
+    assert "is not known to be yours" in refusal(experiment.resume, path, {})
     origin = json.loads(whole["origin"])
     origin["sources"]["mine.py:model"] = "0" * 64
     meta(path, settings=whole["settings"], origin=json.dumps(origin))
-    assert "is not known to be yours" in refusal(search.resume, path, {})
+    assert "is not known to be yours" in refusal(experiment.resume, path, {})
     meta(path, origin="{}")
-    assert "is not known to be yours" in refusal(search.resume, path, {})
+    assert "is not known to be yours" in refusal(experiment.resume, path, {})
     meta(path, origin="[1]")
-    assert "run.sqlite' cannot be read" in refusal(search.resume, path, {})
+    assert "run.sqlite' cannot be read" in refusal(experiment.resume, path, {})
     assert not Path("ran").exists()
 
 
@@ -169,7 +168,7 @@ def test_a_run_of_before_there_were_signatures_asks_once(here):
     with sqlite3.connect(path / "run.sqlite") as connection:
         connection.execute("DELETE FROM meta WHERE key = 'origin'")
     connection.close()
-    assert "is not known to be yours" in refusal(search.resume, path, {})
+    assert "is not known to be yours" in refusal(experiment.resume, path, {})
     assert goes_on(path, trust=True)
     assert goes_on(path)
 
@@ -177,7 +176,7 @@ def test_a_run_of_before_there_were_signatures_asks_once(here):
 def test_a_run_whose_code_has_changed_asks(here, capsys):
     path = made()
     Path("mine.py").write_text(CODE + "# more\n")
-    message = refusal(search.resume, path, {})
+    message = refusal(experiment.resume, path, {})
     assert message == (
         "run 'one' goes on with its own code, but 'mine.py' has changed since "
         "(model.name); put it back, or add --trust (in Python trust=True) to go on with it as it is"
@@ -193,7 +192,7 @@ def test_a_run_whose_code_has_moved_is_told_where(here, capsys):
     path = made()
     Path("new").mkdir()
     Path("mine.py").rename("new/mine.py")
-    message = refusal(search.resume, path, {})
+    message = refusal(experiment.resume, path, {})
     assert "there is no such file" in message
     assert message.endswith("say where it is now: --model FILE.py:model")
     assert not Path("ran").exists()
@@ -202,7 +201,7 @@ def test_a_run_whose_code_has_moved_is_told_where(here, capsys):
     assert json.loads(meta(path)["settings"])["model"]["name"] == "new/mine.py:model"
     assert 'name = "new/mine.py:model"' in (path / "settings.toml").read_text()
     assert goes_on(path, {"evolution.generations": 2})
-    refused = refusal(search.resume, path, {"model.name": "new/mine.py:load"})
+    refused = refusal(experiment.resume, path, {"model.name": "new/mine.py:load"})
     assert "goes on with its own settings, but model.name is" in refused
 
 
@@ -210,7 +209,7 @@ def test_code_named_at_the_command_line_is_its_users_word(here, tmp_path, monkey
     path = made(**{"data.name": "mine.py:load"})
     stranger(monkeypatch, tmp_path)
     given = {"model.name": "mine.py:model"}
-    assert "names data.name = 'mine.py:load'" in refusal(search.resume, path, given)
+    assert "names data.name = 'mine.py:load'" in refusal(experiment.resume, path, given)
     assert not Path("ran").exists()
     assert goes_on(path, given | {"data.name": "mine.py:load"})
 
@@ -219,11 +218,11 @@ def test_without_a_place_for_a_key_code_asks_and_nothing_breaks(here, monkeypatc
     Path("file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", "file/state")
     path = made()
-    assert "is not known to be yours" in refusal(search.resume, path, {})
+    assert "is not known to be yours" in refusal(experiment.resume, path, {})
     assert goes_on(path, trust=True)
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", lambda: Path("file"))
-    assert "is not known to be yours" in refusal(search.resume, path, {})
+    assert "is not known to be yours" in refusal(experiment.resume, path, {})
 
 
 def test_code_in_options_and_the_address_of_a_cluster_ask_too(here, tmp_path, monkeypatch):
@@ -234,11 +233,11 @@ def test_code_in_options_and_the_address_of_a_cluster_ask_too(here, tmp_path, mo
     paths = [made("reward", **plain, **reward), made("mutation", **plain, **mutation)]
     own = made("plain", **plain)
     for path in paths:
-        search.resume(path, {})[1].close()
+        experiment.resume(path, {})[1].close()
     stranger(monkeypatch, tmp_path)
     for path, word in zip(paths, ("seeding.options.reward", "evolution.mutation"), strict=True):
-        assert f"names {word} = " in refusal(search.resume, path, {})
-    search.resume(own, {})[1].close()
+        assert f"names {word} = " in refusal(experiment.resume, path, {})
+    experiment.resume(own, {})[1].close()
     cluster = config.load(None, {"training.address": "tcp://there:1"}.items())
     message = refusal(check_word, "run 'x'", cluster, Origin(), here)
     assert "names training.address = 'tcp://there:1'" in message
@@ -257,7 +256,7 @@ def test_a_module_is_known_by_its_file_and_is_not_imported_before(here, monkeypa
     Path("imported").unlink()
     text = (package / "models.py").read_text()
     (package / "models.py").write_text(text + "# more\n")
-    assert "has changed since (model.name)" in refusal(search.resume, path, {})
+    assert "has changed since (model.name)" in refusal(experiment.resume, path, {})
     assert not Path("imported").exists()
     (package / "models.py").write_text(text)
     assert goes_on(path)
@@ -277,7 +276,7 @@ def test_only_the_text_of_a_file_runs_not_a_compiled_copy_beside_it(here, monkey
         data = bytearray(copy.read_bytes())
         data[8:12] = int(time).to_bytes(4, "little")
         copy.write_bytes(data)
-    search.Search.prepare(config.load(None, (SMALL | {"model.name": "mine.py:model"}).items()))
+    experiment.Search.prepare(config.load(None, (SMALL | {"model.name": "mine.py:model"}).items()))
     assert Path("ran").exists()
     assert not Path("evl").exists()
 

@@ -16,9 +16,9 @@ Fitness and evolution
     DensitySchedule, LocalSearch
 Canonical forms and overlap
     canonical_key, canonical_identity, canonical_form, isomorphic, to_networkx, align, overlap_study,
-    study_pruners, read_overlaps
+    study_pruners, read_overlaps, overlaps_text
 Comparisons
-    compare, read_comparison
+    compare, read_comparison, comparison_text
 Runs
     Run, save_ticket, load_ticket
 Errors
@@ -48,6 +48,7 @@ _HOMES = {
     "models": "Initialization Network initialize",
     "alignment": "align",
     "overlap": "overlap_study",
+    "report.text": "comparison_text overlaps_text",
     "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
     "runs": "Run",
     "seeding": "initializations seed_population",
@@ -91,6 +92,7 @@ __all__ = [
     "canonical_identity",
     "canonical_key",
     "compare",
+    "comparison_text",
     "density",
     "effective_density",
     "evolve",
@@ -105,6 +107,7 @@ __all__ = [
     "load_dataset",
     "load_ticket",
     "overlap_study",
+    "overlaps_text",
     "permute",
     "prune",
     "prune_all",
@@ -156,6 +159,7 @@ if TYPE_CHECKING:
         prune,
         prune_all,
     )
+    from ticketsearch.report.text import comparison_text, overlaps_text
     from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
     from ticketsearch.tickets import Scores, Ticket, Tickets, from_pruned, load_ticket, save_ticket

@@ -30,7 +30,7 @@ from ticketsearch.cli.runs import RUNS
 from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
-    from ticketsearch.comparison import Contest, Plan
+    from ticketsearch.comparison import Comparison, ComparisonPlan
     from ticketsearch.settings import Settings
 
 __all__ = ["compare"]
@@ -125,7 +125,7 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
     the comparison's folder: the same command goes on there, and more methods,
     densities, initializations or orders are added to it.
     """
-    from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, contest_plan
+    from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, comparison_plan
     from ticketsearch.settings import load
 
     try:
@@ -141,7 +141,7 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
                 f"settings are one file, but got {len(subjects)}; give one, or folders of comparisons"
             )
         flags = {"data.name": data, "model.name": model, "seed": seed}
-        plan = contest_plan(
+        plan = comparison_plan(
             load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
             DEFAULT_METHODS if methods is None else names(methods),
             DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
@@ -171,37 +171,37 @@ def _read(folders: list[Path], reference: str | None, out: Path | None, flags: l
 
     if flags:
         raise BadInput(f"finished comparisons have their settings, but got {flags[0]} too; leave it out")
-    contests = [read_comparison(folder) for folder in folders]
+    comparisons = [read_comparison(folder) for folder in folders]
     if out is None and len(folders) > 1:
-        _print_results(contests, reference, None)
+        _print_results(comparisons, reference, None)
         return
     path = out or folders[0]
     path.mkdir(parents=True, exist_ok=True)
-    _print_results(contests, reference, path)
+    _print_results(comparisons, reference, path)
 
 
-def _run_to_end(plan: Plan, out: Path | None, workers: str | None, reference: str | None) -> None:
+def _run_to_end(plan: ComparisonPlan, out: Path | None, workers: str | None, reference: str | None) -> None:
     """Do the rest of a comparison and print its results; say how to go on, whatever stops it."""
-    from ticketsearch.comparison import Store, Work, default_workers, read_comparison
+    from ticketsearch.comparison import ComparisonStore, ComparisonWork, default_workers, read_comparison
 
     count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
     path = out or RUNS / f"compare-{_folder_name(plan.settings)}"
     if reference is not None:
         _check_reference(reference, plan, path)
-    store = Store.create(path, plan)
+    store = ComparisonStore.create(path, plan)
     with resumable("comparison", path):
         with store:
             print(f"Comparison in {path}", file=sys.stderr, flush=True)
-            follow(Work(plan, store, count).steps())
+            follow(ComparisonWork(plan, store, count).steps())
         _print_results([read_comparison(path)], reference, path)
 
 
-def _check_reference(reference: str, plan: Plan, path: Path) -> None:
+def _check_reference(reference: str, plan: ComparisonPlan, path: Path) -> None:
     """Raise :class:`BadInput` for a reference that is no method of the comparison, before any work."""
-    from ticketsearch.comparison import CONTEST, CONTROLS, read_comparison
+    from ticketsearch.comparison import COMPARISON, CONTROLS, read_comparison
 
     known = [*plan.methods, *(f"{name}/{control}" for name in plan.controls for control in CONTROLS)]
-    if (path / CONTEST.file).is_file():
+    if (path / COMPARISON.file).is_file():
         known += read_comparison(path).methods
     if reference not in known:
         raise unknown("method of the comparison", reference, list(dict.fromkeys(known)))
@@ -216,19 +216,18 @@ def _folder_name(settings: Settings) -> str:
     return "-".join([*words, settings_digest(settings)[:8]])
 
 
-def _print_results(contests: list[Contest], reference: str | None, path: Path | None) -> None:
+def _print_results(comparisons: list[Comparison], reference: str | None, path: Path | None) -> None:
     from ticketsearch.comparison import differences
-    from ticketsearch.report.comparison import write_contests
-    from ticketsearch.report.text.comparison import cells_csv, differences_csv, lines, markdown
+    from ticketsearch.report import write_comparisons
+    from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
     from ticketsearch.storage import write_atomically
 
     if path is not None:  # before the output, which a reader may cut short
-        write_atomically(path / "cells.csv", cells_csv(contests))
-        write_atomically(path / "differences.csv", differences_csv(differences(contests, reference)))
-        write_atomically(path / "compare.md", markdown(contests, reference))
-        write_contests(contests, path / "compare.html", reference)
-    for line in lines(contests, reference):
-        show_lines([line])
+        write_atomically(path / "cells.csv", cells_csv(comparisons))
+        write_atomically(path / "differences.csv", differences_csv(differences(comparisons, reference)))
+        write_atomically(path / "compare.md", comparison_markdown(comparisons, reference))
+        write_comparisons(comparisons, path / "compare.html", reference)
+    show_lines(comparison_text(comparisons, reference).splitlines())
     if path is None:
         print("--out FOLDER writes tables and a page of these comparisons together.")
     else:

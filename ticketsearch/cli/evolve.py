@@ -216,25 +216,26 @@ def _open(
     assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool
 ) -> tuple[Search | None, Run]:
     """Return a new run, or the one to go on with, and its search; None for a finished run."""
-    from ticketsearch.experiment import search as searching
+    from ticketsearch import experiment
     from ticketsearch.runs import check_free
     from ticketsearch.settings import as_list, load
 
     if resume is not None:
-        return searching.resume(run_folder(resume), assignments, trust=trust)
+        return experiment.resume(run_folder(resume), assignments, trust=trust)
     settings = load(None, assignments.items())
     if name is not None:
         check_free(RUNS, name)
-    search = searching.Search.prepare(settings)
+    search = experiment.Search.prepare(settings)
     copies, method = settings.seeding.initializations, " and ".join(as_list(settings.seeding.method))
     print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)
     _ = search.first_population  # bad input in it is refused before there is a run
-    return search, searching.create_run(search, RUNS, name)
+    return search, experiment.create_run(search, RUNS, name)
 
 
 def _evolve(search: Search, run: Run) -> None:
     """Run the rest of a search and show its progress on stderr."""
     from ticketsearch.cli.progress import progress
+    from ticketsearch.experiment import finish
     from ticketsearch.halving import Pool
 
     settings = search.settings
@@ -249,7 +250,7 @@ def _evolve(search: Search, run: Run) -> None:
         for generation in search.generations(run):
             agreed.add(generation.agreements)
             _show(generation, run, agreed, shown)
-        for contender in search.finish(run):
+        for contender in finish(search, run):
             shown.say(f"Final training, {settings.final.steps} steps: {contender} …")
 
 
@@ -275,10 +276,10 @@ def _show(generation: Generation, run: Run, agreed: Pool, shown: Progress) -> No
 
 def _print_results(run: Run) -> None:
     from ticketsearch.report import write_report
-    from ticketsearch.report.text import comparison_lines, credit_lines, ladder_lines, overlap_lines
+    from ticketsearch.report.text import comparison_lines, operator_lines, overlap_lines, rung_lines
 
     path = write_report(run)
     show_lines([f"Run {run.name}"])
-    for lines in (comparison_lines, ladder_lines, credit_lines, overlap_lines):
+    for lines in (comparison_lines, rung_lines, operator_lines, overlap_lines):
         show_lines(lines(run))
     show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

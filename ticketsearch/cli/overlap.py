@@ -37,7 +37,7 @@ from ticketsearch.errors import BadInput
 if TYPE_CHECKING:
     from ticketsearch.datasets import Dataset
     from ticketsearch.models import Network
-    from ticketsearch.overlap_studies import Plan, Sizes
+    from ticketsearch.overlap_studies import OverlapPlan, Sizes
     from ticketsearch.settings import Settings
 
 __all__ = ["overlap"]
@@ -156,7 +156,7 @@ def overlap(  # noqa: PLR0913 - a parameter for each flag
 class _Study(NamedTuple):
     """A plan, network and data that masks are pruned from (None for runs), part of the folder's name."""
 
-    plan: Plan
+    plan: OverlapPlan
     network: Network | None
     dataset: Dataset | None
     folder_part: str
@@ -219,28 +219,27 @@ def _study_of_pruners(settings: Settings, methods: list[str], densities: list[fl
 
 def _run_to_end(study: _Study, out: Path | None, workers: int) -> None:
     """Do the rest of a study and print its results; say how to go on, whatever stops it."""
-    from ticketsearch.overlap_studies import Store, Work, identity
+    from ticketsearch.overlap_studies import OverlapStore, OverlapWork, plan_digest
 
     plan, path = study.plan, out
     if path is None:
-        path = RUNS / f"overlap-{study.folder_part}-{identity(plan)}"
-    store = Store.create(path, plan)
+        path = RUNS / f"overlap-{study.folder_part}-{plan_digest(plan)}"
+    store = OverlapStore.create(path, plan)
     with resumable("study", path):
         with store:
-            print(f"Study in {path}: {len(plan.outlines)} sets of masks", file=sys.stderr, flush=True)
-            follow(Work(plan, store, study.network, study.dataset, workers).steps())
+            print(f"Study in {path}: {len(plan.mask_sets)} sets of masks", file=sys.stderr, flush=True)
+            follow(OverlapWork(plan, store, study.network, study.dataset, workers).steps())
         _print_results(path)
 
 
 def _print_results(path: Path) -> None:
     from ticketsearch.overlap_studies import read_overlaps
-    from ticketsearch.report.overlap import write_overlap
-    from ticketsearch.report.text import nulls_csv, pairs_csv
+    from ticketsearch.report import write_overlap
+    from ticketsearch.report.text import nulls_csv, overlaps_text, pairs_csv
     from ticketsearch.storage import write_atomically
 
     overlaps = read_overlaps(path)
-    for line in overlaps.lines():
-        show_lines([line])
+    show_lines(overlaps_text(overlaps).splitlines())
     write_atomically(path / "pairs.csv", pairs_csv(overlaps.cases))
     write_atomically(path / "nulls.csv", nulls_csv(overlaps.cases))
     print(f"Page:   {write_overlap(overlaps, path / 'overlap.html')}")

@@ -34,8 +34,8 @@ from ticketsearch.errors import BadInput
 if TYPE_CHECKING:
     from ticketsearch.datasets import Dataset
     from ticketsearch.models import Network
-    from ticketsearch.report.text import MaskTable
     from ticketsearch.settings import Settings
+    from ticketsearch.theory import MaskTable
     from ticketsearch.tickets import Ticket
 
 __all__ = ["prune"]
@@ -113,8 +113,8 @@ def prune(  # noqa: PLR0913 - a parameter for each flag
     so the mask is one of its first population. The file holds the initial
     weights too; ticketsearch.load_ticket reads it.
     """
-    from ticketsearch.report.text import mask_table
     from ticketsearch.settings import load
+    from ticketsearch.theory import mask_table
 
     flags = {
         "data.name": data,

@@ -1,53 +1,60 @@
-"""Contests: which method finds the best masks, at equal budgets, judged once on test data.
+"""Comparisons: which method finds the best masks at equal budgets, each mask evaluated once on the test set.
 
-    plan → store ← run (methods, final_training) → results → differences
+    plan → store ← run (methods, final_training) → results → paired_differences
 
-A plan (``plan``) says which methods are compared at which densities on which initializations. It is worked
-off (``run``) into a SQLite file (``store``): masks are made (``methods``), then all are trained in one way
-and tested (``final_training``). What is committed is never made again, and more of everything can be added.
-What the file holds is read as one object (``results``), with tests paired over initializations
-(``differences``).
+A plan (``plan``) names the methods, densities and initializations of a comparison. Its work (``run``) goes
+into a SQLite file (``store``): methods make masks (``methods``), then all masks get the same training and are
+evaluated on the test set (``final_training``). Committed work is never repeated, and a comparison may be
+extended in every direction. The content of the file is read as one object (``results``), with tests paired
+over initializations (``paired_differences``).
 """
 
-from ticketsearch.comparison.differences import BUDGET, METHODS, TAKEN, Difference, differences, families
 from ticketsearch.comparison.final_training import matched
-from ticketsearch.comparison.methods import Made
+from ticketsearch.comparison.methods import FoundMask
+from ticketsearch.comparison.paired_differences import (
+    ABLATED,
+    BUDGET,
+    METHODS,
+    Difference,
+    differences,
+    families,
+)
 from ticketsearch.comparison.plan import (
     CONTROLS,
     DEFAULT_DENSITIES,
     DEFAULT_METHODS,
     IMP_BEST,
     Cell,
-    Plan,
-    contest_plan,
+    ComparisonPlan,
+    comparison_plan,
 )
-from ticketsearch.comparison.results import Contest, Standing, Trail, read_comparison
-from ticketsearch.comparison.run import Work, compare, default_workers
-from ticketsearch.comparison.schema import CONTEST
-from ticketsearch.comparison.store import Outcome, Row, Store
+from ticketsearch.comparison.results import BestSoFar, Comparison, MethodResult, read_comparison
+from ticketsearch.comparison.run import ComparisonWork, compare, default_workers
+from ticketsearch.comparison.schema import COMPARISON
+from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining
 
 __all__ = [
+    "ABLATED",
     "BUDGET",
-    "CONTEST",
+    "COMPARISON",
     "CONTROLS",
     "DEFAULT_DENSITIES",
     "DEFAULT_METHODS",
     "IMP_BEST",
     "METHODS",
-    "TAKEN",
+    "BestSoFar",
     "Cell",
-    "Contest",
+    "Comparison",
+    "ComparisonPlan",
+    "ComparisonStore",
+    "ComparisonWork",
     "Difference",
-    "Made",
-    "Outcome",
-    "Plan",
-    "Row",
-    "Standing",
-    "Store",
-    "Trail",
-    "Work",
+    "FinalResult",
+    "FinalTraining",
+    "FoundMask",
+    "MethodResult",
     "compare",
-    "contest_plan",
+    "comparison_plan",
     "default_workers",
     "differences",
     "families",

@@ -1,4 +1,4 @@
-"""The final training: every mask on the same data orders, judged once on the test split."""
+"""The final training: every mask on the same data orders, evaluated once on the test set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ticketsearch.training import (
 
 __all__ = ["matched", "tested"]
 
-# Numbers of Stream.CONTROL: what a mask is shuffled by, and what it is initialized by.
+# Numbers of Stream.CONTROL that shuffled masks, and other initial weights, are drawn from.
 SHUFFLED, REINITIALIZED = 0, 1
 Tensors = Mapping[str, Tensor]
 
@@ -48,7 +48,7 @@ def tested(search: Search, mask: Mask, control: str, orders: Sequence[int]) -> E
         masks = [layer_shuffle(mask, spec=network.spec, rng=rng) for rng in rngs]
     elif control == "reinitialized":
         initial = [matched(_reinitialized(search, order), original, mask, network.spec) for order in orders]
-    numbers = [
+    data_orders = [
         data_order(len(dataset.y_train), recipe, seed_sequence(settings.seed, Stream.REPORTING, order))
         for order in orders
     ]
@@ -62,23 +62,23 @@ def tested(search: Search, mask: Mask, control: str, orders: Sequence[int]) -> E
             masking=recipe.masking,
             precision=recipe.precision,
         )
-        train(cohort, dataset, recipe, numbers)
+        train(cohort, dataset, recipe, data_orders)
         return evaluate(cohort, dataset.x_test, dataset.y_test)
 
 
 def matched(other: Tensors, original: Tensors, mask: Mask, spec: MaskSpec) -> dict[str, Tensor]:
-    """Return other initial tensors, each layer scaled so that the kept weights are as large as originally.
+    """Return other initial tensors, each layer scaled so that its kept weights are as large as originally.
 
-    Their root mean square is matched, which one weight has too. What a mask chose by the size of weights
-    would otherwise be lost with their places.
+    The root mean square is matched, which a single weight has too. A mask that was chosen by the size of
+    weights would otherwise lose this advantage together with their places.
     """
-    found = dict(other)
+    scaled = dict(other)
     for name, part in spec.split(mask).items():
         kept = torch.from_numpy(part.copy())
-        scale, own = (tensors[name][kept].square().mean().sqrt() for tensors in (original, other))
-        if kept.any() and own > 0:
-            found[name] = other[name] * (scale / own)
-    return found
+        wanted, present = (tensors[name][kept].square().mean().sqrt() for tensors in (original, other))
+        if kept.any() and present > 0:
+            scaled[name] = other[name] * (wanted / present)
+    return scaled
 
 
 def _reinitialized(search: Search, order: int) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How each method makes its masks, and what it spends on them."""
+"""The methods of a comparison: each makes masks and counts their cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ticketsearch.cost import Spent, spending
 from ticketsearch.errors import BadInput
-from ticketsearch.experiment import Search, create_run, resume
+from ticketsearch.experiment import Search, candidates_of, choose, create_run, resume, save_tickets
 from ticketsearch.fitness import ShortTraining
 from ticketsearch.masks import Mask
 from ticketsearch.operators import layer_shuffle, swap_mutation
@@ -22,29 +22,29 @@ from ticketsearch.settings import leaves
 from ticketsearch.tickets import Scores, Ticket
 from ticketsearch.training import live_operations
 
-__all__ = ["Made", "best_of", "evolved", "one_plus_lambda", "pruned", "random_search"]
+__all__ = ["FoundMask", "best_of", "evolved", "one_plus_lambda", "pruned", "random_search"]
 
-# Numbers of Stream.CONTROL that the searches here draw from; those of final trainings are in ``finals``.
+# Numbers of Stream.CONTROL that these searches draw from; final_training has those of final trainings.
 RANDOM_SEARCH, ONE_PLUS_LAMBDA = 2, 3
 
 
-class Made(NamedTuple):
-    """A mask, and what it took to make it.
+class FoundMask(NamedTuple):
+    """A mask that a method has made, with its cost.
 
     Attributes
     ----------
     mask : ``(weights,)`` bool.
-    spent : on all trainings and evaluations, those that chose the mask too.
-    trail : what a search had after spending so many FLOPs, ``(flops, validation accuracy)``: of its best mask
-        so far, by the trainings that it judges by.
-    validation : mean accuracy of the mask by which it was chosen, after the final training; None for one that
-        was not chosen.
-    candidates : among how many it was chosen.
+    spent : cost of all trainings and evaluations, those that chose the mask too.
+    best_so_far : of a search, ``(flops, validation accuracy)`` of its best mask so far, by the trainings that
+        it judges by.
+    validation : mean validation accuracy after the final training, by which the mask was chosen; None for a
+        mask that was the only one.
+    candidates : the number of masks that it was chosen from.
     """
 
     mask: Mask
     spent: Spent = Spent()
-    trail: tuple[tuple[int, float], ...] = ()
+    best_so_far: tuple[tuple[int, float], ...] = ()
     validation: float | None = None
     candidates: int = 1
 
@@ -54,68 +54,68 @@ def pruned(
     method: str,
     options: Mapping[str, Any],
     orders: Sequence[int] | None = None,
-) -> list[Made]:
-    """Return what a pruner leaves of the network of each search: its first seed, of order 0.
+) -> list[FoundMask]:
+    """Return a pruner's mask of the network of each search, by default that of the search's first seed.
 
-    ``orders`` number the seeds of a pruner that trains. Only pruners that train spend anything.
+    ``orders`` number the seeds of a pruner that trains. Only pruners that train have a cost.
     """
     first, seeding = searches[0], searches[0].settings.seeding
-    numbers = [0] * len(searches) if orders is None else orders
+    orders = [0] * len(searches) if orders is None else orders
     cost = TrainingCost(method, options, first.network.wiring, first.dataset)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LayerCollapseWarning)  # the accuracy says it
+        warnings.simplefilter("ignore", LayerCollapseWarning)  # the test accuracy shows it
         masks = prune_all(
             [search.network for search in searches],
             method,
             density=seeding.density,
             dataset=first.dataset,
-            seeds=[_seed(search, number) for search, number in zip(searches, numbers, strict=True)],
+            seeds=[_seed(search, order) for search, order in zip(searches, orders, strict=True)],
             scope=seeding.scope,
             schedule=seeding.schedule,
             steps=seeding.steps or None,
             callback=cost.record,
             **options,
         )
-    return [Made(mask, cost.spent(copy)) for copy, mask in enumerate(masks)]
+    return [FoundMask(mask, cost.spent(copy)) for copy, mask in enumerate(masks)]
 
 
-def _seed(search: Search, number: int) -> int:
-    """Return the seed of a pruner; number 0 is that of the search's own first copy."""
-    return int(seed_sequence(search.settings.seed, Stream.PRUNING).generate_state(number + 1)[number])
+def _seed(search: Search, order: int) -> int:
+    """Return the seed of a pruner; order 0 is that of the search's first copy."""
+    return int(seed_sequence(search.settings.seed, Stream.PRUNING).generate_state(order + 1)[order])
 
 
 def best_of(
-    search: Search, method: str, options: Mapping[str, Any], budget: int, first: Made | None = None
-) -> Made:
-    """Return the best of as many prunings, of different data orders, as use up a budget.
+    search: Search, method: str, options: Mapping[str, Any], budget: int, first: FoundMask | None = None
+) -> FoundMask:
+    """Return the best of as many prunings, of different data orders, as use up a budget in FLOPs.
 
-    ``method`` is a pruner that trains, and ``first`` what it left of order 0, where it was made before. What
-    choosing spends counts too.
+    ``method`` is a pruner that trains; ``first`` is its mask of order 0, if it was made before. The cost of
+    choosing counts too.
     """
-    made = [first or pruned([search], method, options)[0]]
-    spent = made[0].spent + _choosing(search, [made[0].mask])
-    each = max(1, spent.flops)
+    candidates = [first or pruned([search], method, options)[0]]
+    spent = candidates[0].spent + _choosing(search, [candidates[0].mask])
+    flops_each = max(1, spent.flops)
     while spent.flops < budget:
-        more = range(len(made), len(made) + max(1, (budget - spent.flops) // each))
-        made += pruned([search] * len(more), method, options, more)
-        spent = sum((one.spent for one in made), _choosing(search, [one.mask for one in made]))
-    tickets = [_ticket(search, one.mask, number) for number, one in enumerate(made)]
-    winner, results = search.choose(tickets)
+        orders = range(len(candidates), len(candidates) + max(1, (budget - spent.flops) // flops_each))
+        candidates += pruned([search] * len(orders), method, options, orders)
+        spent = sum((c.spent for c in candidates), _choosing(search, [c.mask for c in candidates]))
+    tickets = [_ticket(search, candidate.mask, number) for number, candidate in enumerate(candidates)]
+    winner, results = choose(search, tickets)
     accuracies = [_accuracy(results, ticket) for ticket in tickets]
-    total, trail = Spent(), []
-    for one, best in zip(made, np.maximum.accumulate(accuracies), strict=True):
-        total += one.spent + _choosing(search, [one.mask])
-        trail.append((total.flops, float(best)))
-    return Made(winner.mask, total, tuple(trail), max(accuracies), len(made))
+    total, best_so_far = Spent(), []
+    for candidate, best in zip(candidates, np.maximum.accumulate(accuracies), strict=True):
+        total += candidate.spent + _choosing(search, [candidate.mask])
+        best_so_far.append((total.flops, float(best)))
+    return FoundMask(winner.mask, total, tuple(best_so_far), max(accuracies), len(candidates))
 
 
-def evolved(search: Search, root: Path, name: str) -> Made:
-    """Return the winner of a search, which is a run in ``root``; one that is there goes on.
+def evolved(search: Search, root: Path, name: str) -> FoundMask:
+    """Return the winner of a search, which is the run ``root/name``; an existing run goes on.
 
-    Raises :class:`BadInput` for one that is there of other settings.
+    Raises :class:`BadInput` for an existing run of other settings.
     """
-    there, given = (root / name / "run.sqlite").is_file(), leaves(search.settings.model_dump())
-    with resume(root / name, dict(given))[1] if there else create_run(search, root, name) as run:
+    exists, assignments = (root / name / "run.sqlite").is_file(), leaves(search.settings.model_dump())
+    with resume(root / name, dict(assignments))[1] if exists else create_run(search, root, name) as run:
         for _ in search.generations(run):
             pass
         last = run.last()
@@ -127,21 +127,21 @@ def evolved(search: Search, root: Path, name: str) -> Made:
                 f"the evolution must end at density {search.settings.seeding.density:g}, but all its masks "
                 "keep more; let evolution.annealed end earlier, or add generations"
             )
-        candidates = search.candidates(sparse)
-        winner, results = search.choose(candidates)
+        candidates = candidates_of(search, sparse)
+        winner, results = choose(search, candidates)
         run.save_results(results)
-        search.save_tickets(run.path / "tickets", candidates, winner)
-        total, trail = Spent(), []
+        save_tickets(search, run.path / "tickets", candidates, winner)
+        total, best_so_far = Spent(), []
         for generation in run.generations():
             total += generation.spent
             if np.count_nonzero(generation.best.mask) <= target:  # denser ones would not compare
-                trail.append((total.flops, generation.best.measures["accuracy"]))
+                best_so_far.append((total.flops, generation.best.measures["accuracy"]))
     total += _choosing(search, [ticket.mask for ticket in candidates])
-    return Made(winner.mask, total, tuple(trail), _accuracy(results, winner), len(candidates))
+    return FoundMask(winner.mask, total, tuple(best_so_far), _accuracy(results, winner), len(candidates))
 
 
-def random_search(search: Search, options: Mapping[str, Any], budget: int) -> Made:
-    """Return the best of random masks, evaluated as tickets are until the budget is used up.
+def random_search(search: Search, options: Mapping[str, Any], budget: int) -> FoundMask:
+    """Return the best of random masks, evaluated as tickets are until the budget in FLOPs is used up.
 
     They have the layer densities of the synflow mask of the same network.
     """
@@ -153,10 +153,11 @@ def random_search(search: Search, options: Mapping[str, Any], budget: int) -> Ma
     )
 
 
-def one_plus_lambda(search: Search, options: Mapping[str, Any], budget: int) -> Made:
+def one_plus_lambda(search: Search, options: Mapping[str, Any], budget: int) -> FoundMask:
     """Return the best of a (1+λ) search that begins with the synflow mask, until the budget is used up.
 
-    λ is the population of the evolution; children are swap mutants of the best mask so far.
+    λ is the population of the evolution; children are swap mutants of the best mask so far. The budget is in
+    FLOPs.
     """
     start = pruned([search], "synflow", options)[0].mask
     spec, rng = search.network.spec, _rng(search, ONE_PLUS_LAMBDA)
@@ -173,28 +174,28 @@ def one_plus_lambda(search: Search, options: Mapping[str, Any], budget: int) -> 
     return _searched(search, budget, children)
 
 
-def _searched(search: Search, budget: int, propose: Callable[[Ticket | None], list[Mask]]) -> Made:
+def _searched(search: Search, budget: int, propose: Callable[[Ticket | None], list[Mask]]) -> FoundMask:
     """Evaluate masks that are proposed from the best so far; choose as evolve does.
 
     All are trained on one data order, so that their scores compare.
     """
     tickets: list[Ticket] = []
-    total, trail = Spent(), list[tuple[int, float]]()
+    total, best_so_far = Spent(), list[tuple[int, float]]()
     while True:
-        best = search.candidates(tickets)
+        best = candidates_of(search, tickets)
         if tickets and (total + _choosing(search, [ticket.mask for ticket in best])).flops >= budget:
             break
         masks = propose(best[0] if best else None)
         scores = cast(ShortTraining, search.fitness)(np.stack(masks))
         tickets += _scored(search, masks, scores, len(tickets))
         total += scores.spent
-        trail.append((total.flops, search.candidates(tickets)[0].measures["accuracy"]))
+        best_so_far.append((total.flops, candidates_of(search, tickets)[0].measures["accuracy"]))
         if not scores.spent.flops:
-            break  # nothing is new, or live: this could go on for ever
-    best = search.candidates(tickets)
-    winner, results = search.choose(best)
+            break  # no mask is new, or live: this could go on for ever
+    best = candidates_of(search, tickets)
+    winner, results = choose(search, best)
     total += _choosing(search, [ticket.mask for ticket in best])
-    return Made(winner.mask, total, tuple(trail), _accuracy(results, winner), len(best))
+    return FoundMask(winner.mask, total, tuple(best_so_far), _accuracy(results, winner), len(best))
 
 
 def _scored(search: Search, masks: Sequence[Mask], scores: Scores, first: int) -> list[Ticket]:
@@ -220,7 +221,7 @@ def _rng(search: Search, number: int) -> np.random.Generator:
 
 
 def _choosing(search: Search, masks: Sequence[Mask]) -> Spent:
-    """Return what it takes to choose among masks by the final training on several data orders."""
+    """Return the cost of choosing among masks by the final training on several data orders."""
     final = search.settings.final
     operations = live_operations(search.network.wiring, np.stack(masks))
     return spending(

@@ -1,4 +1,4 @@
-"""The plan of a contest: which methods are compared, at which densities, on which initializations."""
+"""The plan of a comparison: its methods, densities and initializations."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ __all__ = [
     "ONE_PLUS_LAMBDA",
     "RANDOM_SEARCH",
     "Cell",
-    "Plan",
-    "contest_plan",
+    "ComparisonPlan",
+    "comparison_plan",
 ]
 
 DENSE, EVOLUTION, IMP_BEST = "dense", "evolution", "imp_best"
 RANDOM_SEARCH, ONE_PLUS_LAMBDA = "random_search", "one_plus_lambda"
 # Methods that are the best of several prunings by a pruner that trains.
 BEST_OF = {f"{name}_best": name for name in pruners.TRAINING}
-# Methods that may spend what the evolution spent.
+# Methods that get the budget of the evolution.
 BUDGETED = (*BEST_OF, RANDOM_SEARCH, ONE_PLUS_LAMBDA)
 DEFAULT_METHODS = (DENSE, "random", "synflow", "snip", "imp", IMP_BEST, EVOLUTION)
 DEFAULT_DENSITIES = (0.05, 0.02, 0.01)
-# What is done to a mask to see what it owes to its places, and to its initial weights.
+# Ablated controls: they show how much a mask owes to the places of its weights, and to their initial values.
 CONTROLS = ("shuffled", "reinitialized")
-# How pruners train unless their options say otherwise, as everything else: names there and of [training].
+# Training options of pruners that default to the settings: {pruner option: setting of [training]}.
 RECIPE = {
     "training_batch": "batch",
     "optimizer": "optimizer",
@@ -56,7 +56,7 @@ RECIPE = {
 
 
 class Cell(NamedTuple):
-    """One mask of a contest: of which method, at which density, from which initialization (0, 1, …)."""
+    """One mask of a comparison: its method, density, and initialization (0, 1, …)."""
 
     method: str
     density: float
@@ -64,8 +64,8 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be compared.
+class ComparisonPlan:
+    """The masks that a comparison makes and tests.
 
     Attributes
     ----------
@@ -73,9 +73,9 @@ class Plan:
     methods : in the order of tables.
     controls : methods whose masks are also trained shuffled and reinitialized.
     densities : kept / total.
-    initializations : how many.
-    orders : data orders of the final training.
-    budget : FLOPs that a search may spend where there is no evolution to go by; None where there is.
+    initializations : number of initializations.
+    orders : number of data orders of the final training.
+    budget : FLOPs of each search if the evolution is not compared; None if it is.
     options : of each pruner.
     spec, fingerprint : of the network and the data.
     """
@@ -95,8 +95,8 @@ class Plan:
         """Yield the cells of some methods; the dense network is one for all densities."""
         for method in methods:
             densities = (1.0,) if method == DENSE else self.densities
-            for density, number in itertools.product(densities, range(self.initializations)):
-                yield Cell(method, density, number)
+            for density, initialization in itertools.product(densities, range(self.initializations)):
+                yield Cell(method, density, initialization)
 
     @property
     def pruners(self) -> list[str]:
@@ -106,11 +106,11 @@ class Plan:
     def settings_of(self, cell: Cell) -> str:
         """Return the settings of the search of a cell's density and initialization, as JSON."""
         density = self.densities[0] if cell.method == DENSE else cell.density
-        found = _settings_of(self.settings, density, cell.initialization, self.options)
-        return found.model_dump_json()
+        settings = _settings_of(self.settings, density, cell.initialization, self.options)
+        return settings.model_dump_json()
 
 
-def contest_plan(
+def comparison_plan(
     settings: Settings,
     methods: Sequence[str] = DEFAULT_METHODS,
     densities: Sequence[float] = DEFAULT_DENSITIES,
@@ -119,10 +119,10 @@ def contest_plan(
     controls: Sequence[str] | None = None,
     orders: int | None = None,
     budget: int | None = None,
-) -> Plan:
-    """Return the plan of a contest; see :func:`ticketsearch.compare` for the parameters.
+) -> ComparisonPlan:
+    """Return the plan of a comparison; see :func:`ticketsearch.compare` for the parameters.
 
-    Raises :class:`BadInput` for whatever is wrong with them.
+    Raises :class:`BadInput` for any argument that cannot be used.
     """
     if controls is None:
         controls = [name for name in (EVOLUTION,) if name in methods]
@@ -133,11 +133,11 @@ def contest_plan(
     _check_names(methods, controls, densities)
     _check_budget(methods, budget)
     options = _options(settings, methods)
-    found: list[Search] = []
+    searches: list[Search] = []
     for density in densities:
-        own = _settings_of(settings, float(density), 0, options)
-        found.append(Search.prepare(own, found[0].dataset if found else None))
-    return Plan(
+        settings_of_density = _settings_of(settings, float(density), 0, options)
+        searches.append(Search.prepare(settings_of_density, searches[0].dataset if searches else None))
+    return ComparisonPlan(
         settings,
         tuple(methods),
         tuple(controls),
@@ -146,8 +146,8 @@ def contest_plan(
         orders,
         budget,
         options,
-        found[0].network.spec,
-        found[0].dataset.fingerprint,
+        searches[0].network.spec,
+        searches[0].dataset.fingerprint,
     )
 
 
@@ -162,7 +162,7 @@ def _settings_of(
     seeding: dict[str, Any] = {}
     for method in config.as_list(settings.seeding.method):
         seeding |= options[method]
-    own = {
+    assignments = {
         "seed": settings.seed + initialization,
         "seeding.density": density,
         "seeding.options": seeding,
@@ -170,27 +170,27 @@ def _settings_of(
         "training.backend": "loky",
         "training.address": "",
     }
-    return config.apply(settings, own.items())
+    return config.apply(settings, assignments.items())
 
 
 def _options(settings: Settings, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the options of each pruner that is used, those of ``seeding.options`` that it takes."""
+    """Return for each pruner that is used the options in ``seeding.options`` that it takes."""
     used = dict.fromkeys(
         [*_pruners(methods), "synflow", *pruners.TRAINING, *config.as_list(settings.seeding.method)]
     )
-    found = method_options(list(used), settings.seeding.options)
-    own = settings.training.model_dump()
-    common = {name: own[setting] for name, setting in RECIPE.items()}
+    options = method_options(list(used), settings.seeding.options)
+    training = settings.training.model_dump()
+    recipe = {name: training[setting] for name, setting in RECIPE.items()}
     for method in pruners.TRAINING:
-        found[method] = common | found[method]
-    return found
+        options[method] = recipe | options[method]
+    return options
 
 
 def _check_settings(settings: Settings) -> None:
     if settings.fitness.name != "short_training":
         raise BadInput(
-            "a comparison counts what evaluations spend, which only fitness 'short_training' says, but got "
-            f"{settings.fitness.name!r}; leave fitness.name out"
+            "a comparison counts the cost of evaluations, which only fitness 'short_training' reports, but "
+            f"got {settings.fitness.name!r}; leave fitness.name out"
         )
     if settings.training.initialization != "shared":
         raise BadInput(
@@ -199,12 +199,12 @@ def _check_settings(settings: Settings) -> None:
         )
     if settings.training.masking != "parameter":
         raise BadInput(
-            "a comparison trains live kept weights, and counts these, but under training.masking "
-            f"{settings.training.masking!r} others are at work too; leave it out"
+            "a comparison counts the FLOPs of live kept weights, but with training.masking "
+            f"{settings.training.masking!r} pruned weights take part too; leave it out"
         )
     if settings.seeding.tickets:
         raise BadInput(
-            "a comparison counts all that made a mask, which nothing says of saved ones, but got "
+            "a comparison counts the whole cost of a mask, which saved tickets do not record, but got "
             f"seeding.tickets {settings.seeding.tickets}; leave it out"
         )
     if settings.seeding.density != type(settings.seeding)().density:
@@ -215,12 +215,12 @@ def _check_settings(settings: Settings) -> None:
 
 
 def _check_names(methods: Sequence[str], controls: Sequence[str], densities: Sequence[float]) -> None:
-    for what, values in (("methods", methods), ("densities", densities), ("controls", controls)):
-        if not len(values) and what != "controls":
+    for noun, values in (("methods", methods), ("densities", densities), ("controls", controls)):
+        if not len(values) and noun != "controls":
             raise BadInput("a comparison takes at least one method and one density, but got none: name some")
         if len(set(values)) < len(values):
             raise BadInput(
-                f"the {what} of a comparison are different ones, but got {', '.join(map(str, values))}"
+                f"the {noun} of a comparison must be different ones, but got {', '.join(map(str, values))}"
             )
     known = [DENSE, EVOLUTION, *BUDGETED, *pruners.__all__]
     for method in methods:
@@ -240,11 +240,11 @@ def _check_budget(methods: Sequence[str], budget: int | None) -> None:
         check_count("budget", budget, 1)
     if searches and EVOLUTION not in methods and budget is None:
         raise BadInput(
-            f"{searches[0]} spends what the evolution does, which is not compared; add {EVOLUTION!r} to the "
-            "methods, or give a budget in FLOPs"
+            f"{searches[0]} gets the budget of the evolution, which is not compared; add {EVOLUTION!r} to "
+            "the methods, or give a budget in FLOPs"
         )
     if EVOLUTION in methods and budget is not None:
         raise BadInput(
-            f"searches spend what the evolution does, but got a budget of {budget} too; leave it out, or "
+            f"searches get the budget of the evolution, but got a budget of {budget} too; leave it out, or "
             f"{EVOLUTION!r}"
         )

@@ -1,48 +1,47 @@
-"""What a contest holds, as one object that is read from its folder."""
+"""The results of a comparison, read from its folder as one object."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.checks import checked
-from ticketsearch.comparison.methods import Made
+from ticketsearch.comparison.methods import FoundMask
 from ticketsearch.comparison.plan import BUDGETED, CONTROLS, DENSE, EVOLUTION, Cell
-from ticketsearch.comparison.store import Store
+from ticketsearch.comparison.store import ComparisonStore
 from ticketsearch.cost import Spent
 from ticketsearch.pruners import TRAINING
 from ticketsearch.settings import Settings
 from ticketsearch.statistics import Interval, bootstrap
+from ticketsearch.typing import Floats
 
-__all__ = ["Contest", "Standing", "Trail", "read_comparison"]
-
-Floats = NDArray[np.float64]
+__all__ = ["BestSoFar", "Comparison", "MethodResult", "read_comparison"]
 
 
-class Standing(NamedTuple):
-    """What came of one method at one density.
+class MethodResult(NamedTuple):
+    """The test accuracies of one method at one density.
 
     Attributes
     ----------
     method : with ``/shuffled`` or ``/reinitialized`` for a control.
     density : kept / total; 1 for the dense network.
     accuracies : by initialization, the mean test accuracy over data orders.
-    made : by initialization, the mask and what it took; for a control the mask that it was made of.
+    masks : by initialization, the mask and its cost; for a control the mask that it was made of.
     """
 
     method: str
     density: float
     accuracies: Mapping[int, float]
-    made: Mapping[int, Made]
+    masks: Mapping[int, FoundMask]
 
     @property
     def is_control(self) -> bool:
-        """Whether these are masks of another method with something taken from them."""
+        """Whether these are ablated controls: another method's masks, shuffled or reinitialized."""
         return self.method.endswith(tuple(f"/{control}" for control in CONTROLS))
 
     @property
@@ -52,18 +51,18 @@ class Standing(NamedTuple):
 
     @property
     def spent(self) -> Spent:
-        """What one mask took, the mean over initializations."""
-        taken = [(one.spent.evaluations, one.spent.steps, one.spent.flops) for one in self.made.values()]
-        return Spent(*(round(mean) for mean in np.mean(taken, axis=0)))
+        """The cost of one mask, the mean over initializations."""
+        costs = [(m.spent.evaluations, m.spent.steps, m.spent.flops) for m in self.masks.values()]
+        return Spent(*(round(mean) for mean in np.mean(costs, axis=0)))
 
     @property
     def candidates(self) -> float:
-        """Among how many a mask was chosen, the mean over initializations."""
-        return float(np.mean([one.candidates for one in self.made.values()]))
+        """The number of masks that one was chosen from, the mean over initializations."""
+        return float(np.mean([mask.candidates for mask in self.masks.values()]))
 
 
-class Trail(NamedTuple):
-    """What one search had after spending so many FLOPs, both ``(points,)``: validation accuracy."""
+class BestSoFar(NamedTuple):
+    """The validation accuracy of one search's best mask so far against its FLOPs, each ``(points,)``."""
 
     method: str
     density: float
@@ -72,78 +71,84 @@ class Trail(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Contest:
-    """A whole comparison.
+class Comparison:
+    """The results of a whole comparison.
 
     Attributes
     ----------
     name : the folder's.
-    settings : what was compared, and how.
+    settings : of the search, of all training and of the data.
     orders : data orders that all final results have.
-    standings : by density, densest first, methods in their order.
-    trails : of the searches.
+    results : by density, densest first, methods in their order.
+    best_so_far : a curve for each search.
     """
 
     name: str
     settings: Settings
     orders: int
-    standings: tuple[Standing, ...]
-    trails: tuple[Trail, ...] = field(repr=False)
+    results: tuple[MethodResult, ...]
+    best_so_far: tuple[BestSoFar, ...] = field(repr=False)
 
     @property
     def methods(self) -> list[str]:
-        """The methods and controls that there are results of."""
-        return list(dict.fromkeys(standing.method for standing in self.standings))
+        """The methods and controls that have results."""
+        return list(dict.fromkeys(result.method for result in self.results))
 
     @property
     def densities(self) -> list[float]:
-        """The densities that there are results of, densest first; the dense network's where it is alone."""
-        found = {standing.density for standing in self.standings if standing.method != DENSE}
-        return sorted(found or {standing.density for standing in self.standings}, reverse=True)
+        """The densities that have results, densest first; the dense network's if it alone has some."""
+        sparse = {result.density for result in self.results if result.method != DENSE}
+        return sorted(sparse or {result.density for result in self.results}, reverse=True)
 
-    def at(self, density: float) -> list[Standing]:
-        """Return the standings at a density, the dense network's among them."""
-        return [s for s in self.standings if s.density == density or s.method == DENSE]
+    def at(self, density: float) -> list[MethodResult]:
+        """Return the results at a density, the dense network's among them."""
+        return [r for r in self.results if r.density == density or r.method == DENSE]
 
     def lines(self, reference: str | None = None) -> list[str]:
-        """Return the comparison as text: tables by density, differences, and what was tested."""
-        from ticketsearch.report.text import lines
+        """Return the comparison as lines of text; deprecated, use :func:`ticketsearch.comparison_text`."""
+        # Late, because the text is made from these results: without it, importing either needs the other.
+        from ticketsearch.report.text import comparison_text
 
-        return lines([self], reference)
+        warnings.warn(
+            "Comparison.lines() is removed in the next release; call ts.comparison_text(comparison)",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return comparison_text(self, reference).splitlines()
 
 
 @checked
-def read_comparison(folder: str | Path) -> Contest:
-    """Read the comparison in a folder, as far as it is.
+def read_comparison(folder: str | Path) -> Comparison:
+    """Read the comparison in a folder, finished or not.
 
     Raises :class:`BadInput` for a folder without one.
     """
-    with Store.open(Path(folder)) as store:
-        cells, results, settings = store.cells(), store.results(), store.settings
-    orders = min((len(own) for own in results.values()), default=0)
+    with ComparisonStore.open(folder) as store:
+        cells, trained, settings = store.cells(), store.results(), store.settings
+    orders = min((len(results) for results in trained.values()), default=0)
     accuracies: dict[tuple[str, str, float], dict[int, float]] = {}
-    for (cell, control), found in sorted(results.items()):
-        mean = float(np.mean([found[order].accuracy for order in range(orders)]))
+    for (cell, control), results in sorted(trained.items()):
+        mean = float(np.mean([results[order].accuracy for order in range(orders)]))
         accuracies.setdefault((cell.method, control, cell.density), {})[cell.initialization] = mean
-    standings = [
-        Standing(
+    method_results = [
+        MethodResult(
             f"{method}/{control}" if control else method,
             density,
-            own,
-            {number: cells[Cell(method, density, number)] for number in own},
+            means,
+            {number: cells[Cell(method, density, number)] for number in means},
         )
-        for (method, control, density), own in sorted(accuracies.items(), key=_place)
+        for (method, control, density), means in sorted(accuracies.items(), key=_place)
     ]
-    trails = [
-        Trail(cell.method, cell.density, *np.array(made.trail, dtype=np.float64).T)
-        for cell, made in sorted(cells.items())
-        if made.trail
+    curves = [
+        BestSoFar(cell.method, cell.density, *np.array(mask.best_so_far, dtype=np.float64).T)
+        for cell, mask in sorted(cells.items())
+        if mask.best_so_far
     ]
-    return Contest(Path(folder).resolve().name, settings, orders, tuple(standings), tuple(trails))
+    return Comparison(Path(folder).resolve().name, settings, orders, tuple(method_results), tuple(curves))
 
 
 def _place(item: tuple[tuple[str, str, float], Any]) -> tuple[Any, ...]:
-    """Return what standings are ordered by: density, then the plainest method first, before its controls."""
+    """Return the sort key of results: density, then the plainest method first, before its controls."""
     (method, control, density), _ = item
     last = [DENSE, *TRAINING, *reversed(BUDGETED), EVOLUTION]
     rank = -1 if method == DENSE else last.index(method) if method in last else 0

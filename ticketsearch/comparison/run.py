@@ -1,4 +1,4 @@
-"""The work of a contest: masks are made, then trained and tested; what is done is in the store."""
+"""The work of a comparison: masks are made, then trained and tested; each step is committed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from joblib import cpu_count
 from ticketsearch import settings as config
 from ticketsearch.checks import Orders, Workers, checked
 from ticketsearch.comparison.final_training import tested
-from ticketsearch.comparison.methods import Made, best_of, evolved, one_plus_lambda, pruned, random_search
+from ticketsearch.comparison.methods import (
+    FoundMask,
+    best_of,
+    evolved,
+    one_plus_lambda,
+    pruned,
+    random_search,
+)
 from ticketsearch.comparison.plan import (
     BEST_OF,
     BUDGETED,
@@ -26,11 +33,11 @@ from ticketsearch.comparison.plan import (
     EVOLUTION,
     ONE_PLUS_LAMBDA,
     Cell,
-    Plan,
-    contest_plan,
+    ComparisonPlan,
+    comparison_plan,
 )
-from ticketsearch.comparison.results import Contest, read_comparison
-from ticketsearch.comparison.store import Outcome, Row, Store
+from ticketsearch.comparison.results import Comparison, read_comparison
+from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.experiment import Search
 from ticketsearch.masks import Mask, pack, unpack
@@ -38,18 +45,18 @@ from ticketsearch.settings import Data, Settings
 from ticketsearch.training import find_device
 from ticketsearch.workers import Step, side_by_side
 
-__all__ = ["Work", "compare", "default_workers"]
+__all__ = ["ComparisonWork", "compare", "default_workers"]
 
 # Initializations that one task prunes together.
 TOGETHER = 4
-# Searches that do not look at what training reveals do not pay for it.
+# Settings of searches that are not guided by training, and so do not pay for guidance.
 BLIND = {
     "evolution.mutation": "swap_mutation",
     "evolution.crossover": "uniform_crossover",
     "evolution.trial": False,
     "evolution.start_density": 0.0,
 }
-# Networks that a process keeps.
+# Searches that a process keeps, with their networks.
 SEARCHES = 32
 
 
@@ -70,17 +77,17 @@ class _Evolving(NamedTuple):
 
 
 class _Searching(NamedTuple):
-    """A method with a budget in FLOPs; ``first`` is the mask of imp, where it was made before."""
+    """A method with a budget in FLOPs; ``first`` is the mask of the pruner, if it was made before."""
 
     method: str
     options: Mapping[str, Any]
     settings: str
     budget: int
-    first: Made | None
+    first: FoundMask | None
 
 
 class _Testing(NamedTuple):
-    """A packed mask to be trained with some data orders and tested, as it is or as a control."""
+    """A packed mask to be trained on some data orders and tested, as it is or as a control."""
 
     settings: str
     mask: bytes
@@ -89,23 +96,24 @@ class _Testing(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """What is left to do of a plan.
+class ComparisonWork:
+    """The remaining work of a plan.
 
     Attributes
     ----------
-    plan, store : what is to be done, and where it goes.
-    workers : processes that work side by side; the result is the same for any number.
+    plan : the masks to make and test.
+    store : the masks and results so far.
+    workers : number of processes side by side; the result is the same for any number.
     """
 
-    plan: Plan
-    store: Store
+    plan: ComparisonPlan
+    store: ComparisonStore
     workers: int = 1
 
     def steps(self) -> Iterator[Step]:
-        """Do what is left; each step is committed before it is yielded.
+        """Do the remaining work; each step is committed before it is yielded.
 
-        The evolution comes first, as other searches may spend what it spent; nothing is tested before all
+        The evolution comes first, as its cost is the budget of other searches; no mask is tested before all
         masks are made.
         """
         yield from self._evolve()
@@ -114,9 +122,9 @@ class Work:
         yield from self._test()
 
     def _left(self, *methods: str) -> tuple[list[Cell], int]:
-        """Return the cells that are not there yet, and the number of all."""
-        there, cells = self.store.cells(), list(self.plan.cells(*methods))
-        return [cell for cell in cells if cell not in there], len(cells)
+        """Return the cells that are not stored yet, and the number of all."""
+        stored, cells = self.store.cells(), list(self.plan.cells(*methods))
+        return [cell for cell in cells if cell not in stored], len(cells)
 
     def _evolve(self) -> Iterator[Step]:
         left, total = self._left(*(name for name in self.plan.methods if name == EVOLUTION))
@@ -126,69 +134,71 @@ class Work:
             for cell in left
         ]
         done = total - len(left)
-        for index, made in self._spread(_evolve, tasks):
-            self.store.add_cells([(left[index], made)])
+        for index, mask in self._spread(_evolve, tasks):
+            self.store.add_cells([(left[index], mask)])
             done += 1
             yield Step("evolutions", done, total)
 
     def _prune(self) -> Iterator[Step]:
         dense, _ = self._left(*(name for name in self.plan.methods if name == DENSE))
         ones = np.ones(self.plan.spec.size, dtype=np.bool_)
-        self.store.add_cells((cell, Made(ones)) for cell in dense)
+        self.store.add_cells((cell, FoundMask(ones)) for cell in dense)
         left, total = self._left(*self.plan.pruners)
         done, groups = total - len(left), []
         for method in self.plan.pruners:
             for density in self.plan.densities:
-                own = [cell for cell in left if (cell.method, cell.density) == (method, density)]
-                groups += [own[first : first + TOGETHER] for first in range(0, len(own), TOGETHER)]
+                cells = [cell for cell in left if (cell.method, cell.density) == (method, density)]
+                groups += [cells[first : first + TOGETHER] for first in range(0, len(cells), TOGETHER)]
         tasks = [
             _Pruning(
-                cells[0].method,
-                self.plan.options[cells[0].method],
-                tuple(self.plan.settings_of(cell) for cell in cells),
+                group[0].method,
+                self.plan.options[group[0].method],
+                tuple(self.plan.settings_of(cell) for cell in group),
             )
-            for cells in groups
+            for group in groups
         ]
-        for index, made in self._spread(_prune, tasks):
-            self.store.add_cells(zip(groups[index], made, strict=True))
-            done += len(made)
+        for index, masks in self._spread(_prune, tasks):
+            self.store.add_cells(zip(groups[index], masks, strict=True))
+            done += len(masks)
             yield Step("pruned masks", done, total)
 
     def _search(self) -> Iterator[Step]:
         left, total = self._left(*(name for name in self.plan.methods if name in BUDGETED))
-        there = self.store.cells()
+        stored = self.store.cells()
         tasks = []
         for cell in left:
-            spent = there.get(cell._replace(method=EVOLUTION))
-            budget = spent.spent.flops if self.plan.budget is None and spent else self.plan.budget
-            assert budget is not None  # the plan says so
+            evolved_mask = stored.get(cell._replace(method=EVOLUTION))
+            budget = self.plan.budget
+            if budget is None and evolved_mask is not None:
+                budget = evolved_mask.spent.flops
+            assert budget is not None  # the plan has checked it
             pruner = BEST_OF.get(cell.method, "synflow")
-            first = there.get(cell._replace(method=pruner)) if cell.method in BEST_OF else None
+            first = stored.get(cell._replace(method=pruner)) if cell.method in BEST_OF else None
             options = self.plan.options[pruner]
             tasks.append(_Searching(cell.method, options, self.plan.settings_of(cell), budget, first))
         done = total - len(left)
-        for index, made in self._spread(_spend, tasks):
-            self.store.add_cells([(left[index], made)])
+        for index, mask in self._spread(_spend, tasks):
+            self.store.add_cells([(left[index], mask)])
             done += 1
             yield Step("other searches", done, total)
 
     def _test(self) -> Iterator[Step]:
-        masks, there = self.store.cells(), self.store.results()
-        tasks, rows = [], []
+        masks, stored = self.store.cells(), self.store.results()
+        tasks, trainings = [], []
         total = 0
         for cell in self.plan.cells(*self.plan.methods):
             for control in ("", *(CONTROLS if cell.method in self.plan.controls else ())):
-                row = Row(cell, control)
-                orders = [n for n in range(self.plan.orders) if n not in there.get(row, ())]
+                training = FinalTraining(cell, control)
+                orders = [n for n in range(self.plan.orders) if n not in stored.get(training, ())]
                 total += 1
                 if orders:
                     mask = pack(masks[cell].mask)
                     tasks.append(_Testing(self.plan.settings_of(cell), mask, control, tuple(orders)))
-                    rows.append(row)
+                    trainings.append(training)
         done = total - len(tasks)
-        for index, found in self._spread(_test, tasks):
-            outcomes = dict(zip(tasks[index].orders, found, strict=True))
-            self.store.add_results(rows[index], outcomes)
+        for index, results in self._spread(_test, tasks):
+            by_order = dict(zip(tasks[index].orders, results, strict=True))
+            self.store.add_results(trainings[index], by_order)
             done += 1
             yield Step("final trainings", done, total)
 
@@ -197,7 +207,7 @@ class Work:
 
 
 def default_workers(settings: Settings) -> int:
-    """Return how many processes pay: one a GPU where these are asked for, else one a core."""
+    """Return the default number of processes: one a GPU if the settings use GPUs, else one a core."""
     return _gpus(settings) or cpu_count()
 
 
@@ -213,26 +223,26 @@ def _data(text: str) -> Dataset:
 
 
 def _new_search(text: str) -> Search:
-    """Return the search of settings as JSON, one that has evaluated nothing."""
+    """Return a new search for settings as JSON, one whose fitness remembers no evaluation."""
     settings = Settings.model_validate_json(text)
     return Search.prepare(settings, _data(settings.data.model_dump_json()))
 
 
 @lru_cache(maxsize=SEARCHES)
 def _search(text: str) -> Search:
-    """Return the search of settings where it is not to evaluate anything; a process keeps some."""
+    """Return a search for settings as JSON, from a cache: for work that does not use its fitness."""
     return _new_search(text)
 
 
-def _evolve(task: _Evolving) -> Made:
+def _evolve(task: _Evolving) -> FoundMask:
     return evolved(_new_search(task.settings), task.root, task.name)
 
 
-def _prune(task: _Pruning) -> list[Made]:
+def _prune(task: _Pruning) -> list[FoundMask]:
     return pruned([_search(text) for text in task.settings], task.method, task.options)
 
 
-def _spend(task: _Searching) -> Made:
+def _spend(task: _Searching) -> FoundMask:
     if task.method in BEST_OF:
         search = _new_search(task.settings)
         return best_of(search, BEST_OF[task.method], task.options, task.budget, task.first)
@@ -241,15 +251,15 @@ def _spend(task: _Searching) -> Made:
     return function(_new_search(blind.model_dump_json()), task.options, task.budget)
 
 
-def _test(task: _Testing) -> list[Outcome]:
+def _test(task: _Testing) -> list[FinalResult]:
     search = _search(task.settings)
     mask: Mask = unpack(task.mask, search.network.spec)
-    found = tested(search, mask, task.control, task.orders)
-    return [Outcome(float(loss), float(accuracy)) for loss, accuracy in zip(*found, strict=True)]
+    evaluation = tested(search, mask, task.control, task.orders)
+    return [FinalResult(float(loss), float(accuracy)) for loss, accuracy in zip(*evaluation, strict=True)]
 
 
 @checked
-def compare(
+def compare(  # noqa: PLR0913 - the documented interface
     settings: Settings | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
     densities: Sequence[float] = DEFAULT_DENSITIES,
@@ -260,33 +270,35 @@ def compare(
     orders: Orders | None = None,
     budget: int | None = None,
     workers: Workers = 1,
-) -> Contest:
+) -> Comparison:
     """Compare methods that find masks by one protocol, with equal budgets for all that search.
 
-    Every method begins with the same initial weights, and every mask is trained in the same way from them, on
-    the same data orders, before it meets the test data, once.
+    Every method begins with the same initial weights. Every mask gets the same training from them, on the
+    same data orders, and is then evaluated once on the test set.
 
     Parameters
     ----------
     settings : of the search, of all training and of the data; initialization i is that of a search with
-        ``seed + i``. ``final.orders`` is of the choosing on validation data.
-    methods : ``dense``, pruners, ``evolution``, and searches that spend as many FLOPs: ``imp_best``,
-        ``averaged_imp_best`` and ``obd_best`` (the best of several prunings by ``imp`` or another that
-        trains), ``random_search``, ``one_plus_lambda``.
+        ``seed + i``. ``final.orders`` counts the data orders for the choice on validation data.
+    methods : ``dense``, pruners, ``evolution``, and searches with the FLOPs of the evolution as budget:
+        ``imp_best``, ``averaged_imp_best`` and ``obd_best`` (the best of several prunings by ``imp`` or
+        another pruner that trains), ``random_search``, ``one_plus_lambda``.
     densities : kept / total, in (0, 1].
-    folder : where the comparison is stored. Called again with the same arguments and folder it goes on where
-        it stopped; more methods, densities, initializations, controls or orders are added to what is there.
-    initializations : how many; differences are paired over them.
-    controls : methods whose masks are also trained with the weights of each layer shuffled, and from other
-        initial weights of the same scale; by default the evolution.
-    orders : data orders of the final training; by default ``final.orders``.
-    budget : FLOPs of each search where there is no evolution to go by.
-    workers : processes; the result is the same for any number.
+    folder : folder of the comparison. Called again with the same arguments and folder it goes on where it
+        stopped; more methods, densities, initializations, controls or orders extend it.
+    initializations : number of initializations, over which differences are paired.
+    controls : methods whose masks are also trained as ablated controls, with the weights of each layer
+        shuffled, and from other initial weights of the same scale; by default the evolution.
+    orders : number of data orders of the final training; by default ``final.orders``.
+    budget : FLOPs of each search if the evolution is not compared.
+    workers : number of processes; the result is the same for any number.
 
-    Raises :class:`BadInput` for a bad argument, or a folder that holds another comparison; what was done
-    before is kept.
+    Returns the results; :func:`ticketsearch.comparison_text` prints them.
+
+    Raises :class:`BadInput` for a bad argument, or a folder that holds another comparison; committed work is
+    kept.
     """
-    plan = contest_plan(
+    plan = comparison_plan(
         settings or Settings(),
         methods,
         densities,
@@ -295,7 +307,7 @@ def compare(
         orders=orders,
         budget=budget,
     )
-    with Store.create(Path(folder), plan) as store:
-        for _ in Work(plan, store, workers).steps():
+    with ComparisonStore.create(Path(folder), plan) as store:
+        for _ in ComparisonWork(plan, store, workers).steps():
             pass
     return read_comparison(folder)

@@ -1,10 +1,15 @@
-"""The SQLite file of a contest: what it is called, and its tables."""
+"""The SQLite file of a comparison: its tables, and the types and ranges of their columns."""
 
 from __future__ import annotations
 
-from ticketsearch.storage import Kind
+from typing import Annotated, Any, Literal, NamedTuple
 
-__all__ = ["CONTEST"]
+from pydantic import BaseModel, Field, Json, TypeAdapter
+
+from ticketsearch.masks import MaskSpec, unpack
+from ticketsearch.storage import Count, Finite, Kind, Share, Table, Word
+
+__all__ = ["CELLS", "COMPARISON", "CONTENT", "META", "RESULTS"]
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -33,12 +38,65 @@ CREATE TABLE results (
     FOREIGN KEY (method, density, initialization) REFERENCES cells (method, density, initialization)
 ) WITHOUT ROWID;
 """
-CONTEST = Kind(
+COMPARISON = Kind(
     word="comparison",
-    command="ticketsearch compare",
+    hint="`ticketsearch compare` makes one",
     file="compare.sqlite",
     application=0x636D7072,  # "cmpr"
     version=1,
     schema=SCHEMA,
     folders=("searches",),
 )
+
+
+class Content(BaseModel):
+    """Everything that determines the content of a cell."""
+
+    settings: dict[str, Any]
+    budget: int | None
+    fingerprint: str
+    spec: MaskSpec
+
+
+class MetaRow(NamedTuple):
+    """A part of the content."""
+
+    key: str
+    value: Json[Any]
+
+
+class CellRow(NamedTuple):
+    """A mask and its cost."""
+
+    method: Word
+    density: Share
+    initialization: Count
+    mask: bytes
+    evaluations: Count
+    steps: Count
+    flops: Count
+    trail: Json[list[tuple[Annotated[int, Field(ge=0)], float]]]
+    validation: float | None
+    candidates: Annotated[int, Field(ge=1, lt=2**63)]
+
+
+class ResultRow(NamedTuple):
+    """The result of a final training."""
+
+    method: Word
+    density: Share
+    initialization: Count
+    control: Literal["", "shuffled", "reinitialized"]
+    data_order: Count
+    loss: Finite | None
+    accuracy: Share
+
+
+def _check_cell(row: CellRow, spec: MaskSpec) -> None:
+    unpack(row.mask, spec)
+
+
+META = Table("meta", MetaRow)
+CELLS = Table("cells", CellRow, _check_cell)
+RESULTS = Table("results", ResultRow)
+CONTENT = TypeAdapter(Content)

@@ -1,4 +1,4 @@
-"""The store of a contest: one SQLite file of masks and final results, each committed as it comes."""
+"""The store of a comparison: one SQLite file of masks and final results, each committed as it comes."""
 
 from __future__ import annotations
 
@@ -8,109 +8,56 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, NamedTuple
-
-from pydantic import BaseModel, Field, Json, TypeAdapter
+from typing import Any, NamedTuple
 
 from ticketsearch import settings as config
-from ticketsearch.comparison.methods import Made
-from ticketsearch.comparison.plan import Cell, Plan
-from ticketsearch.comparison.schema import CONTEST
+from ticketsearch.comparison.methods import FoundMask
+from ticketsearch.comparison.plan import Cell, ComparisonPlan
+from ticketsearch.comparison.schema import CELLS, COMPARISON, CONTENT, META, RESULTS
 from ticketsearch.cost import Spent
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, check_spec, pack, unpack
-from ticketsearch.storage import Count, Database, Finite, Share, Table, Word, validated
+from ticketsearch.settings import Settings
+from ticketsearch.storage import Database, validated
 
-__all__ = ["Outcome", "Row", "Store"]
+__all__ = ["ComparisonStore", "FinalResult", "FinalTraining"]
 
 
-class Row(NamedTuple):
-    """What is trained in the end: a cell's mask as it is (control ``""``), or as a control."""
+class FinalTraining(NamedTuple):
+    """One mask to be trained and tested: a cell's mask as it is (control ``""``), or a control."""
 
     cell: Cell
     control: str
 
 
-class Outcome(NamedTuple):
-    """What one final training came to on the test split; an infinite loss if it diverged."""
+class FinalResult(NamedTuple):
+    """Loss and accuracy of one final training on the test split; the loss is infinite if it diverged."""
 
     loss: float
     accuracy: float
 
 
-class Content(BaseModel):
-    """All that determines the content of a cell."""
+class ComparisonStore(Database):
+    """The folder of a comparison, open for reading, or by one process for writing."""
 
-    settings: dict[str, Any]
-    budget: int | None
-    fingerprint: str
+    kind = COMPARISON
+    content: dict[str, Any]
+    settings: Settings
     spec: MaskSpec
 
-
-class MetaRow(NamedTuple):
-    """A part of the content."""
-
-    key: str
-    value: Json[Any]
-
-
-class CellRow(NamedTuple):
-    """A mask, and what it took."""
-
-    method: Word
-    density: Share
-    initialization: Count
-    mask: bytes
-    evaluations: Count
-    steps: Count
-    flops: Count
-    trail: Json[list[tuple[Annotated[int, Field(ge=0)], float]]]
-    validation: float | None
-    candidates: Annotated[int, Field(ge=1, lt=2**63)]
-
-
-class ResultRow(NamedTuple):
-    """What a final training came to."""
-
-    method: Word
-    density: Share
-    initialization: Count
-    control: Literal["", "shuffled", "reinitialized"]
-    data_order: Count
-    loss: Finite | None
-    accuracy: Share
-
-
-def _check_cell(row: CellRow, spec: MaskSpec) -> None:
-    unpack(row.mask, spec)
-
-
-META = Table("meta", MetaRow)
-CELLS = Table("cells", CellRow, _check_cell)
-RESULTS = Table("results", ResultRow)
-CONTENT = TypeAdapter(Content)
-
-
-class Store(Database):
-    """The folder of a contest, open for reading, or by one process for writing."""
-
-    kind = CONTEST
-
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: IO[bytes] | None = None) -> None:
-        super().__init__(path, connection, lock)
-        with self._validation():
-            self.content: dict[str, Any] = {row.key: row.value for row in self._read(META)}
-            found = validated(CONTENT, self.content, "meta")
-            self.settings = config.stored(found.settings)
-            self.spec = check_spec(found.spec)
+    def _load(self) -> None:
+        self.content = {row.key: row.value for row in self._read(META)}
+        content = validated(CONTENT, self.content, "meta")
+        self.settings = config.stored(content.settings)
+        self.spec = check_spec(content.spec)
 
     @classmethod
-    def create(cls, path: Path, plan: Plan) -> Store:
-        """Open the contest of a plan in a folder for writing, making both where they are not there.
+    def create(cls, path: Path, plan: ComparisonPlan) -> ComparisonStore:
+        """Open the comparison of a plan in a folder for writing; make both if they do not exist.
 
-        A contest that is there may get more methods, densities, initializations and data orders. Raises
-        :class:`BadInput` for a folder with another contest or other things in it, or one that another process
-        writes.
+        More methods, densities, initializations and data orders may be added to an existing comparison.
+        Raises :class:`BadInput` for a folder with another comparison or other files in it, or one that
+        another process writes.
         """
         store = cls.make(path, partial(_fill, content=_content(plan)))
         try:
@@ -120,7 +67,7 @@ class Store(Database):
             raise
         return store
 
-    def _refuse_changes(self, plan: Plan) -> None:
+    def _refuse_changes(self, plan: ComparisonPlan) -> None:
         wanted = _content(plan)
         for name, (old, new) in config.changes(self.settings, plan.settings).items():
             raise self._changed(name, old, new)
@@ -128,16 +75,16 @@ class Store(Database):
             raise self._changed("the budget", self.content["budget"], plan.budget)
         other_network = self.spec.signature != plan.spec.signature
         other_data = self.content["fingerprint"] != wanted["fingerprint"]
-        for differs, what in ((other_data, "of other data"), (other_network, "of another network")):
+        for differs, subject in ((other_data, "of other data"), (other_network, "of another network")):
             if differs:
                 raise BadInput(
-                    f"the comparison in {str(self.path)!r} is {what}; put them back, or give another --out"
+                    f"the comparison in {str(self.path)!r} is {subject}; put them back, or give another --out"
                 )
         if self.content["spec"] != wanted["spec"]:
             raise BadInput(
-                f"the comparison in {str(self.path)!r} was begun by a version that told otherwise which "
-                "weights of this network can be live, so that new masks would not compare with its own: it "
-                "can be read, but not go on; give another --out"
+                f"the comparison in {str(self.path)!r} was begun by a version with other rules for the "
+                "weights of this network that can be live, so that new masks would not compare with its "
+                "masks: it can be read, but not go on; give another --out"
             )
 
     def _changed(self, name: str, old: Any, new: Any) -> BadInput:
@@ -146,10 +93,10 @@ class Store(Database):
             f"{new!r} here; give the same, or another --out"
         )
 
-    def cells(self) -> dict[Cell, Made]:
-        """Return the masks that are there."""
+    def cells(self) -> dict[Cell, FoundMask]:
+        """Return the masks that are stored."""
         return {
-            Cell(row.method, row.density, row.initialization): Made(
+            Cell(row.method, row.density, row.initialization): FoundMask(
                 unpack(row.mask, self.spec),
                 Spent(row.evaluations, row.steps, row.flops),
                 tuple(row.trail),
@@ -159,51 +106,49 @@ class Store(Database):
             for row in self._read(CELLS, context=self.spec)
         }
 
-    def add_cells(self, made: Iterable[tuple[Cell, Made]]) -> None:
+    def add_cells(self, masks: Iterable[tuple[Cell, FoundMask]]) -> None:
         """Commit masks."""
         with self._commit() as execute:
-            for cell, (mask, spent, trail, validation, candidates) in made:
-                taken = spent.evaluations, spent.steps, spent.flops
-                row = (*cell, pack(mask), *taken, json.dumps(trail), validation, candidates)
+            for cell, (mask, spent, best_so_far, validation, candidates) in masks:
+                cost = spent.evaluations, spent.steps, spent.flops
+                row = (*cell, pack(mask), *cost, json.dumps(best_so_far), validation, candidates)
                 execute(CELLS.insert, row)
 
-    def results(self) -> dict[Row, dict[int, Outcome]]:
-        """Return the final results that are there, by data order."""
-        cells, found = self.cells(), dict[Row, dict[int, Outcome]]()
-        for each in self._read(RESULTS):
-            row = Row(Cell(each.method, each.density, each.initialization), each.control)
+    def results(self) -> dict[FinalTraining, dict[int, FinalResult]]:
+        """Return the final results that are stored, by data order."""
+        cells, trained = self.cells(), dict[FinalTraining, dict[int, FinalResult]]()
+        for row in self._read(RESULTS):
+            training = FinalTraining(Cell(row.method, row.density, row.initialization), row.control)
             with self._validation():
-                if row.cell not in cells:
-                    raise ValueError(f"there are results of {row.cell}, but no mask")
-            outcome = Outcome(math.inf if each.loss is None else each.loss, each.accuracy)
-            found.setdefault(row, {})[each.data_order] = outcome
-        for row, outcomes in found.items():
+                if training.cell not in cells:
+                    raise ValueError(f"there are results of {training.cell}, but no mask")
+            result = FinalResult(math.inf if row.loss is None else row.loss, row.accuracy)
+            trained.setdefault(training, {})[row.data_order] = result
+        for training, results in trained.items():
             with self._validation():
-                if set(outcomes) != set(range(len(outcomes))):
-                    raise ValueError(f"results of {row.cell} are not of the first data orders")
-        return found
+                if set(results) != set(range(len(results))):
+                    raise ValueError(f"results of {training.cell} are not of the first data orders")
+        return trained
 
-    def add_results(self, row: Row, outcomes: Mapping[int, Outcome]) -> None:
+    def add_results(self, training: FinalTraining, results: Mapping[int, FinalResult]) -> None:
         """Commit the final results of some data orders."""
         with self._commit() as execute:
-            for order, (loss, accuracy) in outcomes.items():
-                known = loss if math.isfinite(loss) else None
-                values = (*row.cell, row.control, order, known, accuracy)
-                execute(RESULTS.insert, values)
+            for order, (loss, accuracy) in results.items():
+                stored_loss = loss if math.isfinite(loss) else None
+                execute(RESULTS.insert, (*training.cell, training.control, order, stored_loss, accuracy))
 
 
-def _content(plan: Plan) -> dict[str, Any]:
-    """Return all that determines the content of a cell, as JSON has it."""
+def _content(plan: ComparisonPlan) -> dict[str, Any]:
+    """Return everything that determines the content of a cell, as JSON has it."""
     content = {
         "settings": plan.settings.model_dump(),
         "budget": plan.budget,
         "fingerprint": plan.fingerprint,
         "spec": plan.spec.to_json(),
     }
-    found: dict[str, Any] = json.loads(json.dumps(content, default=str))
-    return found
+    as_json: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return as_json
 
 
 def _fill(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
-    rows = [(key, json.dumps(value)) for key, value in content.items()]
-    connection.executemany(META.insert, rows)
+    connection.executemany(META.insert, [(key, json.dumps(value)) for key, value in content.items()])

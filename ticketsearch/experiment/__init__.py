@@ -1,11 +1,17 @@
-"""Experiments: settings to a ready run, its final training, and what is refused."""
+"""Experiments: settings become a search that is ready to run, resumed or finished by its final training."""
 
 from __future__ import annotations
 
-from ticketsearch.experiment.search import Search, create_run, resume
+from ticketsearch.experiment.final_training import candidates_of, choose, finish, save_tickets
+from ticketsearch.experiment.resuming import create_run, resume
+from ticketsearch.experiment.search import Search
 
 __all__ = [
     "Search",
+    "candidates_of",
+    "choose",
     "create_run",
+    "finish",
     "resume",
+    "save_tickets",
 ]

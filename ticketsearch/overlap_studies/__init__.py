@@ -1,28 +1,35 @@
-"""Studies: do masks of different origin overlap more than chance, for every method, density and search.
+"""Overlap studies: do masks of different origin overlap more than chance, by method, density and search?
 
     plan → store ← run → results
 
-A plan (``plan``) says which masks are compared with each other, and how often each null model is drawn. It
-is worked off (``run``) into a SQLite file (``store``), mask by mask and draw by draw: what is committed is
-never made again, and the same plan goes on from there. What the file holds is read as one object
-(``results``), with its settings (``settings``).
+A plan (``plan``) names the sets of masks to compare, and the number of draws of each null model. Its work
+(``run``) goes into a SQLite file (``store``), mask by mask and draw by draw: committed work is never
+repeated, and the same plan goes on from there. The content of the file is read as one object (``results``),
+with its settings (``settings``).
 """
 
-from ticketsearch.overlap_studies.plan import Outline, Plan, Pruning, Sizes, pruner_plan, run_plan
+from ticketsearch.overlap_studies.plan import (
+    MaskSet,
+    OverlapPlan,
+    Pruning,
+    Sizes,
+    pruner_plan,
+    run_plan,
+)
 from ticketsearch.overlap_studies.results import Case, Overlaps, read_overlaps
-from ticketsearch.overlap_studies.run import Work, study_pruners
-from ticketsearch.overlap_studies.store import Store, identity
+from ticketsearch.overlap_studies.run import OverlapWork, study_pruners
+from ticketsearch.overlap_studies.store import OverlapStore, plan_digest
 
 __all__ = [
     "Case",
-    "Outline",
+    "MaskSet",
+    "OverlapPlan",
+    "OverlapStore",
+    "OverlapWork",
     "Overlaps",
-    "Plan",
     "Pruning",
     "Sizes",
-    "Store",
-    "Work",
-    "identity",
+    "plan_digest",
     "pruner_plan",
     "read_overlaps",
     "run_plan",

@@ -1,7 +1,8 @@
-"""What a study holds, as one object that is read from its folder."""
+"""The results of a study, read from its folder as one object."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,9 @@ import numpy as np
 from ticketsearch.alignment import Counts
 from ticketsearch.checks import checked
 from ticketsearch.masks import MaskSpec, layer_counts
-from ticketsearch.overlap import OverlapStudy
-from ticketsearch.overlap.draws import Masks
-from ticketsearch.overlap.null_models import NULLS
-from ticketsearch.overlap.study import conclude
+from ticketsearch.overlap import NULLS, Masks, OverlapStudy, conclude
 from ticketsearch.overlap_studies.settings import settings
-from ticketsearch.overlap_studies.store import Store
+from ticketsearch.overlap_studies.store import OverlapStore
 
 __all__ = ["Case", "Overlaps", "packed", "read_overlaps"]
 
@@ -29,9 +27,9 @@ class Case:
     ----------
     kind : ``initializations`` of one method and density, ``methods`` on one initialization, data ``orders``
         of one initialization, ``seeds`` of a search against its winner, or ``winners`` of several searches.
-    title : in words, e.g. ``synflow at density 0.1``.
+    title : e.g. ``synflow at density 0.1``.
     method, density : of all masks, or None.
-    study : what was found.
+    study : the overlaps and their tests.
     drawn : the largest share of a mask's kept weights that its pruner drew among equal scores.
     """
 
@@ -45,12 +43,12 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """A whole study.
+    """The results of a whole study.
 
     Attributes
     ----------
     name : the folder's.
-    settings : what was studied, and how, ``{name: text}``.
+    settings : of the study, ``{name: text}``.
     spec, input_shape : of the network; the shape of one sample, () where it is not known.
     cases : the sets of masks, in order.
     """
@@ -62,63 +60,77 @@ class Overlaps:
     cases: tuple[Case, ...]
 
     def headline(self) -> str:
-        """Return what was found in a few plain sentences."""
-        from ticketsearch.report.text import headline
-
-        return headline(self.cases)
+        """Return the findings in a few sentences; deprecated, the first line of ``overlaps_text``."""
+        return self._text("headline").splitlines()[0]
 
     def lines(self) -> list[str]:
-        """Return the study as text: plain words, then the tables, then the settings."""
-        from ticketsearch.report.text import tables
+        """Return the study as lines of text; deprecated, use :func:`ticketsearch.overlaps_text`."""
+        return self._text("lines").splitlines()
 
-        shown = "; ".join(f"{name} {value}" for name, value in self.settings.items())
-        return [self.headline(), *tables(self.cases), f"Settings: {shown}."]
+    def _text(self, method: str) -> str:
+        # Late, because the text is made from these results: without it, importing either needs the other.
+        from ticketsearch.report.text import overlaps_text
+
+        warnings.warn(
+            f"Overlaps.{method}() is removed in the next release; call ts.overlaps_text(overlaps)",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        return overlaps_text(self)
 
 
-def packed(store: Store, case: int) -> Masks:
+def packed(store: OverlapStore, case: int) -> Masks:
     """Return the masks of a set as they are sent to workers."""
-    outline, chosen = store.outlines[case], store.masks_of(case)
-    signs = tuple(mask.signs for mask in chosen) if outline.signed else ()
+    mask_set, stored = store.mask_sets[case], store.masks_of(case)
+    signs = tuple(mask.signs for mask in stored) if mask_set.signed else ()
     return Masks(
-        store.spec, tuple(mask.bits for mask in chosen), signs, store.sizes.restarts, outline.seed(store.seed)
+        store.spec,
+        tuple(mask.bits for mask in stored),
+        signs,
+        store.sizes.restarts,
+        mask_set.seed(store.seed),
     )
 
 
 @checked
 def read_overlaps(folder: str | Path) -> Overlaps:
-    """Read the study in a folder, as far as it is: sets whose pairs were compared, with the draws there are.
+    """Read the study in a folder, finished or not: sets whose pairs were compared, with their draws so far.
 
     Raises :class:`BadInput` for a folder without a study.
     """
-    with Store.open(Path(folder)) as store:
-        found = (_case(store, case) for case in range(len(store.outlines)))
-        cases = tuple(case for case in found if case is not None)
-        name, words = Path(folder).resolve().name, settings(store.content)
-        return Overlaps(name, words, store.spec, store.input_shape, cases)
+    with OverlapStore.open(Path(folder)) as store:
+        cases = (_case(store, number) for number in range(len(store.mask_sets)))
+        return Overlaps(
+            Path(folder).resolve().name,
+            settings(store.content),
+            store.spec,
+            store.input_shape,
+            tuple(case for case in cases if case is not None),
+        )
 
 
-def _case(store: Store, case: int) -> Case | None:
-    found = store.observed(case)
-    if found is None:
+def _case(store: OverlapStore, number: int) -> Case | None:
+    overlaps = store.pair_overlaps(number)
+    if overlaps is None:
         return None
-    outline, masks = store.outlines[case], packed(store, case)
+    mask_set, masks = store.mask_sets[number], packed(store, number)
     sizes = layer_counts(masks.compared, store.spec)
     raw, aligned = (
-        Counts(sizes, counts[0], counts[1] if outline.signed else None)
-        for counts in (found.raw, found.aligned)
+        Counts(sizes, counts[0], counts[1] if mask_set.signed else None)
+        for counts in (overlaps.raw, overlaps.aligned)
     )
-    drawn = {null: store.draws(case, null) for null in NULLS}
+    draws = {null: store.draws(number, null) for null in NULLS}
     study = conclude(
-        outline.names,
+        mask_set.names,
         masks,
         raw,
         aligned,
-        np.asarray(found.exact),
-        keys=found.keys,
-        drawn={null: counts for null, counts in drawn.items() if counts is not None},
-        leaders=outline.leaders,
+        np.asarray(overlaps.exact),
+        keys=overlaps.keys,
+        drawn={null: counts for null, counts in draws.items() if counts is not None},
+        leaders=mask_set.leaders,
     )
     stored = store.masks()
-    lots = [stored[name].drawn for name in outline.masks]
-    share = float(np.max(np.divide(lots, np.maximum(sizes.sum(axis=-1), 1))))
-    return Case(outline.kind, outline.title, outline.method, outline.density, study, share)
+    drawn = [stored[name].drawn for name in mask_set.masks]
+    share = float(np.max(np.divide(drawn, np.maximum(sizes.sum(axis=-1), 1))))
+    return Case(mask_set.kind, mask_set.title, mask_set.method, mask_set.density, study, share)

@@ -1,4 +1,4 @@
-"""The work of a study: masks are pruned, pairs compared, null models drawn; what is done is in the store."""
+"""The work of a study: masks pruned, pairs compared, null models drawn; each step is committed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ from ticketsearch.checks import Count, Orders, Workers, check_count, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import pack
 from ticketsearch.models import Initialization, Network
-from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
-from ticketsearch.overlap.null_models import NULLS
-from ticketsearch.overlap_studies.plan import DEFAULT_METHODS, Plan, Pruning, Sizes, pruner_plan
+from ticketsearch.overlap import NULLS, Masks, batches, drawn, stacked
+from ticketsearch.overlap_studies.plan import DEFAULT_METHODS, OverlapPlan, Pruning, Sizes, pruner_plan
 from ticketsearch.overlap_studies.results import Overlaps, packed, read_overlaps
-from ticketsearch.overlap_studies.store import Observed, Store, StoredMask
+from ticketsearch.overlap_studies.store import OverlapStore, PairOverlaps, StoredMask
 from ticketsearch.pruners import PruningStep, PruningWarning, prune
 from ticketsearch.seeding import DEFAULT_SCHEMES
 from ticketsearch.seeding import initializations as drawn_initializations
 from ticketsearch.workers import Source, Step, side_by_side
 
-__all__ = ["Work", "study_pruners"]
+__all__ = ["OverlapWork", "study_pruners"]
 
-# By default.
-SIZES = Sizes()
+DEFAULT_SIZES = Sizes()
 
 
 class _Job(NamedTuple):
@@ -40,37 +38,38 @@ class _Job(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """What is left to do of a plan, and what it takes.
+class OverlapWork:
+    """The remaining work of a plan.
 
     Attributes
     ----------
-    plan, store : what is to be done, and where it goes.
-    network, dataset : where masks are to be pruned.
-    workers : processes that work side by side; the result is the same for any number.
+    plan : the masks to make and compare.
+    store : the masks, pairs and draws so far.
+    network, dataset : for a plan with prunings.
+    workers : number of processes side by side; the result is the same for any number.
     """
 
-    plan: Plan
-    store: Store
+    plan: OverlapPlan
+    store: OverlapStore
     network: Network | None = None
     dataset: Dataset | None = None
     workers: int = 1
 
     def steps(self) -> Iterator[Step]:
-        """Do what is left; each step is committed before it is yielded.
+        """Do the remaining work; each step is committed before it is yielded.
 
-        Raises :class:`BadInput` where a pruner refuses; what was done before is kept.
+        Raises :class:`BadInput` where a pruner refuses; committed work is kept.
         """
         yield from self._prune()
         yield from self._compare()
         yield from self._draw()
 
     def _prune(self) -> Iterator[Step]:
-        there, total = self.store.masks(), len(self.plan.prunings)
+        stored, total = self.store.masks(), len(self.plan.prunings)
         for name, given in self.plan.given.items():
-            if name not in there:
+            if name not in stored:
                 self.store.add_mask(name, StoredMask(pack(given), b""))
-        left = [pruning for pruning in self.plan.prunings if pruning.name not in there]
+        left = [pruning for pruning in self.plan.prunings if pruning.name not in stored]
         jobs = [_Job(p, {**self.plan.pruning, **self.plan.options[p.method]}) for p in left]
         for number, (index, mask) in enumerate(self._pruned(jobs), start=1):
             self.store.add_mask(left[index].name, mask)
@@ -87,29 +86,29 @@ class Work:
         yield from side_by_side(_prune_there, [(source, job) for job in jobs], self.workers)
 
     def _compare(self) -> Iterator[Step]:
-        total = len(self.plan.outlines)
-        left = [case for case in range(total) if self.store.observed(case) is None]
+        total = len(self.plan.mask_sets)
+        left = [case for case in range(total) if self.store.pair_overlaps(case) is None]
         tasks = [packed(self.store, case) for case in left]
-        for number, (index, found) in enumerate(side_by_side(_observed, tasks, self.workers), start=1):
-            self.store.add_observed(left[index], found)
+        for number, (index, overlaps) in enumerate(side_by_side(_overlaps, tasks, self.workers), start=1):
+            self.store.add_pair_overlaps(left[index], overlaps)
             yield Step("sets of masks", total - len(left) + number, total)
 
     def _draw(self) -> Iterator[Step]:
         tasks, cases, total = [], [], 0
-        for case in range(len(self.plan.outlines)):
+        for case in range(len(self.plan.mask_sets)):
             masks = packed(self.store, case)
             for null, model in NULLS.items():
                 draws = self.plan.sizes.aligned_draws if model.aligned else self.plan.sizes.draws
-                there = self.store.drawn(case, null)
-                own = batches(masks, null, [number for number in range(draws) if number not in there])
-                tasks += own
-                cases += [case] * len(own)
+                stored = self.store.drawn(case, null)
+                missing = batches(masks, null, [number for number in range(draws) if number not in stored])
+                tasks += missing
+                cases += [case] * len(missing)
                 total += draws
         done = total - sum(len(task.numbers) for task in tasks)
-        for index, found in side_by_side(drawn, tasks, self.workers):
+        for index, counts in side_by_side(drawn, tasks, self.workers):
             batch = tasks[index]
-            self.store.add_draws(cases[index], batch.null, dict(zip(batch.numbers, found, strict=True)))
-            done += len(found)
+            self.store.add_draws(cases[index], batch.null, dict(zip(batch.numbers, counts, strict=True)))
+            done += len(counts)
             yield Step("draws", done, total)
 
 
@@ -118,12 +117,14 @@ def _prune(network: Network, dataset: Dataset | None, job: _Job) -> StoredMask:
     copy = network.reinitialized(*initialization)
     drawn = np.zeros(copy.spec.size, dtype=np.bool_)
 
-    def watch(cut: PruningStep) -> None:
-        drawn[cut.numbers[cut.drawn]] = True
+    def record(step: PruningStep) -> None:
+        drawn[step.numbers[step.drawn]] = True
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PruningWarning)  # layer densities and the headline say it
-        mask = prune(copy, method, density=density, dataset=dataset, seed=seed, callback=watch, **job.options)
+        warnings.simplefilter("ignore", PruningWarning)  # layer densities and the headline show it
+        mask = prune(
+            copy, method, density=density, dataset=dataset, seed=seed, callback=record, **job.options
+        )
     weights = copy.parameters()
     signs = copy.spec.join({layer.name: weights[layer.name].numpy() > 0 for layer in copy.spec.layers})
     return StoredMask(pack(mask), pack(signs), int(np.count_nonzero(drawn & mask)))
@@ -134,15 +135,15 @@ def _prune_there(task: tuple[Source, _Job]) -> StoredMask:
     return _prune(*source.load(), job)
 
 
-def _observed(masks: Masks) -> Observed:
+def _overlaps(masks: Masks) -> PairOverlaps:
     raw, (aligned, exact) = masks.raw(), masks.aligned()
     keys = tuple(canonical_key(mask, masks.spec) for mask in masks.masks)
     ious = (counts.measures(())[IOU] for counts in (raw, aligned))
-    return Observed(stacked(raw), stacked(aligned), exact, keys, *ious)
+    return PairOverlaps(stacked(raw), stacked(aligned), exact, keys, *ious)
 
 
 @checked
-def study_pruners(
+def study_pruners(  # noqa: PLR0913 - the documented interface
     network: Network,
     dataset: Dataset | None = None,
     methods: str | Sequence[str] = DEFAULT_METHODS,
@@ -151,59 +152,63 @@ def study_pruners(
     folder: str | Path,
     initializations: int | Sequence[Initialization] = 8,
     schemes: Sequence[str] = DEFAULT_SCHEMES,
-    draws: Count = SIZES.draws,
-    aligned_draws: Count = SIZES.aligned_draws,
-    restarts: Count = SIZES.restarts,
-    orders: Orders = SIZES.orders,
+    draws: Count = DEFAULT_SIZES.draws,
+    aligned_draws: Count = DEFAULT_SIZES.aligned_draws,
+    restarts: Count = DEFAULT_SIZES.restarts,
+    orders: Orders = DEFAULT_SIZES.orders,
     seed: int = 0,
     workers: Workers = 1,
     options: Mapping[str, Any] | None = None,
     **pruning: Any,
 ) -> Overlaps:
-    """Study whether pruning methods leave the same network of different initializations.
+    """Study whether pruning methods find the same network from different initializations.
 
     For each method and density the masks of all initializations are compared pair by pair, raw and aligned,
-    with null models as :func:`ticketsearch.overlap_study` has them; for each density also the methods on one
-    initialization, and for a method that trains the masks of several data orders.
+    with the null models of :func:`ticketsearch.overlap_study`; for each density also the methods on one
+    initialization, and for each method that trains the masks of several data orders.
 
     Parameters
     ----------
     network : the first initialization.
     dataset : only for pruners that use data.
     methods, densities : names of pruners, and kept / total in (0, 1]; several, or one.
-    folder : where the study is stored. Called again with the same arguments and folder it goes on where it
+    folder : folder of the study. Called again with the same arguments and folder it goes on where it
         stopped, and a finished study is read.
-    initializations : how many, the network's own among them, or the (scheme, seed) of each.
+    initializations : number of initializations, the network's own among them, or the (scheme, seed) of each.
     schemes : of initializations that are drawn.
     draws, aligned_draws, restarts : see :func:`ticketsearch.overlap_study`.
-    orders : data orders of a method that trains; fewer than 2 leave that out.
+    orders : number of data orders of a method that trains; fewer than 2 leave these sets out.
     seed : of initializations, pruners and null models.
-    workers : processes; the result is the same for any number.
+    workers : number of processes; the result is the same for any number.
     options : of the pruners; each goes to those that take it.
     pruning : ``scope``, ``schedule``, ``steps`` and ``batch`` of :func:`ticketsearch.prune`.
 
     Raises :class:`BadInput` for an unknown method or option, a density that no mask of the network can have,
     fewer than two initializations, a method that needs data without them, or a folder that holds another
-    study; what was done before is kept.
+    study; committed work is kept.
     """
-    if isinstance(initializations, Sequence):
-        own = [Initialization(*each) for each in initializations]
-    else:
-        check_count("initializations", initializations, 1)
-        others = drawn_initializations(initializations, schemes=schemes, seed=seed)
-        own = [network.initialization, *others[1:]]
     plan = pruner_plan(
         network,
         methods,
         densities,
-        own,
+        _initializations(network, initializations, schemes, seed),
         sizes=Sizes(draws, aligned_draws, restarts, orders),
         seed=seed,
         options=options,
         dataset=dataset,
         **pruning,
     )
-    with Store.create(Path(folder), plan) as store:
-        for _ in Work(plan, store, network, dataset, workers).steps():
+    with OverlapStore.create(Path(folder), plan) as store:
+        for _ in OverlapWork(plan, store, network, dataset, workers).steps():
             pass
     return read_overlaps(folder)
+
+
+def _initializations(
+    network: Network, wanted: int | Sequence[Initialization], schemes: Sequence[str], seed: int
+) -> list[Initialization]:
+    """Return the initializations of a study: those given, or a number of them, the network's own first."""
+    if isinstance(wanted, Sequence):
+        return [Initialization(*scheme_and_seed) for scheme_and_seed in wanted]
+    check_count("initializations", wanted, 1)
+    return [network.initialization, *drawn_initializations(wanted, schemes=schemes, seed=seed)[1:]]

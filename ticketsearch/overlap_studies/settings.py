@@ -1,4 +1,4 @@
-"""The settings of a study in words, as far as its plan, stored as JSON, has them."""
+"""The settings of a study as text, from its plan as it is stored in JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["settings"]
 
 
 def settings(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``{name: text}``: what is studied, what was pruned how, and how thoroughly it is compared."""
-    found = {**content["subject"], **_pruned(content)}
-    found |= {name: str(value) for name, value in content["pruning"].items() if value is not None}
-    found["seed"] = str(content["seed"])
-    return found | {name.replace("_", " "): str(value) for name, value in content["sizes"].items()}
+    """Return ``{name: text}``: the subject, the prunings and their options, the seed, and the sizes."""
+    texts = {**content["subject"], **_pruned(content)}
+    texts |= {name: str(value) for name, value in content["pruning"].items() if value is not None}
+    texts["seed"] = str(content["seed"])
+    return texts | {name.replace("_", " "): str(value) for name, value in content["sizes"].items()}
 
 
 def _pruned(content: Mapping[str, Any]) -> dict[str, str]:
@@ -25,8 +25,8 @@ def _pruned(content: Mapping[str, Any]) -> dict[str, str]:
     schemes = dict.fromkeys(scheme for scheme, _ in initializations)
     options = {
         f"{name} of {method}": value
-        for method, own in content["options"].items()
-        for name, value in own.items()
+        for method, options_of_method in content["options"].items()
+        for name, value in options_of_method.items()
     }
     return {
         "methods": ", ".join(methods),

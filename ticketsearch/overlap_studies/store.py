@@ -8,28 +8,37 @@ import sqlite3
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, Json, TypeAdapter, model_validator
 
 from ticketsearch.errors import BadInput
-from ticketsearch.masks import MaskSpec, check_spec, digest, unpack
-from ticketsearch.overlap_studies.plan import Outline, Plan, Sizes
-from ticketsearch.overlap_studies.schema import STUDY
+from ticketsearch.masks import MaskSpec, digest
+from ticketsearch.overlap_studies.plan import MaskSet, OverlapPlan, Sizes
+from ticketsearch.overlap_studies.schema import (
+    CASES,
+    CONTENT,
+    DRAWN,
+    DRAWS,
+    MASKS,
+    META,
+    OVERLAP_STUDY,
+    PAIRS,
+    DrawRow,
+)
 from ticketsearch.overlap_studies.settings import settings
-from ticketsearch.storage import Count, Database, Share, Table, Word, validated
+from ticketsearch.storage import Database, validated
+from ticketsearch.typing import Floats, Integers
 
-__all__ = ["Observed", "Store", "StoredMask", "identity"]
+__all__ = ["OverlapStore", "PairOverlaps", "StoredMask", "plan_digest"]
 
-# Sizes of a plan that a study may be extended in.
+# Sizes of a plan that may grow when a study goes on.
 GROWING = ("draws", "aligned_draws")
-Integers = NDArray[np.int64]
 
 
 class StoredMask(NamedTuple):
-    """A mask as bits, and where its initial weights are positive, empty if that is not known.
+    """A mask as bits, and the signs of its initial weights as bits (positive: 1), empty if unknown.
 
     ``drawn`` counts the kept weights that the pruner drew among equal scores.
     """
@@ -39,111 +48,28 @@ class StoredMask(NamedTuple):
     drawn: int = 0
 
 
-class Observed(NamedTuple):
-    """What was found of the pairs of a set of masks.
+class PairOverlaps(NamedTuple):
+    """The overlaps of all pairs of a set of masks.
 
     ``raw`` and ``aligned`` are counts ``(1 or 2, pairs, layers)``; ``exact`` is ``(pairs,)`` bool, ``keys``
-    the masks' canonical keys, ``iou`` and ``aligned_iou`` ``(pairs,)`` for those who read the file by SQL.
+    are the masks' canonical keys, ``iou`` and ``aligned_iou`` ``(pairs,)``, for readers of the file by SQL.
     """
 
     raw: Integers
     aligned: Integers
     exact: NDArray[np.bool_]
     keys: tuple[str, ...]
-    iou: NDArray[np.float64]
-    aligned_iou: NDArray[np.float64]
+    iou: Floats
+    aligned_iou: Floats
 
 
-class Content(BaseModel):
-    """The plan of a study as its file holds it."""
-
-    subject: dict[Word, Word]
-    sizes: dict[Literal["draws", "aligned_draws", "restarts", "orders"], Count]
-    seed: Annotated[int, Field(ge=0)]
-    outlines: list[Outline]
-    prunings: list[tuple[Word, Share, tuple[Word, Annotated[int, Field(ge=0)]], Annotated[int, Field(ge=0)]]]
-    options: dict[Word, dict[Word, Any]]
-    pruning: dict[Word, Any]
-    given: dict[Word, str]
-    input_shape: tuple[Count, ...]
-    spec: MaskSpec
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Content:
-        check_spec(self.spec)
-        if set(self.sizes) != set(Sizes._fields) or self.sizes["restarts"] < 1:
-            raise ValueError(f"sizes are {', '.join(Sizes._fields)}, restarts at least 1")
-        for outline in self.outlines:
-            if len(outline.names) != len(outline.masks) or len(outline.names) < 2:
-                raise ValueError(f"set {outline.title!r} has not two masks or more, each with a name")
-            if not 0 <= outline.leaders <= len(outline.names):
-                raise ValueError(f"set {outline.title!r} has {outline.leaders} leaders")
-        return self
-
-
-class MetaRow(NamedTuple):
-    """The plan."""
-
-    key: str
-    value: Json[Any]
-
-
-class MaskRow(NamedTuple):
-    """A mask, and the signs of its initial weights."""
-
-    name: str
-    bits: bytes
-    signs: bytes
-
-
-class CaseRow(NamedTuple):
-    """The canonical keys of a set's masks, None before they are known."""
-
-    number: Count
-    keys: Json[tuple[str, ...]] | None
-
-
-class PairRow(NamedTuple):
-    """What was found of a pair."""
-
-    case_number: Count
-    number: Count
-    exact: Literal[0, 1]
-    iou: Share
-    aligned: Share
-    raw_counts: bytes
-    aligned_counts: bytes
-
-
-class DrawRow(NamedTuple):
-    """What was counted in one draw of a null model."""
-
-    number: Count
-    counts: bytes
-
-
-def _check_mask(row: MaskRow, spec: MaskSpec) -> None:
-    unpack(row.bits, spec)
-    if row.signs:
-        unpack(row.signs, spec)
-
-
-META = Table("meta", MetaRow)
-MASKS = Table("masks", MaskRow, _check_mask)
-CASES = Table("cases", CaseRow)
-PAIRS = Table("pairs", PairRow)
-DRAWS = Table("draws", DrawRow)
-CONTENT = TypeAdapter(Content)
-DRAWN: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, Count])
-
-
-def content_of(plan: Plan) -> dict[str, Any]:
-    """Return all that determines the content of a study as JSON has it; masks that are given as digests."""
+def content_of(plan: OverlapPlan) -> dict[str, Any]:
+    """Return everything that determines the content of a study, as JSON has it; given masks as digests."""
     content = {
         "subject": dict(plan.subject),
         "sizes": plan.sizes._asdict(),
         "seed": plan.seed,
-        "outlines": plan.outlines,
+        "outlines": plan.mask_sets,
         "prunings": plan.prunings,
         "options": plan.options,
         "pruning": plan.pruning,
@@ -151,42 +77,44 @@ def content_of(plan: Plan) -> dict[str, Any]:
         "input_shape": plan.input_shape,
         "spec": plan.spec.to_json(),
     }
-    found: dict[str, Any] = json.loads(json.dumps(content, default=str))
-    return found
+    as_json: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return as_json
 
 
-def identity(plan: Plan) -> str:
-    """Return eight letters and digits that tell a plan from others, but for its draws, which may grow."""
+def plan_digest(plan: OverlapPlan) -> str:
+    """Return a digest of eight hexadecimal digits of a plan without its draws, which may grow."""
     content = content_of(plan)
     content["sizes"] = {name: n for name, n in content["sizes"].items() if name not in GROWING}
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=4).hexdigest()
 
 
-class Store(Database):
+class OverlapStore(Database):
     """The folder of a study, open for reading, or by one process for writing."""
 
-    kind = STUDY
+    kind = OVERLAP_STUDY
+    content: dict[str, Any]
+    spec: MaskSpec
+    input_shape: tuple[int, ...]
+    sizes: Sizes
+    seed: int
+    mask_sets: tuple[MaskSet, ...]
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: IO[bytes] | None = None) -> None:
-        super().__init__(path, connection, lock)
-        with self._validation():
-            rows = self._read(META, "WHERE key = 'plan'")
-            if not rows:
-                raise ValueError("table meta has no 'plan'")
-            found = validated(CONTENT, rows[0].value, "plan")
-        self.content: dict[str, Any] = rows[0].value
-        self.spec = found.spec
-        self.input_shape = found.input_shape
-        self.sizes = Sizes(**{str(name): size for name, size in found.sizes.items()})
-        self.seed = found.seed
-        self.outlines = tuple(found.outlines)
+    def _load(self) -> None:
+        rows = self._read(META, "WHERE key = 'plan'")
+        if not rows:
+            raise ValueError("table meta has no 'plan'")
+        plan = validated(CONTENT, rows[0].value, "plan")
+        self.content = rows[0].value
+        self.spec, self.input_shape, self.seed = plan.spec, plan.input_shape, plan.seed
+        self.sizes = Sizes(**{str(name): size for name, size in plan.sizes.items()})
+        self.mask_sets = tuple(plan.outlines)
 
     @classmethod
-    def create(cls, path: Path, plan: Plan) -> Store:
-        """Open the study of a plan in a folder for writing, making both where they are not there.
+    def create(cls, path: Path, plan: OverlapPlan) -> OverlapStore:
+        """Open the study of a plan in a folder for writing; make both if they do not exist.
 
-        A study that is there may get more draws. Raises :class:`BadInput` for a folder with another study or
-        other things in it, or one that another process writes.
+        An existing study may get more draws. Raises :class:`BadInput` for a folder with another study or
+        other files in it, or one that another process writes.
         """
         store = cls.make(path, partial(_fill, plan=plan))
         try:
@@ -196,8 +124,8 @@ class Store(Database):
             raise
         return store
 
-    def _extend(self, plan: Plan) -> None:
-        """Go on with a plan that is the stored one, or has more draws."""
+    def _extend(self, plan: OverlapPlan) -> None:
+        """Store a plan that equals the stored one, or has more draws."""
         wanted = content_of(plan)
         sizes = {name: n for name, n in wanted["sizes"].items() if name in GROWING}
         stored = {**self.content, "sizes": self.content["sizes"] | sizes}
@@ -215,19 +143,19 @@ class Store(Database):
         self.content, self.sizes = wanted, plan.sizes
 
     def masks(self) -> dict[str, StoredMask]:
-        """Return the masks that are there, by name."""
+        """Return the masks that are stored, by name."""
         rows = self._read(MASKS, context=self.spec)
         drawn = self._drawn_weights()
         return {row.name: StoredMask(row.bits, row.signs, drawn.get(row.name, 0)) for row in rows}
 
     def masks_of(self, case: int) -> list[StoredMask]:
         """Return the masks of a set, all of which have been made."""
-        there = self.masks()
+        stored, names = self.masks(), self.mask_sets[case].masks
         with self._validation():
-            for name in self.outlines[case].masks:
-                if name not in there:
+            for name in names:
+                if name not in stored:
                     raise ValueError(f"table masks has no {name!r}")
-        return [there[name] for name in self.outlines[case].masks]
+        return [stored[name] for name in names]
 
     def add_mask(self, name: str, mask: StoredMask) -> None:
         """Commit a mask."""
@@ -238,17 +166,17 @@ class Store(Database):
                 execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('drawn', ?)", (drawn,))
 
     def _drawn_weights(self) -> dict[str, int]:
-        """Return how many kept weights were drawn among equal scores, by mask; only of masks with some."""
+        """Return the number of kept weights drawn among equal scores, by mask; only of masks with some."""
         rows = self._read(META, "WHERE key = 'drawn'")
         with self._validation():
             return validated(DRAWN, rows[0].value, "drawn") if rows else {}
 
-    def observed(self, case: int) -> Observed | None:
-        """Return what was found of the pairs of a set, None before that."""
+    def pair_overlaps(self, case: int) -> PairOverlaps | None:
+        """Return the overlaps of the pairs of a set, None before they are stored."""
         rows = self._read(PAIRS, "WHERE case_number = ? ORDER BY number", (case,))
         if not rows:
             return None
-        masks = len(self.outlines[case].names)
+        masks = len(self.mask_sets[case].names)
         with self._validation():
             keys = [row.keys for row in self._read(CASES, "WHERE number = ?", (case,))]
             if [row.number for row in rows] != list(range(masks * (masks - 1) // 2)):
@@ -262,28 +190,28 @@ class Store(Database):
         exact, iou, aligned_iou = (
             np.array(column) for column in zip(*((r.exact, r.iou, r.aligned) for r in rows), strict=True)
         )
-        return Observed(raw, aligned, exact == 1, keys[0], iou, aligned_iou)
+        return PairOverlaps(raw, aligned, exact == 1, keys[0], iou, aligned_iou)
 
-    def add_observed(self, case: int, found: Observed) -> None:
-        """Commit what was found of the pairs of a set."""
-        names = self.outlines[case].names
+    def add_pair_overlaps(self, case: int, overlaps: PairOverlaps) -> None:
+        """Commit the overlaps of the pairs of a set."""
+        names = self.mask_sets[case].names
         with self._commit() as execute:
-            execute("UPDATE cases SET keys = ? WHERE number = ?", (json.dumps(found.keys), case))
+            execute("UPDATE cases SET keys = ? WHERE number = ?", (json.dumps(overlaps.keys), case))
             for pair, (first, second) in enumerate(zip(*np.triu_indices(len(names), 1), strict=True)):
                 row = (
-                    *(case, pair, names[first], names[second], int(found.exact[pair])),
-                    *(float(found.iou[pair]), float(found.aligned_iou[pair])),
-                    *(_bytes(counts[:, pair : pair + 1]) for counts in (found.raw, found.aligned)),
+                    *(case, pair, names[first], names[second], int(overlaps.exact[pair])),
+                    *(float(overlaps.iou[pair]), float(overlaps.aligned_iou[pair])),
+                    *(_bytes(counts[:, pair : pair + 1]) for counts in (overlaps.raw, overlaps.aligned)),
                 )
                 execute("INSERT INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def drawn(self, case: int, null: str) -> set[int]:
-        """Return the numbers of the draws that are there."""
+        """Return the numbers of the draws that are stored."""
         return {row.number for row in self._draws(case, null)}
 
     def draws(self, case: int, null: str) -> Integers | None:
         """Return the counts of the draws in order, ``(draws, 1 or 2, pairs, layers)``; None without any."""
-        rows, masks = self._draws(case, null), len(self.outlines[case].names)
+        rows, masks = self._draws(case, null), len(self.mask_sets[case].names)
         if not rows:
             return None
         with self._validation():
@@ -292,10 +220,10 @@ class Store(Database):
     def _draws(self, case: int, null: str) -> list[DrawRow]:
         return self._read(DRAWS, "WHERE case_number = ? AND null_model = ? ORDER BY number", (case, null))
 
-    def add_draws(self, case: int, null: str, found: Mapping[int, Integers]) -> None:
+    def add_draws(self, case: int, null: str, draws: Mapping[int, Integers]) -> None:
         """Commit draws by number."""
         with self._commit() as execute:
-            for number, counts in found.items():
+            for number, counts in draws.items():
                 execute("INSERT INTO draws VALUES (?, ?, ?, ?)", (case, null, number, _bytes(counts)))
 
     def _counts(self, blob: bytes, pairs: int) -> Integers:
@@ -303,9 +231,9 @@ class Store(Database):
         return np.frombuffer(blob, "<u4").reshape(-1, pairs, len(self.spec.layers)).astype(np.int64)
 
 
-def _fill(connection: sqlite3.Connection, plan: Plan) -> None:
+def _fill(connection: sqlite3.Connection, plan: OverlapPlan) -> None:
     connection.execute(META.insert, ("plan", json.dumps(content_of(plan))))
-    rows = [(number, outline.kind, outline.title) for number, outline in enumerate(plan.outlines)]
+    rows = [(number, mask_set.kind, mask_set.title) for number, mask_set in enumerate(plan.mask_sets)]
     connection.executemany("INSERT INTO cases (number, kind, title) VALUES (?, ?, ?)", rows)
 
 
@@ -316,18 +244,18 @@ def _bytes(counts: Integers) -> bytes:
 def _difference(stored: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> str:
     """Return the one line for a study of another plan: the first thing in which they differ."""
     old, new = settings(stored), settings(given)
-    what = "other masks there"
+    different = "other masks there"
     for name in {**old, **new}:
         if old.get(name) != new.get(name):
-            what = f"{name} {old.get(name, 'not given')} there and {new.get(name, 'not given')} here"
+            different = f"{name} {old.get(name, 'not given')} there and {new.get(name, 'not given')} here"
             break
     else:
         if stored["spec"] != given["spec"]:
             return (
-                f"the study in {str(path)!r} is of another network, or was begun by a version that told "
-                "otherwise which of its weights can be live: it can be read but not go on; give another --out"
+                f"the study in {str(path)!r} is of another network, or was begun by a version with other "
+                "rules for the weights that can be live: it can be read but not go on; give another --out"
             )
     return (
-        f"a study goes on with its own settings, but that in {str(path)!r} has {what}; "
+        f"a study goes on with its own settings, but that in {str(path)!r} has {different}; "
         "give the same, or another --out"
     )

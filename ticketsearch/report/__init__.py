@@ -1,8 +1,8 @@
-"""Reports: what a run, an overlap study, a comparison or an audit came to, as figures and an HTML page.
+"""Reports: a run, an overlap study, a comparison or an audit as figures on an HTML page.
 
-Figures are made in two steps, arrays first, so that what a picture shows can be tested exactly. A page is one
-file, for light and dark screens and for paper: figures are SVG inside it, in the page's own colours, and it
-asks the network for nothing.
+Figures are made in two steps, arrays first, so that the content of a picture can be tested exactly. A page is
+one file, for light and dark screens and for paper: figures are inline SVG in the page's own colours, and it
+loads nothing from the network.
 
 Names are imported when they are first used, as text (``ticketsearch.report.text``) needs no figures.
 """
@@ -21,21 +21,21 @@ __all__ = [
     "fitness_curve",
     "layer_densities",
     "write_audit",
-    "write_contests",
+    "write_comparisons",
     "write_overlap",
     "write_report",
 ]
 
 _HOMES = {
     "audit": "AuditPage DensityCurve density_curve write_audit",
-    "comparison": "write_contests",
+    "comparison": "write_comparisons",
     "overlap": "write_overlap",
     "run": "FitnessCurve LayerDensities fitness_curve layer_densities write_report",
 }
 
 if TYPE_CHECKING:
     from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
-    from ticketsearch.report.comparison import write_contests
+    from ticketsearch.report.comparison import write_comparisons
     from ticketsearch.report.overlap import write_overlap
     from ticketsearch.report.run import (
         FitnessCurve,

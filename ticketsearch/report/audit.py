@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
-from numpy.typing import NDArray
 
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models import Initialization
@@ -22,6 +21,7 @@ from ticketsearch.report.pages import BAND, GREY, ORANGE, picture, write_page
 from ticketsearch.report.text import audit_rows, collapse_rows, compression
 from ticketsearch.settings import Settings
 from ticketsearch.theory import MethodAudit, rho_max
+from ticketsearch.typing import Floats
 
 __all__ = ["AuditPage", "DensityCurve", "density_curve", "write_audit"]
 
@@ -33,7 +33,7 @@ DEPTH = LinearSegmentedColormap.from_list("depth", ["#2478d0", "#8a5ad0", "#d044
 
 @dataclass(frozen=True, eq=False)
 class AuditPage:
-    """What the page of an audit is made of: the settings and network audited, and what was found."""
+    """The content of an audit's page: the settings and network audited, and the audits of all pruners."""
 
     settings: Settings
     spec: MaskSpec
@@ -43,24 +43,24 @@ class AuditPage:
 
 
 class DensityCurve(NamedTuple):
-    """What a panel draws of one pruner.
+    """The panel of one pruner.
 
     Attributes
     ----------
     compression : (points,) ρ, ascending from 1.
-    density : (points, layers) kept / total of each layer, ``floor`` in the place of 0.
-    floor : below all densities that are not 0.
+    density : (points, layers) kept / total of each layer, with ``floor`` in place of 0.
+    floor : a density below all positive ones.
     collapse : the first compression drawn with a layer empty; infinite if there is none.
     """
 
-    compression: NDArray[np.float64]
-    density: NDArray[np.float64]
+    compression: Floats
+    density: Floats
     floor: float
     collapse: float
 
 
 def density_curve(audit: MethodAudit, floor: float) -> DensityCurve:
-    """Return what is drawn of a pruner's audit."""
+    """Return the panel of a pruner's audit."""
     curve = audit.curve
     shown = np.where(curve.density > 0, curve.density, floor)
     return DensityCurve(curve.compression, shown, floor, curve.collapse)
@@ -107,7 +107,7 @@ def layer_colours(count: int) -> list[str]:
 
 
 def _draw(figure: Figure, curve: DensityCurve, most: float, colours: Sequence[str]) -> None:
-    """Draw a line a layer; one that is empty lies on the floor, with the words on the collapse below it."""
+    """Draw a line a layer; an empty layer lies on the floor, with a note on the collapse below it."""
     axes = figure.subplots()
     bottom = curve.floor / 10
     axes.set_xscale("log")

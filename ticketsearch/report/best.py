@@ -1,4 +1,4 @@
-"""The best ticket of a run: its live network and its lineage, as figures and in words."""
+"""The figures of a run's best ticket: its live network and its lineage."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ __all__ = ["Stored", "diagram_caption", "lineage_picture", "network_picture", "s
 
 
 class Stored(NamedTuple):
-    """What a ticket's file adds to a run: the shape of an input, and ``(weights,)`` initial weights."""
+    """The content of a ticket's file that its run lacks: an input's shape, ``(weights,)`` initial weights."""
 
     input_shape: tuple[int, ...]
     weights: NDArray[np.floating]
 
 
 def stored(run: Run, best: Ticket) -> Stored | None:
-    """Return the content of ``tickets/best.safetensors``, None if it is missing, damaged or another's."""
+    """Return the content of ``tickets/best.safetensors``; None if missing, damaged or of another mask."""
     try:
-        found = read_ticket(run.path / "tickets" / "best.safetensors")
-        if found.packed != pack(best.mask):
+        file = read_ticket(run.path / "tickets" / "best.safetensors")
+        if file.packed != pack(best.mask):
             return None
-        parts = {layer.name: found.parameters.get(layer.name) for layer in run.spec.layers}
+        parts = {layer.name: file.parameters.get(layer.name) for layer in run.spec.layers}
         weights = run.spec.join({name: part.numpy() for name, part in parts.items() if part is not None})
     except BadInput:
         return None
-    return Stored(found.metadata.input_shape, weights)
+    return Stored(file.metadata.input_shape, weights)
 
 
 def network_picture(run: Run, best: Ticket, file: Stored | None) -> Picture:
@@ -56,41 +56,41 @@ def network_picture(run: Run, best: Ticket, file: Stored | None) -> Picture:
 
 
 def diagram_caption(shown: Diagram, *, signed: bool) -> str:
-    """Return what is to be known to read a drawing, and what it leaves out."""
+    """Return the caption of a drawing: its legend, and the lines and weights that it leaves out."""
     inputs = "The inputs lie as in the image, seen at a slant. " if shown.image else ""
-    words = [f"{inputs}Larger dots have more weights than others of their row."]
+    sentences = [f"{inputs}Larger dots have more weights than others of their row."]
     if any(bond.positions > 1 for bond in shown.bonds):
-        words.append("A line is the kernel or feature map of a channel, thicker for more kept weights.")
+        sentences.append("A line is the kernel or feature map of a channel, thicker for more kept weights.")
     if any(bond.target <= bond.source for bond in shown.bonds):
-        words.append("Units that a shortcut numbers alike are one row, which several layers read and write.")
+        sentences.append(
+            "Units that a shortcut numbers alike are one row, which several layers read and write."
+        )
     if signed:
-        words.append("Lines are blue for positive initial weights, orange for negative ones.")
+        sentences.append("Lines are blue for positive initial weights, orange for negative ones.")
     pairs, drawn = sum(len(bond.tails) for bond in shown.bonds), lines_drawn(shown)
     if sum(drawn) < pairs:
-        words.append(
-            f"Of {pairs:,} lines {sum(drawn):,} are drawn: between two rows at most {max(drawn):,}, those of "
-            "most weights, then those that join units of most weights."
+        sentences.append(
+            f"Of {pairs:,} lines {sum(drawn):,} are drawn: between two rows at most {max(drawn):,}, lines of "
+            "most weights first, then lines between units of most weights."
         )
     if shown.looped:
-        words.append(f"{shown.looped:,} weights join units of one row and are not drawn.")
-    return " ".join(words)
+        sentences.append(f"{shown.looped:,} weights join units of one row and are not drawn.")
+    return " ".join(sentences)
 
 
-def lineage_picture(found: Lineage) -> Picture:
+def lineage_picture(ancestry: Lineage) -> Picture:
     """Return the figure of a ticket's lineage."""
-    last = found.tickets[-1]
-    lower = sum(ticket.rung < last.rung for ticket in found.tickets)
-    rungs = (
-        f" The fitness of {lower} that stopped at a lower rung of the ladder is left out." if lower else ""
-    )
+    last = ancestry.tickets[-1]
+    lower = sum(ticket.rung < last.rung for ticket in ancestry.tickets)
+    rungs = f" The fitness of {lower} ancestors that stopped at a lower rung is left out." if lower else ""
     return picture(
         "lineage",
         "Lineage of the best ticket",
-        partial(draw_lineage, found=found),
+        partial(draw_lineage, ancestry=ancestry),
         4.6,
         WIDTH,
-        caption="Above every ancestor at the generation it was made in, with a line to each child of the "
-        "lineage, below its fitness: scores less what their generations' data orders are worth, as far as "
-        f"members that were trained again tell.{rungs}",
+        caption="Above: every ancestor at the generation it was made in, with a line to each child of the "
+        "lineage. Below: its fitness, without the effects of the generations' data orders on scores, which "
+        f"are estimated from members that were trained again.{rungs}",
         wide=True,
     )

@@ -11,30 +11,30 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
-from numpy.typing import NDArray
 
-from ticketsearch.comparison import Contest, Trail, differences
+from ticketsearch.comparison import BestSoFar, Comparison, Difference, differences
 from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PURPLE, TEAL, Picture, picture, write_page
-from ticketsearch.report.text.comparison import (
-    DIFFERENCES,
-    STANDINGS,
-    difference_row,
-    headline,
+from ticketsearch.report.text import (
+    DIFFERENCE_HEADINGS,
+    METHOD_HEADINGS,
+    budget_headline,
+    difference_cells,
+    differences_at,
+    method_cells,
+    notes_on_tests,
     protocol,
-    standing_row,
-    tested,
 )
 from ticketsearch.settings import leaves
+from ticketsearch.typing import Floats
 
-__all__ = ["BudgetPoint", "Curve", "budget_points", "curves", "write_contests"]
+__all__ = ["BudgetPoint", "Curve", "budget_points", "curves", "write_comparisons"]
 
-Floats = NDArray[np.float64]
 # Colour and line style of each method.
 Looks = dict[str, dict[str, Any]]
 COLOURS = (ORANGE, BLUE, TEAL, PURPLE, INK, GREY)
-# Line styles, and what stands for each where there are points.
+# The marker of each line style, where a figure has points.
 MARKS = {"-": "o", "--": "s", ":": "^"}
-# What keeps its colour whatever else is compared.
+# Methods that have the same colour on every page.
 FIRST = ("evolution", "imp_best", "imp", "synflow", "dense", "random")
 
 
@@ -49,7 +49,7 @@ class Curve(NamedTuple):
 
 
 class BudgetPoint(NamedTuple):
-    """The test accuracy of one method at one density, and the FLOPs that one mask took; 0 for none."""
+    """The test accuracy of one method at one density, and the FLOPs of making one mask; 0 for none."""
 
     method: str
     flops: float
@@ -59,10 +59,10 @@ class BudgetPoint(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The tables of one density: cells as text; the second is empty where nothing is compared."""
+    """The tables of one density: cells as text; the second is empty without paired differences."""
 
     density: float
-    standings: list[tuple[str, ...]]
+    methods: list[tuple[str, ...]]
     reference: str
     differences: list[tuple[str, ...]]
 
@@ -70,80 +70,73 @@ class Table(NamedTuple):
 class Section(NamedTuple):
     """One comparison of the page."""
 
-    contest: Contest
+    comparison: Comparison
     protocol: str
     tables: list[Table]
     figures: list[Picture]
     settings: list[tuple[str, object]]
 
 
-def curves(contest: Contest) -> list[Curve]:
+def curves(comparison: Comparison) -> list[Curve]:
     """Return a curve a method; the dense network's is level over all densities."""
     found = []
-    for method in contest.methods:
-        own = [s for d in contest.densities for s in contest.at(d) if s.method == method]
-        at = [d for d in contest.densities for s in contest.at(d) if s.method == method]
-        values = np.array([s.accuracy for s in own])
-        found.append(Curve(method, np.array(at), *values.T))
+    for method in comparison.methods:
+        points = [(d, r) for d in comparison.densities for r in comparison.at(d) if r.method == method]
+        densities = np.array([density for density, _ in points])
+        found.append(Curve(method, densities, *np.array([result.accuracy for _, result in points]).T))
     return found
 
 
-def budget_points(contest: Contest, density: float) -> list[BudgetPoint]:
-    """Return the points of a density, without controls: these are made of masks that are points already."""
+def budget_points(comparison: Comparison, density: float) -> list[BudgetPoint]:
+    """Return the points of a density, without controls: their masks have points already."""
     return [
-        BudgetPoint(s.method, float(s.spent.flops), *s.accuracy)
-        for s in contest.at(density)
-        if not s.is_control
+        BudgetPoint(result.method, float(result.spent.flops), *result.accuracy)
+        for result in comparison.at(density)
+        if not result.is_control
     ]
 
 
-def write_contests(contests: Sequence[Contest], path: Path, reference: str | None = None) -> Path:
+def write_comparisons(comparisons: Sequence[Comparison], path: Path, reference: str | None = None) -> Path:
     """Write the page of comparisons, tests corrected over all of them, and return its path."""
-    found = differences(contests, reference)
-    sections = []
-    for number, contest in enumerate(contests):
-        tables = []
-        for density in contest.densities:
-            own = [one for one in found if (one.contest, one.density) == (contest.name, density)]
-            rows = [standing_row(standing) for standing in contest.at(density)]
-            tables.append(
-                Table(density, rows, own[0].reference if own else "", [difference_row(one) for one in own])
-            )
-        shown = leaves(contest.settings.model_dump())
-        figures = _figures(contest, f"contest{number}-")
-        sections.append(Section(contest, protocol(contest), tables, figures, shown))
+    tested = differences(comparisons, reference)
     return write_page(
         "compare.html",
         path,
-        sections=sections,
-        headline=headline(found),
-        tested=tested(found),
-        standings=STANDINGS,
-        differences=DIFFERENCES,
+        sections=[_section(comparison, tested, number) for number, comparison in enumerate(comparisons)],
+        headline=budget_headline(tested),
+        notes=notes_on_tests(tested),
+        method_headings=METHOD_HEADINGS,
+        difference_headings=DIFFERENCE_HEADINGS,
     )
 
 
-def _figures(contest: Contest, prefix: str) -> list[Picture]:
-    if not contest.standings:
+def _section(comparison: Comparison, tested: Sequence[Difference], number: int) -> Section:
+    tables = []
+    for density in comparison.densities:
+        shown = differences_at(tested, comparison, density)
+        methods = [method_cells(result) for result in comparison.at(density)]
+        reference = shown[0].reference if shown else ""
+        tables.append(Table(density, methods, reference, [difference_cells(d) for d in shown]))
+    figures = _figures(comparison, f"comparison{number}-")
+    settings = leaves(comparison.settings.model_dump())
+    return Section(comparison, protocol(comparison), tables, figures, settings)
+
+
+def _figures(comparison: Comparison, prefix: str) -> list[Picture]:
+    if not comparison.results:
         return []
-    looks = _looks(contest.methods)
+    looks = _looks(comparison.methods)
     budgets = {
         f"density {density:g}": partial(
-            draw_budget, points=budget_points(contest, density), density=density, looks=looks
+            draw_budget, points=budget_points(comparison, density), density=density, looks=looks
         )
-        for density in contest.densities
-    }
-    trails = {density: [t for t in contest.trails if t.density == density] for density in contest.densities}
-    ways = {
-        f"density {density:g}": partial(draw_trails, trails=own, density=density, looks=looks)
-        for density, own in trails.items()
-        if own
+        for density in comparison.densities
     }
     figures = [
         picture(
             f"{prefix}densities",
             "Test accuracy against density",
-            partial(draw_curves, curves=curves(contest), looks=looks),
+            partial(draw_curves, curves=curves(comparison), looks=looks),
             4.0,
             5.2,
             caption="Means over initializations with 95 % bootstrap intervals.",
@@ -151,39 +144,53 @@ def _figures(contest: Contest, prefix: str) -> list[Picture]:
         ),
         picture(
             f"{prefix}budgets",
-            "Test accuracy against what one mask took",
+            "Test accuracy against the cost of one mask",
             budgets,
             3.8,
-            caption="Floating-point operations of live weights, without the final training. Methods that "
-            "take next to nothing are level lines. Means with 95 % bootstrap intervals.",
+            caption="Floating-point operations of live weights, without the final training. Methods of "
+            "negligible cost are level lines. Means with 95 % bootstrap intervals.",
             wide=True,
         ),
     ]
-    if ways:
-        way = picture(
-            f"{prefix}trails",
-            "Validation accuracy on the way",
-            ways,
+    return [*figures, *_search_figures(comparison, looks, prefix)]
+
+
+def _search_figures(comparison: Comparison, looks: Looks, prefix: str) -> list[Picture]:
+    """Return the figure of the searches' best masks so far, if there are searches."""
+    by_density = {
+        density: [search for search in comparison.best_so_far if search.density == density]
+        for density in comparison.densities
+    }
+    draws = {
+        f"density {density:g}": partial(draw_searches, searches=searches, density=density, looks=looks)
+        for density, searches in by_density.items()
+        if searches
+    }
+    if not draws:
+        return []
+    return [
+        picture(
+            f"{prefix}searches",
+            "Validation accuracy during the searches",
+            draws,
             3.8,
-            caption="Not test accuracy: that of the best mask so far, a line an initialization. imp_best "
-            "judges by the final training, the other searches by their short ones, so that their lines lie "
-            "lower than the masks they find. The evolution's begins where its best mask has the density that "
-            "is asked for.",
+            caption="Validation accuracy, not test accuracy, of the best mask so far, a line an "
+            "initialization. imp_best evaluates masks by the final training, the other searches by short "
+            "trainings, so that their lines lie lower than the accuracies of their masks. The line of the "
+            "evolution begins where its best mask reaches the requested density.",
             wide=True,
         )
-        figures.append(way)
-    return figures
+    ]
 
 
 def _looks(methods: Sequence[str]) -> Looks:
     """Return colour and line style of each method, no two alike as far as there are enough."""
     ordered = sorted(methods, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
-    plain = [name for name in ordered if name in FIRST]
-    free = [(c, s) for s in MARKS for c in COLOURS]
-    found = {name: free[FIRST.index(name)] for name in plain}
-    left = iter([pair for pair in free if pair not in found.values()] * len(ordered))
-    found |= {name: next(left) for name in ordered if name not in found}
-    return {name: {"color": colour, "linestyle": style} for name, (colour, style) in found.items()}
+    all_pairs = [(colour, style) for style in MARKS for colour in COLOURS]
+    pairs = {name: all_pairs[FIRST.index(name)] for name in ordered if name in FIRST}
+    unused = iter([pair for pair in all_pairs if pair not in pairs.values()] * len(ordered))
+    pairs |= {name: next(unused) for name in ordered if name not in pairs}
+    return {name: {"color": colour, "linestyle": style} for name, (colour, style) in pairs.items()}
 
 
 def draw_curves(figure: Figure, curves: Sequence[Curve], looks: Looks) -> None:
@@ -218,22 +225,22 @@ def draw_budget(figure: Figure, points: Sequence[BudgetPoint], density: float, l
     _label(figure, axes, "live FLOPs of one mask", "test accuracy")
 
 
-def draw_trails(figure: Figure, trails: Sequence[Trail], density: float, looks: Looks) -> None:
+def draw_searches(figure: Figure, searches: Sequence[BestSoFar], density: float, looks: Looks) -> None:
     """Draw the validation accuracy of searches over FLOPs, a line an initialization."""
     axes = figure.subplots()
-    named = set()
-    for trail in trails:
-        label = None if trail.method in named else trail.method
-        named.add(trail.method)
-        line = {"marker": "o", "markersize": 2, "linewidth": 0.9, **looks[trail.method]}
-        axes.plot(trail.flops, trail.accuracy, label=label, **line)
+    labelled = set()
+    for search in searches:
+        label = None if search.method in labelled else search.method
+        labelled.add(search.method)
+        line = {"marker": "o", "markersize": 2, "linewidth": 0.9, **looks[search.method]}
+        axes.plot(search.flops, search.accuracy, label=label, **line)
     axes.set_title(f"density {density:g}")
-    _decades(axes, np.concatenate([trail.flops for trail in trails]))
+    _decades(axes, np.concatenate([search.flops for search in searches]))
     _label(figure, axes, "live FLOPs", "validation accuracy")
 
 
 def _decades(axes: Axes, flops: Floats) -> None:
-    """Let an axis have whole decades, so that its labels are few and there are two at least."""
+    """Limit an axis to whole decades, so that it has few labels, but two at least."""
     if len(flops):
         axes.set_xscale("log")
         axes.set_xlim(10 ** np.floor(np.log10(0.9 * flops.min())), 10 ** np.ceil(np.log10(1.1 * flops.max())))
@@ -241,7 +248,7 @@ def _decades(axes: Axes, flops: Floats) -> None:
 
 
 def _label(figure: Figure, axes: Axes, x: str, y: str) -> None:
-    """Name the axes, and what is drawn below them."""
+    """Label the axes, with a legend below them."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     handles, labels = axes.get_legend_handles_labels()

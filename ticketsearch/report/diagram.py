@@ -1,4 +1,4 @@
-"""The live network of a mask as a diagram: its units in rows, which of them are joined, and by how much."""
+"""The live network of a mask as a diagram: its units in rows, and the bonds between them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, live_edges, weight_numbers
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Bond", "Diagram", "Row", "diagram"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
-# Rows are put in order this many times, forth and back.
+# Sweeps over the rows that order their units, forth and back in turn.
 SWEEPS = 12
 
 
@@ -33,8 +32,8 @@ class Row(NamedTuple):
     name: str
     kind: str
     size: int
-    units: Integers
-    degree: Integers
+    units: Indices
+    degree: Indices
     place: Floats
     depth: Floats
 
@@ -49,10 +48,10 @@ class Bond(NamedTuple):
 
     source: int
     target: int
-    tails: Integers
-    heads: Integers
-    kept: Integers
-    sign: Integers
+    tails: Indices
+    heads: Indices
+    kept: Indices
+    sign: Indices
     positions: int
 
 
@@ -80,17 +79,17 @@ def diagram(
     """Return the diagram of a mask's live network, ``weights`` ``(weights,)`` giving the signs.
 
     Inputs of shape (channels, height, width) that are one unit each lie as in the image. The other rows are
-    spread evenly; those of hidden groups are put in order by the barycentre of what they are joined to
+    spread evenly; units of hidden groups are ordered by the barycentre of the units that they are joined to
     (Sugiyama et al. 1981, "Methods for visual understanding of hierarchical system structures").
     """
-    found, live = live_edges(mask, spec)
-    numbers = np.split(weight_numbers(found, spec), np.cumsum([len(e.rows) for e in found])[:-1])
+    edges, live = live_edges(mask, spec)
+    numbers = np.split(weight_numbers(edges, spec), np.cumsum([len(e.rows) for e in edges])[:-1])
     degree = [np.zeros(group.size, dtype=np.intp) for group in spec.groups]
     units = [np.flatnonzero(alive) for alive in live]
     index = [np.cumsum(alive) - 1 for alive in live]
-    joined: dict[tuple[int, int], list[tuple[Integers, Integers, Floats, int]]] = {}
+    joined: dict[tuple[int, int], list[tuple[Indices, Indices, Floats, int]]] = {}
     looped = 0
-    for part, piece, flat in zip(found, spec.pieces, numbers, strict=True):
+    for part, piece, flat in zip(edges, spec.pieces, numbers, strict=True):
         np.add.at(degree[piece.target], part.rows, 1)
         np.add.at(degree[piece.source], part.columns, 1)
         if piece.target == piece.source:
@@ -101,12 +100,12 @@ def diagram(
         joined.setdefault((piece.source, piece.target), []).append((*ends, values, piece.positions))
     image = _image(spec, input_shape)
     rows = []
-    for group, own, count in zip(spec.groups, units, degree, strict=True):
-        place, depth = (np.arange(len(own)) + 0.5) / max(len(own), 1), np.zeros(len(own))
+    for group, alive, count in zip(spec.groups, units, degree, strict=True):
+        place, depth = (np.arange(len(alive)) + 0.5) / max(len(alive), 1), np.zeros(len(alive))
         if group.kind == "input" and image is not None:
-            down, along = np.divmod(own % math.prod(image), image[1])
+            down, along = np.divmod(alive % math.prod(image), image[1])
             place, depth = (along + 0.5) / image[1], (down + 0.5) / image[0]
-        rows.append(Row(group.name, group.kind, group.size, own, count[own], place, depth))
+        rows.append(Row(group.name, group.kind, group.size, alive, count[alive], place, depth))
     bonds = [_bond(ends, parts, rows) for ends, parts in joined.items()]
     rows, bonds = _ordered(rows, bonds, spec)
     return Diagram(rows, bonds, sum(map(len, numbers)), looped, image)
@@ -119,9 +118,7 @@ def _image(spec: MaskSpec, input_shape: tuple[int, ...] | None) -> tuple[int, in
     return input_shape[1], input_shape[2]
 
 
-def _bond(
-    ends: tuple[int, int], parts: list[tuple[Integers, Integers, Floats, int]], rows: list[Row]
-) -> Bond:
+def _bond(ends: tuple[int, int], parts: list[tuple[Indices, Indices, Floats, int]], rows: list[Row]) -> Bond:
     """Return the joined pairs of two rows, those of most weights and of the busiest units first."""
     source, target = ends
     tails, heads, values = (np.concatenate([part[i] for part in parts]) for i in range(3))
@@ -143,18 +140,18 @@ def _bond(
 
 
 def _ordered(rows: list[Row], bonds: list[Bond], spec: MaskSpec) -> tuple[list[Row], list[Bond]]:
-    """Return rows and bonds with the units of each hidden row moved to where what they are joined to is."""
+    """Return rows and bonds with the units of each hidden row ordered by the barycentre of their bonds."""
     place = [row.place for row in rows]
     for sweep in range(SWEEPS):
         for group in spec.hidden if sweep % 2 == 0 else spec.hidden[::-1]:
-            pull, mass = np.zeros(len(place[group])), np.zeros(len(place[group]))
+            sums, counts = np.zeros(len(place[group])), np.zeros(len(place[group]))
             for bond in bonds:
                 sides = (bond.source, bond.tails), (bond.target, bond.heads)
-                for (own, here), (other, there) in (sides, sides[::-1]):
-                    if own == group:
-                        pull += np.bincount(here, place[other][there], minlength=len(pull))
-                        mass += np.bincount(here, minlength=len(mass))
-            centre = np.divide(pull, mass, out=np.full(len(pull), 0.5), where=mass > 0)
+                for (row, units), (other, partners) in (sides, sides[::-1]):
+                    if row == group:
+                        sums += np.bincount(units, place[other][partners], minlength=len(sums))
+                        counts += np.bincount(units, minlength=len(counts))
+            centre = np.divide(sums, counts, out=np.full(len(sums), 0.5), where=counts > 0)
             rank = np.argsort(np.argsort(centre, kind="stable"), kind="stable")
             place[group] = (rank + 0.5) / max(len(rank), 1)
     orders = [
@@ -162,8 +159,8 @@ def _ordered(rows: list[Row], bonds: list[Bond], spec: MaskSpec) -> tuple[list[R
         for i in range(len(rows))
     ]
     moved = [
-        row._replace(units=row.units[order], degree=row.degree[order], place=own[order])
-        for row, order, own in zip(rows, orders, place, strict=True)
+        row._replace(units=row.units[order], degree=row.degree[order], place=row_place[order])
+        for row, order, row_place in zip(rows, orders, place, strict=True)
     ]
     ranks = [np.argsort(order) for order in orders]
     return moved, [b._replace(tails=ranks[b.source][b.tails], heads=ranks[b.target][b.heads]) for b in bonds]

@@ -8,14 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
-from numpy.typing import NDArray
 
 from ticketsearch.report.diagram import Bond, Diagram, Row
 from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PAPER, segments
+from ticketsearch.typing import Floats
 
 __all__ = ["draw_diagram", "drawing_height", "lines_drawn"]
 
-Floats = NDArray[np.float64]
 # The most lines that can be told apart, and the number of paths they are drawn in: lines of one path do not
 # darken each other where they cross, those of different paths do.
 LINES, PATHS = 6000, 24
@@ -27,7 +26,7 @@ COLOURS = {1: BLUE, -1: ORANGE, 0: GREY}
 
 
 def lines_drawn(diagram: Diagram) -> list[int]:
-    """Return how many lines of each bond are drawn: all, or of the larger ones the same number each."""
+    """Return the number of lines drawn for each bond: all, or for larger bonds the same number each."""
     pairs = [len(bond.tails) for bond in diagram.bonds]
     left = LINES
     for turn, count in enumerate(sorted(pairs)):
@@ -77,7 +76,7 @@ def draw_diagram(figure: Figure, diagram: Diagram) -> None:
 
 
 def _plane(points: Floats) -> Floats:
-    """Return where the points of the unit square lie when it is an image seen at a slant."""
+    """Project points of the unit square, as an image seen at a slant."""
     along, down = points.T
     return np.stack([0.5 + (along - 0.5) * (0.62 + 0.3 * down), down * (IMAGE - 0.25)], axis=1)
 
@@ -87,8 +86,8 @@ def _image_places(row: Row) -> Floats:
 
 
 def _label(axes: Axes, row: Row, level: float) -> None:
-    what = {"input": "inputs used", "hidden": "units live", "output": "outputs"}[row.kind]
-    text = f"{row.name}\n{len(row.units):,} of {row.size:,}\n{what}"
+    noun = {"input": "inputs used", "hidden": "units live", "output": "outputs"}[row.kind]
+    text = f"{row.name}\n{len(row.units):,} of {row.size:,}\n{noun}"
     axes.text(-0.02, level, text, ha="right", va="center", fontsize=8.5, linespacing=1.15)
 
 
@@ -110,16 +109,16 @@ def _lines(axes: Axes, bond: Bond, places: list[Floats], count: int) -> None:
 
 
 def _dots(axes: Axes, row: Row, places: Floats, largest: float) -> None:
-    """Draw the units, the area of a dot by the unit's weights beside the most of its row, in seven sizes."""
+    """Draw the units; the area of a dot grows with the unit's weights relative to its row, in seven sizes."""
     size = np.sqrt(row.degree / row.degree.max(initial=1))
     step = np.ceil(size * 7).astype(int)
-    for each in np.unique(step):
-        chosen = places[step == each]
+    for size_step in np.unique(step):
+        chosen = places[step == size_step]
         axes.plot(
             *chosen.T,
             "s" if row.depth.any() else "o",
             color=INK,
-            markersize=max(min(SMALL, largest), largest * each / 7),
+            markersize=max(min(SMALL, largest), largest * size_step / 7),
             markeredgecolor=PAPER,
             markeredgewidth=0.25,
             clip_on=False,

@@ -1,4 +1,4 @@
-"""The front of a run: fitness or accuracy against density, as arrays and as a figure."""
+"""The Pareto front of a run: fitness or accuracy against density, as arrays and as a figure."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from numpy.typing import NDArray
 
 from ticketsearch.masks import density
 from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture
-from ticketsearch.report.text import front_rows
-from ticketsearch.runs import Run
+from ticketsearch.runs import Run, front_rows
+from ticketsearch.typing import Floats
 
 __all__ = ["FrontPoints", "front_picture", "front_points"]
 
 
 class FrontPoints(NamedTuple):
-    """What a front's figure shows, each ``(tickets, 2)``: density, then score or test accuracy.
+    """Points of a front's figure, each ``(tickets, 2)``: density, then score or test accuracy.
 
-    ``members`` are all of the last generation that did not diverge, ``front`` its front, ``tested`` the
-    tickets that met the test data, which is empty while the run is unfinished. Both by density.
+    ``members`` are all tickets of the last generation that did not diverge, ``front`` those on its Pareto
+    front, ``tested`` the tickets that were evaluated on the test set, none while the run is unfinished. The
+    last two are sorted by density.
     """
 
-    members: NDArray[np.float64]
-    front: NDArray[np.float64]
-    tested: NDArray[np.float64]
+    members: Floats
+    front: Floats
+    tested: Floats
 
 
 def front_points(run: Run) -> FrontPoints | None:
-    """Return what the figure shows; None for a run without a front, or without a generation."""
+    """Return the points of the figure; None for a run without a front, or without a generation."""
     last = run.last()
     if run.settings.evolution.objective != "front" or last is None:
         return None
@@ -44,7 +44,7 @@ def front_points(run: Run) -> FrontPoints | None:
 
 
 def front_picture(run: Run) -> Picture | None:
-    """Return the figure of a run's front, or None where there is none."""
+    """Return the figure of a run's Pareto front, or None without one."""
     points = front_points(run)
     if points is None:
         return None
@@ -53,7 +53,7 @@ def front_picture(run: Run) -> Picture | None:
         draws["test accuracy"] = partial(_draw, points=points, tested=True)
     return picture(
         "front",
-        "The front",
+        "The Pareto front",
         draws,
         caption="Grey: the other members of the last generation. Density is kept / total weights.",
     )

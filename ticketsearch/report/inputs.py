@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from ticketsearch.masks import Mask, MaskSpec, live_edges
 from ticketsearch.report.pages import GREY, HEAT, INK
+from ticketsearch.typing import Floats, Indices
 
 __all__ = ["PixelUse", "arrangement", "draw_pixel_use", "pixel_use"]
 
@@ -21,33 +21,33 @@ SHOWN = 18
 
 
 class PixelUse(NamedTuple):
-    """How many live weights leave each pixel: by mask ``(masks, height, width)``, mean, and the winner's."""
+    """Number of live weights that read each pixel: by mask ``(masks, height, width)``, mean, the winner's."""
 
-    seeds: NDArray[np.intp]
-    mean: NDArray[np.float64]
-    winner: NDArray[np.intp] | None
+    seeds: Indices
+    mean: Floats
+    winner: Indices | None
 
 
 def pixel_use(
     seeds: Mask, winner: Mask | None, spec: MaskSpec, input_shape: tuple[int, ...]
 ) -> PixelUse | None:
-    """Return how ``(masks, weights)`` masks use the pixels of images ``(channels, height, width)``.
+    """Return the use of pixels of images ``(channels, height, width)`` by ``(masks, weights)`` masks.
 
-    None where the inputs are no images, or weights do not read single pixels, as in a convolution.
+    None if the inputs are not images, or weights do not read single pixels, as in a convolution.
     """
     first = [i for i, group in enumerate(spec.groups) if group.kind == "input"]
     if len(input_shape) != 3 or [spec.groups[i].size for i in first] != [math.prod(input_shape)]:
         return None
 
-    def used(mask: Mask) -> NDArray[np.intp]:
-        found, _ = live_edges(mask, spec)
-        sources = [e.columns for e, p in zip(found, spec.pieces, strict=True) if p.source == first[0]]
+    def used(mask: Mask) -> Indices:
+        edges, _ = live_edges(mask, spec)
+        sources = [e.columns for e, p in zip(edges, spec.pieces, strict=True) if p.source == first[0]]
         counts = np.bincount(np.concatenate(sources), minlength=math.prod(input_shape))
-        summed: NDArray[np.intp] = counts.reshape(input_shape).sum(axis=0)
+        summed: Indices = counts.reshape(input_shape).sum(axis=0)
         return summed
 
-    each = np.stack([used(mask) for mask in seeds])
-    return PixelUse(each, each.mean(axis=0), None if winner is None else used(winner))
+    by_mask = np.stack([used(mask) for mask in seeds])
+    return PixelUse(by_mask, by_mask.mean(axis=0), None if winner is None else used(winner))
 
 
 def arrangement(use: PixelUse) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Bars: the overlap layer by layer, raw and aligned, beside what chance gives."""
+"""Bars: the overlap layer by layer, raw and aligned, beside that expected by chance."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from ticketsearch.overlap import OverlapStudy
 from ticketsearch.report.pages import BLUE, INK, ORANGE
+from ticketsearch.typing import Floats
 
 __all__ = ["LayerBars", "draw_layer_bars", "layer_bars"]
-
-Floats = NDArray[np.float64]
 
 
 class LayerBars(NamedTuple):
@@ -27,7 +25,7 @@ class LayerBars(NamedTuple):
 
 
 def layer_bars(study: OverlapStudy) -> LayerBars:
-    """Return the bars of a study; what masks of the same layer counts have is None without draws of them."""
+    """Return the bars of a study; ``aligned_null`` is None without draws of ``aligned_uniform``."""
     names = [layer.name for layer in study.spec.layers]
     nulls = study.nulls.get("aligned_uniform")
     return LayerBars(
@@ -46,7 +44,7 @@ def _means(whole: Floats, layers: Floats) -> Floats:
 
 
 def draw_layer_bars(figure: Figure, bars: LayerBars) -> None:
-    """Draw two bars a layer, with a line across each at what chance or the null model gives."""
+    """Draw two bars a layer, with a line across each at its expectation by chance or the null model."""
     axes = figure.subplots()
     rows = (
         ("as they are", bars.raw, bars.chance, BLUE),

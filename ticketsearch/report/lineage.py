@@ -1,4 +1,4 @@
-"""Lineage: the ancestors of a ticket by generation, what made each, and how fit it was."""
+"""Lineage: the ancestors of a ticket by generation, with the operator and the fitness of each."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ticketsearch.report.pages import BLUE, DRAWN, GREY, INK, ORANGE, PAPER, PURPLE, TEAL, segments
 from ticketsearch.runs import Run
 from ticketsearch.tickets import Ticket
+from ticketsearch.typing import Floats, Indices
 
-__all__ = ["Lineage", "draw_lineage", "lanes", "lineage", "lineage_words"]
+__all__ = ["Lineage", "draw_lineage", "lanes", "lineage", "lineage_sentence"]
 
-# Generations are put in order this many times, forth and back.
+# Sweeps over the generations that order their members, forth and back in turn.
 SWEEPS = 12
 GOLDEN = (1 + 5**0.5) / 2
 # A colour and a marker for each operator, in order of first appearance; further ones share the last.
@@ -33,12 +33,12 @@ class Lineage(NamedTuple):
     """
 
     tickets: list[Ticket]
-    links: NDArray[np.intp]
+    links: Indices
     line: list[int]
 
 
 def lineage(run: Run, number: int) -> Lineage:
-    """Return the ancestors of a run's ticket. Raises :class:`BadInput` for a number that is not there."""
+    """Return the ancestors of a run's ticket. Raises :class:`BadInput` for an unknown number."""
     tickets = run.ancestors(number)
     position = {ticket.number: place for place, ticket in enumerate(tickets)}
     links = [(position[parent], position[t.number]) for t in tickets for parent in t.parents]
@@ -48,9 +48,9 @@ def lineage(run: Run, number: int) -> Lineage:
     return Lineage(tickets, np.array(links, dtype=np.intp).reshape(-1, 2), line)
 
 
-def lineage_words(found: Lineage) -> str:
-    """Return in a sentence how many ancestors a ticket has and which initializations' masks they began as."""
-    *ancestors, last = found.tickets
+def lineage_sentence(ancestry: Lineage) -> str:
+    """Return the sentence on the numbers of a ticket's ancestors and of their initializations."""
+    *ancestors, last = ancestry.tickets
     first = {t.pruned_from for t in ancestors if not t.parents}
     return (
         f"Ticket {last.number} has {len(ancestors)} {'ancestor' if len(ancestors) == 1 else 'ancestors'} in "
@@ -59,48 +59,50 @@ def lineage_words(found: Lineage) -> str:
     )
 
 
-def lanes(found: Lineage) -> NDArray[np.float64]:
+def lanes(ancestry: Lineage) -> Floats:
     """Return the height of each ticket, ``(tickets,)``: those of a generation one apart, around 0.
 
     In each generation the order is that of the barycentres of parents and children, to have few crossings.
     """
-    generation = np.array([ticket.generation for ticket in found.tickets])
+    generation = np.array([ticket.generation for ticket in ancestry.tickets])
     height = np.zeros(len(generation))
     members = [np.flatnonzero(generation == number) for number in np.unique(generation)]
-    for own in members:
-        height[own] = np.arange(len(own)) - (len(own) - 1) / 2
-    ends = np.concatenate([found.links, found.links[:, ::-1]])
-    number = np.bincount(ends[:, 0], minlength=len(height))
+    for peers in members:
+        height[peers] = np.arange(len(peers)) - (len(peers) - 1) / 2
+    ends = np.concatenate([ancestry.links, ancestry.links[:, ::-1]])
+    degree = np.bincount(ends[:, 0], minlength=len(height))
     for sweep in range(SWEEPS):
-        for own in members if sweep % 2 == 0 else members[::-1]:
-            pull = np.bincount(ends[:, 0], height[ends[:, 1]], minlength=len(height))
-            centre = pull[own] / np.maximum(number[own], 1)
-            height[own[np.argsort(centre, kind="stable")]] = np.arange(len(own)) - (len(own) - 1) / 2
-    # Off the common lanes, so that no long line passes through a ticket that it has nothing to do with.
-    shifted: NDArray[np.float64] = height + 0.5 * (generation * GOLDEN % 1 - 0.5)
+        for peers in members if sweep % 2 == 0 else members[::-1]:
+            sums = np.bincount(ends[:, 0], height[ends[:, 1]], minlength=len(height))
+            centre = sums[peers] / np.maximum(degree[peers], 1)
+            height[peers[np.argsort(centre, kind="stable")]] = np.arange(len(peers)) - (len(peers) - 1) / 2
+    # Off the common lanes, so that no long line passes through a ticket that it does not end at.
+    shifted: Floats = height + 0.5 * (generation * GOLDEN % 1 - 0.5)
     return shifted
 
 
-def draw_lineage(figure: Figure, found: Lineage) -> None:
-    """Draw who is whose child, generation by generation, and below how fit each ancestor was."""
+def draw_lineage(figure: Figure, ancestry: Lineage) -> None:
+    """Draw parents and children by generation, and below them the fitness of each ancestor."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    generation = np.array([ticket.generation for ticket in found.tickets], dtype=np.float64)
-    fitness = np.array([ticket.score for ticket in found.tickets])
-    rung = np.array([ticket.rung for ticket in found.tickets])
+    generation = np.array([ticket.generation for ticket in ancestry.tickets], dtype=np.float64)
+    fitness = np.array([ticket.score for ticket in ancestry.tickets])
+    rung = np.array([ticket.rung for ticket in ancestry.tickets])
     fitness[(rung < rung[-1]) | ~(np.abs(fitness) < DRAWN)] = np.nan
-    tree = np.stack([generation, lanes(found)], axis=1)
-    above.add_patch(segments(tree[found.links], GREY, 0.7, float(np.clip(8 / np.sqrt(len(tree)), 0.35, 0.8))))
-    above.plot(*tree[found.line].T, color=INK, linewidth=1.4, label="line of first parents")
-    below.plot(generation[found.line], fitness[found.line], color=INK, linewidth=1.4)
+    tree = np.stack([generation, lanes(ancestry)], axis=1)
+    above.add_patch(
+        segments(tree[ancestry.links], GREY, 0.7, float(np.clip(8 / np.sqrt(len(tree)), 0.35, 0.8)))
+    )
+    above.plot(*tree[ancestry.line].T, color=INK, linewidth=1.4, label="line of first parents")
+    below.plot(generation[ancestry.line], fitness[ancestry.line], color=INK, linewidth=1.4)
     size = float(np.clip(60 / np.sqrt(len(tree)), 3, 6))
-    kinds = np.array([ticket.operator for ticket in found.tickets])
+    kinds = np.array([ticket.operator for ticket in ancestry.tickets])
     for index, name in enumerate(dict.fromkeys(kinds.tolist())):
         colour, marker = KINDS[min(index, len(KINDS) - 1)]
-        own = kinds == name
+        members = kinds == name
         for axes, height in ((above, tree[:, 1]), (below, fitness)):
             axes.plot(
-                generation[own],
-                height[own],
+                generation[members],
+                height[members],
                 marker,
                 color=colour,
                 markersize=size,
@@ -111,7 +113,7 @@ def draw_lineage(figure: Figure, found: Lineage) -> None:
             )
     for axes, last in ((above, tree[-1, 1]), (below, fitness[-1])):
         axes.plot(generation[-1], last, "*", color=INK, markersize=12, markeredgecolor=PAPER, label="winner")
-        axes.autoscale_view()  # the layout goes by what is drawn, and would come before it
+        axes.autoscale_view()  # now, as the layout is computed from the limits
     above.set_axis_off()
     below.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     below.set_xlabel("generation")

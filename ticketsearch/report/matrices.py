@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ticketsearch.report.pages import GREY, INK, WASH
+from ticketsearch.typing import Floats
 
 __all__ = ["PairMatrices", "draw_matrix", "pair_matrices"]
 
@@ -22,13 +23,13 @@ class PairMatrices(NamedTuple):
     """IoU below the diagonal, ``(masks, masks)`` and NaN elsewhere, and ``top``, the largest of both."""
 
     names: list[str]
-    raw: NDArray[np.float64]
-    aligned: NDArray[np.float64]
+    raw: Floats
+    aligned: Floats
     top: float
 
 
 def pair_matrices(names: list[str], raw: ArrayLike, aligned: ArrayLike) -> PairMatrices:
-    """Return what is shown of the ``(masks, masks)`` IoU of all pairs: each pair once."""
+    """Return the ``(masks, masks)`` IoU of all pairs below the diagonal: each pair once."""
     shown = []
     for matrix in (raw, aligned):
         below = np.array(matrix, dtype=np.float64)
@@ -37,8 +38,8 @@ def pair_matrices(names: list[str], raw: ArrayLike, aligned: ArrayLike) -> PairM
     return PairMatrices(names, shown[0], shown[1], max(float(np.nanmax(shown)), 1e-9))
 
 
-def draw_matrix(figure: Figure, names: list[str], shown: NDArray[np.float64], top: float, title: str) -> None:
-    """Draw a matrix below its diagonal; the colour scale has the empty corner, if there is one."""
+def draw_matrix(figure: Figure, names: list[str], shown: Floats, top: float, title: str) -> None:
+    """Draw a matrix below its diagonal; the colour scale is in the empty corner, if there is one."""
     axes = figure.subplots()
     count = len(names)
     axes.imshow(shown, cmap=WASH, vmin=0, vmax=top, interpolation="none")

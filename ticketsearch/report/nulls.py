@@ -1,4 +1,4 @@
-"""Null models as pictures: the draws of each, and where the observed overlap lies among them."""
+"""The figure of null models: the draws of each, and the observed overlap among them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ticketsearch.overlap import Null, OverlapStudy
 from ticketsearch.report.pages import GREY, ORANGE
+from ticketsearch.typing import Floats
 
-__all__ = ["NULLS", "NullPanel", "draw_nulls", "null_panels", "null_words", "signed"]
+__all__ = ["NULL_LABELS", "NullPanel", "draw_nulls", "null_panels", "null_text", "signed"]
 
-# The null models of a study: how masks are compared, and what its shuffles keep.
-NULLS = {
+# The labels of null models: how masks are compared, and what its shuffles keep.
+NULL_LABELS = {
     "uniform": ("as they are", "layer counts"),
     "aligned_uniform": ("renumbered", "layer counts"),
     "aligned_degrees": ("renumbered", "unit degrees"),
@@ -31,22 +31,22 @@ class NullPanel(NamedTuple):
 
     compared: str
     kept: str
-    draws: NDArray[np.float64]
+    draws: Floats
     null: Null
     more: bool | None
 
 
 def null_panels(study: OverlapStudy) -> list[NullPanel]:
-    """Return the null models of a study that were drawn."""
+    """Return the null models of a study that have draws."""
     return [
-        NullPanel(*words, study.drawn[name]["iou"], null := study.nulls[name]["iou"], study.more(null))
-        for name, words in NULLS.items()
+        NullPanel(*labels, study.drawn[name]["iou"], null := study.nulls[name]["iou"], study.more(null))
+        for name, labels in NULL_LABELS.items()
         if name in study.drawn
     ]
 
 
-def null_words(null: Null, more: bool | None) -> str:
-    """Return a test in words and figures: ``more alike\\n+0.0110 (95 % +0.0040 to +0.0181), p = 0.02``."""
+def null_text(null: Null, more: bool | None) -> str:
+    """Return a test as text: ``more alike\\n+0.0110 (95 % +0.0040 to +0.0181), p = 0.02``."""
     p = null.p if null.holm is None else null.holm
     interval = "" if math.isnan(null.low) else f" (95 % {signed(null.low)} to {signed(null.high)})"
     verdict = "too few draws to tell" if more is None else "more alike" if more else "no more alike"
@@ -63,13 +63,13 @@ def draw_nulls(figure: Figure, panels: list[NullPanel]) -> None:
     figure.set_layout_engine("constrained", h_pad=0.1)
     for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False).flat, panels, strict=True):
         shown = np.append(panel.draws, panel.null.observed)
-        fine = 2 * np.sqrt(len(panel.draws)), 70 * np.ptp(panel.draws) / (np.ptp(shown) or 1), 30
-        axes.hist(panel.draws, max(1, round(min(fine))), color=GREY, label="draws of the null model")
+        bins = 2 * np.sqrt(len(panel.draws)), 70 * np.ptp(panel.draws) / (np.ptp(shown) or 1), 30
+        axes.hist(panel.draws, max(1, round(min(bins))), color=GREY, label="draws of the null model")
         axes.axvline(panel.null.observed, color=ORANGE, linewidth=2, label="observed")
         margin = 0.06 * np.ptp(shown) or 0.01
         axes.set_xlim(shown.min() - margin, shown.max() + margin)
-        words = f"{panel.compared}, shuffles keep {panel.kept}: {null_words(panel.null, panel.more)}"
-        axes.set_title(words, linespacing=1.3)
+        title = f"{panel.compared}, shuffles keep {panel.kept}: {null_text(panel.null, panel.more)}"
+        axes.set_title(title, linespacing=1.3)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)

@@ -1,4 +1,4 @@
-"""The page of an overlap study: what was found in plain words, all tests as a table, figures case by case."""
+"""The page of an overlap study: a headline, all tests as a table, and figures case by case."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from ticketsearch.overlap import Null
 from ticketsearch.overlap_studies import Case, Overlaps
-from ticketsearch.report.nulls import NULLS, signed
+from ticketsearch.report.nulls import NULL_LABELS, signed
 from ticketsearch.report.overlap_figures import (
-    labels,
     layer_picture,
+    mask_labels,
     null_pictures,
     pair_picture,
     pixel_pictures,
@@ -18,15 +18,16 @@ from ticketsearch.report.overlap_figures import (
 )
 from ticketsearch.report.pages import Picture, write_page
 from ticketsearch.report.profiles import profiles
+from ticketsearch.report.text import overlap_headline
 
 __all__ = ["NullRow", "null_rows", "write_overlap"]
 
-# The most cases whose figures are open from the start.
+# The most cases whose figures are all open from the start.
 OPEN = 2
 
 
 class NullRow(NamedTuple):
-    """One row of the table: a case, what was compared with which null model, and the test."""
+    """One row of the table: a case, how its masks are compared, the null model, and the test."""
 
     case: str
     compared: str
@@ -47,8 +48,8 @@ def null_rows(overlaps: Overlaps) -> list[list[NullRow]]:
     """Return the rows of the table by case: its null models that were drawn."""
     tests = [
         [
-            NullRow(case.title, *words, case.study.nulls[name]["iou"])
-            for name, words in NULLS.items()
+            NullRow(case.title, *labels, case.study.nulls[name]["iou"])
+            for name, labels in NULL_LABELS.items()
             if name in case.study.nulls
         ]
         for case in overlaps.cases
@@ -63,6 +64,7 @@ def write_overlap(overlaps: Overlaps, path: Path) -> Path:
         "overlap.html",
         path,
         overlaps=overlaps,
+        headline=overlap_headline(overlaps.cases),
         tests=null_rows(overlaps),
         sections=sections,
         signed=signed,
@@ -79,5 +81,5 @@ def _section(case: Case, input_shape: tuple[int, ...], number: int) -> Section:
         layer_picture(study, prefix),
         *pixel_pictures(study.masks, study.spec, input_shape, prefix=prefix),
     ]
-    numbered = labels(study) != list(study.names)
+    numbered = mask_labels(study) != list(study.names)
     return Section(case, study.summary().splitlines(), figures, study.names if numbered else ())

@@ -14,28 +14,28 @@ from ticketsearch.report.pages import Picture, picture
 from ticketsearch.report.profiles import Profile, draw_profiles, drawn
 
 __all__ = [
-    "labels",
     "layer_picture",
+    "mask_labels",
     "null_pictures",
     "pair_picture",
     "pixel_pictures",
     "profile_pictures",
 ]
 
-# Longer names of masks are numbers in a figure, explained below it.
-NAME = 14
+# The most characters of a label; masks of longer names are numbered, with a list below the figures.
+LABEL = 14
 
 
-def labels(study: OverlapStudy) -> list[str]:
-    """Return what the masks are called in figures: their names, or numbers from 1 on."""
-    if max(map(len, study.names)) <= NAME:
+def mask_labels(study: OverlapStudy) -> list[str]:
+    """Return the labels of the masks in figures: their names, or numbers from 1 on if these are long."""
+    if max(map(len, study.names)) <= LABEL:
         return list(study.names)
     return [str(number) for number in range(1, len(study.names) + 1)]
 
 
 def pair_picture(study: OverlapStudy, prefix: str = "") -> Picture:
     """Return the figure of all pairs of masks, raw and aligned."""
-    shown = pair_matrices(labels(study), study.iou, study.aligned)
+    shown = pair_matrices(mask_labels(study), study.iou, study.aligned)
     sides = {"as they are": shown.raw, "renumbered to match": shown.aligned}
     draws = {
         name: partial(draw_matrix, names=shown.names, shown=matrix, top=shown.top, title=name)
@@ -45,7 +45,7 @@ def pair_picture(study: OverlapStudy, prefix: str = "") -> Picture:
 
 
 def null_pictures(study: OverlapStudy, prefix: str = "") -> list[Picture]:
-    """Return the figure of null models, if any was drawn."""
+    """Return the figure of the null models with draws, if there are some."""
     panels = null_panels(study)
     if not panels:
         return []
@@ -55,9 +55,9 @@ def null_pictures(study: OverlapStudy, prefix: str = "") -> list[Picture]:
             "Observed overlap among the draws of null models",
             partial(draw_nulls, panels=panels),
             0.7 + 1.3 * len(panels),
-            caption="Each draw shuffles all masks and takes the mean IoU over their pairs, as was done "
-            "for the masks themselves. Figures are observed − mean of the draws, with "
-            "an approximate interval over masks; p is corrected within this comparison alone. Scales differ.",
+            caption="Each draw shuffles all masks and takes the mean IoU over their pairs, as for the masks "
+            "themselves. Effects are observed − mean of the draws, with an approximate interval over masks; "
+            "p is corrected within this set of masks alone. Scales differ.",
         )
     ]
 
@@ -65,28 +65,28 @@ def null_pictures(study: OverlapStudy, prefix: str = "") -> list[Picture]:
 def layer_picture(study: OverlapStudy, prefix: str = "") -> Picture:
     """Return the figure of overlap by layer."""
     bars = layer_bars(study)
-    same = "as they are" if bars.aligned_null is None else "compared in the same way"
+    compared = "as they are" if bars.aligned_null is None else "compared in the same way"
     return picture(
         f"{prefix}bars",
         "Overlap layer by layer",
         partial(draw_layer_bars, bars=bars),
         1 + 0.4 * len(bars.names),
-        caption=f"Chance: masks of the same layer counts, {same}.",
+        caption=f"Chance: masks of the same layer counts, {compared}.",
     )
 
 
-def profile_pictures(found: list[Profile], *, winner: bool = False, prefix: str = "") -> list[Picture]:
+def profile_pictures(groups: list[Profile], *, winner: bool = False, prefix: str = "") -> list[Picture]:
     """Return the figure of fan-in and fan-out, if there are hidden units; the last mask may be a winner."""
-    if not found:
+    if not groups:
         return []
-    shown = drawn(found)
-    some = f" Drawn are {len(shown)} of {len(found)} groups." if len(shown) < len(found) else ""
+    shown = drawn(groups)
+    some = f" {len(shown)} of {len(groups)} groups are drawn." if len(shown) < len(groups) else ""
     lines = "a grey line a mask" + (", that of the winner orange" if winner else "")
     return [
         picture(
             f"{prefix}profiles",
             "Fan-in and fan-out of the hidden units",
-            partial(draw_profiles, found=shown, highlighted=winner),
+            partial(draw_profiles, groups=shown, highlighted=winner),
             0.8 + 1.4 * len(shown),
             caption=f"Units of a group in order of their weights, {lines}.{some}",
         )

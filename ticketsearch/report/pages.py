@@ -1,4 +1,4 @@
-"""What the pages share: colours for light and dark, how a figure becomes inline SVG, a template a file."""
+"""Parts of all pages: colours for light and dark, figures as inline SVG, and the filling of templates."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
-from numpy.typing import NDArray
 
 from ticketsearch.storage import write_atomically
+from ticketsearch.typing import Floats
 
 __all__ = [
     "BAND",
@@ -79,13 +79,13 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",  # text stays text: searchable, and in the page's own font
 }
-# Values of one's own fitness that are larger are left out of figures: the span of an axis is a number too.
+# Larger values, of a user's own fitness, are left out of figures: the span of an axis is a number too.
 DRAWN = 1e100
 Draw = Callable[[Figure], None]
 
 
 class Picture(NamedTuple):
-    """A figure of a page: its id there, its title, what is drawn, what is to be known to read it."""
+    """A figure of a page: its id, title, panels as SVG, and caption."""
 
     name: str
     title: str
@@ -106,14 +106,14 @@ def picture(
 ) -> Picture:
     """Return a figure as inline SVG, ``height`` by ``width`` inches at the size of the page's own text.
 
-    Several drawings, ``{what each shows: draw}``, stand side by side where the page has room for them. A wide
-    figure has the page's whole width.
+    Several drawings, ``{label: draw}``, stand side by side where the page has room for them. A wide figure
+    has the page's whole width.
     """
     draws = draw if isinstance(draw, Mapping) else {"": draw}
     panels = []
-    for number, (shows, one) in enumerate(draws.items()):
-        label = f"{title}: {shows}" if shows else title
-        panels.append(_svg(f"{name}{number or ''}", label, one, height, width))
+    for number, (label, draw_panel) in enumerate(draws.items()):
+        whole_label = f"{title}: {label}" if label else title
+        panels.append(_svg(f"{name}{number or ''}", whole_label, draw_panel, height, width))
     return Picture(name, title, tuple(panels), caption, wide)
 
 
@@ -147,7 +147,7 @@ def _rounded(attribute: re.Match[str]) -> str:
     return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
 
 
-def segments(ends: NDArray[np.float64], colour: str, width: float, opacity: float) -> PathPatch:
+def segments(ends: Floats, colour: str, width: float, opacity: float) -> PathPatch:
     """Return the lines between ``(lines, 2, 2)`` ends as one path: a few bytes each, of any number."""
     path = Curve(ends.reshape(-1, 2), np.tile([Curve.MOVETO, Curve.LINETO], len(ends)))
     path.should_simplify = False
@@ -155,9 +155,9 @@ def segments(ends: NDArray[np.float64], colour: str, width: float, opacity: floa
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:
-    """Fill a template of the package and write it as a whole; return the path."""
+    """Fill a template of :mod:`ticketsearch.report`, write the page as a whole, and return its path."""
     environment = Environment(
-        loader=PackageLoader("ticketsearch"),
+        loader=PackageLoader("ticketsearch.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,13 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ticketsearch.report.pages import GREY, ORANGE
+from ticketsearch.typing import Integers
 
 __all__ = ["Profile", "draw_profiles", "drawn", "profiles"]
 
-Integers = NDArray[np.int64]
 # The most groups drawn.
 PANELS = 6
 
@@ -33,16 +32,16 @@ def profiles(degrees: Mapping[str, Integers]) -> list[Profile]:
     return [Profile(group, degrees[f"{group} in"], degrees[f"{group} out"]) for group in groups]
 
 
-def drawn(found: list[Profile]) -> list[Profile]:
-    """Return the profiles that are drawn: all, or of many groups an even choice with the first and last."""
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(PANELS, len(found))).round().astype(int))
-    return [found[i] for i in chosen]
+def drawn(groups: list[Profile]) -> list[Profile]:
+    """Return the profiles to draw: all, or of many groups an even choice with the first and last."""
+    chosen = np.unique(np.linspace(0, len(groups) - 1, min(PANELS, len(groups))).round().astype(int))
+    return [groups[i] for i in chosen]
 
 
-def draw_profiles(figure: Figure, found: list[Profile], highlighted: bool) -> None:
+def draw_profiles(figure: Figure, groups: list[Profile], highlighted: bool) -> None:
     """Draw a row a group, fan-in beside fan-out, a line a mask; the last may be highlighted."""
-    panels = figure.subplots(len(found), 2, squeeze=False)
-    for row, profile in zip(panels, found, strict=True):
+    panels = figure.subplots(len(groups), 2, squeeze=False)
+    for row, profile in zip(panels, groups, strict=True):
         for axes, degrees, name in zip(row, profile[1:], ("fan-in", "fan-out"), strict=True):
             for index, line in enumerate(degrees):
                 last = highlighted and index == len(degrees) - 1
@@ -59,5 +58,5 @@ def draw_profiles(figure: Figure, found: list[Profile], highlighted: bool) -> No
             axes.set_ylim(0, max(1, degrees.max()) * 1.05)
             axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    figure.supxlabel("units, those of most weights first", fontsize=9)
+    figure.supxlabel("units, in order of their weights", fontsize=9)
     figure.supylabel("kept weights of a unit", fontsize=9)

@@ -1,4 +1,4 @@
-"""The report of a run: its arrays, its figures, and its page."""
+"""The page of a run: its arrays, figures and tables."""
 
 from __future__ import annotations
 
@@ -9,33 +9,29 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
 from ticketsearch import settings as config
 from ticketsearch.masks import layer_counts
-from ticketsearch.overlap.profiles import degrees
+from ticketsearch.overlap import OverlapStudy, degrees
 from ticketsearch.plugins import relative_name
-from ticketsearch.report.best import lineage_picture, network_picture, stored
+from ticketsearch.report.best import Stored, lineage_picture, network_picture, stored
 from ticketsearch.report.front import front_picture
-from ticketsearch.report.lineage import lineage, lineage_words
+from ticketsearch.report.lineage import lineage, lineage_sentence
 from ticketsearch.report.overlap_figures import layer_picture, pair_picture, pixel_pictures, profile_pictures
 from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture, write_page
 from ticketsearch.report.profiles import profiles
-from ticketsearch.report.text import (
-    comparison,
+from ticketsearch.report.text import masking_lines, own_work, rung_lines, seed_study, spread, study_lines
+from ticketsearch.runs import (
+    Run,
+    contender_rows,
     first_seeds,
     front_rows,
-    ladder_lines,
-    masking_lines,
     operator_rows,
-    own_work,
-    phases,
-    seed_study,
-    spread,
-    study_lines,
+    phase_rows,
     winner,
 )
-from ticketsearch.runs import Run
+from ticketsearch.tickets import Ticket
+from ticketsearch.typing import Floats, Integers
 
 __all__ = [
     "FitnessCurve",
@@ -47,27 +43,28 @@ __all__ = [
 
 
 class FitnessCurve(NamedTuple):
-    """Fitness of the population by generation, on a ladder of its highest rung; each ``(generations,)``."""
+    """Fitness of the population by generation, of the highest rung alone; each ``(generations,)``."""
 
-    number: NDArray[np.int64]
-    best: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    worst: NDArray[np.float64]
+    generation: Integers
+    best: Floats
+    mean: Floats
+    worst: Floats
 
 
 class LayerDensities(NamedTuple):
     """Density of each layer: seeds ``(seeds, layers)``, winner ``(layers,)`` or None while unfinished."""
 
     names: list[str]
-    seeds: NDArray[np.float64]
-    winner: NDArray[np.float64] | None
+    seeds: Floats
+    winner: Floats | None
 
 
 def fitness_curve(run: Run) -> FitnessCurve:
     """Return the fitness of a run's populations, NaN where no member was finite."""
     statistics = run.statistics()
     columns = [
-        np.array([each.get(name, np.nan) for each in statistics]) for name in ("best", "mean", "worst")
+        np.array([statistic.get(name, np.nan) for statistic in statistics])
+        for name in ("best", "mean", "worst")
     ]
     return FitnessCurve(np.arange(len(statistics)), *columns)
 
@@ -75,10 +72,10 @@ def fitness_curve(run: Run) -> FitnessCurve:
 def layer_densities(run: Run) -> LayerDensities:
     """Return the layer densities of the seeds and of the winner."""
     sizes = np.array([layer.size for layer in run.spec.layers])
-    found, best = first_seeds(run), winner(run)
+    seeds, best = first_seeds(run), winner(run)
     return LayerDensities(
         [layer.name for layer in run.spec.layers],
-        np.array([layer_counts(t.mask, run.spec) / sizes for t in found]).reshape(len(found), len(sizes)),
+        np.array([layer_counts(t.mask, run.spec) / sizes for t in seeds]).reshape(len(seeds), len(sizes)),
         None if best is None else layer_counts(best.mask, run.spec) / sizes,
     )
 
@@ -86,18 +83,11 @@ def layer_densities(run: Run) -> LayerDensities:
 def write_report(run: Run) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
-    One file: figures are SVG inside it, and it asks the network for nothing. A run that is not finished gets
-    a report of what is there.
+    It is one file: figures are inline SVG, and it loads nothing from the network. An unfinished run gets a
+    report of its generations so far.
     """
-    rows, best, study, seeds = comparison(run), winner(run), seed_study(run), first_seeds(run)
+    rows, best, study, seeds = contender_rows(run), winner(run), seed_study(run), first_seeds(run)
     file = None if best is None else stored(run, best)
-    overlap_figures = [] if study is None else [pair_picture(study), layer_picture(study)]
-    if seeds:
-        masks = seeds.masks if best is None else np.concatenate([seeds.masks, best.mask[None]])
-        found = profiles(degrees(masks, run.spec))
-        overlap_figures += profile_pictures(found, winner=best is not None)
-        if best is not None and file is not None:
-            overlap_figures += pixel_pictures(seeds.masks, run.spec, file.input_shape, best.mask)
     ancestry = None if best is None or not best.parents else lineage(run, best.number)
     return write_page(
         "report.html",
@@ -112,17 +102,17 @@ def write_report(run: Run) -> Path:
         final=run.settings.final,
         spread=spread,
         methods=" and ".join(config.as_list(run.settings.seeding.method)),
-        rungs=_words(run.settings.training.steps),
-        ladder_lines=ladder_lines(run),
+        steps=_steps_text(run.settings.training.steps),
+        rung_lines=rung_lines(run),
         operators=operator_rows(run),
-        phases=phases(run),
+        phases=phase_rows(run),
         own_work=own_work(run),
         figures=_search_pictures(run, [(row.contender, row.accuracies) for row in rows]),
         overlap_lines=study_lines(run, study),
-        overlap_figures=overlap_figures,
+        overlap_figures=_overlap_pictures(run, study, best, file),
         network=None if best is None else network_picture(run, best, file),
         lineage=None if ancestry is None else lineage_picture(ancestry),
-        lineage_words="" if ancestry is None else lineage_words(ancestry),
+        lineage_sentence="" if ancestry is None else lineage_sentence(ancestry),
         seeds=seeds,
         progress=run.progress(),
         winner=best,
@@ -131,18 +121,33 @@ def write_report(run: Run) -> Path:
     )
 
 
+def _overlap_pictures(
+    run: Run, study: OverlapStudy | None, best: Ticket | None, file: Stored | None
+) -> list[Picture]:
+    """Return the figures of the seeds beside the winner: pairs, layers, fan-in and fan-out, pixels."""
+    pictures = [] if study is None else [pair_picture(study), layer_picture(study)]
+    seeds = first_seeds(run)
+    if not seeds:
+        return pictures
+    masks = seeds.masks if best is None else np.concatenate([seeds.masks, best.mask[None]])
+    pictures += profile_pictures(profiles(degrees(masks, run.spec)), winner=best is not None)
+    if best is not None and file is not None:
+        pictures += pixel_pictures(seeds.masks, run.spec, file.input_shape, best.mask)
+    return pictures
+
+
 def _search_pictures(run: Run, points: list[tuple[str, tuple[float, ...]]]) -> list[Picture]:
-    """Return the figures of the search itself: fitness, layers, and test accuracy where there is any."""
+    """Return the figures of the search: fitness, layer densities, and test accuracy once there is some."""
     if run.progress() < 0:
         return []
     curve, densities = fitness_curve(run), layer_densities(run)
-    whose = "top rung" if run.agreements() else "population"
+    members = "top rung" if run.agreements() else "population"
     pictures = [
         picture(
             "fitness",
             "Validation fitness by generation",
             partial(_draw_fitness, curve=curve),
-            caption=f"Band: best to worst of the {whose}.",
+            caption=f"Band: best to worst of the {members}.",
         ),
     ]
     if points:
@@ -156,19 +161,21 @@ def _search_pictures(run: Run, points: list[tuple[str, tuple[float, ...]]]) -> l
     return [*pictures, picture("layers", "Density of each layer, seeds and winner", draw, height)]
 
 
-def _words(steps: int | list[int]) -> str:
-    """Return the training steps of an evaluation in words."""
+def _steps_text(steps: int | list[int]) -> str:
+    """Return the training steps of an evaluation as text."""
     if isinstance(steps, int):
         return f"{steps} training steps an evaluation"
-    return f"{', '.join(map(str, steps[:-1]))} or {steps[-1]} training steps an evaluation (a ladder)"
+    rungs = f"{', '.join(map(str, steps[:-1]))} or {steps[-1]}"
+    return f"{rungs} training steps an evaluation (successive halving)"
 
 
 def _draw_fitness(figure: Figure, curve: FitnessCurve) -> None:
     axes = figure.subplots()
-    curve = FitnessCurve(curve.number, *(np.where(np.abs(c) < DRAWN, c, np.nan) for c in curve[1:]))
-    axes.fill_between(curve.number, curve.worst, curve.best, color=BLUE, alpha=0.15, linewidth=0)
-    axes.plot(curve.number, curve.best, color=BLUE, marker=".", label="best")
-    axes.plot(curve.number, curve.mean, color=ORANGE, marker=".", label="mean")
+    generation = curve.generation
+    best, mean, worst = (np.where(np.abs(values) < DRAWN, values, np.nan) for values in curve[1:])
+    axes.fill_between(generation, worst, best, color=BLUE, alpha=0.15, linewidth=0)
+    axes.plot(generation, best, color=BLUE, marker=".", label="best")
+    axes.plot(generation, mean, color=ORANGE, marker=".", label="mean")
     axes.set_xlabel("generation")
     axes.set_ylabel("fitness")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -180,19 +187,19 @@ def _draw_layers(figure: Figure, densities: LayerDensities) -> None:
     axes = figure.subplots()
     places = np.arange(len(densities.names))
     winner = [] if densities.winner is None else [densities.winner]
-    each = np.stack([*densities.seeds, *winner])
-    least = each[each > 0].min(initial=1.0)
+    rows = np.stack([*densities.seeds, *winner])
+    least = rows[rows > 0].min(initial=1.0)
     floor = 10 ** np.floor(np.log10(least / 2))
-    shown = np.where(each > 0, each, floor)
+    shown = np.where(rows > 0, rows, floor)
     for row in shown[: len(densities.seeds)]:
         axes.plot(row, places, color=GREY, marker="o", markersize=4, linewidth=0.8, alpha=0.6)
     axes.plot([], [], color=GREY, marker="o", markersize=4, label=f"seeds ({len(densities.seeds)})")
     if winner:
         axes.plot(shown[-1], places, color=ORANGE, marker="D", markersize=5, label="winner")
     axes.set_xscale("log")
-    axes.set_xlim(floor if (each == 0).any() else least / 1.5, 1.1)
+    axes.set_xlim(floor if (rows == 0).any() else least / 1.5, 1.1)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if least > 0.01 else (1,)))
-    zero = floor if (each == 0).any() else -1.0
+    zero = floor if (rows == 0).any() else -1.0
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value <= zero else f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(places, densities.names)

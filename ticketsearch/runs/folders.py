@@ -1,4 +1,4 @@
-"""The folders of runs: their names, and how one is made as a whole."""
+"""The folders of runs: their names, and their creation as a whole."""
 
 from __future__ import annotations
 
@@ -26,13 +26,21 @@ __all__ = [
     "made_whole",
 ]
 
-# What a folder holds that is being made, and the seconds after which one without a lock counts as abandoned.
-OWN = {LOCK, "run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "settings.toml", "environment.json", "tickets"}
+# The files of an unfinished folder; the seconds after which one without a lock counts as abandoned.
+UNFINISHED = {
+    LOCK,
+    "run.sqlite",
+    "run.sqlite-wal",
+    "run.sqlite-shm",
+    "settings.toml",
+    "environment.json",
+    "tickets",
+}
 UNLOCKED_FOR = 86_400
 
 
 class NameTaken(BadInput):
-    """The name of a new run is that of a run that exists."""
+    """The name of a new run is taken by an existing run."""
 
 
 def check_name(name: str) -> str:
@@ -49,7 +57,7 @@ def check_free(root: Path, name: str) -> None:
     """Raise :class:`BadInput` for a name that cannot be given to a new run in ``root``."""
     check_name(name)
     if (root / name).exists() and not (root / name / "run.sqlite").exists():
-        raise NameTaken(f"{str(root / name)!r} exists already and is no run; choose another --name")
+        raise NameTaken(f"{str(root / name)!r} exists already and is not a run; choose another --name")
     if (root / name).exists():
         raise NameTaken(
             f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name}, "
@@ -59,15 +67,15 @@ def check_free(root: Path, name: str) -> None:
 
 def counting_name(root: Path, settings: Settings) -> str:
     """Return the next free readable name, e.g. ``digits-mlp-003``."""
-    words = [settings.data.name, settings.model.name]
-    stems = [Path(w.rpartition(":")[0]).stem if ".py:" in w else w.partition(":")[0] for w in words]
+    names = [settings.data.name, settings.model.name]
+    stems = [Path(n.rpartition(":")[0]).stem if ".py:" in n else n.partition(":")[0] for n in names]
     stem = "-".join(re.sub(r"[^A-Za-z0-9_]+", "_", s).strip("_")[:30] or "run" for s in stems)
     taken = [re.fullmatch(rf"{re.escape(stem)}-(\d+)", path.name) for path in root.glob(f"{stem}-*")]
     return f"{stem}-{1 + max((int(match[1]) for match in taken if match), default=0):03d}"
 
 
 def list_runs(root: Path) -> list[Path]:
-    """Return the run folders inside ``root``, by name; one that cannot be looked into may be a run."""
+    """Return the run folders inside ``root``, by name; a folder that cannot be read may be a run."""
     if not root.is_dir():
         return []
     return sorted(path for path in root.iterdir() if not path.name.startswith(".") and _may_be_run(path))
@@ -85,7 +93,7 @@ def _may_be_run(path: Path) -> bool:
 def made_whole(root: Path, name: str, fill: Callable[[Path], None]) -> IO[bytes] | None:
     """Make the folder ``root/name``: fill it under a hidden name, then rename it; return its lock.
 
-    Hidden folders that a killed process has left are removed on this occasion.
+    Hidden folders of killed processes are removed first.
     Raises :class:`NameTaken` where another process was faster.
     """
     root.mkdir(parents=True, exist_ok=True)
@@ -111,13 +119,13 @@ def made_whole(root: Path, name: str, fill: Callable[[Path], None]) -> IO[bytes]
 
 
 def discard(path: Path) -> None:
-    """Remove the folder of a run that has come to nothing; what cannot be removed stays."""
+    """Remove the folder of a failed run; files that cannot be removed stay."""
     shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _root_locked(root: Path) -> Iterator[bool]:
-    """Keep others from making folders in ``root``; yields whether that is possible on this system."""
+    """Lock ``root`` against other makers of folders; yields False where the system has no such locks."""
     try:
         import fcntl
 
@@ -139,8 +147,9 @@ def _root_locked(root: Path) -> Iterator[bool]:
 def _remove_abandoned(root: Path) -> None:
     """Remove hidden folders of runs that were being made when their processes were killed.
 
-    The maker of one holds its lock from the first moment, so that a lock which is free tells. Folders of
-    versions that had no lock there are known by their age. Whatever else lies in one keeps it.
+    The process that makes a folder holds its lock from the first moment: a folder with a free lock is
+    abandoned. Older versions had no lock there; their folders count as abandoned by age. A folder with any
+    other file is kept.
     """
     for path in root.glob(".*.????????"):
         if not re.fullmatch(r"\.[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.[a-z0-9_]{8}", path.name):
@@ -148,8 +157,8 @@ def _remove_abandoned(root: Path) -> None:
         with contextlib.suppress(OSError, BadInput):
             if path.is_symlink() or not path.is_dir():
                 continue
-            names = {found.name for found in path.iterdir()}
-            if not all(name.startswith(".") or name in OWN for name in names):
+            names = {entry.name for entry in path.iterdir()}
+            if not all(name.startswith(".") or name in UNFINISHED for name in names):
                 continue
             if LOCK not in names and time.time() - path.stat().st_mtime < UNLOCKED_FOR:
                 continue

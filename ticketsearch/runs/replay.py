@@ -1,4 +1,4 @@
-"""A run's generations from its tables, in order: each row is read once, some generations at a time."""
+"""Replay of a run: its generations in order, from tables whose rows are read once, in chunks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ticketsearch.cost import Spent
 from ticketsearch.evolution import Generation, OrderEffects
 from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec
+from ticketsearch.runs.rows import assessment_of, ticket_of
 from ticketsearch.runs.tables import (
     ASSESSMENTS,
     GENERATIONS,
@@ -18,15 +19,13 @@ from ticketsearch.runs.tables import (
     AssessmentRow,
     GenerationRow,
     MemberRow,
-    assessment_of,
-    ticket_of,
 )
 from ticketsearch.tickets import Ticket, Tickets
 
-__all__ = ["replay"]
+__all__ = ["generation_of", "replay"]
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
-# Generations that are read at a time: the masks of a long search do not fit into memory.
+# Generations per chunk: the masks of a long search do not fit into memory.
 CHUNK = 64
 
 
@@ -39,13 +38,13 @@ def replay(
     ----------
     read : ``read(table, rest, parameters, context)`` returns validated rows.
     spec : of the masks.
-    order_effects : effects of the data orders.
+    order_effects : the effects of data orders.
     last : the number of the last generation that is committed, −1 for none.
-    first : the first that is wanted.
+    first : the number of the first generation to yield.
 
     Raises :class:`ValueError` for generations or members that are missing.
     """
-    known, living = OrderEffects(), dict[int, Ticket]()
+    known, living = OrderEffects(), dict[int, Ticket]()  # both as of the generation that is yielded
     between = "WHERE {0} BETWEEN ? AND ? ORDER BY {0}"
     for start in range(0, last + 1, CHUNK):
         bounds = start, min(start + CHUNK - 1, last)
@@ -57,7 +56,7 @@ def replay(
         again = _by_generation(read(ASSESSMENTS, f"{between.format('generation')}, ticket", bounds))
         for row in rows:
             number = row.number
-            offspring = Tickets(ticket_of(each, spec) for each in made.get(number, ()))
+            offspring = Tickets(ticket_of(ticket_row, spec) for ticket_row in made.get(number, ()))
             living = {ticket: living[ticket].copy_for_reevaluation() for ticket in living}
             living |= {ticket.number: ticket for ticket in offspring}
             population = _population(members.get(number, ()), living, number)
@@ -71,7 +70,7 @@ def replay(
 
 
 def _by_generation(rows: Sequence[Any]) -> dict[int, list[Any]]:
-    return {number: list(own) for number, own in groupby(rows, lambda row: row.generation)}
+    return {number: list(group) for number, group in groupby(rows, lambda row: row.generation)}
 
 
 def _population(rows: Sequence[MemberRow], living: dict[int, Ticket], number: int) -> Tickets:

@@ -1,4 +1,4 @@
-"""The final comparison: who takes part, and what is kept of each final training."""
+"""The final comparison: its contenders, and the stored result of each final training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ticketsearch.settings import Settings, as_list
 
 __all__ = ["BEST", "DENSE", "RANDOM", "Result", "contenders", "front_name", "pruned_names"]
 
-# Contenders of the final comparison; a pruner's own mask is named after the pruner.
+# Contenders of the final comparison; the mask of a pruner is named after the pruner.
 BEST, DENSE, RANDOM = "best ticket", "dense", "random, same layer densities"
 
 
 class Result(NamedTuple):
-    """One final training: who, with which data order, judged on which part (``validation`` or ``test``)."""
+    """One final training of a contender on a data order, evaluated on ``validation`` or ``test`` data."""
 
     contender: str
     data_order: int
@@ -26,13 +26,13 @@ class Result(NamedTuple):
 
 
 def pruned_names(settings: Settings) -> dict[str, str]:
-    """Return what the final comparison calls each pruner's own mask, by the pruner's name."""
+    """Return the contenders' names of the pruners' masks, by the pruner's name."""
     names = [method.rpartition(":")[2] for method in as_list(settings.seeding.method)]
     return {name: f"{name}, same initialization" for name in names}
 
 
 def front_name(ticket: int) -> str:
-    """Return what the final comparison calls a ticket of the front, by its number."""
+    """Return the contender's name of a ticket on the Pareto front, by its number."""
     return f"front, ticket {ticket}"
 
 

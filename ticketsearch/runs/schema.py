@@ -1,31 +1,25 @@
-"""The SQLite file of a run: its tables, how it is made and checked, and what becomes of older ones."""
+"""The SQLite file of a run: its tables, and the migration of older ones."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-from ticketsearch.errors import BadInput
-from ticketsearch.masks import pack
-from ticketsearch.runs.tables import OLD_STATES, SEEDS, STATES, WORTH
-from ticketsearch.storage import transaction
-from ticketsearch.tickets import Ticket
+from ticketsearch.runs.tables import OLD_STATES, STATES, WORTH
+from ticketsearch.storage import Kind, transaction
 
-__all__ = ["OLDEST", "SCHEMA_VERSION", "check", "create", "migrate"]
+__all__ = ["RUN", "SCHEMA_VERSION", "migrate", "old_order_effects"]
 
-APPLICATION_ID = 0x7469636B  # "tick"
-# 6: what rounds are worth is a table of its own, where 5 repeated all of it in each generation's state. Since
+# 6: effects of data orders have a table, where 5 repeated all of them in each generation's state. Since
 # 6 the keys of new runs leave out kernel positions that can read padding alone; a run that began under 5
-# goes on with its own spec, which knows nothing of such positions, so that its keys stay what they were.
+# goes on with its own spec, which does not know such positions, so that its keys stay the same.
 SCHEMA_VERSION = 6
-# The oldest that is read as it is, and that becomes one of the present version when it is written.
+# The oldest version that is read; it is migrated to the present one when it is opened for writing.
 OLDEST = 5
 # Generations whose states are converted at a time, as those of a long search do not fit into memory.
 CHUNK = 64
-LEVELLING = """
+ORDER_EFFECTS = """
 CREATE TABLE worth (
     generation INTEGER NOT NULL REFERENCES generations (number),
     rung INTEGER NOT NULL,
@@ -107,69 +101,43 @@ CREATE TABLE results (
     PRIMARY KEY (contender, data_order, part)
 ) WITHOUT ROWID;
 """
-    + LEVELLING
+    + ORDER_EFFECTS
 )
 
 
-def create(file: Path, meta: Mapping[str, str], seeds: Iterable[Ticket]) -> None:
-    """Make the file of a new run, which holds ``meta``, the pruned masks ``seeds``, and no generation."""
-    connection = sqlite3.connect(file, isolation_level=None)
-    with contextlib.closing(connection):
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("BEGIN")
-        for statement in SCHEMA.split(";"):
-            connection.execute(statement)
-        connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", list(meta.items()))
-        for position, seed in enumerate(seeds):
-            connection.execute(
-                SEEDS.insert,
-                (position, pack(seed.mask), seed.digest, seed.key, seed.operator, *(seed.pruned_from or ())),
-            )
-        connection.execute("COMMIT")
+RUN = Kind(
+    word="run",
+    hint="`ticketsearch list` shows the runs",
+    file="run.sqlite",
+    application=0x7469636B,  # "tick"
+    version=SCHEMA_VERSION,
+    schema=SCHEMA,
+    oldest=OLDEST,
+    folders=("tickets",),
+    wal=True,
+    way_out="start again with the settings.toml beside it",
+)
 
 
-def check(connection: sqlite3.Connection, file: Path, write: bool) -> int:
-    """Return the schema version; raise :class:`BadInput` for the file of another program or version.
-
-    Looks for damage before writing. Raises :class:`sqlite3.DatabaseError` for a damaged file.
-    """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise BadInput(f"{str(file)!r} is no ticketsearch run: it belongs to another program")
-    if not OLDEST <= version <= SCHEMA_VERSION:
-        raise BadInput(
-            f"{str(file)!r} has schema {version}, but this version of ticketsearch reads {OLDEST} to "
-            f"{SCHEMA_VERSION}; use the version that wrote it"
-        )
-    if write:
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-    return int(version)
-
-
-def old_worth(connection: sqlite3.Connection, until: int) -> list[tuple[int, int, float]]:
-    """Return what rounds were worth, rung, generation and value, in a file of schema 5.
+def old_order_effects(connection: sqlite3.Connection, until: int) -> list[tuple[int, int, float]]:
+    """Return the effects of data orders, (rung, generation, effect), in a file of schema 5.
 
     There the state of a generation repeats those of all before it.
     """
     rows = OLD_STATES.read(connection, "WHERE number <= ? ORDER BY number DESC LIMIT 1", (until,))
-    found = [each for row in rows for each in row.state.worth if each[1]]
-    return sorted(found, key=lambda each: (each[1], each[0]))
+    effects = [effect for row in rows for effect in row.state.worth if effect[1]]
+    return sorted(effects, key=lambda effect: (effect[1], effect[0]))
 
 
 def migrate(connection: sqlite3.Connection, last: int) -> None:
-    """Bring a file of schema 5, whose last generation is given, to the present one: all or nothing.
+    """Bring a file of schema 5, whose last generation is given, to the present schema: all or nothing.
 
-    Raises :class:`ValueError` for content that is not of that schema.
+    Raises :class:`ValueError` for content of another schema.
     """
     with transaction(connection) as execute:
-        for statement in LEVELLING.split(";"):
+        for statement in ORDER_EFFECTS.split(";"):
             execute(statement)
-        for rung, generation, value in old_worth(connection, last):
+        for rung, generation, value in old_order_effects(connection, last):
             execute(WORTH.insert, (generation, rung, value))
         for first in range(0, last + 1, CHUNK):
             for row in STATES.read(connection, "WHERE number BETWEEN ? AND ?", (first, first + CHUNK - 1)):

@@ -1,46 +1,42 @@
-"""The rows of a run's tables: what each column may hold, and how tickets are read from them."""
+"""The rows of a run's tables: the type and range of each column."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field, Json
 
-from ticketsearch.masks import Guidance, MaskSpec, check_guidance, digest, pack, unpack
-from ticketsearch.models import Initialization
+from ticketsearch.masks import MaskSpec, digest, unpack
 from ticketsearch.storage import Count, Finite, Share, Table, Word
-from ticketsearch.tickets import Assessment, Ticket
 
 __all__ = [
+    "AGREEMENTS",
     "ASSESSMENTS",
     "GENERATIONS",
     "GUIDANCE",
+    "KEYS",
+    "MADE",
     "MEMBERS",
     "META",
+    "NUMBERS",
+    "OLD_STATES",
+    "PARENTS",
+    "PHASES",
     "RESULTS",
     "SEEDS",
     "STATES",
+    "STATISTICS",
     "TICKETS",
     "WORTH",
+    "AssessmentRow",
     "GenerationRow",
+    "GuidanceRow",
+    "MemberRow",
+    "SeedRow",
     "State",
     "TicketRow",
-    "assessment_of",
-    "assessment_row",
-    "guidance_of",
-    "guidance_row",
-    "seed_of",
-    "ticket_of",
-    "ticket_row",
 ]
 
-# Of saliencies, numbers of candidates, and their growth, little-endian.
-GUIDANCE_TYPES = ("<f4", "<u4", "<f4")
 Measures = Json[dict[Word, float]]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Bits = Annotated[int, Field(ge=0, lt=2**128)]
@@ -63,7 +59,7 @@ class Generator(BaseModel):
 
 
 class State(BaseModel):
-    """What an evolution goes on from; ``worth``, of all rounds so far, was part of it up to schema 5."""
+    """The state that an evolution goes on from; up to schema 5 with ``worth``, see :class:`OldState`."""
 
     rng: Generator
     count: Count
@@ -76,13 +72,13 @@ class State(BaseModel):
 
 
 class OldState(BaseModel):
-    """What a state told of rounds up to schema 5: rung, generation and worth."""
+    """The part of a state up to schema 5 on effects of data orders: (rung, generation, effect) each."""
 
     worth: list[tuple[Count, Count, Finite]] = []
 
 
 class Taken(BaseModel):
-    """What evaluations took; floating-point operations soon pass what SQLite's integers hold."""
+    """Cost of evaluations, as JSON: FLOPs soon exceed the integers of SQLite."""
 
     evaluations: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=0)]
@@ -131,7 +127,7 @@ class TicketRow(NamedTuple):
 
 
 class SeedRow(NamedTuple):
-    """What a pruner left of one initialization."""
+    """A pruner's mask of one initialization."""
 
     position: Count
     mask: bytes
@@ -161,7 +157,7 @@ class AssessmentRow(NamedTuple):
 
 
 class WorthRow(NamedTuple):
-    """What a generation's data order was found to be worth at a rung."""
+    """The estimated effect of a generation's data order on scores of a rung."""
 
     generation: Count
     rung: Count
@@ -169,7 +165,7 @@ class WorthRow(NamedTuple):
 
 
 class GuidanceRow(NamedTuple):
-    """What training revealed of a member of the last generation."""
+    """Prune and grow scores of a member of the last generation."""
 
     ticket: Count
     saliency: bytes
@@ -198,7 +194,7 @@ class StatisticsRow(NamedTuple):
 
 
 class AgreementsRow(NamedTuple):
-    """How far the rungs of a ladder agree in a generation."""
+    """Agreement of the rungs of successive halving in a generation."""
 
     agreements: Json[list[tuple[Count, Count, Count, Count, Count]]]
 
@@ -217,14 +213,14 @@ class StateRow(NamedTuple):
 
 
 class OldStateRow(NamedTuple):
-    """What a generation's state told of rounds up to schema 5."""
+    """A generation's state up to schema 5."""
 
     number: Count
     state: Json[OldState]
 
 
 class MadeRow(NamedTuple):
-    """How many children an operator made, and how many of them survived their generation."""
+    """Children of an operator, and those that survived their generation."""
 
     operator: Word
     children: Count
@@ -277,7 +273,7 @@ ASSESSMENTS = Table("assessments", AssessmentRow)
 WORTH = Table("worth", WorthRow)
 GUIDANCE = Table("guidance", GuidanceRow)
 RESULTS = Table("results", ResultRow)
-# Some columns alone, for those who need no more.
+# Some columns alone, which are quicker to read than all.
 STATISTICS = Table("generations", StatisticsRow)
 AGREEMENTS = Table("generations", AgreementsRow)
 PHASES = Table("generations", PhasesRow)
@@ -293,79 +289,3 @@ MADE = Table(
     WHERE tickets.generation > 0 GROUP BY operator ORDER BY operator)""",
     MadeRow,
 )
-
-
-def ticket_row(ticket: Ticket) -> tuple[Any, ...]:
-    """Return a ticket as a row of the table ``tickets``, with its first assessment."""
-    trained, pruned = ticket.initialization, ticket.pruned_from
-    return (
-        ticket.number,
-        ticket.generation,
-        pack(ticket.mask),
-        ticket.digest,
-        ticket.key,
-        int(ticket.exact),
-        ticket.operator,
-        json.dumps(ticket.parents),
-        *(trained or (None, None)),
-        *(pruned or (None, None)),
-        *assessment_row(ticket.assessments[0])[1:],
-    )
-
-
-def ticket_of(row: TicketRow, spec: MaskSpec) -> Ticket:
-    """Return the ticket in a row of the table ``tickets``."""
-    ticket = Ticket(
-        unpack(row.mask, spec),
-        _initialization(row.scheme, row.seed),
-        _initialization(row.pruned_scheme, row.pruned_seed),
-        row.operator,
-        row.generation,
-        row.parents,
-        row.number,
-        row.key,
-        bool(row.exact),
-    )
-    ticket.digest = row.digest  # which has been checked
-    ticket.add_evaluation(assessment_of(row))
-    return ticket
-
-
-def _initialization(scheme: str | None, seed: int | None) -> Initialization | None:
-    return None if scheme is None or seed is None else Initialization(scheme, seed)
-
-
-def seed_of(row: SeedRow, spec: MaskSpec) -> Ticket:
-    """Return the pruned mask in a row of the table ``seeds``; it has no scores and no place in the run."""
-    pruned_from = Initialization(row.scheme, row.seed)
-    return Ticket(unpack(row.mask, spec), None, pruned_from, row.operator, key=row.key)
-
-
-def assessment_of(row: TicketRow | AssessmentRow) -> Assessment:
-    """Return the assessment in a row; one without a fitness has diverged."""
-    score = float("-inf") if row.fitness is None else row.fitness
-    return Assessment(row.generation, row.rung, score, row.measures)
-
-
-def assessment_row(assessment: Assessment) -> tuple[Any, ...]:
-    """Return an assessment as tables have it; a diverged one has no fitness there."""
-    generation, rung, score, measures = assessment
-    return generation, rung, score if math.isfinite(score) else None, json.dumps(measures)
-
-
-def guidance_row(ticket: Ticket, guidance: Guidance) -> tuple[Any, ...]:
-    """Return a ticket's guidance as a row of the table ``guidance``."""
-    arrays: Sequence[NDArray[Any]] = guidance
-    stored = (array.astype(dtype).tobytes() for array, dtype in zip(arrays, GUIDANCE_TYPES, strict=True))
-    return (ticket.number, *stored)
-
-
-def guidance_of(row: GuidanceRow, ticket: Ticket) -> Guidance:
-    """Return the guidance of a ticket in a row of the table ``guidance``.
-
-    Raises :class:`ValueError` for one that is not of the ticket's mask.
-    """
-    saliency, candidates, growth = (
-        np.frombuffer(blob, dtype) for blob, dtype in zip(row[1:], GUIDANCE_TYPES, strict=True)
-    )
-    return check_guidance(saliency, candidates.astype(np.int64), growth, ticket.mask)

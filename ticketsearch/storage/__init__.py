@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ticketsearch.storage.database import Database, Kind
+from ticketsearch.storage.database import Database
 from ticketsearch.storage.folders import LOCK, lock_folder, refuse_links, write_atomically
-from ticketsearch.storage.stores import SqliteStore, connect, system_error, transaction
-from ticketsearch.storage.tables import Count, Finite, Share, Table, Word, unreadable, validated
+from ticketsearch.storage.sqlite import Kind, create_file, transaction
+from ticketsearch.storage.tables import Count, Finite, Share, Table, Word, validated
 
 __all__ = [
     "LOCK",
@@ -14,15 +14,12 @@ __all__ = [
     "Finite",
     "Kind",
     "Share",
-    "SqliteStore",
     "Table",
     "Word",
-    "connect",
+    "create_file",
     "lock_folder",
     "refuse_links",
-    "system_error",
     "transaction",
-    "unreadable",
     "validated",
     "write_atomically",
 ]

@@ -1,4 +1,4 @@
-"""Folders that are written: one writer at a time, whole files, and nothing through links that lie in them."""
+"""Folders: locked for one writer, files replaced as a whole, and links in them refused."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from ticketsearch.errors import BadInput
 __all__ = ["LOCK", "lock_folder", "refuse_links", "write_atomically"]
 
 LOCK = "run.lock"
-# Not on every system; elsewhere links are told by a look beforehand.
+# Not on every system; without it links are looked for beforehand.
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def lock_folder(path: Path) -> IO[bytes] | None:
     """Lock a folder for one writer; the lock goes with the process, also when it is killed.
 
-    Raises :class:`BadInput` where another process writes, or the lock is a link: the file is opened as it is,
-    and nothing is written into it.
+    Raises :class:`BadInput` if another process writes, or the lock is a link. The lock file is never written.
     """
     try:
         import fcntl
@@ -39,12 +38,12 @@ def lock_folder(path: Path) -> IO[bytes] | None:
         ) from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR):
-            raise BadInput(f"{str(path / LOCK)!r} is no file; remove it") from error
+            raise BadInput(f"{str(path / LOCK)!r} is not a file; remove it") from error
         raise
     file = os.fdopen(descriptor, "r+b", buffering=0) if _is_file(descriptor) else None
     if file is None:
         os.close(descriptor)
-        raise BadInput(f"{str(path / LOCK)!r} is no file; remove it")
+        raise BadInput(f"{str(path / LOCK)!r} is not a file; remove it")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -62,18 +61,18 @@ def _is_file(descriptor: int) -> bool:
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
     """Raise :class:`BadInput` if one of the names in a folder is a symbolic link.
 
-    A folder may come from elsewhere: behind a link in it lie files that are none of its own.
+    A folder may come from elsewhere: a link in it leads to files outside it.
     """
     for name in names:
         if (folder / name).is_symlink():
             raise BadInput(
-                f"{str(folder / name)!r} is a link, and nothing outside its folder is written or deleted "
-                "through one; remove the link, or put there what it leads to"
+                f"{str(folder / name)!r} is a link, and no file outside the folder is written or deleted "
+                "through a link; remove it, or replace it by the file that it leads to"
             )
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by one that holds the text: a reader sees the old or the new, never a part.
+    """Replace a file by one with this text: a reader sees the old or the new file, never a part.
 
     A link of that name is replaced, not followed. An :class:`OSError` names the file.
     """

@@ -1,7 +1,7 @@
 """Tables: rows as NamedTuples whose fields are columns, all of them validated by pydantic as they are read.
 
-Whatever stands in a file that somebody else may have written, a reader gets rows of the declared types, JSON
-in columns included, or one line that names the file.
+Somebody else may have written the file: a reader gets rows of the declared types, JSON in columns included,
+or one line that names the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 SHOWN = 80
 
 
-# What columns hold: an integer >= 0 as SQLite has it, a number, one in [0, 1], a text that is shown.
+# Types of columns: an integer >= 0 of SQLite's range, a finite number, a number in [0, 1], a printable text.
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -36,9 +36,9 @@ class Table(Generic[Row]):
     Parameters
     ----------
     name : of the table.
-    row : a NamedTuple; its fields are the columns. Other columns that are there are not looked at.
+    row : a NamedTuple; its fields are the columns that are read.
     check : ``check(row, context)`` raises :class:`ValueError` for a row whose fields do not agree with each
-        other, or with what the reader knows: the ``context`` that is given to :meth:`read`.
+        other, or with the ``context`` that is given to :meth:`read`.
     """
 
     def __init__(self, name: str, row: type[Row], check: Callable[[Row, Any], object] | None = None) -> None:
@@ -47,10 +47,10 @@ class Table(Generic[Row]):
         self.columns = ", ".join(self.fields)
         self.insert = f"INSERT INTO {name} ({self.columns}) VALUES ({', '.join('?' * len(self.fields))})"
 
-        def checked(found: Row, info: ValidationInfo) -> Row:
+        def checked(values: Row, info: ValidationInfo) -> Row:
             if check is not None:
-                check(found, info.context)
-            return found
+                check(values, info.context)
+            return values
 
         rows: Any = list[Annotated[row, AfterValidator(checked)]]  # type: ignore[valid-type]
         self._adapter: TypeAdapter[list[Row]] = TypeAdapter(rows, config=ConfigDict(strict=True))
@@ -64,26 +64,26 @@ class Table(Generic[Row]):
     ) -> list[Row]:
         """Return the rows that the ``rest`` of a query selects.
 
-        Raises :class:`ValueError` for a row that is not of the model, and :class:`sqlite3.Error`.
+        Raises :class:`ValueError` for a row that does not fit the model, and :class:`sqlite3.Error`.
         """
-        found = connection.execute(f"SELECT {self.columns} FROM {self.name} {rest}", tuple(parameters))
+        cursor = connection.execute(f"SELECT {self.columns} FROM {self.name} {rest}", tuple(parameters))
         try:
-            return self._adapter.validate_python(found.fetchall(), context=context)
+            return self._adapter.validate_python(cursor.fetchall(), context=context)
         except ValidationError as error:
             name = self.name if self.name.isidentifier() else "of tickets"
             raise ValueError(f"table {name}, {one_line(error, self.fields)}") from None
 
 
-def validated(adapter: TypeAdapter[T], value: Any, what: str) -> T:
-    """Return a value that an adapter has validated; raises :class:`ValueError` in one line otherwise."""
+def validated(adapter: TypeAdapter[T], value: Any, name: str) -> T:
+    """Validate a value by an adapter; raises :class:`ValueError` of one line that begins with the name."""
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise ValueError(f"{what}, {one_line(error)}") from None
+        raise ValueError(f"{name}, {one_line(error)}") from None
 
 
 def one_line(error: ValidationError, fields: Sequence[str] = ()) -> str:
-    """Return the first thing that is wrong as one line; ``fields`` name the columns of a row."""
+    """Return the first error as one line; ``fields`` name the columns of a row."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = list(map(str, first["loc"]))
     if fields and len(first["loc"]) > 1 and isinstance(first["loc"][1], int):
@@ -98,6 +98,6 @@ def one_line(error: ValidationError, fields: Sequence[str] = ()) -> str:
 
 
 def unreadable(file: Path, error: Exception, word: str, way_out: str) -> BadInput:
-    """Return the one line for a file of which SQLite, or what is in it, says that it is damaged."""
+    """Return the one-line error for a damaged file, with the reason that SQLite or the validation gives."""
     reason = printable(" ".join(str(error).split()))
-    return BadInput(f"{str(file)!r} cannot be read ({reason}): it is damaged or no {word}; {way_out}")
+    return BadInput(f"{str(file)!r} cannot be read ({reason}): it is damaged or not a {word}; {way_out}")

@@ -14,17 +14,21 @@ from ticketsearch.theory.compression import (
     rho_max,
 )
 from ticketsearch.theory.conservation import Conservation, conservation, saliency_conservation
+from ticketsearch.theory.layer_table import LayerRow, MaskTable, mask_table
 
 __all__ = [
     "Conservation",
     "Critical",
     "Curve",
+    "LayerRow",
+    "MaskTable",
     "MethodAudit",
     "audit",
     "collapsed",
     "conservation",
     "critical_compression",
     "disconnected",
+    "mask_table",
     "prune_to_cut",
     "rho_max",
     "saliency_conservation",

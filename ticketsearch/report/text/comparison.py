@@ -1,204 +1,213 @@
-"""A contest in words: tables by density, paired differences, and what was tested."""
+"""A comparison as text: tables by density, paired differences, notes on the tests, Markdown and CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from ticketsearch.comparison import BUDGET, IMP_BEST, METHODS, TAKEN, Difference, differences, families
-from ticketsearch.report.text.audit import aligned
+from ticketsearch.comparison import (
+    ABLATED,
+    BUDGET,
+    IMP_BEST,
+    METHODS,
+    Comparison,
+    Difference,
+    MethodResult,
+    differences,
+    families,
+)
+from ticketsearch.report.text.table import csv_text, table_lines
 from ticketsearch.statistics import Interval, smallest_p
 
-if TYPE_CHECKING:
-    from ticketsearch.comparison import Contest, Standing
-
 __all__ = [
-    "DIFFERENCES",
-    "STANDINGS",
+    "DIFFERENCE_HEADINGS",
+    "METHOD_HEADINGS",
+    "budget_headline",
     "cells_csv",
-    "difference_row",
+    "comparison_markdown",
+    "comparison_text",
+    "difference_cells",
+    "differences_at",
     "differences_csv",
-    "headline",
-    "lines",
-    "markdown",
+    "method_cells",
+    "notes_on_tests",
     "protocol",
-    "standing_row",
-    "tested",
 ]
 
-STANDINGS = ("method", "test accuracy (95 %)", "steps", "live FLOPs", "chosen of")
-DIFFERENCES = ("minus", "difference (95 %)", "p (Holm)", "p", "Wilcoxon")
+METHOD_HEADINGS = ("method", "test accuracy (95 %)", "steps", "live FLOPs", "chosen of")
+DIFFERENCE_HEADINGS = ("minus", "difference (95 %)", "p (Holm)", "p", "Wilcoxon")
 SIGNIFICANT = 0.05
-# Initializations from which on a single paired test can be significant.
+# The least number of initializations with which a single paired test can be significant.
 FEWEST = 6
+CELL_COLUMNS = (
+    *("comparison", "method", "density", "initialization", "test_accuracy", "validation_accuracy"),
+    *("evaluations", "steps", "flops", "candidates"),
+)
+DIFFERENCE_COLUMNS = (
+    *("comparison", "density", "reference", "other", "initializations", "difference", "low", "high"),
+    *("permutation_p", "wilcoxon_p", "family", "holm_p"),
+)
 
 
-def lines(contests: Sequence[Contest], reference: str | None = None) -> list[str]:
-    """Return contests as text; tests are corrected over all of them."""
-    found, text = differences(contests, reference), []
-    for contest in contests:
-        text += (
-            [f"{contest.name}: {protocol(contest)}"]
-            if contest.standings
-            else [f"{contest.name}: no results yet."]
+def comparison_text(comparisons: Comparison | Sequence[Comparison], reference: str | None = None) -> str:
+    """Return a comparison as text: a headline, tables by density with paired differences, and test notes.
+
+    Parameters
+    ----------
+    comparisons : one, or several that are read together: tests against ``imp_best`` are corrected over all.
+    reference : the method that all others are subtracted from; by default the evolution if it was compared,
+        else the last method.
+
+    Raises :class:`BadInput` for an unknown reference, or for two comparisons of the same name.
+    """
+    comparisons = [comparisons] if isinstance(comparisons, Comparison) else comparisons
+    tested = differences(comparisons, reference)
+    lines = [*filter(None, [budget_headline(tested)])]
+    for comparison in comparisons:
+        lines.append(
+            f"{comparison.name}: {protocol(comparison) if comparison.results else 'no results yet.'}"
         )
-        for density in contest.densities:
-            text += [f"Density {density:g}", *aligned(STANDINGS, map(standing_row, contest.at(density)))]
-            own = [one for one in found if (one.contest, one.density) == (contest.name, density)]
-            if own:
-                headings = (f"{own[0].reference} minus", *DIFFERENCES[1:])
-                text += aligned(headings, map(difference_row, own))
-    return [*filter(None, [headline(found)]), *text, *tested(found)]
+        for density in comparison.densities:
+            rows = map(method_cells, comparison.at(density))
+            lines += [f"Density {density:g}", *table_lines(METHOD_HEADINGS, rows)]
+            if shown := differences_at(tested, comparison, density):
+                headings = (f"{shown[0].reference} minus", *DIFFERENCE_HEADINGS[1:])
+                lines += table_lines(headings, map(difference_cells, shown))
+    return "\n".join([*lines, *notes_on_tests(tested)])
 
 
-def markdown(contests: Sequence[Contest], reference: str | None = None) -> str:
-    """Return contests as Markdown: a table for each density, with the differences beside the methods."""
-    found = differences(contests, reference)
-    text = [*filter(None, [headline(found)])]
-    for contest in contests:
-        text += [f"## {contest.name}", *([protocol(contest)] if contest.standings else ["No results yet."])]
-        for density in contest.densities:
-            own = [one for one in found if (one.contest, one.density) == (contest.name, density)]
-            beside = {one.other: difference_row(one)[1:4] for one in own}
-            headings = [
-                *STANDINGS,
-                *([f"{own[0].reference} minus it (95 %)", "p (Holm)", "p"] if own else []),
-            ]
+def comparison_markdown(comparisons: Sequence[Comparison], reference: str | None = None) -> str:
+    """Return comparisons as Markdown: a table for each density, with the differences beside the methods."""
+    tested = differences(comparisons, reference)
+    parts = [*filter(None, [budget_headline(tested)])]
+    for comparison in comparisons:
+        parts += [f"## {comparison.name}", protocol(comparison) if comparison.results else "No results yet."]
+        for density in comparison.densities:
+            shown = differences_at(tested, comparison, density)
+            beside = {difference.other: difference_cells(difference)[1:4] for difference in shown}
+            extra = (f"{shown[0].reference} minus it (95 %)", "p (Holm)", "p") if shown else ()
+            headings = (*METHOD_HEADINGS, *extra)
             rows = [
-                (*standing_row(standing), *(beside.get(standing.method, ("", "", "")) if own else ()))
-                for standing in contest.at(density)
+                (*method_cells(result), *(beside.get(result.method, ("", "", "")) if shown else ()))
+                for result in comparison.at(density)
             ]
             table = [headings, ["---"] * len(headings), *rows]
-            text += [f"### Density {density:g}", "\n".join(f"| {' | '.join(row)} |" for row in table)]
-    return "\n\n".join([*text, *tested(found)]) + "\n"
+            parts += [f"### Density {density:g}", "\n".join(f"| {' | '.join(row)} |" for row in table)]
+    return "\n\n".join([*parts, *notes_on_tests(tested)]) + "\n"
 
 
-def protocol(contest: Contest) -> str:
-    """Return in a sentence or two what the figures are."""
-    settings = contest.settings
-    counts = sorted({len(standing.accuracies) for standing in contest.standings})
+def differences_at(tested: Sequence[Difference], comparison: Comparison, density: float) -> list[Difference]:
+    """Return the differences of one comparison at one density."""
+    return [d for d in tested if (d.comparison, d.density) == (comparison.name, density)]
+
+
+def protocol(comparison: Comparison) -> str:
+    """Return the sentence on data, model and training that explains the columns of the tables."""
+    settings = comparison.settings
+    counts = sorted({len(result.accuracies) for result in comparison.results})
     initializations = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
         f"{settings.data.name}, {settings.model.name}. Test accuracy after {settings.final.steps:,} training "
-        f"steps, the mean over {initializations} initializations of the mean over {contest.orders} data "
-        "orders, with a bootstrap interval over initializations; what one mask took to make, in training "
-        "steps and in floating-point operations of live weights, the final training apart."
+        f"steps, the mean over {initializations} initializations of the mean over {comparison.orders} data "
+        "orders, with a bootstrap interval over initializations; the cost of making one mask, in training "
+        "steps and in floating-point operations of live weights, without the final training."
     )
 
 
-def headline(found: Sequence[Difference]) -> str:
-    """Return in a sentence what the first family of tests found; nothing without one."""
-    own = [one for one in found if one.family == BUDGET]
-    if not own:
+def budget_headline(tested: Sequence[Difference]) -> str:
+    """Return the sentence on the tests against ``imp_best``; the empty string without such tests."""
+    family = [difference for difference in tested if difference.family == BUDGET]
+    if not family:
         return ""
-    better = sum(one.holm < SIGNIFICANT and one.test.difference.mean > 0 for one in own)
-    worse = sum(one.holm < SIGNIFICANT and one.test.difference.mean < 0 for one in own)
+    significant = [d.test.difference.mean for d in family if d.holm < SIGNIFICANT]
+    better, worse = sum(mean > 0 for mean in significant), sum(mean < 0 for mean in significant)
     return (
-        f"{own[0].reference} is significantly better than {IMP_BEST}, the best of iterative magnitude "
-        f"prunings at an equal budget, in {better} of {len(own)} tests, and significantly worse in {worse}."
+        f"{family[0].reference} is significantly better than {IMP_BEST}, the best of several iterative "
+        f"magnitude prunings at an equal budget, in {better} of {len(family)} tests, and significantly worse "
+        f"in {worse}."
     )
 
 
-def tested(found: Sequence[Difference]) -> list[str]:
-    """Return in sentences what was tested, and where no test could have come out."""
-    text = []
-    against = {BUDGET: IMP_BEST, METHODS: "each other method", TAKEN: "masks with something taken from them"}
-    several = len({one.contest for one in found}) > 1
-    for own in families(found):
-        where = f" ({own[0].contest})" if several and own[0].family != BUDGET else ""
-        fewest = min(one.test.pairs for one in own)
+def notes_on_tests(tested: Sequence[Difference]) -> list[str]:
+    """Return a sentence on each family of tests, and on tests that cannot be significant."""
+    notes = []
+    against = {BUDGET: IMP_BEST, METHODS: "each other method", ABLATED: "ablated controls"}
+    several = len({difference.comparison for difference in tested}) > 1
+    for family in families(tested):
+        first, count = family[0], len(family)
+        where = f" ({first.comparison})" if several and first.family != BUDGET else ""
+        fewest = min(difference.test.pairs for difference in family)
         least = smallest_p(fewest)
-        sentence = (
-            f"{own[0].reference} against {against[own[0].family]}{where}: two-sided permutation tests of the "
-            f"mean paired difference over {fewest} initializations, {len(own)} in all, corrected together by "
+        note = (
+            f"{first.reference} against {against[first.family]}{where}: two-sided permutation tests of the "
+            f"mean paired difference over {fewest} initializations, {count} in all, corrected together by "
             "Holm's method."
         )
         if least >= SIGNIFICANT:
-            sentence += (
+            note += (
                 f" With {fewest} initializations p is at least {least:.2g} before correction, so no test can "
                 f"be significant: that takes {FEWEST} or more."
             )
-        elif least * len(own) >= SIGNIFICANT:
-            sentence += (
+        elif least * count >= SIGNIFICANT:
+            note += (
                 f" With {fewest} initializations p is at least {least:.2g} before correction, so the "
-                f"smallest of {len(own)} cannot fall below {SIGNIFICANT}."
+                f"smallest of {count} cannot fall below {SIGNIFICANT}."
             )
-        text.append(sentence)
-    return text
+        notes.append(note)
+    return notes
 
 
-def standing_row(standing: Standing) -> tuple[str, ...]:
+def method_cells(result: MethodResult) -> tuple[str, ...]:
     """Return the cells of a row of the table of methods."""
-    spent = standing.spent
+    spent = result.spent
     return (
-        standing.method,
-        _interval(standing.accuracy, ".4f"),
+        result.method,
+        _interval(result.accuracy, ".4f"),
         f"{spent.steps:,}" if spent.steps else "-",
         f"{spent.flops:.2e}" if spent.flops else "-",
-        f"{standing.candidates:.3g}" if standing.candidates > 1 else "-",
+        f"{result.candidates:.3g}" if result.candidates > 1 else "-",
     )
 
 
-def difference_row(one: Difference) -> tuple[str, ...]:
+def difference_cells(difference: Difference) -> tuple[str, ...]:
     """Return the cells of a row of the table of differences."""
-    test = one.test
+    test = difference.test
     return (
-        one.other,
+        difference.other,
         _interval(test.difference, "+.4f"),
-        *(f"{p:.2g}" for p in (one.holm, test.permutation, test.wilcoxon)),
+        *(f"{p:.2g}" for p in (difference.holm, test.permutation, test.wilcoxon)),
     )
 
 
-def _interval(found: Interval, form: str) -> str:
+def _interval(interval: Interval, form: str) -> str:
     """Return a mean with its interval, if there is one, with true minus signs."""
-    ends = "" if math.isnan(found.low) else f" ({found.low:{form}} to {found.high:{form}})"
-    return f"{found.mean:{form}}{ends}".replace("-", "−")
+    ends = "" if math.isnan(interval.low) else f" ({interval.low:{form}} to {interval.high:{form}})"
+    return f"{interval.mean:{form}}{ends}".replace("-", "−")
 
 
-def cells_csv(contests: Sequence[Contest]) -> str:
-    """Return all standings as CSV, a line for each initialization."""
+def cells_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return all results as CSV, a row for each initialization."""
     rows = [
         (
-            *(contest.name, standing.method, standing.density, number, accuracy, made.validation),
-            *(made.spent.evaluations, made.spent.steps, made.spent.flops, made.candidates),
+            *(comparison.name, result.method, result.density, initialization, accuracy, mask.validation),
+            *(mask.spent.evaluations, mask.spent.steps, mask.spent.flops, mask.candidates),
         )
-        for contest in contests
-        for standing in contest.standings
-        for (number, accuracy), made in zip(standing.accuracies.items(), standing.made.values(), strict=True)
+        for comparison in comparisons
+        for result in comparison.results
+        for (initialization, accuracy), mask in zip(
+            result.accuracies.items(), result.masks.values(), strict=True
+        )
     ]
-    return _csv(
-        (
-            *("comparison", "method", "density", "initialization", "test_accuracy", "validation_accuracy"),
-            *("evaluations", "steps", "flops", "candidates"),
-        ),
-        rows,
-    )
+    return csv_text([dict(zip(CELL_COLUMNS, row, strict=True)) for row in rows], CELL_COLUMNS)
 
 
-def differences_csv(found: Sequence[Difference]) -> str:
-    """Return differences as CSV, a line for each test."""
+def differences_csv(tested: Sequence[Difference]) -> str:
+    """Return differences as CSV, a row for each test."""
     rows = [
         (
-            *(one.contest, one.density, one.reference, one.other, one.test.pairs, *one.test.difference),
-            *(one.test.permutation, one.test.wilcoxon, one.family, one.holm),
+            *(d.comparison, d.density, d.reference, d.other, d.test.pairs, *d.test.difference),
+            *(d.test.permutation, d.test.wilcoxon, d.family, d.holm),
         )
-        for one in found
+        for d in tested
     ]
-    return _csv(
-        (
-            *("comparison", "density", "reference", "other", "initializations", "difference", "low", "high"),
-            *("permutation_p", "wilcoxon_p", "family", "holm_p"),
-        ),
-        rows,
-    )
-
-
-def _csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text([dict(zip(DIFFERENCE_COLUMNS, row, strict=True)) for row in rows], DIFFERENCE_COLUMNS)

@@ -1,23 +1,18 @@
-"""A study in words: a headline, two tables of tests, and the table of all pairs for other programs."""
+"""An overlap study as text: a headline, two tables of tests, and CSV of all pairs and null models."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ticketsearch.overlap import Null, OverlapStudy
+from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import UNMENTIONED
-from ticketsearch.report.text.audit import aligned
+from ticketsearch.report.text.table import csv_text, table_lines
 
-if TYPE_CHECKING:
-    from ticketsearch.overlap_studies import Case
-
-__all__ = ["headline", "nulls_csv", "pairs_csv", "tables"]
+__all__ = ["nulls_csv", "overlap_headline", "overlaps_text", "pairs_csv"]
 
 SUBJECTS = {
     "initializations": "The masks of {masks} initializations",
@@ -28,60 +23,70 @@ SUBJECTS = {
 }
 
 
-def headline(cases: Sequence[Case]) -> str:
-    """Return what was found in a few plain sentences, about the first kind of sets that there is."""
+def overlaps_text(overlaps: Overlaps) -> str:
+    """Return an overlap study as text: a headline of one line, the tables of tests, and the settings."""
+    settings = "; ".join(f"{name} {value}" for name, value in overlaps.settings.items())
+    lines = [overlap_headline(overlaps.cases), *_tables(overlaps.cases), f"Settings: {settings}."]
+    return "\n".join(lines)
+
+
+def overlap_headline(cases: Sequence[Case]) -> str:
+    """Return the findings on one line, in a few sentences on the first kind of mask sets of the study."""
     kinds = [kind for kind in SUBJECTS if any(case.kind == kind for case in cases)]
     if not kinds:
         return "Nothing was compared yet."
-    own = [case for case in cases if case.kind == kinds[0]]
-    subject = SUBJECTS[kinds[0]].format(masks=max(len(case.study.names) for case in own))
-    raw, at = max((float(case.study.pairs(case.study.iou).max()), case.title) for case in own)
-    where = f" ({at})" if len(own) > 1 else ""
+    same_kind = [case for case in cases if case.kind == kinds[0]]
+    subject = SUBJECTS[kinds[0]].format(masks=max(len(case.study.names) for case in same_kind))
+    raw, title = max((float(case.study.pairs(case.study.iou).max()), case.title) for case in same_kind)
+    where = f" ({title})" if len(same_kind) > 1 else ""
     sentences = [
         f"{subject} share no more than {_percent(raw)} of the weights that either keeps, as they are{where}.",
-        *_identities(own),
-        *_renumbered(own),
+        *_identical(same_kind),
+        *_renumbered(same_kind),
         *_drawn(cases),
     ]
     return " ".join(sentences)
 
 
-def _identities(cases: Sequence[Case]) -> Iterator[str]:
-    """Say how many masks let nothing through, and how many pairs of the others are the same network."""
+def _identical(cases: Sequence[Case]) -> Iterator[str]:
+    """Count the disconnected masks, and the pairs of connected masks that are the same network."""
     blocked = sum(int(case.study.blocked.sum()) for case in cases)
     masks = sum(len(case.study.names) for case in cases)
     pairs = sum(case.study.passing for case in cases)
     same = sum(case.study.identical for case in cases)
     if blocked:
-        yield f"{blocked} of {masks} masks let{'s' if blocked == 1 else ''} nothing through."
-    if pairs:
-        these = f"{pairs} pair{'' if pairs == 1 else 's'}{' of the others' if blocked else ''}"
         yield (
-            f"Of {these}, {same or 'none'} "
+            f"{blocked} of {masks} masks {'is' if blocked == 1 else 'are'} disconnected: no kept path leads "
+            "from an input to an output."
+        )
+    if pairs:
+        subject = f"{pairs} pair{'' if pairs == 1 else 's'}{' of the others' if blocked else ''}"
+        yield (
+            f"Of {subject}, {same or 'none'} "
             f"{'are' if same > 1 else 'is'} the same network up to a renumbering of hidden neurons."
         )
 
 
 def _drawn(cases: Sequence[Case]) -> Iterator[str]:
-    """Name the sets in which equal scores left more than a hundredth of some mask to the lot."""
+    """Name the sets in which more than a hundredth of some mask was drawn among equal scores."""
     for case in cases:
         if case.drawn > UNMENTIONED:
             yield (
-                f"The lot decided up to {_percent(case.drawn)} of the weights that a mask of {case.title} "
-                "keeps: their scores were equal."
+                f"Up to {_percent(case.drawn)} of the weights that a mask of {case.title} keeps were drawn "
+                "at random among equal scores."
             )
 
 
 def _renumbered(cases: Sequence[Case]) -> Iterator[str]:
     means = [case.study.mean(case.study.aligned) for case in cases]
     span = _percent(*means)
-    yield f"The best renumbering that was found lets them share {span} on average."
+    yield f"After the best renumbering found they share {span} on average."
     tested = [(case.study, test) for case in cases if (test := case.study.aligned_degrees) is not None]
     if not tested:
         return
     tests = [test for _, test in tested]
-    found = [study.more(test) for study, test in tested]
-    more, few = found.count(True), found.count(None)
+    verdicts = [study.more(test) for study, test in tested]
+    more, few = verdicts.count(True), verdicts.count(None)
     chance = _percent(*(test.mean for test in tests))
     yield (
         f"Masks with the same numbers of weights at every neuron, wired at random, share {chance} when they "
@@ -91,15 +96,15 @@ def _renumbered(cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _verdict(more: int, few: int, total: int) -> str:
-    """Return in how many of all tests what was pruned shares more; ``few`` have too few draws to tell."""
+    """Return the clause on the tests in which pruned masks share more; ``few`` have too few draws to tell."""
     if few == total:
-        return "there are too few draws to tell whether what was pruned shares more"
+        return "there are too few draws to tell whether pruned masks share more"
     if more == total:
-        return "what was pruned shares more than that"
+        return "pruned masks share more than that"
     if not more and not few:
-        return "what was pruned shares no more than that"
+        return "pruned masks share no more than that"
     unknown = f", and {few} have too few draws to tell" if few else ""
-    return f"what was pruned shares more than that in {more} of {total} cases{unknown}"
+    return f"pruned masks share more than that in {more} of {total} cases{unknown}"
 
 
 def _percent(*values: float) -> str:
@@ -108,44 +113,49 @@ def _percent(*values: float) -> str:
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def tables(cases: Sequence[Case]) -> list[str]:
+def _tables(cases: Sequence[Case]) -> list[str]:
     """Return two tables: masks as they are, and renumbered, each with its null models."""
-    raw, moved = [], []
-    for case in cases:
-        study = case.study
-        signs = "-" if study.signs is None else f"{study.mean(study.signs):.4f}"
-        raw.append(
-            (
-                case.title,
-                str(len(study.names)),
-                f"{study.mean(study.iou):.4f}",
-                f"{study.mean(study.chance):.4f}",
-                *_test(study.uniform)[1:],
-                signs,
-                f"{study.mean(study.density_distance):.3f}",
-                f"{study.mean(study.degree_distance):.3f}",
-            )
-        )
-        moved.append(
-            (
-                case.title,
-                f"{'' if study.pairs(study.exact).all() else '≥ '}{study.mean(study.aligned):.4f}",
-                *(_test(study.aligned_uniform)[index] for index in (0, 3)),
-                *_test(study.aligned_degrees),
-                f"{study.identical}/{study.passing}",
-            )
-        )
     test = ("effect", "95 %", "p")
     return [
         "Masks as they are: IoU, means over pairs, beside masks of the same layer counts. 95 %: approximate",
         "interval of the effect over other masks of the kind; p: corrected within a row, for its tests in",
         "both tables (Holm), not over rows. The last two are distances, from 0 to 1, of layer densities and",
         "of fan-ins and fan-outs:",
-        *aligned(("", "masks", "IoU", "chance", *test, "signs", "layers", "fans"), raw),
+        *table_lines(
+            ("", "masks", "IoU", "chance", *test, "signs", "layers", "fans"),
+            [_raw_row(case) for case in cases],
+        ),
         "Renumbered to match, beside masks shuffled within layers, and masks of the same degrees; the last",
-        "column counts the pairs that are the same network, among those that let something through:",
-        *aligned(("", "IoU", "shuffled", "p", "degrees", *test, "same"), moved),
+        "column counts the pairs that are the same network, among pairs of connected masks:",
+        *table_lines(
+            ("", "IoU", "shuffled", "p", "degrees", *test, "same"), [_aligned_row(case) for case in cases]
+        ),
     ]
+
+
+def _raw_row(case: Case) -> tuple[str, ...]:
+    study = case.study
+    return (
+        case.title,
+        str(len(study.names)),
+        f"{study.mean(study.iou):.4f}",
+        f"{study.mean(study.chance):.4f}",
+        *_test(study.uniform)[1:],
+        "-" if study.signs is None else f"{study.mean(study.signs):.4f}",
+        f"{study.mean(study.density_distance):.3f}",
+        f"{study.mean(study.degree_distance):.3f}",
+    )
+
+
+def _aligned_row(case: Case) -> tuple[str, ...]:
+    study = case.study
+    return (
+        case.title,
+        f"{'' if study.pairs(study.exact).all() else '≥ '}{study.mean(study.aligned):.4f}",
+        *(_test(study.aligned_uniform)[column] for column in (0, 3)),
+        *_test(study.aligned_degrees),
+        f"{study.identical}/{study.passing}",
+    )
 
 
 def _test(null: Null | None) -> tuple[str, str, str, str]:
@@ -157,8 +167,7 @@ def _test(null: Null | None) -> tuple[str, str, str, str]:
 
 def pairs_csv(cases: Sequence[Case]) -> str:
     """Return the measures of all pairs as CSV, a row each."""
-    rows = [row for case in cases for row in _pair_rows(case)]
-    return _csv(rows)
+    return csv_text([row for case in cases for row in _pair_rows(case)])
 
 
 def _pair_rows(case: Case) -> Iterator[dict[str, object]]:
@@ -172,7 +181,7 @@ def _pair_rows(case: Case) -> Iterator[dict[str, object]]:
 
 
 def _matrices(study: OverlapStudy) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    found = {
+    matrices = {
         "iou": study.iou,
         "chance": study.chance,
         "containment": study.containment,
@@ -182,33 +191,23 @@ def _matrices(study: OverlapStudy) -> dict[str, np.ndarray[tuple[int, ...], np.d
         "degree distance": study.degree_distance,
     }
     if study.signs is not None and study.aligned_signs is not None:
-        found |= {"signs": study.signs, "aligned signs": study.aligned_signs}
+        matrices |= {"signs": study.signs, "aligned signs": study.aligned_signs}
     for index, layer in enumerate(study.spec.layers):
-        found |= {
+        matrices |= {
             f"iou of {layer.name}": study.layers[index],
             f"chance of {layer.name}": study.layers_chance[index],
             f"aligned of {layer.name}": study.aligned_layers[index],
         }
-    return found
+    return matrices
 
 
 def nulls_csv(cases: Sequence[Case]) -> str:
     """Return all measures against all null models as CSV, a row each."""
-    return _csv(
+    return csv_text(
         [
-            {"case": case.title, "null model": null, "measure": measure, **each._asdict()}
+            {"case": case.title, "null model": null, "measure": measure, **test._asdict()}
             for case in cases
             for null, by_measure in case.study.nulls.items()
-            for measure, each in by_measure.items()
+            for measure, test in by_measure.items()
         ]
     )
-
-
-def _csv(rows: Sequence[dict[str, object]]) -> str:
-    """Return rows as CSV; a row may lack columns that others have."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,0 +1,171 @@
+"""The final training: the winner is chosen on validation data, then compared on the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ticketsearch.evolution import pareto_front
+from ticketsearch.experiment.search import Search
+from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
+from ticketsearch.models import Initialization, Network
+from ticketsearch.random_streams import Stream, seed_sequence
+from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, front_name, pruned_names
+from ticketsearch.storage import refuse_links
+from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
+
+__all__ = ["candidates_of", "choose", "contender_masks", "finish", "save_tickets", "train_contender"]
+
+
+def finish(search: Search, run: Run) -> Iterator[str]:
+    """Choose the winner on validation data, compare it on the test set, and save the best tickets.
+
+    The candidates get the final training on several data orders; the one of highest mean validation accuracy
+    wins. It, the dense network, the pruners' masks of the same initialization and random masks of the same
+    layer densities (a new one for each data order) are then trained on other data orders and evaluated on
+    the test set. With a Pareto front, all its tickets are candidates, and those on the front of validation
+    accuracy and kept weights are evaluated on the test set beside the winner.
+
+    Yields the names of contenders before their training; the results are in the run at the end.
+    """
+    last = run.last()
+    assert last is not None  # a run that has evolved has generations
+    candidates = candidates_of(search, last.population)
+    yield f"candidates {', '.join(str(ticket.number) for ticket in candidates)}"
+    winner, chosen = choose(search, candidates)
+    tickets = {BEST: winner}
+    if search.front is not None:
+        candidates = _validated_front(candidates, chosen)
+        tickets |= {front_name(t.number): t for t in candidates if t is not winner}
+    contenders = contender_masks(search, winner, run.seeds())
+    contenders |= {name: _repeated(search, ticket.mask) for name, ticket in tickets.items()}
+    compared: list[Result] = []
+    for name, masks in contenders.items():
+        yield name
+        ticket = tickets.get(name, winner)
+        number = ticket.number if name in tickets else None
+        compared += train_contender(search, name, masks, ticket.initialization, Stream.REPORTING, number)
+    run.check_place()
+    save_tickets(search, run.path / "tickets", candidates, winner)
+    run.save_results([*chosen, *compared])
+
+
+def candidates_of(search: Search, tickets: Iterable[Ticket]) -> list[Ticket]:
+    """Return the tickets that the winner is chosen from, best first: a Pareto front, or the fittest."""
+    if search.front is not None:
+        return pareto_front(tickets)[::-1]
+    ranked = sorted(tickets, key=lambda ticket: ticket.fitness, reverse=True)
+    return ranked[: search.settings.final.candidates]
+
+
+def choose(search: Search, candidates: Iterable[Ticket]) -> tuple[Ticket, list[Result]]:
+    """Return the candidate of highest mean validation accuracy after the final training, and all results.
+
+    All are trained on the same data orders, which are used for nothing else.
+    """
+    winner, best, results = None, -1.0, list[Result]()
+    for ticket in candidates:
+        trainings = train_contender(
+            search,
+            f"candidate {ticket.number}",
+            _repeated(search, ticket.mask),
+            ticket.initialization,
+            Stream.CHOOSING,
+            ticket.number,
+        )
+        accuracy = float(np.mean([result.accuracy for result in trainings]))
+        if accuracy > best:
+            winner, best = ticket, accuracy
+        results += trainings
+    assert winner is not None  # there is a candidate, and no accuracy is negative
+    return winner, results
+
+
+def _validated_front(candidates: Iterable[Ticket], results: Iterable[Result]) -> list[Ticket]:
+    """Return the candidates on the Pareto front of validation accuracy and kept weights."""
+    candidates, results = list(candidates), list(results)
+    accuracy = {t.number: np.mean([r.accuracy for r in results if r.ticket == t.number]) for t in candidates}
+    judged = pareto_front(replace(t, fitness=TicketFitness((0.0, accuracy[t.number]))) for t in candidates)
+    numbers = {ticket.number for ticket in judged}
+    return [ticket for ticket in candidates if ticket.number in numbers]
+
+
+def contender_masks(search: Search, winner: Ticket, seeds: Tickets) -> dict[str, Mask]:
+    """Return ``{name: (orders, weights) masks}`` of the winner and its contenders on the test set."""
+    names, spec = pruned_names(search.settings), search.network.spec
+    pruned = {names[s.operator]: s.mask for s in seeds if s.pruned_from == winner.initialization}
+    rng = np.random.default_rng(seed_sequence(search.settings.seed, Stream.CONTROL))
+    orders = range(search.settings.final.orders)
+    shuffled = [layer_shuffle(winner.mask, spec=spec, rng=rng) for _ in orders]
+    return {
+        BEST: _repeated(search, winner.mask),
+        **{name: _repeated(search, mask) for name, mask in pruned.items()},
+        RANDOM: np.stack(shuffled),
+        DENSE: _repeated(search, np.ones(spec.size, dtype=np.bool_)),
+    }
+
+
+def _repeated(search: Search, mask: Mask) -> Mask:
+    """Return a mask once for each data order of the final training, ``(orders, weights)``."""
+    return np.stack([mask] * search.settings.final.orders)
+
+
+def train_contender(
+    search: Search,
+    name: str,
+    masks: Mask,
+    initialization: Initialization | None,
+    stream: Literal[Stream.CHOOSING, Stream.REPORTING],
+    ticket: int | None,
+) -> list[Result]:
+    """Return the results of the final training of ``(orders, weights)`` masks, one for each data order.
+
+    ``stream`` draws the data orders: those of choosing are evaluated on validation data, those of reporting
+    on the test set.
+    """
+    seed, final = search.settings.seed, search.settings.final
+    orders = [seed_sequence(seed, stream, order) for order in range(final.orders)]
+    part: Literal["validation", "test"] = "validation" if stream == Stream.CHOOSING else "test"
+    tickets = Tickets(Ticket(mask, initialization or search.network.initialization) for mask in masks)
+    trained = search.trainer.trained(masks, search.final_recipe, orders, tickets=tickets, part=part)
+    return [
+        Result(
+            name,
+            order,
+            part,
+            ticket,
+            density(mask),
+            effective_density(mask, search.network.spec),
+            float(trained.loss[order]),
+            float(trained.accuracy[order]),
+        )
+        for order, mask in enumerate(masks)
+    ]
+
+
+def save_tickets(search: Search, folder: Path, ranked: Iterable[Ticket], winner: Ticket) -> None:
+    """Write tickets into a folder in place of others there, the winner twice.
+
+    Only files named as tickets are replaced or removed. Raises :class:`BadInput` where the folder is a
+    link: files behind it are not the run's.
+    """
+    refuse_links(folder.parent, [folder.name])
+    folder.mkdir(exist_ok=True)
+    names = {f"ticket-{ticket.number:05d}.safetensors": ticket for ticket in ranked}
+    for name, ticket in {**names, "best.safetensors": winner}.items():
+        whole = folder / f".{name}"
+        whole.unlink(missing_ok=True)  # of a process that was killed, or a link
+        save_ticket(whole, _network_of(search, ticket), ticket)
+        whole.replace(folder / name)
+    for stale in folder.glob("ticket-*.safetensors"):  # of an interrupted or since extended run
+        if stale.name not in names:
+            stale.unlink()
+
+
+def _network_of(search: Search, ticket: Ticket) -> Network:
+    """Return the network with the initialization that the ticket is trained from."""
+    return search.network.reinitialized(*(ticket.initialization or search.network.initialization))
