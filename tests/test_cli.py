@@ -88,7 +88,7 @@ def test_help_names_every_command_and_imports_no_torch():
         "assert not {'torch', 'sklearn', 'matplotlib', 'deap', 'pydantic'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("evolve", "prune", "audit", "list", "show", "report"):
+    for command in ("evolve", "prune", "audit", "list", "show", "report", "docs"):
         assert command in done.stdout
 
 

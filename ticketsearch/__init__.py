@@ -30,10 +30,9 @@ Names are imported when they are first used, so that importing the package is qu
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import warnings
 from typing import TYPE_CHECKING, Any
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
@@ -122,6 +121,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    __version__: str
     from ticketsearch import theory
     from ticketsearch.alignment import align
     from ticketsearch.canonical import (
@@ -167,6 +167,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("ticketsearch")
     if name == "theory":
         return importlib.import_module("ticketsearch.theory")
     if name in _RENAMED:

@@ -10,13 +10,14 @@ import os
 import sqlite3
 import sys
 import warnings
+from importlib import metadata
 from typing import Annotated
 
 import typer
 
-from ticketsearch import __version__
 from ticketsearch.cli.audit import audit
 from ticketsearch.cli.compare import compare
+from ticketsearch.cli.docs import docs
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason, user_code_fault
 from ticketsearch.cli.evolve import evolve
 from ticketsearch.cli.flags import SettingsCommand
@@ -70,7 +71,7 @@ def _reader_gone() -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"ticketsearch {__version__}")
+        print(f"ticketsearch {metadata.version('ticketsearch')}")
         raise typer.Exit
 
 
@@ -88,3 +89,4 @@ for command in (evolve, prune, audit, overlap, compare):
 app.command("list")(list_)
 app.command()(show)
 app.command()(report)
+app.command()(docs)

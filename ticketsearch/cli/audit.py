@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     from ticketsearch.theory import MethodAudit
 
 __all__ = ["audit"]
-
-PACKAGES = ("ticketsearch", "torch", "numpy")
 
 
 Methods = Annotated[str, pruners_option("audited")]
@@ -96,13 +92,14 @@ def audit(  # noqa: PLR0913 - a parameter for each flag
         done = ", ".join(result.method for result in audits) or "none"
         message = f"Interrupted; of {len(pruners)} pruners these were audited: {done}; no page was written"
         raise interrupted(message) from None
+    from ticketsearch.experiment import environment
     from ticketsearch.report import AuditPage, write_audit
     from ticketsearch.report.text import audit_lines
 
     print(f"{network_line(chosen, network)}; global scope")
     for line in audit_lines(audits):
         print(line)
-    page = AuditPage(chosen, network.spec, network.initialization, audits, _environment())
+    page = AuditPage(chosen, network.spec, network.initialization, audits, environment())
     print(f"Page: {write_audit(page, output)}")
 
 
@@ -134,14 +131,3 @@ def _audited(
     for position, name in enumerate(pruners, 1):
         print(f"Auditing {name} ({position} of {len(pruners)}) …", file=sys.stderr, flush=True)
         yield from theory.audit(network, [name], dataset, seed=seed, steps=steps, options=options)
-
-
-def _environment() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {
-        **{package: version(package) for package in PACKAGES},
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "command": shlex.join(["ticketsearch", *sys.argv[1:]]),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ticketsearch.experiment.final_training import candidates_of, choose, finish, save_tickets
+from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.resuming import create_run, resume
 from ticketsearch.experiment.search import Search
 
@@ -11,6 +12,7 @@ __all__ = [
     "candidates_of",
     "choose",
     "create_run",
+    "environment",
     "finish",
     "resume",
     "save_tickets",

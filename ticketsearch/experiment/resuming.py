@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import platform
-import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from ticketsearch.errors import BadInput
+from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search
 from ticketsearch.plugins import code_of
 from ticketsearch.runs import NameTaken, Run, counting_name
@@ -22,9 +21,6 @@ from ticketsearch.settings import Settings, apply, as_list, changes, check_word,
 from ticketsearch.training import find_device
 
 __all__ = ["create_run", "resume"]
-
-# Packages whose versions a run's environment records.
-PACKAGES = ("ticketsearch", "torch", "numpy", "deap", "networkx", "scipy", "scikit-learn", "joblib")
 
 
 def create_run(search: Search, root: Path, name: str | None = None) -> Run:
@@ -34,12 +30,8 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     Raises :class:`BadInput` for a name that is taken or would leave ``root``.
     """
     settings = search.settings
-    environment = {package: version(package) for package in PACKAGES}
-    environment["python"] = platform.python_version()
-    environment["system"] = f"{platform.system()} {platform.machine()}"
-    environment["device"] = _device_name(settings.training.device)
-    environment["command"] = " ".join(["ticketsearch", *sys.argv[1:]])
-    content = (settings, search.network.spec, search.dataset.fingerprint, environment, search.seeds)
+    here = {**environment(), "device": _device_name(settings.training.device)}
+    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
             return Run.create(root, counting_name(root, settings), *content)
