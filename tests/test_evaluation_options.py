@@ -92,10 +92,8 @@ def test_old_positions_give_the_same_bits(network, tiny):
     values |= {"workers": 1, "seed": 4, "device": "cpu"}
     with pytest.warns(DeprecationWarning, match="steps=5, seed=4, recipe=ts.Recipe"):
         found = ts.ShortTraining(network, tiny, *(values[name] for name in POSITIONAL))
-    recipe, options = (
-        ts.Recipe(batch=13, lr=0.1, momentum=0.0),
-        ts.EvaluationOptions(candidates=None, device="cpu"),
-    )
+    recipe = ts.Recipe(batch=13, lr=0.1, momentum=0.0)
+    options = ts.EvaluationOptions(candidates=None, device="cpu")
     wanted = ts.ShortTraining(network, tiny, steps=5, seed=4, recipe=recipe, options=options)
     same(found(masks_of(network)), wanted(masks_of(network)))
     with pytest.raises(TypeError, match="positional"):
