@@ -1,14 +1,21 @@
-"""The package's shape: which module imports which, read from the source."""
+"""The package's shape: which room imports which, read from the source, and how large a file may grow."""
+
+from __future__ import annotations
 
 import ast
 import re
 from pathlib import Path
 
+import networkx as nx
+
 import ticketsearch
 
 PACKAGE = Path(ticketsearch.__file__).parent
+ROOMS, FILE_LINES, FUNCTION_LINES = 34, 350, 60
 
-# Internal imports, module by module; everything may import errors, checks and typing, and its own files.
+# The rooms that each room imports, from the ground floor up: a room imports only rooms above it in this
+# table, and everything may import these.
+GROUND = {"errors", "checks", "typing"}
 ALLOWED = {
     "checks": "",
     "cost": "",
@@ -39,44 +46,114 @@ ALLOWED = {
     "runs": "cost halving masks storage settings models tickets evolution",
     "experiment": "cost masks plugins random_streams storage canonical datasets settings models "
     "training operators pruners tickets evolution fitness seeding runs",
-    "__main__": "cli",
-    # Their deprecated lines() and headline() alone import report, when they are called; they go with these.
-    "comparison": "cost masks random_streams statistics storage datasets settings training "
-    "operators pruners tickets workers fitness overlap runs experiment report",
     "overlap_studies": "masks random_streams storage canonical datasets alignment models pruners "
-    "workers overlap seeding runs report",
-    "report": "halving masks plugins statistics storage settings models pruners tickets "
-    "evolution overlap theory runs comparison overlap_studies",
-    "cli": "halving masks random_streams storage datasets settings models pruners tickets "
-    "workers evolution seeding theory runs experiment comparison overlap_studies report",
+    "workers overlap seeding runs",
+    "comparison": "cost masks random_streams statistics storage datasets settings training "
+    "operators pruners tickets workers fitness runs experiment",
+    "report": "halving masks plugins statistics storage settings models pruners tickets evolution "
+    "overlap theory runs overlap_studies comparison",
+    "cli": "halving masks random_streams storage datasets settings models pruners tickets workers "
+    "evolution seeding theory runs experiment overlap_studies comparison report",
+    "__main__": "cli",
 }
 
 
-def entries() -> dict[str, list[Path]]:
-    """Return the files of each module; a folder with ``__init__.py`` is one module of that name."""
-    found = {path.stem: [path] for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
-    return found | {path.parent.name: [*path.parent.rglob("*.py")] for path in PACKAGE.glob("*/__init__.py")}
+# Imports that run back up while a deprecated method lasts: they are made when it is called.
+LATE = {
+    ("comparison.results", "report.text"),
+    ("overlap_studies.results", "report.text"),
+}
+# Imports past a face, each for its reason.
+PAST_FACES: set[tuple[str, str]] = set()
 
 
-def internal_imports(path: Path) -> set[str]:
-    names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+def module_of(path: Path) -> str:
+    """Return the name of a file's module below the package, "" for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+FACES = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports(module: str) -> set[str]:
+    """Return the modules of the package that one imports, also under ``TYPE_CHECKING`` and in functions."""
+    targets = set()
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            targets |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            above = path.relative_to(PACKAGE.parent).parts[: -node.level] if node.level else ()
-            names += [".".join(filter(None, [*above, node.module, alias.name])) for alias in node.names]
-    return {name.split(".")[1] for name in names if name.startswith("ticketsearch.")}
+            assert node.level == 0, f"{module} has a relative import"
+            submodules = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            targets |= {
+                whole if whole.removeprefix("ticketsearch.") in MODULES else str(node.module)
+                for whole in submodules.values()
+            }
+    inner = {name.removeprefix("ticketsearch.") for name in targets if name.startswith("ticketsearch.")}
+    return {name for name in inner if name in MODULES}
 
 
-def test_every_module_imports_only_what_the_table_allows():
-    assert set(entries()) == set(ALLOWED)
-    for name, paths in entries().items():
-        allowed = {name, "errors", "checks", "typing", "__version__", *ALLOWED[name].split()}
-        for path in paths:
-            extra = internal_imports(path) - allowed
-            place = path.relative_to(PACKAGE)
-            assert not extra, f"{place} imports {sorted(extra)}, which the table does not allow"
+EDGES = {(module, target) for module in MODULES if module for target in imports(module)}
+
+
+def test_rooms_are_few_and_none_bears_the_name_of_a_public_function():
+    rooms = {room_of(name) for name in MODULES} - {"", "__main__"}
+    documents = (PACKAGE / "docs").is_dir()
+    assert len(rooms) + documents <= ROOMS
+    functions = {name for name in ticketsearch.__all__ if name.islower()} - {"theory"}
+    assert not rooms & functions, "importing the submodule would hide the function"
+
+
+def test_every_room_imports_only_what_the_table_allows():
+    assert {room_of(name) for name in MODULES} - {""} == set(ALLOWED)
+    for module, target in sorted(EDGES - LATE):
+        room, other = room_of(module), room_of(target)
+        allowed = other in {room, *GROUND, *ALLOWED[room].split()}
+        assert allowed, f"{module} imports {target}, which the table does not allow"
+
+
+def test_the_table_allows_nothing_that_no_file_imports_and_no_import_runs_back_up():
+    order = list(ALLOWED)
+    used = {(room_of(module), room_of(target)) for module, target in EDGES}
+    for room, others in ALLOWED.items():
+        for other in others.split():
+            assert (room, other) in used, f"{room} imports nothing of {other}: take it out of the table"
+            assert order.index(other) < order.index(room), f"{other} stands below {room} in the table"
+
+
+def test_no_circle_of_files():
+    circles = [sorted(files) for files in nx.strongly_connected_components(nx.DiGraph(EDGES - LATE))]
+    assert [files for files in circles if len(files) > 1] == []
+
+
+def test_a_package_is_entered_by_its_face():
+    for module, target in sorted(EDGES - LATE - PAST_FACES):
+        package = target.rpartition(".")[0]
+        inside = not package or module == package or module.startswith(f"{package}.")
+        # A file of a package inside a room is entered by that package's own face.
+        assert inside or target in FACES or room_of(module) == room_of(target), f"{module} imports {target}"
+
+
+def test_the_exceptions_are_still_needed():
+    assert LATE | PAST_FACES <= EDGES
+
+
+def test_files_and_functions_are_short():
+    long = {name: path.read_text(encoding="utf-8").count("\n") for name, path in MODULES.items()}
+    assert {name: lines for name, lines in long.items() if lines > FILE_LINES} == {}
+    functions = {
+        f"{module}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: lines for name, lines in functions.items() if lines > FUNCTION_LINES} == {}
 
 
 def test_nothing_reads_a_pickle():

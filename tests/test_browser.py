@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import every
 
 from ticketsearch import cli, report
 from ticketsearch import settings as config
@@ -110,7 +111,7 @@ def boxes(page, selector):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every(PAGES, default=("run", "compare")))
 def test_every_figure_is_visible_and_nothing_scrolls_sideways(show, name, width):
     page = show(name, width)
     left, top, right, bottom = boxes(page, "svg").T
@@ -125,7 +126,7 @@ def test_every_figure_is_visible_and_nothing_scrolls_sideways(show, name, width)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every(PAGES, default=("run", "compare")))
 def test_no_two_words_of_a_figure_overlap_and_none_is_cut_off(show, name, width):
     page = show(name, width)
     for figure in page.query_selector_all("svg"):
@@ -149,7 +150,7 @@ def test_no_two_words_of_a_figure_overlap_and_none_is_cut_off(show, name, width)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every(PAGES, default=("run", "compare")))
 def test_every_word_stands_out_on_light_and_on_dark(show, name, scheme):
     page = show(name, scheme=scheme)
     ground = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -170,7 +171,7 @@ def luminance(colour):
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every(PAGES, default=("run", "compare")))
 def test_on_paper_no_figure_is_clipped_and_closed_sections_are_open(show, name):
     page = show(name, scheme="dark")
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = false)")

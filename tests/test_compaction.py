@@ -37,6 +37,8 @@ from ticketsearch.training import matmul as products
 from ticketsearch.training.layout import Layout, layouts, networks_at_once
 from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, whole
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 IMAGE = (3, 8, 8)
 RECIPES = recipes(6, 9)
@@ -279,7 +281,6 @@ def engines(cases):
     return [(case, stacked) for case in cases for stacked in (False, True) if case in DENSE or not stacked]
 
 
-@pytest.mark.slow
 def test_the_dense_cases_are_those_whose_networks_may_be_stacked():
     assert {case for case in CASES if network(case).wiring.dense} == DENSE
 
@@ -298,7 +299,6 @@ OPTIMIZED = ("mlp", "resnet20", "grouped")
             for optimizer in RECIPES
         ],
         default=lambda member: member[0] in OPTIMIZED or member[2] == "momentum",
-        quick=lambda member: member[0] == "mlp" or member == ("conv2", False, "momentum"),
     ),
 )
 @pytest.mark.usefixtures("exactly")
@@ -771,8 +771,7 @@ COMPANIES = [(128, True, False), (45, False, False), (77, True, False), (77, Tru
             for company in COMPANIES
             for own in itertools.product(("sgd", "adamw"), (torch.float32, torch.float64))
         ],
-        default=lambda member: member[3:] in (("sgd", torch.float32), ("adamw", torch.float64)),
-        quick=lambda member: member[2:] == (True, "sgd", torch.float32),
+        default=lambda member: member[3:] == ("sgd", torch.float32) or member[:3] == (77, True, True),
     ),
 )
 def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(

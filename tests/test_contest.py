@@ -326,6 +326,7 @@ def test_a_comparison_of_when_there_was_a_setting_more_goes_on(settings, tmp_pat
     assert run(tmp_path / "old", plan_of(settings, ["synflow"], [0.4, 0.2]))
 
 
+@pytest.mark.full
 def test_more_of_everything_is_added_to_what_is_there(settings, whole, tmp_path):
     run(tmp_path / "grown", plan_of(settings, ("dense", "evolution"), (0.2,), initializations=1, orders=1))
     first = rows(tmp_path / "grown")
@@ -337,6 +338,7 @@ def test_more_of_everything_is_added_to_what_is_there(settings, whole, tmp_path)
     assert done.count("evolutions") == 3
 
 
+@pytest.mark.full
 def test_any_number_of_workers_gives_the_same(settings, whole, tmp_path):
     run(tmp_path / "two", plan_of(settings), workers=2)
     assert rows(tmp_path / "two") == rows(whole)

@@ -10,7 +10,7 @@ from conftest import refused
 import ticketsearch as ts
 from ticketsearch.fitness.deprecated import POSITIONAL
 from ticketsearch.fitness.options import OPTION_NAMES, RECIPE_NAMES, recipe_and_options
-from ticketsearch.settings.fields import Training
+from ticketsearch.settings.fields import Evolution, Training
 
 OLD = {
     "batch": 13,
@@ -58,6 +58,8 @@ def test_the_defaults_are_those_of_the_settings():
     # The command chooses a number of workers for 0, and no address is the empty text.
     for name in set(OPTION_NAMES) & set(Training.model_fields) - {"workers", "address"}:
         assert getattr(options, name) == getattr(settings, name), name
+    evolution = Evolution()
+    assert (options.candidates, options.saliency) == (evolution.candidates, evolution.saliency)
     assert {"steps", *RECIPE_NAMES, *OPTION_NAMES} == {*Training.model_fields, "candidates", "saliency"}
 
 
@@ -90,7 +92,8 @@ def test_old_positions_give_the_same_bits(network, tiny):
     values |= {"workers": 1, "seed": 4, "device": "cpu"}
     with pytest.warns(DeprecationWarning, match="steps=5, seed=4, recipe=ts.Recipe"):
         found = ts.ShortTraining(network, tiny, *(values[name] for name in POSITIONAL))
-    recipe, options = ts.Recipe(batch=13, lr=0.1, momentum=0.0), ts.EvaluationOptions(device="cpu")
+    recipe = ts.Recipe(batch=13, lr=0.1, momentum=0.0)
+    options = ts.EvaluationOptions(candidates=None, device="cpu")
     wanted = ts.ShortTraining(network, tiny, steps=5, seed=4, recipe=recipe, options=options)
     same(found(masks_of(network)), wanted(masks_of(network)))
     with pytest.raises(TypeError, match="positional"):

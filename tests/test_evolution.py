@@ -360,14 +360,14 @@ def test_lists_of_masks_begin_an_evolution_too():
     assert len(next(evolve([list(mask) for mask in first_masks()], likeness, SPEC)).population) == 12
 
 
-# Ladders
+# Successive halving
 
 
 RUNGS = (50, 200, 800)
 
 
-def ladder(masks, round):
-    """The landscape as a ladder sees it, with less noise on each rung."""
+def halving_fitness(masks, round):
+    """The landscape under successive halving, with less noise on each rung."""
     rng = np.random.default_rng(round)
     noise = rng.normal(size=(3, len(masks))) * [[4], [2], [0.5]]
     true = likeness(masks)
@@ -420,8 +420,8 @@ def test_statistics_are_of_the_highest_rung_that_is_there():
     assert generation.statistics == {"best": 8, "mean": 4, "worst": 0}
 
 
-def test_a_ladder_climbs_inside_a_generation_and_says_how_far_its_rungs_agree():
-    generations = list(evolve(first_masks(), ladder, SPEC, **plain(generations=20, seed=3)))
+def test_successive_halving_runs_inside_a_generation_and_its_rungs_have_an_agreement():
+    generations = list(evolve(first_masks(), halving_fitness, SPEC, **plain(generations=20, seed=3)))
     for generation in generations:
         assert Counter(t.rung for t in generation.offspring) == {50: 6, 200: 3, 800: 3}
         lower, upper = generation.agreements
@@ -434,15 +434,15 @@ def test_a_ladder_climbs_inside_a_generation_and_says_how_far_its_rungs_agree():
 
 
 @pytest.mark.parametrize("stop", [0, 6])
-def test_an_evolution_on_a_ladder_goes_on_as_if_uninterrupted(stop):
+def test_an_evolution_with_successive_halving_goes_on_as_if_uninterrupted(stop):
     options = {"generations": 8, "seed": 3}
-    whole = list(evolve(first_masks(), ladder, SPEC, **plain(**options)))
-    rest = list(evolve([], ladder, SPEC, **plain(population=12, after=whole[stop], **options)))
+    whole = list(evolve(first_masks(), halving_fitness, SPEC, **plain(**options)))
+    rest = list(evolve([], halving_fitness, SPEC, **plain(population=12, after=whole[stop], **options)))
     assert contents(rest) == contents(whole[stop + 1 :])
     assert [g.agreements for g in rest] == [g.agreements for g in whole[stop + 1 :]]
 
 
-def test_without_a_ladder_there_are_no_rungs_and_no_agreements():
+def test_without_successive_halving_there_are_no_rungs_and_no_agreements():
     for generation in run(generations=2):
         assert generation.agreements == []
         assert {t.rung for t in generation.population} == {0}

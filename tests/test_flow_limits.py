@@ -179,6 +179,7 @@ def test_uniform_random_masks_have_one_density_in_all_layers(tiny):
         assert abs(part.sum() - 0.3 * part.size) <= 1
 
 
+@pytest.mark.full
 def test_deep_networks_are_scored_in_more_precision_where_they_must_be():
     rng = np.random.default_rng(0)
     data = ts.from_arrays("r", rng.normal(size=(40, 3, 8, 8)).astype("f4"), np.arange(40) % 4)

@@ -30,7 +30,7 @@ def unchanged(mask, *, spec, rng, rate):
 
 
 def guided(masks):
-    """A fitness without training: heavy weights are those of high numbers, as are those worth growing."""
+    """A fitness without training: heavy weights are those of high numbers, as are candidates for growth."""
     places = [np.flatnonzero(~mask)[-10:] for mask in masks]
     guidance = [
         Guidance(1.0 + np.flatnonzero(mask).astype("f4"), p, 1.0 + p.astype("f4"))

@@ -15,7 +15,7 @@ from ticketsearch.halving import Agreement, Tau, parse_steps, pool, successive_h
 RUNGS = (50, 200, 800)
 
 
-def climbed(scores, seed=0, rungs=RUNGS):
+def halved(scores, seed=0, rungs=RUNGS):
     """Halve a population of planted scores ``(rungs, population)``; return the result and who was trained."""
     scores, calls = np.asarray(scores, dtype=float), []
 
@@ -23,13 +23,13 @@ def climbed(scores, seed=0, rungs=RUNGS):
         calls.append((rung, positions.tolist()))
         return scores[rung, positions]
 
-    found = successive_halving(scores.shape[1], rungs[: len(scores)], evaluate, np.random.default_rng(seed))
-    return found, dict(calls)
+    result = successive_halving(scores.shape[1], rungs[: len(scores)], evaluate, np.random.default_rng(seed))
+    return result, dict(calls)
 
 
-def controls_of(found, trained, rung):
+def controls_of(result, trained, rung):
     """Those that were trained at a rung without having earned it (nothing planted here diverges)."""
-    return [position for position in trained[rung] if found.rung[position] < rung]
+    return [position for position in trained[rung] if result.rung[position] < rung]
 
 
 # What steps may be
@@ -49,7 +49,7 @@ def controls_of(found, trained, rung):
         ([np.int32(7), 8], (7, 8)),
     ],
 )
-def test_steps_are_a_number_or_a_ladder(value, rungs):
+def test_steps_are_a_number_or_ascending_rungs(value, rungs):
     assert parse_steps(value) == rungs
     assert all(type(rung) is int for rung in parse_steps(value))
 
@@ -71,79 +71,79 @@ def test_other_steps_are_refused_with_rule_value_and_way_out(value):
 
 def test_the_better_half_goes_on_and_earns_its_rung():
     scores = [[8, 1, 7, 2, 6, 3, 5, 4], [1, 0, 4, 0, 3, 0, 2, 0], [0, 0, 10, 0, 20, 0, 0, 0]]
-    found, trained = climbed(scores)
+    result, trained = halved(scores)
     assert trained[0] == list(range(8))
     assert set(trained[1]) >= {0, 2, 4, 6}
     assert set(trained[2]) >= {2, 4}
-    assert found.rung.tolist() == [1, 0, 2, 0, 2, 0, 1, 0]
-    assert found.score.tolist() == [1, 1, 10, 2, 20, 3, 2, 4]
+    assert result.rung.tolist() == [1, 0, 2, 0, 2, 0, 1, 0]
+    assert result.score.tolist() == [1, 1, 10, 2, 20, 3, 2, 4]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 12, 33])
 def test_half_is_rounded_up_and_ties_go_to_the_lower_position(size):
-    found, _ = climbed(np.zeros((3, size)))
+    result, _ = halved(np.zeros((3, size)))
     half = -(-size // 2)
-    assert found.rung.tolist() == [2] * -(-half // 2) + [1] * (half - -(-half // 2)) + [0] * (size - half)
+    assert result.rung.tolist() == [2] * -(-half // 2) + [1] * (half - -(-half // 2)) + [0] * (size - half)
 
 
 def test_among_many_equal_scores_the_first_go_on():
     scores = np.arange(600) % 3
-    found, _ = climbed([scores, scores])
+    result, _ = halved([scores, scores])
     wanted = np.isin(np.arange(600), [*np.flatnonzero(scores == 2), *np.flatnonzero(scores == 1)[:100]])
-    assert np.array_equal(found.rung == 1, wanted)
+    assert np.array_equal(result.rung == 1, wanted)
 
 
 @pytest.mark.parametrize(("others", "count"), [(1, 1), (2, 2), (3, 2), (20, 2), (21, 3), (30, 3), (41, 5)])
 def test_a_tenth_of_the_others_are_controls_and_two_where_there_are_two(others, count):
-    found, trained = climbed(np.arange(4 * others).reshape(2, -1))
-    assert len(controls_of(found, trained, 1)) == count
+    result, trained = halved(np.arange(4 * others).reshape(2, -1))
+    assert len(controls_of(result, trained, 1)) == count
 
 
 def test_controls_are_drawn_anew_at_each_rung_and_go_to_the_top():
     scores = np.tile(np.arange(80.0), (3, 1))
-    found, trained = climbed(scores)
-    first, later = controls_of(found, trained, 1), controls_of(found, trained, 2)
+    result, trained = halved(scores)
+    first, later = controls_of(result, trained, 1), controls_of(result, trained, 2)
     assert len(first) == 4
     assert set(first) < set(later)
     assert len(later) == 4 + 2
-    assert (found.rung[first] == 0).all()
-    assert (found.rung[sorted(set(later) - set(first))] == 1).all()
+    assert (result.rung[first] == 0).all()
+    assert (result.rung[sorted(set(later) - set(first))] == 1).all()
 
 
 def test_controls_are_random_among_the_others_and_the_same_by_the_same_generator():
     scores = np.tile(np.arange(12.0), (2, 1))
-    drawn = [tuple(controls_of(*climbed(scores, seed), 1)) for seed in range(60)]
+    drawn = [tuple(controls_of(*halved(scores, seed), 1)) for seed in range(60)]
     assert set().union(*drawn) == set(range(6))
-    assert drawn == [tuple(controls_of(*climbed(scores, seed), 1)) for seed in range(60)]
+    assert drawn == [tuple(controls_of(*halved(scores, seed), 1)) for seed in range(60)]
 
 
 def test_a_control_keeps_the_rung_and_the_score_it_earned():
     scores = [[1, 2, 3, 4], [100, 100, 5, 6], [100, 100, 5, 6]]
-    found, trained = climbed(scores)
-    assert controls_of(found, trained, 1) == [0, 1]
-    assert found.rung.tolist() == [0, 0, 1, 2]
-    assert found.score.tolist() == [1, 2, 5, 6]
+    result, trained = halved(scores)
+    assert controls_of(result, trained, 1) == [0, 1]
+    assert result.rung.tolist() == [0, 0, 1, 2]
+    assert result.score.tolist() == [1, 2, 5, 6]
 
 
 def test_each_mask_is_trained_rung_after_rung_without_a_gap():
     rng = np.random.default_rng(1)
     for seed in range(20):
-        _, trained = climbed(rng.normal(size=(3, 37)), seed)
+        _, trained = halved(rng.normal(size=(3, 37)), seed)
         assert set(trained[2]) < set(trained[1]) < set(trained[0])
         assert all(positions == sorted(set(positions)) for positions in trained.values())
 
 
-def test_one_rung_is_no_ladder():
-    found, trained = climbed([[3.0, 1.0]])
+def test_one_rung_halves_nothing():
+    result, trained = halved([[3.0, 1.0]])
     assert trained == {0: [0, 1]}
-    assert (found.rung.tolist(), found.score.tolist(), found.agreements) == ([0, 0], [3, 1], [])
+    assert (result.rung.tolist(), result.score.tolist(), result.agreements) == ([0, 0], [3, 1], [])
 
 
-def test_nobody_climbs_nothing():
-    found, trained = climbed(np.empty((3, 0)))
+def test_an_empty_population_has_no_result():
+    result, trained = halved(np.empty((3, 0)))
     assert trained == {}
-    assert len(found.score) == len(found.rung) == 0
-    assert [agreement.pairs for agreement in found.agreements] == [0, 0]
+    assert len(result.score) == len(result.rung) == 0
+    assert [agreement.pairs for agreement in result.agreements] == [0, 0]
 
 
 def test_scores_of_another_shape_are_refused():
@@ -157,12 +157,12 @@ def test_scores_of_another_shape_are_refused():
 @given(st.integers(1, 60), st.integers(2, 5), st.integers(0, 2**32))
 def test_rungs_hold_half_of_those_below_and_nobody_below_beats_who_went_on(size, rungs, seed):
     scores = np.random.default_rng(seed).normal(size=(rungs, size))
-    found, _ = climbed(scores, seed, tuple(range(10, 10 * rungs + 1, 10)))
+    result, _ = halved(scores, seed, tuple(range(10, 10 * rungs + 1, 10)))
     for rung in range(1, rungs):
-        stood, went = found.rung >= rung - 1, found.rung >= rung
+        stood, went = result.rung >= rung - 1, result.rung >= rung
         assert went.sum() == -(-stood.sum() // 2)
         assert scores[rung - 1, went].min() >= scores[rung - 1, stood & ~went].max(initial=-np.inf)
-    assert np.array_equal(found.score, scores[found.rung, np.arange(size)])
+    assert np.array_equal(result.score, scores[result.rung, np.arange(size)])
 
 
 def test_its_old_name_warns_and_is_the_same_function():
@@ -177,36 +177,36 @@ def test_its_old_name_warns_and_is_the_same_function():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_diverges_at_any_rung_is_minus_infinity_on_the_lowest(value):
     scores = [[value, 1, 8, 7, 6, 5, 2, 3], [0, 0, value, 7, 6, 5, 0, 0], [0, 0, 0, value, 6, 0, 0, 0]]
-    found, trained = climbed(scores)
-    assert found.rung[[0, 2, 3]].tolist() == [0, 0, 0]
-    assert (found.score[[0, 2, 3]] == -np.inf).all()
-    assert (found.rung[4], found.score[4]) == (2, 6)
+    result, trained = halved(scores)
+    assert result.rung[[0, 2, 3]].tolist() == [0, 0, 0]
+    assert (result.score[[0, 2, 3]] == -np.inf).all()
+    assert (result.rung[4], result.score[4]) == (2, 6)
     assert 0 not in trained[1]
     assert 2 not in trained[2]
 
 
 def test_what_is_not_finite_never_goes_on_not_even_as_a_control():
     for seed in range(20):
-        found, trained = climbed([[np.nan, 1, np.nan, np.nan, np.nan, np.nan], [9.0] * 6, [9.0] * 6], seed)
+        result, trained = halved([[np.nan, 1, np.nan, np.nan, np.nan, np.nan], [9.0] * 6, [9.0] * 6], seed)
         assert (trained[1], trained[2]) == ([1], [1])
-        assert found.rung.tolist() == [0, 2, 0, 0, 0, 0]
+        assert result.rung.tolist() == [0, 2, 0, 0, 0, 0]
 
 
 def test_where_all_diverge_nothing_is_trained_further():
-    found, trained = climbed(np.full((3, 5), np.nan))
+    result, trained = halved(np.full((3, 5), np.nan))
     assert list(trained) == [0]
-    assert (found.score == -np.inf).all()
-    assert [agreement.pairs for agreement in found.agreements] == [0, 0]
+    assert (result.score == -np.inf).all()
+    assert [agreement.pairs for agreement in result.agreements] == [0, 0]
 
 
 def test_a_control_that_diverges_comes_last_there_keeps_its_score_and_goes_no_further():
     scores = np.array([[2, 1, 8, 7], [np.nan, 3, 8, 7], [5, 5, 8, 7]])
-    found, trained = climbed(scores)
+    result, trained = halved(scores)
     assert trained[1] == [0, 1, 2, 3]
     assert 0 not in trained[2]
-    assert found.score[:2].tolist() == [2, 1]
-    assert found.agreements[0] == Agreement(50, 200, 0, 1, 0)
-    both = climbed([[2, 1, 8, 7], [np.nan, np.inf, 8, 7]])[0]
+    assert result.score[:2].tolist() == [2, 1]
+    assert result.agreements[0] == Agreement(50, 200, 0, 1, 0)
+    both = halved([[2, 1, 8, 7], [np.nan, np.inf, 8, 7]])[0]
     assert both.agreements == [Agreement(50, 200, 0, 0, 1)]
 
 
@@ -218,9 +218,9 @@ def test_kendalls_tau_is_that_of_scipy_on_the_controls(seed):
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=600)
     scores = truth + rng.normal(size=(3, 600)) * [[1.0], [0.6], [0.3]]
-    found, trained = climbed(scores, seed)
-    for upper, tau in enumerate(pool(found.agreements), start=1):
-        controls = controls_of(found, trained, upper)
+    result, trained = halved(scores, seed)
+    for upper, tau in enumerate(pool(result.agreements), start=1):
+        controls = controls_of(result, trained, upper)
         wanted = scipy.stats.kendalltau(scores[upper - 1, controls], scores[upper, controls]).statistic
         assert tau.tau == pytest.approx(wanted, abs=1e-12)
         assert tau.pairs == len(controls) * (len(controls) - 1) // 2
@@ -233,8 +233,8 @@ def test_pairs_are_counted_one_by_one():
     lower, upper = [1, 2, 2, 9, 9, 9], [3, 3, 1, 9, 9, 9]
     scores, agreements = np.array([lower, upper]), set()
     for seed in range(20):
-        found, trained = climbed(scores, seed)
-        agreements.add((tuple(controls_of(found, trained, 1)), found.agreements[0]))
+        result, trained = halved(scores, seed)
+        agreements.add((tuple(controls_of(result, trained, 1)), result.agreements[0]))
     assert agreements == {
         ((0, 1), Agreement(50, 200, 0, 0, 1)),  # tied above
         ((0, 2), Agreement(50, 200, 0, 1, 0)),
@@ -293,8 +293,8 @@ def test_the_interval_holds_the_true_tau_at_least_as_often_as_it_says():
                 tau = scipy.stats.kendalltau(a, b).statistic
                 concordant = round(5 * (1 + tau))
                 agreements.append(Agreement(1, 2, concordant, 10 - concordant, 0))
-            (found,) = pool(agreements)
-            covered += found.low <= truth <= found.high
+            (result,) = pool(agreements)
+            covered += result.low <= truth <= result.high
         assert covered >= 190
 
 

@@ -89,10 +89,10 @@ def test_improved_children_are_what_generations_hold_and_their_evaluations_are_c
 def test_a_child_that_climbs_to_a_network_seen_before_is_left_out():
     first = random_masks(6, 20)
     top = LocalSearch(5000, SPEC.size)
-    found = list(evolve(first, likeness, SPEC, **plain(generations=2, seed=0, local_search=top)))
-    assert [len(generation.offspring) for generation in found] == [6, 1, 0]
-    assert [generation.refused for generation in found] == [0, 5, 6]
-    assert found[-1].best.score == 1.0
+    generations = list(evolve(first, likeness, SPEC, **plain(generations=2, seed=0, local_search=top)))
+    assert [len(generation.offspring) for generation in generations] == [6, 1, 0]
+    assert [generation.refused for generation in generations] == [0, 5, 6]
+    assert generations[-1].best.score == 1.0
 
 
 def test_a_memetic_search_goes_on_as_if_it_had_not_stopped():
@@ -170,11 +170,11 @@ STRONG = [
         (("evolution.objective", "front"), ("polish", "front")),
     ],
 )
-def test_settings_that_cannot_be_polished_are_refused(setting, words):
+def test_settings_that_cannot_have_a_local_search_are_refused(setting, words):
     refused(lambda: experiment.Search.prepare(config.load(None, [*STRONG, setting])), *words)
 
 
-def test_a_polished_run_goes_on_where_it_stopped(tmp_path):
+def test_a_memetic_run_goes_on_where_it_stopped(tmp_path):
     prepared = experiment.Search.prepare(config.load(None, STRONG))
     assert prepared.local_search.most == round(0.3 * prepared.network.spec.size)
     with experiment.create_run(prepared, tmp_path, "whole") as run:

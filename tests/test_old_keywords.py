@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import refused
 from searches import plain
-from test_evolution import SPEC, contents, first_masks, ladder, likeness
+from test_evolution import SPEC, contents, first_masks, halving_fitness, likeness
 from test_guided_evolution import guided
 
 from ticketsearch.evolution import DensitySchedule, Duplicates, LocalSearch, Variation, evolve
@@ -33,7 +33,7 @@ CASES = {
         {"population": 9, "elites": 2, "ties": 1, "tournament": 5},
         {"size": 5},
     ),
-    "reassess": ("23c80d902c7f", ladder, {"reassess": 2}, {}),
+    "reassess": ("23c80d902c7f", halving_fitness, {"reassess": 2}, {}),
     "guided": ("e58568fc6e19", guided, {**GUIDED, "trial": True}, {}),
     "front": ("4ed4d787fbb7", guided, {**GUIDED, "front": (5, 40)}, {"fewest": 5, "most": 40}),
     "key": ("f1bc971a00b8", likeness, {"duplicate_key": key}, {"duplicates": Duplicates(key)}),

@@ -145,7 +145,7 @@ SMALL = (
 
 
 @pytest.mark.slow
-def test_a_run_shows_the_credit_of_its_operators_and_resumes_with_it(tmp_path):
+def test_a_run_shows_the_qualities_of_its_operators_and_resumes_with_it(tmp_path):
     def run(name, generations):
         prepared = experiment.Search.prepare(
             config.load(None, [*SMALL, ("evolution.generations", generations)])
@@ -182,7 +182,7 @@ def test_a_run_shows_the_credit_of_its_operators_and_resumes_with_it(tmp_path):
         assert "Which operators did best?" in write_report(whole).read_text()
 
 
-def test_one_operator_of_each_kind_shows_no_credit(tmp_path):
+def test_one_operator_of_each_kind_shows_no_qualities(tmp_path):
     prepared = experiment.Search.prepare(
         config.load(
             None, [*SMALL[:-1], ("evolution.generations", 1), ("evolution.mutation", ["swap_mutation"])]

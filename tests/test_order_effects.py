@@ -51,19 +51,21 @@ class Recorded:
 def test_a_child_is_what_is_most_salient_of_it_and_all_its_parents_keep(network):
     fitness = Recorded()
     options = {"mutation": guided_mutation, "mutation_rate": 0.2, "crossover": union_crossover, "trial": True}
-    found = list(evolve(first_masks(network, 8), fitness, network.spec, **plain(generations=3, **options)))
+    generations = list(
+        evolve(first_masks(network, 8), fitness, network.spec, **plain(generations=3, **options))
+    )
     assert [round for round, _ in fitness.asked] == [0, 1, 2, 3, 4, 5, 6]
-    parents = {t.number: t.mask for g in found for t in g.offspring}
+    parents = {t.number: t.mask for g in generations for t in g.offspring}
     crossed = 0
     for number in (1, 2, 3):
         (_, drafts), (_, children) = fitness.asked[2 * number - 1 : 2 * number + 1]
-        assert np.array_equal(children, found[number].offspring.masks)
+        assert np.array_equal(children, generations[number].offspring.masks)
         assert (children.sum(1) == 40).all()
-        for draft, ticket in zip(drafts, found[number].offspring, strict=True):
+        for draft, ticket in zip(drafts, generations[number].offspring, strict=True):
             crossed += len(ticket.parents) == 2
             assert all((draft >= parents[parent]).all() for parent in ticket.parents)
             assert draft.sum() > 40
-            if found[number].refused == 0:
+            if generations[number].refused == 0:
                 assert np.array_equal(np.flatnonzero(ticket.mask), np.flatnonzero(draft)[-40:])
     assert crossed
 
@@ -86,21 +88,21 @@ def test_a_draft_that_leaves_a_network_seen_before_is_pruned_otherwise(network):
     assert any(t.operator == "useless_mutation" for t in last.offspring)
 
 
-def test_members_take_turns_at_being_assessed_again(network):
+def test_members_take_turns_at_being_evaluated_again(network):
     fitness = Recorded()
-    found = list(
+    generations = list(
         evolve(first_masks(network, 6), fitness, network.spec, **plain(generations=4, elites=6, reassess=2))
     )
     assert [len(masks) for _, masks in fitness.asked] == [6, 9, 9, 9, 9]
-    for before, after in pairwise(found):
+    for before, after in pairwise(generations):
         asked = fitness.asked[after.number][1][6:]
         last = {t.digest: t.assessments[-1].generation for t in before.population}
         chosen = [last.pop(digest(mask)) for mask in asked]
         assert max(chosen) <= min(last.values())
-    assert any(len(t.assessments) > 1 for t in found[-1].population)
+    assert any(len(t.assessments) > 1 for t in generations[-1].population)
 
 
-def test_members_that_are_assessed_again_have_the_mean_of_what_was_said(network):
+def test_members_that_are_evaluated_again_have_the_mean_score(network):
     *_, last = evolve(
         first_masks(network, 6), Recorded(), network.spec, **plain(generations=4, elites=6, reassess=1)
     )
@@ -111,7 +113,7 @@ def test_members_that_are_assessed_again_have_the_mean_of_what_was_said(network)
 
 
 @pytest.mark.parametrize("reassess", [1, 3])
-def test_lucky_rounds_change_nothing_where_members_are_assessed_again(network, reassess):
+def test_lucky_rounds_change_nothing_where_members_are_evaluated_again(network, reassess):
     """Rounds that add the same to all scores: with members to compare with, the search is the same."""
 
     def search(fitness):
@@ -127,7 +129,7 @@ def test_lucky_rounds_change_nothing_where_members_are_assessed_again(network, r
     assert {t.generation for t in list(unaided)[-1].population} == {0}  # all children seem worse
 
 
-def assessed(*scores, rung=0):
+def evaluated(*scores, rung=0):
     """Return a ticket with a score in each of the first generations, None for none."""
     ticket = Ticket(np.ones(3, dtype=bool))
     for generation, score in enumerate(scores):
@@ -138,7 +140,7 @@ def assessed(*scores, rung=0):
 
 def test_an_order_effect_is_the_mean_difference_of_members_to_their_fitness_before():
     effects = OrderEffects()
-    one, other = assessed(1.0, 4.0), assessed(2.0, 7.0)
+    one, other = evaluated(1.0, 4.0), evaluated(2.0, 7.0)
     effects.estimate([one, other], [(0.0, 1.0), (0.0, 2.0)])
     assert effects.effects == {0: {0: 0.0, 1: 4.0}}
     effects.subtract([one, other])
@@ -146,7 +148,7 @@ def test_an_order_effect_is_the_mean_difference_of_members_to_their_fitness_befo
     one.add_evaluation(Assessment(2, 0, 11.5, {}))
     effects.estimate([one], [(0.0, 0.5)])
     assert effects.effects[0] == {0: 0.0, 1: 4.0, 2: 11.0}
-    new, unknown = assessed(None, None, 8.0), assessed(None, None, None, 8.0)
+    new, unknown = evaluated(None, None, 8.0), evaluated(None, None, None, 8.0)
     effects.subtract([one, other, new, unknown])
     assert (one.score, other.score, new.score) == (0.5, 2.5, -3.0)
     assert unknown.score == 3.0  # of a mean round
@@ -156,7 +158,7 @@ def test_an_order_effect_is_the_mean_difference_of_members_to_their_fitness_befo
 
 
 def test_those_that_were_unseen_for_longest_come_first_whatever_their_fitness():
-    members = [assessed(*scores) for scores in ((1.0,), (9.0,), (5.0, 8.0), (None, 3.0), (2.0,))]
+    members = [evaluated(*scores) for scores in ((1.0,), (9.0,), (5.0, 8.0), (None, 3.0), (2.0,))]
     for number, member in enumerate(members):
         member.number = 4 - number
     assert least_recently_evaluated(members, 4) == [members[4], members[1], members[0], members[3]]
@@ -164,7 +166,7 @@ def test_those_that_were_unseen_for_longest_come_first_whatever_their_fitness():
 
 def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
     effects, infinite = OrderEffects(), float("-inf")
-    climbed, diverged = assessed(1.0, 5.0, rung=200), assessed(1.0, infinite)
+    climbed, diverged = evaluated(1.0, 5.0, rung=200), evaluated(1.0, infinite)
     effects.estimate([climbed, diverged], [(50.0, 1.0), (0.0, 1.0)])
     assert effects.effects == {}
     effects = OrderEffects([(0, 1, 3.0), (50, 1, 7.0), (200, 1, 1.0)])
@@ -173,7 +175,7 @@ def test_rounds_of_other_rungs_and_what_diverged_teach_nothing():
     assert diverged.diverged
 
 
-def test_only_assessments_of_the_highest_rung_count():
+def test_only_evaluations_of_the_highest_rung_count():
     ticket = Ticket(np.ones(3, dtype=bool))
     for given in ((0, 50, -1.0), (1, 200, -3.0), (2, 50, -2.0), (3, 200, -5.0)):
         ticket.add_evaluation(Assessment(*given, {"accuracy": -given[2]}))

@@ -59,13 +59,17 @@ def test_parents_come_from_the_front_rather_than_from_behind_it():
 
 
 def test_children_keep_other_numbers_of_weights_within_the_range():
-    found = list(evolve(first_masks(), likeness, SPEC, **plain(generations=20, fewest=5, most=40, seed=1)))
-    children = [np.count_nonzero(t.mask) for g in found[1:] for t in g.offspring if t.operator != "immigrant"]
+    generations = list(
+        evolve(first_masks(), likeness, SPEC, **plain(generations=20, fewest=5, most=40, seed=1))
+    )
+    children = [
+        np.count_nonzero(t.mask) for g in generations[1:] for t in g.offspring if t.operator != "immigrant"
+    ]
     assert (min(children), max(children)) == (5, 40)
     assert len(set(children)) > 20
-    best = {len(g.front): g for g in found}
-    assert max(best) == len(found[-1].population)
-    scores = [t.score for t in found[-1].front]
+    best = {len(g.front): g for g in generations}
+    assert max(best) == len(generations[-1].population)
+    scores = [t.score for t in generations[-1].front]
     assert scores == sorted(scores)
 
 
@@ -100,15 +104,15 @@ def test_the_count_is_drawn_about_the_parents_and_grown_masks_keep_what_they_hav
     assert more[:10].all()
 
 
-def test_ranges_ladders_and_falling_counts_are_refused(tiny):
+def test_bounds_successive_halving_and_density_schedules_are_refused(tiny):
     def go(fitness=likeness, **options):
         return list(evolve(first_masks(), fitness, SPEC, **plain(generations=1, **options)))
 
     refused(lambda: NSGA2(fewest=9, most=4), "fewest <= most", "fewest 9 and most 4")
     refused(lambda: go(fewest=9, most=73), "1 <= fewest <= most <= 72", "(9, 73)")
     refused(lambda: go(fewest=4, most=9, density=DensitySchedule(0.5, 0.2)), "leave one out")
-    ladder = lambda masks: Scores(likeness(masks), rungs=np.full(len(masks), 5))  # noqa: E731
-    refused(lambda: go(ladder, fewest=4, most=40), "successive halving")
+    halved = lambda masks: Scores(likeness(masks), rungs=np.full(len(masks), 5))  # noqa: E731
+    refused(lambda: go(halved, fewest=4, most=40), "successive halving")
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,8 @@ def test_a_full_disk_loses_nothing_that_was_committed(whole, tmp_path):
     assert content(tmp_path, "full") == content(whole, "whole")
 
 
-@pytest.mark.parametrize("asked", every([False, True], default=[False]))
+@pytest.mark.full
+@pytest.mark.parametrize("asked", [False, True])
 def test_more_generations_extend_a_finished_run(whole, asked, tmp_path):
     """Also one that was asked again, in vain, in between."""
     short = [

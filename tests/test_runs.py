@@ -15,7 +15,7 @@ import pytest
 from networks import shuffled
 from searches import plain
 from test_canonical import around, cycles
-from test_evolution import SPEC, first_masks, ladder, likeness
+from test_evolution import SPEC, first_masks, halving_fitness, likeness
 
 from ticketsearch import experiment
 from ticketsearch import settings as config
@@ -150,7 +150,7 @@ def test_generations_come_back_exactly(run, diverging):
 
 
 def test_rungs_and_agreements_come_back_and_the_evolution_goes_on_with_them(run):
-    written = list(evolve(first_masks(), ladder, SPEC, **plain(generations=6, seed=0)))
+    written = list(evolve(first_masks(), halving_fitness, SPEC, **plain(generations=6, seed=0)))
     for generation in written[:4]:
         run.append(generation)
     with Run.open(run.path) as opened:
@@ -158,7 +158,7 @@ def test_rungs_and_agreements_come_back_and_the_evolution_goes_on_with_them(run)
         assert {t.rung for t in opened.tickets()} == {50, 200, 800}
         assert opened.agreements() == [a for g in written[:4] for a in g.agreements]
         options = {"population": 12, "after": opened.last()}
-        rest = list(evolve([], ladder, SPEC, **plain(generations=6, seed=0, **options)))
+        rest = list(evolve([], halving_fitness, SPEC, **plain(generations=6, seed=0, **options)))
     assert all(same(a, b) for a, b in zip(rest, written[4:], strict=True))
 
 

@@ -1,5 +1,6 @@
 """The sparse engine: what it computes is what the dense one does, and when it is chosen."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import networks
 import numpy as np
 import pytest
 import torch
+from conftest import every
 from loops import Parts, Stream, Summed, masks_for, matters, recipes
 from torch import nn
 
@@ -124,11 +126,16 @@ def same(found, wanted, numbers):
 # --- the same training
 
 
+SHARED = {"sgd": True, "momentum": False, "nesterov": True, "adam": True, "adamw": False}
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "shared"),
-    [("sgd", True), ("momentum", False), ("nesterov", True), ("adam", True), ("adamw", False)],
+    ("case", "optimizer", "shared"),
+    every(
+        [(case, *setting) for case in CASES for setting in SHARED.items()],
+        default=lambda member: member[0] == "mlp" or member[1] == "momentum",
+    ),
 )
-@cases
 @pytest.mark.usefixtures("chosen")
 def test_it_trains_as_the_dense_engine_does(case, shared, optimizer, tiny):
     """In float64, where a network's weights can matter; initializations and data orders shared or own."""
@@ -149,8 +156,13 @@ def test_it_trains_as_the_dense_engine_does(case, shared, optimizer, tiny):
     )  # all but those through which nothing goes
 
 
-@pytest.mark.parametrize("saliency", SALIENCIES)
-@cases
+@pytest.mark.parametrize(
+    ("case", "saliency"),
+    every(
+        list(itertools.product(CASES, SALIENCIES)),
+        default=lambda member: member[0] == "mlp" or member[1] == SALIENCIES[0],
+    ),
+)
 @pytest.mark.usefixtures("chosen")
 def test_its_guidance_is_the_dense_engines(case, saliency, tiny):
     company = Company(case, tiny, RECIPES["momentum"], shared=False)
@@ -171,7 +183,9 @@ def test_its_guidance_is_the_dense_engines(case, saliency, tiny):
     assert grown > 50
 
 
-@pytest.mark.parametrize(("optimizer", "shared"), [("momentum", False), ("adamw", True)])
+@pytest.mark.parametrize(
+    ("optimizer", "shared"), every([("momentum", False), ("adamw", True)], default=[("adamw", True)])
+)
 @cases
 @pytest.mark.usefixtures("chosen")
 def test_a_network_alone_and_one_that_goes_on_from_a_rung_have_the_same_bits(case, shared, optimizer, tiny):
@@ -317,6 +331,7 @@ def test_a_fitness_in_bfloat16_goes_without_it(precision, monkeypatch):
     assert bool(made) == (precision == "float32")
 
 
+@pytest.mark.full
 def test_no_warning_is_shown():
     """Torch warns once in a process of matrices in compressed rows."""
     script = "import test_sparse as t; print(t.fitness()(t.mixed(t.lenet(), [0.02])))"

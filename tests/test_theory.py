@@ -24,7 +24,7 @@ from ticketsearch.theory import (
     rho_max,
     saliency_conservation,
 )
-from ticketsearch.theory.compression import _Watch
+from ticketsearch.theory.compression import _CutRecorder
 
 pytestmark = pytest.mark.slow
 
@@ -287,23 +287,23 @@ def test_synflow_prunes_less_than_a_cut_in_small_steps_and_more_in_one(digits):
 
 
 def test_prune_size_and_cut_size_are_what_they_are_by_hand():
-    watch = _Watch(networks.mlp(2, 2, 1))  # layers of 4 and 2 weights
+    recorder = _CutRecorder(networks.mlp(2, 2, 1))  # layers of 4 and 2 weights
 
     def cut(step, numbers, scores, kept):
         kept = np.array(kept, dtype=bool)
-        watch(
+        recorder(
             PruningStep(0, step, np.array(numbers), np.array(scores, dtype=float), kept, np.zeros_like(kept))
         )
 
     cut(1, range(6), [1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 1, 1])
-    assert watch.ratios[-1] == 3 / 10  # of 1 + 2, against cuts of 10 and 11
+    assert recorder.ratios[-1] == 3 / 10  # of 1 + 2, against cuts of 10 and 11
     cut(2, [2, 3, 4, 5], [7, 8, 2, 4], [1, 1, 0, 0])
-    assert watch.ratios[-1] == 6 / 6  # of 2 + 4, against cuts of 15 and 6
+    assert recorder.ratios[-1] == 6 / 6  # of 2 + 4, against cuts of 15 and 6
     cut(3, [2, 3], [1, 3], [0, 1])
-    assert watch.ratios[-1] == 1 / 4  # the empty layer is no cut
+    assert recorder.ratios[-1] == 1 / 4  # the empty layer is no cut
     cut(4, [3], [0], [0])
-    assert watch.ratios[-1] == 0  # nothing is left that could be pruned
-    assert watch.counts == [[4, 2], [2, 2], [2, 0], [1, 0], [0, 0]]
+    assert recorder.ratios[-1] == 0  # nothing is left that could be pruned
+    assert recorder.counts == [[4, 2], [2, 2], [2, 0], [1, 0], [0, 0]]
 
 
 # The audit

@@ -36,6 +36,8 @@ from ticketsearch.training.stacked import Stack
 from ticketsearch.wiring import Step
 from ticketsearch.wiring.operations import Dropout
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 RECIPES = recipes(50, 16)
@@ -109,7 +111,6 @@ PLAIN = ("mlp", "momentum")
             or (member[2] == torch.float64 and PLAIN[0] == member[0])
             or (member[2] == torch.float64 and PLAIN[1] == member[1])
         ),
-        quick=lambda member: member[:3] == (*PLAIN, torch.float64),
     ),
 )
 def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model, optimizer, dtype, stacked):
@@ -313,6 +314,13 @@ CASES = {
     "convolutions": (lambda tiny, digits: (digits, images(digits)), False),
 }
 cases = pytest.mark.parametrize("case", CASES)
+settings_of_training = pytest.mark.parametrize(
+    ("case", "recipe"),
+    every(
+        list(itertools.product(CASES, RECIPES.values())),
+        default=lambda member: member[0] == "dense" or member[1] == RECIPES["momentum"],
+    ),
+)
 
 
 def begun(case, tiny, digits, masking, size=3):
@@ -325,8 +333,7 @@ def begun(case, tiny, digits, masking, size=3):
     return dataset, network, masks, cohort
 
 
-@cases
-@optimizers
+@settings_of_training
 def test_pruned_weights_are_exactly_zero_after_every_step(tiny, digits, case, recipe):
     dataset, network, masks, cohort = begun(case, tiny, digits, "parameter")
     recipe = decaying(recipe, "parameter", 20)
@@ -350,8 +357,7 @@ def test_pruned_weights_are_exactly_zero_after_every_step(tiny, digits, case, re
     assert sum(moved) > 0.3 * masks.sum()  # not all: some units are dead
 
 
-@cases
-@optimizers
+@settings_of_training
 def test_under_gradient_weights_that_are_not_kept_stay_exactly_at_their_initial_values(
     tiny, digits, case, recipe
 ):
@@ -375,8 +381,7 @@ def test_under_gradient_weights_that_are_not_kept_stay_exactly_at_their_initial_
         assert moved.float().mean() > 0.3, name
 
 
-@cases
-@optimizers
+@settings_of_training
 def test_under_forward_hidden_weights_keep_learning(tiny, digits, case, recipe):
     dataset, network, masks, cohort = begun(case, tiny, digits, "forward")
     recipe = dataclasses.replace(decaying(recipe, "forward"), weight_decay=0.0)
@@ -452,7 +457,7 @@ ENGINE_MODELS = {
 
 
 @maskings
-@pytest.mark.parametrize("model", every(ENGINE_MODELS, quick=["mlp"]))
+@pytest.mark.parametrize("model", ENGINE_MODELS)
 def test_both_engines_train_the_same_networks(tiny, model, masking):
     networks = [ENGINE_MODELS[model](tiny, seed) for seed in range(3)]
     masks = masks_for(networks[0], 3)
@@ -481,7 +486,6 @@ def test_both_engines_train_the_same_networks(tiny, model, masking):
     every(
         list(itertools.product(RECIPES, MASKINGS)),
         default=lambda member: "momentum" in member or "parameter" in member,
-        quick=[("momentum", "parameter")],
     ),
 )
 def test_convolutions_and_batch_normalisation_follow_a_plain_loop_at_every_step(digits, optimizer, masking):

@@ -493,7 +493,8 @@ def test_a_killed_worker_has_its_cohort_run_again(spread, alone, tmp_path):
     assert at_work(tmp_path) == [killed]  # of what it began the mark is all that there is
 
 
-@on(*every(PROCESSES, default=["loky"]))
+@pytest.mark.full
+@on(*PROCESSES)
 def test_a_task_that_no_worker_survives_ends_in_a_line(spread):
     times = "2 workers" if spread.backend == "dask" else "3 workers"
     refused(lambda: list(spread.run(kills_its_process, range(4))), "run again elsewhere", times, "memory")
@@ -800,6 +801,7 @@ def test_ctrl_c_at_a_terminal_ends_all_processes_quietly(tmp_path, when):
         wait_for(lambda: all(map(gone, children)))
 
 
+@pytest.mark.full
 def test_no_process_outlives_a_driver_that_was_killed(tmp_path):
     with started(tmp_path, "1") as driver:
         wait_for(lambda: pids_in(tmp_path))

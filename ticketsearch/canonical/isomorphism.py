@@ -14,7 +14,7 @@ from ticketsearch.canonical.forms import BUDGET
 from ticketsearch.canonical.graph import MaskGraph, mask_graph
 from ticketsearch.canonical.labels import Labels, Weights
 from ticketsearch.canonical.refinement import unit_colours
-from ticketsearch.canonical.residual_graph import Remainder, coloured_form, components
+from ticketsearch.canonical.residual_graph import ResidualGraph, coloured_form, components
 from ticketsearch.canonical.search_tree import Budget, Exhausted, canonical_sequence
 from ticketsearch.canonical.twins import Ties, ties
 from ticketsearch.checks import checked
@@ -118,9 +118,9 @@ def _matched(a: Ties, b: Ties, budget: int) -> bool:
     return not rest
 
 
-def _components(tied: Ties, budget: int) -> Iterator[tuple[Remainder, Indices, bytes | None]]:
+def _components(tied: Ties, budget: int) -> Iterator[tuple[ResidualGraph, Indices, bytes | None]]:
     """Yield the components of a residual graph, their cells, and their forms; None beyond the budget."""
-    for vertices, part in components(tied.remainder, tied.ranks):
+    for vertices, part in components(tied.residual, tied.ranks):
         ranks = tied.ranks[vertices]
         try:
             yield part, ranks, coloured_form(part, ranks, canonical_sequence(part, ranks, Budget(budget)))
@@ -128,7 +128,7 @@ def _components(tied: Ties, budget: int) -> Iterator[tuple[Remainder, Indices, b
             yield part, ranks, None
 
 
-def _agree(a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices) -> bool:
+def _agree(a: ResidualGraph, ranks_a: Indices, b: ResidualGraph, ranks_b: Indices) -> bool:
     """Return whether vf2pp finds an isomorphism of two components that keeps cells and labels."""
     joins, others = _joins(a, ranks_a), _joins(b, ranks_b)
     if a.size != b.size or joins != others:
@@ -137,13 +137,13 @@ def _agree(a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices) -> bo
     return bool(nx.vf2pp_is_isomorphic(*graphs, node_label="label"))
 
 
-def _joins(graph: Remainder, ranks: Indices) -> Counter[Join]:
+def _joins(graph: ResidualGraph, ranks: Indices) -> Counter[Join]:
     """Return the number of arcs of each label from one cell to another."""
     cells = ranks[graph.tails].tolist(), ranks[graph.heads].tolist()
     return Counter(zip(graph.labels.tolist(), *cells, strict=True))
 
 
-def _drawn(graph: Remainder, ranks: Indices, joins: Counter[Join]) -> nx.Graph[int]:
+def _drawn(graph: ResidualGraph, ranks: Indices, joins: Counter[Join]) -> nx.Graph[int]:
     """Return a component as a graph for vf2pp, which compares labels of nodes alone.
 
     Arcs between two cells that have only one label are edges, and so are arcs within a cell in both

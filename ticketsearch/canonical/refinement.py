@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.canonical.graph import MaskGraph, Part
-from ticketsearch.canonical.residual_graph import Remainder
+from ticketsearch.canonical.residual_graph import ResidualGraph
 from ticketsearch.typing import Floats, Indices
 
 __all__ = ["Colours", "are_discrete", "individualised", "refine", "unit_colours"]
@@ -110,7 +110,7 @@ def _exact(colours: Colours, terms: int) -> Floats:
     return (colours >> np.uint64(64 - 53 + terms.bit_length())).astype(np.float64)
 
 
-def refine(graph: Remainder, ranks: Indices) -> tuple[Indices, bytes]:
+def refine(graph: ResidualGraph, ranks: Indices) -> tuple[Indices, bytes]:
     """Return stable cell numbers ``(vertices,)`` that refine ``ranks``, and their trace.
 
     Both depend on structure alone; equal traces are necessary for an isomorphism, not sufficient.
@@ -135,7 +135,7 @@ def refine(graph: Remainder, ranks: Indices) -> tuple[Indices, bytes]:
             return ranks, hashes.tobytes()
 
 
-def individualised(graph: Remainder, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
+def individualised(graph: ResidualGraph, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
     """Return the refinement of ``ranks`` in which ``vertex`` comes first in its cell."""
     chosen = 2 * ranks + 1
     chosen[vertex] -= 1

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from ticketsearch.typing import Indices
 
-__all__ = ["Remainder", "coloured_form", "components", "is_discrete", "target_cell"]
+__all__ = ["ResidualGraph", "coloured_form", "components", "is_discrete", "target_cell"]
 
 
 @dataclass(frozen=True, eq=False)
-class Remainder:
+class ResidualGraph:
     """A directed graph with labelled arcs from ``tails`` to ``heads``; odd labels are those of loops."""
 
     size: int
@@ -49,7 +49,7 @@ def is_discrete(ranks: Indices) -> bool:
     return int(np.bincount(ranks).max(initial=0)) <= 1
 
 
-def target_cell(graph: Remainder, ranks: Indices) -> Indices:
+def target_cell(graph: ResidualGraph, ranks: Indices) -> Indices:
     """Return the vertices of the non-trivial cell that meets most other cells; ties go to the largest, first.
 
     ``graph`` is reduced, so that no two cells meet in no or in all arcs: such a cell splits most others.
@@ -62,14 +62,14 @@ def target_cell(graph: Remainder, ranks: Indices) -> Indices:
     return np.flatnonzero(ranks == np.argmax(merit))
 
 
-def coloured_form(graph: Remainder, ranks: Indices, order: Indices) -> bytes:
+def coloured_form(graph: ResidualGraph, ranks: Indices, order: Indices) -> bytes:
     """Return cells and arcs under an order of the vertices: equal exactly for equal coloured graphs."""
     place = np.argsort(order)
     arcs = (graph.labels * graph.size + place[graph.tails]) * graph.size + place[graph.heads]
     return ranks[order].tobytes() + np.sort(arcs).tobytes()
 
 
-def components(graph: Remainder, ranks: Indices) -> list[tuple[Indices, Remainder]]:
+def components(graph: ResidualGraph, ranks: Indices) -> list[tuple[Indices, ResidualGraph]]:
     """Return the connected components of the reduced graph: their vertices and the graph on them."""
     graph = _reduced(graph, ranks)
     joined: nx.Graph[int] = nx.empty_graph(graph.size)
@@ -85,11 +85,11 @@ def components(graph: Remainder, ranks: Indices) -> list[tuple[Indices, Remainde
     parts = []
     for vertices, chosen in zip(members, np.split(order, bounds), strict=True):
         tails, heads, labels = graph.arcs(chosen)
-        parts.append((vertices, Remainder(len(vertices), place[tails], place[heads], labels)))
+        parts.append((vertices, ResidualGraph(len(vertices), place[tails], place[heads], labels)))
     return parts
 
 
-def _reduced(graph: Remainder, ranks: Indices) -> Remainder:
+def _reduced(graph: ResidualGraph, ranks: Indices) -> ResidualGraph:
     """Return the graph without the arcs that follow from the cells, so that it has more components.
 
     For each pair of cells and each label, the arcs are removed if they are complete, and replaced by the
@@ -112,4 +112,4 @@ def _reduced(graph: Remainder, ranks: Indices) -> Remainder:
         cells = np.flatnonzero(ranks == tail_cells[pair]), np.flatnonzero(ranks == head_cells[pair])
         rows, columns = missing[np.ix_(*cells)].nonzero()
         parts.append((cells[0][rows], cells[1][columns], np.full(len(rows), labels[pair])))
-    return Remainder(graph.size, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    return ResidualGraph(graph.size, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

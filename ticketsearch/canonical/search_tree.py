@@ -15,7 +15,7 @@ import numpy as np
 
 from ticketsearch.canonical.refinement import individualised
 from ticketsearch.canonical.residual_graph import (
-    Remainder,
+    ResidualGraph,
     coloured_form,
     components,
     is_discrete,
@@ -39,7 +39,7 @@ class Budget:
             raise BadInput(f"the budget of a search is its number of nodes, >= 0, but got {nodes}")
         self.left = math.inf if nodes is None else nodes
 
-    def individualised(self, graph: Remainder, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
+    def individualised(self, graph: ResidualGraph, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
         """Visit a node; see :func:`individualised`. Raises :class:`Exhausted` if none is left."""
         if self.left < 1:
             raise Exhausted
@@ -47,7 +47,7 @@ class Budget:
         return individualised(graph, ranks, vertex)
 
 
-def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
+def canonical_sequence(graph: ResidualGraph, ranks: Indices, budget: Budget) -> Indices:
     """Return the vertices in canonical order, cell by cell; ``ranks`` are stable.
 
     Arcs between components follow from their cells, so each component has a canonical order of its own. The
@@ -67,7 +67,7 @@ def canonical_sequence(graph: Remainder, ranks: Indices, budget: Budget) -> Indi
     return merged[np.argsort(ranks[merged], kind="stable")]
 
 
-def _search(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
+def _search(graph: ResidualGraph, ranks: Indices, budget: Budget) -> Indices:
     """Return the canonical order of a connected graph: the least form over the choices in one cell.
 
     Choices of a larger trace are pruned, and only one choice in each orbit of the automorphisms is kept.
@@ -96,7 +96,9 @@ def _search(graph: Remainder, ranks: Indices, budget: Budget) -> Indices:
     return min(orders, key=lambda order: coloured_form(graph, ranks, order))
 
 
-def _automorphism(graph: Remainder, ranks: Indices, a: Indices, b: Indices, budget: Budget) -> Indices | None:
+def _automorphism(
+    graph: ResidualGraph, ranks: Indices, a: Indices, b: Indices, budget: Budget
+) -> Indices | None:
     """Return an automorphism ``(vertices,)`` that takes the cells of ``a`` to those of ``b``, or None.
 
     It is checked in full. None can be wrong only if hashes collide, and then it only costs time.
@@ -109,7 +111,7 @@ def _automorphism(graph: Remainder, ranks: Indices, a: Indices, b: Indices, budg
 
 
 def _matched(
-    a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices, budget: Budget
+    a: ResidualGraph, ranks_a: Indices, b: ResidualGraph, ranks_b: Indices, budget: Budget
 ) -> Indices | None:
     """Return for each vertex of ``a`` its image in ``b`` under an isomorphism of stable cells, or None."""
     order_a, order_b = np.argsort(ranks_a, kind="stable"), np.argsort(ranks_b, kind="stable")
@@ -138,7 +140,7 @@ def _matched(
 
 
 def _matched_connected(
-    a: Remainder, ranks_a: Indices, b: Remainder, ranks_b: Indices, budget: Budget
+    a: ResidualGraph, ranks_a: Indices, b: ResidualGraph, ranks_b: Indices, budget: Budget
 ) -> Indices | None:
     """Return :func:`_matched` of connected graphs, of which one vertex is individualised in each."""
     chosen, trace = budget.individualised(a, ranks_a, int(target_cell(a, ranks_a)[0]))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ticketsearch.canonical.graph import MaskGraph, Part, row_bytes
 from ticketsearch.canonical.refinement import Colours, are_discrete, refine
-from ticketsearch.canonical.residual_graph import Remainder, is_discrete
+from ticketsearch.canonical.residual_graph import ResidualGraph, is_discrete
 from ticketsearch.canonical.search_tree import Budget, canonical_sequence
 from ticketsearch.typing import Indices
 
@@ -32,7 +32,7 @@ class Ties(NamedTuple):
     twins : for each vertex of the residual graph its group and its class of twins.
     cells : for each vertex its rank and its cell, in order.
     patterns : the meaning of the residual graph's labels.
-    remainder : the residual graph.
+    residual : the residual graph.
     ranks : ``(vertices,)`` stable cell numbers in it.
     trace : of its refinement; empty where no refinement was needed.
     """
@@ -41,7 +41,7 @@ class Ties(NamedTuple):
     twins: list[tuple[int, list[int]]]
     cells: list[tuple[int, Cell]]
     patterns: list[bytes]
-    remainder: Remainder
+    residual: ResidualGraph
     ranks: Indices
     trace: bytes
 
@@ -55,7 +55,7 @@ def canonical_orders(
     """
     places = [np.zeros(size, dtype=np.intp) for size in graph.sizes]
     if tied is not None:
-        for place, vertex in enumerate(canonical_sequence(tied.remainder, tied.ranks, budget).tolist()):
+        for place, vertex in enumerate(canonical_sequence(tied.residual, tied.ranks, budget).tolist()):
             group, members = tied.twins[vertex]
             places[group][members] = place
     hidden = set(graph.spec.hidden)
@@ -79,11 +79,11 @@ def ties(graph: MaskGraph, colours: list[Colours]) -> Ties | None:
             cells.append((group, int(colours[group][members[0]]), len(members), wiring))
     known = {cell: rank for rank, cell in enumerate(sorted(set(cells)))}
     ranks, trace = np.array([known[cell] for cell in cells]), b""
-    remainder, patterns = _remainder(graph, np.array([(group, members[0]) for group, members in twins]))
+    residual, patterns = _residual_graph(graph, np.array([(group, members[0]) for group, members in twins]))
     if not is_discrete(ranks):
-        ranks, trace = refine(remainder, ranks)
+        ranks, trace = refine(residual, ranks)
     return Ties(
-        settled, twins, sorted(zip(ranks.tolist(), cells, strict=True)), patterns, remainder, ranks, trace
+        settled, twins, sorted(zip(ranks.tolist(), cells, strict=True)), patterns, residual, ranks, trace
     )
 
 
@@ -128,7 +128,7 @@ def _twins(
         yield units[numbers].tolist(), parts[numbers[0]]
 
 
-def _remainder(graph: MaskGraph, vertices: Indices) -> tuple[Remainder, list[bytes]]:
+def _residual_graph(graph: MaskGraph, vertices: Indices) -> tuple[ResidualGraph, list[bytes]]:
     """Return the graph among ``vertices``, rows of (group, unit), and the meaning of its labels.
 
     An arc's label is the rank of its piece and its pattern, i.e. the kept positions between the two units.
@@ -148,4 +148,6 @@ def _remainder(graph: MaskGraph, vertices: Indices) -> tuple[Remainder, list[byt
         labels.append(2 * (first + ranks.reshape(-1)) + (tails[-1] == heads[-1]))
         patterns.append(distinct.tobytes())
         first += max(len(distinct), 1)
-    return Remainder(len(vertices), *(np.concatenate(parts) for parts in (tails, heads, labels))), patterns
+    return ResidualGraph(
+        len(vertices), *(np.concatenate(parts) for parts in (tails, heads, labels))
+    ), patterns

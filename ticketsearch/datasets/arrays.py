@@ -65,12 +65,7 @@ def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's ow
     Raises :class:`BadInput` for data that are no dataset, or that cannot be split.
     """
     where = f"dataset {name!r}"
-    check("name", name, str)
-    check_seed(seed)
-    if standardize not in STANDARDIZATIONS:
-        raise unknown("standardization", str(standardize), STANDARDIZATIONS)
-    if split not in SPLITS:
-        raise unknown("split", str(split), SPLITS)
+    _check_options(name, seed, standardize, split)
     train = _checked_part(f"{where}, train part", x, y)
     test = _optional_part(f"{where}, test part", x_test, y_test)
     held = _optional_part(f"{where}, validation part", x_validation, y_validation)
@@ -90,6 +85,15 @@ def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's ow
     if not held:
         train, held = split_off(where, train, validation, drawn)
     return _dataset(name, classes, (train, held, test), standardize)
+
+
+def _check_options(name: object, seed: int, standardize: str, split: str) -> None:
+    check("name", name, str)
+    check_seed(seed)
+    if standardize not in STANDARDIZATIONS:
+        raise unknown("standardization", str(standardize), STANDARDIZATIONS)
+    if split not in SPLITS:
+        raise unknown("split", str(split), SPLITS)
 
 
 def split_off(

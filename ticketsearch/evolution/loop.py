@@ -37,8 +37,8 @@ __all__ = ["GuidanceWarning", "evolve"]
 
 GUIDANCE = (
     "the fitness gives no guidance, so that guided operators choose at random ({}): pass a fitness that "
-    "gives it, as ts.ShortTraining does with ts.EvaluationOptions(candidates=1.0) and ts.Scores with "
-    "guidance, or operators that need none, as uniform_crossover and swap_mutation"
+    "gives it, as ts.ShortTraining and ts.Scores(…, guidance=…) do, or operators that need none, as "
+    "uniform_crossover and swap_mutation"
 )
 
 

@@ -36,13 +36,13 @@ class Tournament:
     population : population size μ, and the number of children of a generation; by default as many as the
         first population has.
     size : tickets of a tournament, >= 1.
-    elites : the best tickets always survive; this many, >= 0.
+    elites : number of best tickets that always survive, >= 0.
     ties : largest number of survivors with the same fitness, as long as there are others; 0 for no limit.
-    reassess : one in this many members is evaluated again beside the children of each generation, on its
-        data order: the least recently evaluated ones. Their fitness is the mean of their scores, and the
-        effect of the data order is subtracted from all scores; see
-        :mod:`ticketsearch.evolution.order_effects`. 0 for no member; without effect where the fitness has no
-        parameter ``round``.
+    reassess : reciprocal of the share of members that are evaluated again in each generation, on the data
+        order of its children: 3 for a third of them, 0 for none. The least recently evaluated members are.
+        A member's fitness is the mean of its scores, less the effects of their data orders; see
+        :mod:`ticketsearch.evolution.order_effects`. Without effect where the fitness has no parameter
+        ``round``.
 
     Raises :class:`ticketsearch.BadInput` for values out of range.
     """

@@ -32,6 +32,8 @@ def accepts_old_keywords(init: Init) -> Init:
         if not values or len(given) > 2 + len(POSITIONAL):
             return init(self, *given, **keywords)
         keywords = {name: values.pop(name) for name in ("steps", "seed") if name in values} | keywords
+        if "options" not in keywords:  # guidance was off by default
+            values = {"candidates": None, "saliency": "magnitude"} | values
         call = [f"{name}={value!r}" for name, value in keywords.items() if name in ("steps", "seed")]
         recipe, options = recipe_and_options(values)
         for keyword, names, value in (("recipe", RECIPE_NAMES, recipe), ("options", OPTION_NAMES, options)):

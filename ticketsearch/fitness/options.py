@@ -43,8 +43,8 @@ class EvaluationOptions:
 
     initialization: str = "shared"
     scored: str = "validation"
-    candidates: float | None = None
-    saliency: str = "magnitude"
+    candidates: float | None = 1.0
+    saliency: str = "curvature"
     dtype: str = "float32"
     device: str = "auto"
     workers: int = 1

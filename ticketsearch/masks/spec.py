@@ -246,7 +246,7 @@ class MaskSpec:
     def signature(self) -> str:
         """A digest of all but ``reads``: masks of specs with equal signatures may be compared.
 
-        Networks for inputs of two sizes may have the same masks, and differ in what their positions read.
+        Networks for inputs of two sizes may have the same masks and differ in ``reads`` alone.
         """
         whole = repr((self.layers, self.groups, self.pieces, self.nodes, self.bundles))
         return hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()

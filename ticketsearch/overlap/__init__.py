@@ -6,7 +6,7 @@ overlap first renumbers hidden units so that the intersection is large (:mod:`ti
 measures follow from counts of weights, pair by pair and layer by layer, except the distances of
 ``profiles``. Null models measure the overlap that alignment alone creates: every mask is shuffled and aligned
 in the same way (``null_models``, ``draws``), with intervals and tests (``null_tests``). ``study`` combines
-all of them.
+all of them into ``results``.
 """
 
 from ticketsearch.overlap.chance import Chance, chance_iou
@@ -15,7 +15,8 @@ from ticketsearch.overlap.null_models import NULLS, degree_shuffle
 from ticketsearch.overlap.null_tests import Null
 from ticketsearch.overlap.profiles import degrees
 from ticketsearch.overlap.raw import RawOverlap, containment, iou, pairwise_iou, raw_overlap
-from ticketsearch.overlap.study import OverlapStudy, conclude, overlap_study
+from ticketsearch.overlap.results import OverlapStudy
+from ticketsearch.overlap.study import conclude, overlap_study
 
 __all__ = [
     "NULLS",

@@ -168,7 +168,7 @@ def prune_each(
 
 
 def _plan(spec: MaskSpec, scores: ScoreFunction, pruning: PruningOptions) -> _Plan:
-    """Return the cuts to make; raises :class:`BadInput` for options that are not what they should be."""
+    """Return the cuts of all copies; raises :class:`BadInput` for invalid options."""
     target = check_density(pruning.density, spec)
     steps = default_steps(scores, pruning.density) if pruning.steps is None else pruning.steps
     for option, count in (("steps", steps), ("batch", pruning.batch)):

@@ -140,7 +140,7 @@ def critical_at_once(scores: Floats, spec: MaskSpec) -> Critical:
     return Critical(spec.size / kept, kept, rho_max(spec), True)
 
 
-class _Watch:
+class _CutRecorder:
     """Callback that records the counts of each layer and prune size / cut size at every cut."""
 
     def __init__(self, spec: MaskSpec) -> None:
@@ -174,7 +174,7 @@ def prune_to_cut(
     sum of scores of a layer, here the smallest above 0) whenever possible. The counts are
     ``(cuts + 1, layers)``; the first row is the whole network.
     """
-    watch = _Watch(network.spec)
+    recorder = _CutRecorder(network.spec)
     density = len(network.spec.layers) / network.spec.size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PruningWarning)
@@ -185,7 +185,7 @@ def prune_to_cut(
             dataset=dataset,
             seed=seed,
             steps=steps,
-            callback=watch,
+            callback=recorder,
             **options,
         )
-    return max(watch.ratios), np.array(watch.counts)
+    return max(recorder.ratios), np.array(recorder.counts)

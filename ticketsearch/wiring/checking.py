@@ -177,7 +177,7 @@ class _Subject:
                 tensor.copy_(self.tensors[name])
 
     def run(self, training: bool, seed: int, *, learns: bool = False, dropout: bool = True) -> _Run:
-        """Return what a call gives under one state of all global generators."""
+        """Return the result of a call under seeded global generators."""
         self.module.train(training)
         parameters = dict(self.module.named_parameters()) if learns else {}
 

@@ -67,7 +67,7 @@ DECLARE = (
     "module.neuron_groups = {'conv.weight': ('hidden', 'input'), 'conv.bias': ('hidden',), "
     "'fc.weight': ('output', 'hidden:16')} (everything but flows, as SynFlow's, is then available)"
 )
-# Modules in which each axis of each tensor is numbered by one whole group, whatever the forward pass does.
+# Modules in which each axis of each tensor is numbered by one whole group, in any forward pass.
 PLAIN_MODULES = (
     *(nn.Linear, nn.Flatten, nn.LayerNorm, nn.RMSNorm, nn.Softmax, nn.LogSoftmax, nn.CosineSimilarity),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LPPool1d, nn.LPPool2d),
