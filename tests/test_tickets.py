@@ -276,7 +276,7 @@ def test_a_ticket_file_without_some_of_its_metadata_is_refused(tiny, tmp_path):
     network = initialize("mlp:5", tiny)
     save_ticket(path, network, ticket_of(network))
     with safe_open(path, framework="pt") as file:
-        content, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     for missing in ("model", "options", "input_shape", "classes", "scheme", "seed", "spec"):
         save_file(tensors, path, metadata={k: v for k, v in content.items() if k != missing})
         refused(lambda: load_ticket(path), str(path), missing)
@@ -292,7 +292,7 @@ def test_a_ticket_file_without_some_of_its_metadata_is_refused(tiny, tmp_path):
 def altered(path, tensors=None, **content):
     """Write a ticket file again with other metadata, and other tensors where they are given."""
     with safe_open(path, framework="pt") as file:
-        known, own = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        known, own = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     save_file(own | (tensors or {}), path, metadata=known | content)
 
 

@@ -122,6 +122,8 @@ class Tracer:
             raise self.failure(node, step.inputs, error) from error
         if not isinstance(result, Tensor):
             raise self.refusal(node, f"{words(self.module, node)} that returns more than one tensor")
+        if not result.numel():  # torch 2.6 computes an empty shape where later versions fail
+            raise self.failure(node, step.inputs, ValueError("it returns an empty tensor"))
         self.step_of[node] = len(self.steps)
         self.steps.append(step._replace(shape=tuple(result.shape)[1:]))
         self.features.append(features)
