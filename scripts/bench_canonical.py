@@ -55,7 +55,7 @@ TARGET_DENSITIES = (0.1, 0.02)
 
 
 class Shape:
-    """What a dataset says of its samples."""
+    """The description of a dataset: shape of a sample, and classes."""
 
     def __init__(self, *input_shape: int) -> None:
         self.input_shape, self.classes = input_shape, 10
@@ -216,7 +216,7 @@ def symmetric(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     small = chain((100, 20, 20, 10))
     yield compared("all ones, small", [np.ones(small.size, dtype=bool)], small, given)
     squares = list(itertools.product(range(6), repeat=2))
-    words = range(128)
+    corners = range(128)
     blocks = {
         "circulant of degree 5": circulant(100, {0, 1, 5, 12, 40}),
         "a cycle of 200": circulant(100, {0, 1}),
@@ -225,7 +225,7 @@ def symmetric(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             np.eye(5, dtype=bool), rook(list(itertools.product(range(4), repeat=2)))
         ),
         "rook 6 x 6": rook(squares),
-        "hypercube of 128": np.array([[(a ^ b).bit_count() == 1 for b in words] for a in words]),
+        "hypercube of 128": np.array([[(a ^ b).bit_count() == 1 for b in corners] for a in corners]),
         "all but a matching": ~np.eye(100, dtype=bool),
     }
     for name, block in blocks.items():

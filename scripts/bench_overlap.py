@@ -96,7 +96,7 @@ def main() -> None:
     dataset = ts.from_arrays("noise", images, np.arange(100) % 10)
     network = ts.initialize("lenet_300_100", dataset, bias=False)
     if given.mixing:
-        print("IoU of masks with their shuffles after so many global trades")
+        print("IoU of masks with their shuffles by number of global trades")
     else:
         nulls = "".join(f"{null:>17}" for null in NULLS)
         print(f"{'':16}{'plain, s, IoU':>16}{'ours, s, IoU':>16}{nulls}{'min':>9}")

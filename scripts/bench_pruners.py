@@ -29,7 +29,7 @@ STEPS = 100
 
 
 class Shape:
-    """What a dataset says of its samples."""
+    """The description of a dataset: shape of a sample, and classes."""
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
         self.input_shape, self.classes = input_shape, classes

@@ -75,7 +75,7 @@ VALIDATION = 32
 GENERATIONS = 20
 # Of the kept weights of a wide mask, so that masks of a cohort differ.
 MOVED = 0.05
-# A cohort of one is over soon, and held to a ratio that noise alone could miss: so many times the pairs.
+# A cohort of one is over soon, and noise alone could miss its ratio: it gets this many times the pairs.
 PAIRS_OF_ONE = 3
 # Steps after which losses must agree, and how closely: both sides round in different orders, where one relu
 # at zero may open or stay shut.

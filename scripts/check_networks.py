@@ -45,7 +45,7 @@ PACKAGES = ("small", *PUBLISHED)
 
 @dataclass
 class Found:
-    """What became of one network: traced, or refused with a reason, and how the rules held.
+    """The verdict on one network: traced, or refused with a reason, and how the rules held.
 
     ``seconds`` are the processor's.
     """
@@ -142,7 +142,7 @@ def _child(sender: Connection, package: str, name: str, size: int, rules: str) -
 
 
 def apart(package: str, name: str, size: int, rules: str, limit: float) -> Found:
-    """Examine a network in a process of its own, which ends after so many seconds; in this one for 0."""
+    """Examine a network in a process of its own, which ends after ``limit`` seconds; in this one for 0."""
     if not limit:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What does each part of the search contribute? The search of the studies, whole and with one part changed.
+"""Ablation of the search: the search of the studies, whole and with one part changed.
 
     .venv/bin/python scripts/study_ablation.py OUT --initializations 10
 
@@ -41,7 +41,7 @@ BLIND = {"evolution.mutation": "swap_mutation", "evolution.crossover": "uniform_
 VARIANTS: dict[str, tuple[dict[str, Any], float]] = {
     "whole": ({}, 1.0),
     "no trials": ({"evolution.trial": False}, 2.0),
-    "second looks": ({"evolution.reassess": 3}, 0.87),
+    "re-evaluation": ({"evolution.reassess": 3}, 0.87),
     "few members": ({"evolution.population": 4, "evolution.elites": 4}, 1.9),
     "no crossover": ({"evolution.crossover_rate": 0.0}, 1.0),
     "crossover alone": ({"evolution.crossover_rate": 1.0}, 1.0),

@@ -18,7 +18,7 @@ from ticketsearch.cli.following import follow
 from ticketsearch.cli.progress import Line, LiveTable, PlainLines
 from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.timing import OWN
+from ticketsearch.evolution.timing import EVOLUTION_PHASES
 from ticketsearch.halving import Tau
 from ticketsearch.runs import Run
 from ticketsearch.settings import Settings, default_text, description, leaves
@@ -207,7 +207,7 @@ def test_show_says_on_stderr_where_the_time_went(finished, small_run):
     assert first == "Time of 3 generations by phase:"
     found = [re.fullmatch(r"  (\w+) +([\d.]+) s +[\d.]+ %", row) for row in rows]
     assert {row[1]: row[2] for row in found} == {name: f"{value:.2f}" for name, value in seconds.items()}
-    own = sum(seconds[name] for name in OWN) / sum(seconds.values())
+    own = sum(seconds[name] for name in EVOLUTION_PHASES) / sum(seconds.values())
     assert last.endswith(f"is {100 * own:.1f} % of the time.")
     assert last.startswith("The evolution's own work (keys, operators, selection, store, rest)")
 

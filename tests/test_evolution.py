@@ -13,7 +13,7 @@ from searches import plain
 
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Duplicates, Variation, evolve
-from ticketsearch.evolution.timing import FITNESS, KEYS, OPERATORS, OWN, REST, SELECTION
+from ticketsearch.evolution.timing import EVOLUTION_PHASES, FITNESS, KEYS, OPERATORS, REST, SELECTION
 from ticketsearch.halving import Agreement, successive_halving
 from ticketsearch.masks import digest, layer_counts
 from ticketsearch.tickets import Scores, Ticket, Tickets
@@ -516,7 +516,8 @@ def test_a_fitness_may_tell_its_phases_apart():
 
 
 @pytest.mark.parametrize(
-    ("name", "seconds"), [*((name, 0.1) for name in OWN), ("training", -0.1), ("training", float("nan"))]
+    ("name", "seconds"),
+    [*((name, 0.1) for name in EVOLUTION_PHASES), ("training", -0.1), ("training", float("nan"))],
 )
 def test_phases_that_cannot_be_told_from_the_evolutions_own_are_refused(name, seconds):
     with pytest.raises(BadInput, match="phases of a fitness are seconds >= 0") as caught:

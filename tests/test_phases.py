@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from ticketsearch.evolution import timing as phases
-from ticketsearch.evolution.timing import FITNESS, KEYS, OWN, REST, Phases
+from ticketsearch.evolution.timing import EVOLUTION_PHASES, FITNESS, KEYS, REST, Phases
 
 pytestmark = pytest.mark.slow
 
@@ -76,5 +76,5 @@ def test_no_parts_leave_the_phase_as_it_is(clock, parts):
 
 
 def test_the_fitness_is_not_the_evolutions_own_work():
-    assert FITNESS not in OWN
-    assert {KEYS, REST, phases.OPERATORS, phases.SELECTION, phases.STORE} == set(OWN)
+    assert FITNESS not in EVOLUTION_PHASES
+    assert {KEYS, REST, phases.OPERATORS, phases.SELECTION, phases.STORE} == set(EVOLUTION_PHASES)

@@ -11,7 +11,7 @@ from searches import plain
 from ticketsearch import report
 from ticketsearch import settings as config
 from ticketsearch.evolution import evolve
-from ticketsearch.evolution.timing import OWN
+from ticketsearch.evolution.timing import EVOLUTION_PHASES
 from ticketsearch.halving import Agreement
 from ticketsearch.masks import layer_counts
 from ticketsearch.models import initialize
@@ -164,15 +164,15 @@ def test_masks_of_very_large_networks_are_not_aligned_for_the_page(run, monkeypa
 
 def test_the_page_says_where_the_time_went(page, run):
     seconds = run.phases()
-    assert set(seconds) >= {"fitness", *OWN}
+    assert set(seconds) >= {"fitness", *EVOLUTION_PHASES}
     rows = queries.phase_rows(run)
     assert {row.name: row.seconds for row in rows} == seconds
     assert [row.seconds for row in rows] == sorted(seconds.values(), reverse=True)
     assert sum(row.share for row in rows) == pytest.approx(1)
     for row in rows:
         assert f"<td>{row.name}</td><td>{row.seconds:.2f}</td>\n<td>{100 * row.share:.1f} %</td>" in page
-    own = sum(row.share for row in rows if row.name in OWN)
-    assert f"({', '.join(OWN)}) is {100 * own:.1f} % of the time." in page
+    own = sum(row.share for row in rows if row.name in EVOLUTION_PHASES)
+    assert f"({', '.join(EVOLUTION_PHASES)}) is {100 * own:.1f} % of the time." in page
 
 
 def test_without_rungs_the_page_has_no_word_of_successive_halving(page):

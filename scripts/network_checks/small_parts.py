@@ -51,7 +51,7 @@ def vector(forward: Callable[[Any, Tensor], Tensor], **parts: Any) -> Callable[[
 def image(
     forward: Callable[[Any, Tensor], Tensor], features: int = 8, **parts: Any
 ) -> Callable[[], nn.Module]:
-    """Return a factory: convolutions a of 3 → 8 and m of 8 → 8, and b of so many features → 5."""
+    """Return a factory: convolutions a of 3 → 8 and m of 8 → 8, and b of ``features`` → 5."""
 
     def build() -> nn.Module:
         given = {name: part() if callable(part) else part for name, part in parts.items()}

@@ -142,7 +142,7 @@ class _Machine:
         """Push a :class:`Call`, or the bytes of a call that encodes them."""
         function, arguments = self.pop(2)
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise ValueError("it calls what is no function")
+            raise ValueError("it calls a value that is not a function")
         self.push(_spelled(arguments) if function.text == ENCODE else Call(function.text, arguments))
 
     def build(self, _: Any) -> None:

@@ -10,12 +10,12 @@ from ticketsearch.evolution.operator_selection import probabilities
 from ticketsearch.evolution.order_effects import OrderEffects
 from ticketsearch.evolution.pareto import pareto_front
 from ticketsearch.evolution.selection import NSGA2, Tournament
-from ticketsearch.evolution.timing import OWN, STORE
+from ticketsearch.evolution.timing import EVOLUTION_PHASES, STORE
 from ticketsearch.evolution.variation import Duplicates, Variation
 
 __all__ = [
+    "EVOLUTION_PHASES",
     "NSGA2",
-    "OWN",
     "STORE",
     "DensitySchedule",
     "Duplicates",

@@ -10,7 +10,7 @@ import numpy as np
 
 from ticketsearch.checks import real_array
 from ticketsearch.errors import BadInput
-from ticketsearch.evolution.timing import FITNESS, OWN, Phases
+from ticketsearch.evolution.timing import EVOLUTION_PHASES, FITNESS, Phases
 from ticketsearch.masks import check_guidance
 from ticketsearch.plugins import call, parameters_of
 from ticketsearch.tickets import Assessment, Scores, Tickets
@@ -95,10 +95,10 @@ def _checked(result: Any, tickets: Tickets) -> Scores:
         pairs = zip(scores.guidance, tickets, strict=True)
         scores.guidance = [None if g is None else check_guidance(*g, ticket.mask) for g, ticket in pairs]
     for name, seconds in scores.phases.items():
-        if name in OWN or not 0 <= seconds < math.inf:
+        if name in EVOLUTION_PHASES or not 0 <= seconds < math.inf:
             raise BadInput(
-                f"phases of a fitness are seconds >= 0, and the names {', '.join(OWN)} are taken by the "
-                f"evolution, but got {name!r}: {seconds}"
+                f"phases of a fitness are seconds >= 0, and the names {', '.join(EVOLUTION_PHASES)} are "
+                f"taken by the evolution, but got {name!r}: {seconds}"
             )
     return scores
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-__all__ = ["FITNESS", "KEYS", "OPERATORS", "OWN", "REST", "SELECTION", "STORE", "Phases"]
+__all__ = ["EVOLUTION_PHASES", "FITNESS", "KEYS", "OPERATORS", "REST", "SELECTION", "STORE", "Phases"]
 
 FITNESS = "fitness"
 KEYS = "keys"
@@ -15,7 +15,7 @@ SELECTION = "selection"
 STORE = "store"
 REST = "rest"
 # Phases of the evolution's work; every other phase is the fitness, or a part that the fitness names.
-OWN = (KEYS, OPERATORS, SELECTION, STORE, REST)
+EVOLUTION_PHASES = (KEYS, OPERATORS, SELECTION, STORE, REST)
 
 
 class Phases:

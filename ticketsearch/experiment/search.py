@@ -111,8 +111,8 @@ class Search:
     @cached_property
     def saved(self) -> Tickets:
         """The saved tickets that join the first population."""
-        seeding, own = self.settings.seeding, self.settings.training.initialization == "own"
-        return saved_tickets(seeding.tickets, self.network, seeding.density, own=own)
+        seeding, initialization = self.settings.seeding, self.settings.training.initialization
+        return saved_tickets(seeding.tickets, self.network, seeding.density, own=initialization == "own")
 
     def _pruned(self, density: float) -> Tickets:
         seeding, seed = self.settings.seeding, self.settings.seed

@@ -12,7 +12,7 @@ __all__ = ["neuron_crossover", "uniform_crossover", "union_crossover"]
 
 
 def uniform_crossover(a: Mask, b: Mask, *, spec: MaskSpec, rng: np.random.Generator) -> Mask:
-    """Keep the weights that both parents keep, and a random part of those that one parent keeps.
+    """Keep the weights that both parents keep, and a random part of the weights that one parent keeps.
 
     Uniform crossover (Syswerda 1989, "Uniform crossover in genetic algorithms") with a fixed weight count: of
     the weights in which the parents differ, as many are drawn as the first parent's count requires.

@@ -150,9 +150,9 @@ def _reached(spec: MaskSpec, alone: list[list[bool]] | None = None) -> list[list
                 if alone is None
                 else [[a or b for a, b in zip(values[i], alone[i], strict=True)] for i in node.inputs]
             )
-            value = [all(own) for own in zip(*factors, strict=True)]
+            value = [all(units) for units in zip(*factors, strict=True)]
         elif inputs:
-            value = [any(own) for own in zip(*inputs, strict=True)]
+            value = [any(units) for units in zip(*inputs, strict=True)]
         if node.operation == "multiply" and alone is not None:
             some = [any(group) for group in zip(*inputs, strict=True)]
             value = [a and b for a, b in zip(value, some, strict=True)]

@@ -79,12 +79,12 @@ class Section(NamedTuple):
 
 def curves(comparison: Comparison) -> list[Curve]:
     """Return a curve a method; the dense network's is level over all densities."""
-    found = []
+    drawn = []
     for method in comparison.methods:
         points = [(d, r) for d in comparison.densities for r in comparison.at(d) if r.method == method]
         densities = np.array([density for density, _ in points])
-        found.append(Curve(method, densities, *np.array([result.accuracy for _, result in points]).T))
-    return found
+        drawn.append(Curve(method, densities, *np.array([result.accuracy for _, result in points]).T))
+    return drawn
 
 
 def budget_points(comparison: Comparison, density: float) -> list[BudgetPoint]:

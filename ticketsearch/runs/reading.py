@@ -161,7 +161,7 @@ class RunReader(Database):
         return [row.statistics for row in self._read(tables.STATISTICS, "ORDER BY number")]
 
     def operators(self) -> dict[str, tuple[int, int]]:
-        """Return by operator the number of children, and of those that survived their generation."""
+        """Return by operator the number of children, and of children that survived their generation."""
         return {row.operator: (row.children, row.survivors) for row in self._read(tables.MADE)}
 
     def credit(self) -> dict[str, dict[str, float]]:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ticketsearch.evolution import OWN
+from ticketsearch.evolution import EVOLUTION_PHASES
 from ticketsearch.halving import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import live
 from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
@@ -243,8 +243,8 @@ def operator_lines(run: Run) -> list[str]:
 
 def own_work(run: Run) -> str:
     """Return the sentence on the share of time that the evolution itself takes, without evaluations."""
-    share = sum(row.share for row in phase_rows(run) if row.name in OWN)
-    return f"The evolution's own work ({', '.join(OWN)}) is {100 * share:.1f} % of the time."
+    share = sum(row.share for row in phase_rows(run) if row.name in EVOLUTION_PHASES)
+    return f"The evolution's own work ({', '.join(EVOLUTION_PHASES)}) is {100 * share:.1f} % of the time."
 
 
 def phase_lines(run: Run) -> list[str]:
