@@ -16,6 +16,9 @@ from hypothesis import settings
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 
+# A shell that starts the tests in its background ignores Ctrl-C, and their children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Small products on two threads that share a busy core take ten times as long.
 torch.set_num_threads(1)
 # Runs that tests make are signed with a key of their own, not with that of whoever runs the tests.

@@ -12,7 +12,10 @@ from conftest import every
 
 import ticketsearch as ts
 from ticketsearch.checks import LAYERS, check, checked
+from ticketsearch.comparison import Comparison
 from ticketsearch.errors import shown
+from ticketsearch.overlap_studies import Overlaps
+from ticketsearch.settings import Settings
 
 
 def uniform(masks):
@@ -40,6 +43,8 @@ def arguments():
             "evaluate": lambda p, r: np.zeros(len(p)),
             "rng": rng,
         },
+        "comparison_text": {"comparisons": Comparison("mine", Settings(), 1, (), ())},
+        "overlaps_text": {"overlaps": Overlaps("mine", {}, spec, (), ())},
         "compare": {"folder": "/dev/null/none"},
         "density": {"mask": mask},
         "effective_density": {"mask": mask, "spec": spec},

@@ -665,7 +665,7 @@ def test_a_flipped_byte_makes_a_refusal_or_other_data_and_nothing_else(tmp_path)
         (b"K\x01K\x02a.", "it adds items to a int"),
         (b"}(K\x01K\x02u.", "keys are not names"),
         (b"}(U\x01au.", "keys are not names"),
-        (b"K\x01)R.", "it calls what is no function"),
+        (b"K\x01)R.", "it calls a value that is not a function"),
         (b"K\x01Nb.", "it gives a state to a int"),
         (b"cnumpy\ndtype\n.", "it asks for 'numpy dtype'"),
         (b"cnumpy\ndty", "it ends too soon"),

@@ -103,7 +103,7 @@ def test_your_own_data_and_model_are_searched_as_the_readme_says(folder):
     assert (run / "report.html").is_file()
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     assert environment["ticketsearch"] == metadata.version("ticketsearch")
-    assert environment["command"].startswith("ticketsearch ")
+    assert environment["command"].startswith("ticketsearch")
 
 
 def test_the_readme_is_short_and_its_picture_small():

@@ -605,7 +605,7 @@ def test_a_users_build_is_given_the_runs_seed_if_it_names_one(tiny, tmp_path):
 def test_guidance_comes_with_scores_where_candidates_are_asked_for(tiny):
     network = initialize("mlp:9,7", tiny)
     masks = masks_for(network, 5)
-    plain, guided = short(network, tiny), short(network, tiny, candidates=0.5)
+    plain, guided = (short(network, tiny, candidates=share) for share in (None, 0.5))
     scores = guided(masks)
     assert plain(masks).guidance is None
     assert np.array_equal(scores, plain(masks))
@@ -660,7 +660,7 @@ def test_what_a_caller_has_switched_on_in_torch_changes_no_score(tiny, precision
 def test_what_an_evaluation_takes_is_counted_by_live_weights_and_once(tiny):
     network = initialize("mlp:9,7", tiny)
     masks = masks_for(network, 3, density=0.15)
-    fitness = short(network, tiny, steps=3)
+    fitness = short(network, tiny, steps=3, candidates=None)
     each = [int(live(mask, network.spec).sum()) for mask in masks]
     assert sum(each) < masks.sum()  # some are dead
     operations = sum(6 * 13 * 3 * n + 2 * len(tiny.y_validation) * n for n in each)
@@ -672,7 +672,7 @@ def test_what_an_evaluation_takes_is_counted_by_live_weights_and_once(tiny):
 def test_what_guidance_takes_is_counted_by_kept_weights_and_by_those_that_may_grow(tiny):
     network = initialize("mlp:9,7", tiny)
     masks = masks_for(network, 3, density=0.15)
-    plain = short(network, tiny, steps=3)(masks).spent
+    plain = short(network, tiny, steps=3, candidates=None)(masks).spent
     kept = sum(int(live(mask, network.spec).sum()) for mask in masks)
     growable = 0
     for mask in masks:

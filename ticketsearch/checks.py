@@ -63,6 +63,8 @@ SOURCES = {
     "Generation": "ts.evolve yields them",
     "Ticket": "ts.seed_population makes them",
     "Initialization": "ts.initializations makes them",
+    "Comparison": "ts.compare returns one",
+    "Overlaps": "ts.study_pruners returns one",
     "Settings": "ticketsearch.settings.load makes one",
 }
 

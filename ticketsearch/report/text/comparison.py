@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ticketsearch.checks import checked
 from ticketsearch.comparison import (
     ABLATED,
     BUDGET,
@@ -49,6 +50,7 @@ DIFFERENCE_COLUMNS = (
 )
 
 
+@checked
 def comparison_text(comparisons: Comparison | Sequence[Comparison], reference: str | None = None) -> str:
     """Return a comparison as text: a headline, tables by density with paired differences, and test notes.
 

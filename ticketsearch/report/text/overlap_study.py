@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ticketsearch.checks import checked
 from ticketsearch.overlap import Null, OverlapStudy
 from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import UNMENTIONED
@@ -23,8 +24,12 @@ SUBJECTS = {
 }
 
 
+@checked
 def overlaps_text(overlaps: Overlaps) -> str:
-    """Return an overlap study as text: a headline of one line, the tables of tests, and the settings."""
+    """Return an overlap study as text: a headline of one line, the tables of tests, and the settings.
+
+    Raises :class:`BadInput` for anything but an overlap study.
+    """
     settings = "; ".join(f"{name} {value}" for name, value in overlaps.settings.items())
     lines = [overlap_headline(overlaps.cases), *_tables(overlaps.cases), f"Settings: {settings}."]
     return "\n".join(lines)
