@@ -9,9 +9,11 @@ from searches import plain
 from test_evolution import SPEC, contents, first_masks, halving_fitness, likeness
 from test_guided_evolution import guided
 
+from ticketsearch.comparison import Comparison, MethodResult
 from ticketsearch.evolution import DensitySchedule, Duplicates, LocalSearch, Variation, evolve
 from ticketsearch.masks import digest
 from ticketsearch.operators import guided_mutation, path_mutation, swap_mutation, union_crossover
+from ticketsearch.settings import Settings
 
 GUIDED = {"mutation": [guided_mutation, path_mutation], "crossover": union_crossover, "temperature": 0.2}
 
@@ -107,3 +109,16 @@ def test_old_and_new_keywords_together_are_refused():
 )
 def test_old_keywords_are_checked_as_the_options_are(old, words):
     refused(lambda: evolve(first_masks(), likeness, SPEC, **old), words)
+
+
+def test_attributes_that_were_renamed_warn_and_give_the_new_ones():
+    comparison = Comparison("mine", Settings(), 1, (MethodResult("imp", 0.1, {}, {}),), ())
+    generation = next(evolve(first_masks(), likeness, SPEC, **plain()))
+    for value, old, new in (
+        (comparison, "standings", "results"),
+        (comparison, "trails", "best_so_far"),
+        (comparison.results[0], "made", "masks"),
+        (generation, "levels", "order_effects"),
+    ):
+        with pytest.warns(DeprecationWarning, match=f"{old} is deprecated .* write {new}"):
+            assert getattr(value, old) is getattr(value, new)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterable
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-__all__ = ["BadInput", "nearest", "printable", "shown", "unknown"]
+__all__ = ["BadInput", "nearest", "printable", "renamed", "shown", "unknown"]
 
 # Most characters of a value in a message.
 SHOWN = 80
@@ -61,6 +62,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def renamed(old: str, new: str) -> property:
+    """Return a property of the old name that gives the attribute ``new``, with a DeprecationWarning."""
+
+    def value(self: object) -> Any:
+        warnings.warn(
+            f"{old} is deprecated and goes with version 0.3.0; write {new}", DeprecationWarning, stacklevel=2
+        )
+        return getattr(self, new)
+
+    return property(value, doc=f"The attribute ``{new}`` by its old name; deprecated.")
 
 
 def _is_huge(value: object) -> TypeGuard[int]:

@@ -15,6 +15,7 @@ from ticketsearch.comparison.methods import FoundMask
 from ticketsearch.comparison.plan import BUDGETED, CONTROLS, DENSE, EVOLUTION, Cell
 from ticketsearch.comparison.store import ComparisonStore
 from ticketsearch.cost import Spent
+from ticketsearch.errors import renamed
 from ticketsearch.pruners import TRAINING
 from ticketsearch.settings import Settings
 from ticketsearch.statistics import Interval, bootstrap
@@ -38,6 +39,8 @@ class MethodResult(NamedTuple):
     density: float
     accuracies: Mapping[int, float]
     masks: Mapping[int, FoundMask]
+
+    made = renamed("made", "masks")
 
     @property
     def is_control(self) -> bool:
@@ -88,6 +91,9 @@ class Comparison:
     orders: int
     results: tuple[MethodResult, ...]
     best_so_far: tuple[BestSoFar, ...] = field(repr=False)
+
+    standings = renamed("standings", "results")
+    trails = renamed("trails", "best_so_far")
 
     @property
     def methods(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ticketsearch.cost import Spent
+from ticketsearch.errors import renamed
 from ticketsearch.evolution.order_effects import OrderEffects
 from ticketsearch.evolution.pareto import pareto_front
 from ticketsearch.halving import Agreement
@@ -51,6 +52,8 @@ class Generation:
     spent: Spent = field(default_factory=Spent)
     order_effects: OrderEffects = field(default_factory=OrderEffects, repr=False)
     seen: Seen | None = field(default=None, repr=False, compare=False)
+
+    levels = renamed("levels", "order_effects")
 
     @property
     def best(self) -> Ticket:
