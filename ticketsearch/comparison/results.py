@@ -40,8 +40,6 @@ class MethodResult(NamedTuple):
     accuracies: Mapping[int, float]
     masks: Mapping[int, FoundMask]
 
-    made = renamed("made", "masks")
-
     @property
     def is_control(self) -> bool:
         """Whether these are ablated controls: another method's masks, shuffled or reinitialized."""
@@ -62,6 +60,13 @@ class MethodResult(NamedTuple):
     def candidates(self) -> float:
         """The number of masks that one was chosen from, the mean over initializations."""
         return float(np.mean([mask.candidates for mask in self.masks.values()]))
+
+    @property
+    def made(self) -> Mapping[int, FoundMask]:
+        """The masks by their old name; deprecated."""
+        message = "made is deprecated and goes with version 0.3.0; write masks"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.masks
 
 
 class BestSoFar(NamedTuple):
