@@ -32,6 +32,16 @@ for tier, number in (("quick", 15), ("middle", 40), ("full", 100)):
 settings.load_profile("middle")
 
 
+# Files that take longest, which begin first, so that no process is left alone with one at the end.
+LONGEST = ("test_resume", "test_workers", "test_distributed", "test_contest", "test_flow", "test_canonical")
+
+
+def pytest_collection_modifyitems(items):
+    """Order the tests by file, the longest files first."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
+
+
 def examples(number):
     """Return how many examples of a property the tier tries, of the ``number`` that the full one tries."""
     return math.ceil(number * settings.default.max_examples / 100)

@@ -566,6 +566,7 @@ def test_steps_at_the_shell_may_be_a_ladder(shell, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_reader_that_has_read_enough_is_no_error(small_run):
     """As of ``show RUN | head``: the pipe is closed before the command writes."""
     read, write = os.pipe()

@@ -170,6 +170,7 @@ def test_mnist1d_refuses_a_part_with_fewer_samples_than_classes(option):
     assert f"got {next(iter(option.values()))}" in message
 
 
+@pytest.mark.full
 def test_the_same_options_give_the_same_bits_in_another_process(digits, mnist1d):
     code = (
         "from ticketsearch.datasets import load_dataset as load; print(load('digits').fingerprint,"
@@ -191,6 +192,7 @@ def test_the_same_options_give_the_same_bits_in_another_process(digits, mnist1d)
 
 
 @needs_mnist
+@pytest.mark.full
 def test_the_full_mnist_gives_fifty_ten_and_ten_thousand_images():
     dataset = load_dataset(f"idx:{SHARED / 'data/mnist'}")
     assert dataset.sizes == (50_000, 10_000, 10_000)

@@ -322,7 +322,7 @@ def test_several_copies_at_once_have_the_scores_of_each(kind, shares, biases):
     agrees(FlowNetwork(Copies(nets), kepts, biases=biases), kind, nets, kepts, biases=biases)
 
 
-@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("copies", every([1, 3], default=[3]))
 @pytest.mark.parametrize("kind", FLOWS)
 def test_scores_after_several_cuts_are_those_of_what_is_left(kind, copies):
     nets = [network(kind, seed) for seed in range(copies)]
@@ -378,7 +378,7 @@ def test_scores_share_one_scale_that_brings_the_largest_to_a_half_or_more(kind):
         assert np.array_equal(scores * factor, whole)
 
 
-@pytest.mark.parametrize("power", every([0.5, 0.75, 2.0], default=[0.5, 2.0]))
+@pytest.mark.parametrize("power", every([0.5, 0.75, 2.0], default=[0.5]))
 @pytest.mark.parametrize("kind", FLOWS)
 def test_a_power_of_the_weights_flows_instead_of_them(kind, power):
     nets = [network(kind, seed) for seed in range(2)]

@@ -281,6 +281,7 @@ def test_pairs_that_share_a_mask_do_not_narrow_the_interval():
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_the_interval_holds_the_true_tau_at_least_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for correlation in (0.3, 0.9):

@@ -419,6 +419,7 @@ def test_p_values_of_random_masks_are_spread_out():
     assert max(found) > 0.8
 
 
+@pytest.mark.full
 def test_p_values_of_aligned_random_masks_are_spread_out():
     spec = mlp(5, 4, 3, 2)
     rng = np.random.default_rng(0)
@@ -674,6 +675,7 @@ def test_the_jackknife_of_a_mean_over_pairs_has_its_value_by_hand():
     assert np.isnan(jackknife(np.array([1.0]), np.array([[0], [1]]))).all()
 
 
+@pytest.mark.full
 def test_the_interval_covers_the_effect_of_masks_that_were_not_seen():
     """Masks of one density overlap by chance: in 19 of 20 studies or more, 0 is within the interval."""
     spec = mlp(12, 10, 4)
@@ -686,6 +688,7 @@ def test_the_interval_covers_the_effect_of_masks_that_were_not_seen():
     assert inside >= 52
 
 
+@pytest.mark.full
 def test_workers_change_no_study():
     spec = mlp(12, 10, 8, 4)
     masks = np.stack([random_mask(spec, 0.3, np.random.default_rng(i)) for i in range(3)])

@@ -160,7 +160,7 @@ def best_of_all(masks, flows, count):
     return flows[masks.sum(1) == count].max()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", every([0, 1, 2], default=[0]))
 @pytest.mark.parametrize("kind", TINY)
 def test_the_flow_of_a_mask_is_that_of_the_definition(kind, seed):
     net, masks, flows = every_flow(kind, seed)

@@ -306,7 +306,7 @@ def fitness(**options):
     return short_training(lenet(), wide(), steps="2,4", batch=64, candidates=0.2, **options)
 
 
-@pytest.mark.parametrize("backend", ["threads", "loky"])
+@pytest.mark.parametrize("backend", every(["threads", "loky"], default=["threads"]))
 def test_two_workers_give_the_bits_of_one_on_a_ladder(backend):
     masks = mixed(lenet(), [0.05, 0.02, 0.02, 0.01, 0.01, 0.005])
     assert kinds(lenet(), masks) == [Sparse] * 6

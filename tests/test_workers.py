@@ -232,7 +232,7 @@ def on(*backends):
 # --- results
 
 
-@on(*BACKENDS)
+@on(*every(BACKENDS, default=["threads", "loky", "dask"]))
 def test_every_task_is_run_once_and_comes_with_its_index(spread):
     assert sorted(spread.run(squared, range(7))) == [(index, index**2) for index in range(7)]
     assert list(spread.run(squared, [])) == []
@@ -336,7 +336,7 @@ def test_a_failure_kills_the_other_processes_of_loky(tmp_path):
     assert not (tmp_path / "stopped").exists()
 
 
-@on("threads", "loky", "dask", "ray")
+@on(*every(["threads", "loky", "dask", "ray"], default=["threads"]))
 def test_leaving_early_ends_the_others(spread):
     begun = time.monotonic()
     results = spread.run(slept, [0.0, *[60.0] * 6])
@@ -452,7 +452,7 @@ def alone(tiny, tmp_path_factory):
     return network, tasks, {index: found[0] for index, found in Spread().run(trained, tasks)}
 
 
-@on(*BACKENDS[1:])
+@on(*every(BACKENDS[1:], default=["threads", "loky"]))
 def test_every_backend_trains_to_the_same_bits(spread, alone):
     _, tasks, wanted = alone
     found = {index: losses for index, (losses, *_) in spread.run(trained, tasks)}
@@ -782,6 +782,7 @@ def workers_of(driver):
     return [child.pid for child in children if any("popen_loky" in part for part in child.cmdline())]
 
 
+@pytest.mark.full
 def test_functions_of_a_script_are_sent_whole_to_a_process_that_hears_no_ctrl_c(tmp_path):
     with started(tmp_path, "load") as driver:
         assert driver.communicate(timeout=60) == ("[(0, ('build', True))]\n", "")
@@ -789,6 +790,7 @@ def test_functions_of_a_script_are_sent_whole_to_a_process_that_hears_no_ctrl_c(
 
 
 @pytest.mark.parametrize("when", every(["at work", "starting"], default=["at work"]))
+@pytest.mark.full
 def test_ctrl_c_at_a_terminal_ends_all_processes_quietly(tmp_path, when):
     with started(tmp_path, "2") as driver:
         wait_for(lambda: len(workers_of(driver)) == 2)
