@@ -20,6 +20,7 @@ from conftest import every, refusal, refused
 from joblib.externals.loky.backend.reduction import dumps
 from torch import nn
 
+import ticketsearch
 from ticketsearch.datasets import Dataset, from_arrays, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import pack, unpack
@@ -682,7 +683,7 @@ def test_a_factory_that_draws_chance_of_its_own_is_refused(tiny):
 def test_workers_with_another_torch_are_refused(tiny, monkeypatch):
     source = Source.of(initialize("mlp:4", tiny), tiny)
     monkeypatch.setattr(torch, "__version__", "1.0.0+cpu")
-    refused(source.load, "workers need ticketsearch", "has 0.1.0 and 1.0.0;")
+    refused(source.load, "workers need ticketsearch", f"has {ticketsearch.__version__} and 1.0.0;")
 
 
 def test_a_process_keeps_only_the_last_networks_and_data(tiny):
