@@ -64,6 +64,7 @@ SOURCES = {
     "Ticket": "ts.seed_population makes them",
     "Initialization": "ts.initializations makes them",
     "Comparison": "ts.compare returns one",
+    "DensitySchedule": "as ts.DensitySchedule(start=0.5, final=0.05)",
     "Overlaps": "ts.study_pruners returns one",
     "Settings": "ticketsearch.settings.load makes one",
 }
