@@ -27,10 +27,7 @@ from ticketsearch.cli.runs import RUNS, run_folder, shell_name
 from ticketsearch.errors import BadInput, unknown
 
 if TYPE_CHECKING:
-    from ticketsearch.cli.progress import Progress
-    from ticketsearch.evolution import Generation
     from ticketsearch.experiment import Search
-    from ticketsearch.halving import Pool
     from ticketsearch.runs import Run
 
 __all__ = ["evolve"]
@@ -235,43 +232,10 @@ def _open(
 def _evolve(search: Search, run: Run) -> None:
     """Run the rest of a search and show its progress on stderr."""
     from ticketsearch.cli.progress import progress
-    from ticketsearch.experiment import finish
-    from ticketsearch.halving import Pool
+    from ticketsearch.experiment import complete
 
-    settings = search.settings
-    total = settings.evolution.generations
-    with progress(total) as shown:
-        shown.say(f"Run {run.name}: {settings.data.name}, {settings.model.name}, {run.spec.size} weights")
-        for line in search.remarks:
-            shown.say(line)
-        if 0 <= run.progress() < total:
-            shown.say(f"Going on after generation {run.progress()}")
-        agreed = Pool(run.agreements())
-        for generation in search.generations(run):
-            agreed.add(generation.agreements)
-            _show(generation, run, agreed, shown)
-        for contender in finish(search, run):
-            shown.say(f"Final training, {settings.final.steps} steps: {contender} …")
-
-
-def _show(generation: Generation, run: Run, agreed: Pool, shown: Progress) -> None:
-    from ticketsearch.cli.progress import Line
-    from ticketsearch.masks import density, effective_density
-
-    best = generation.best
-    line = Line(
-        number=generation.number,
-        best=generation.statistics.get("best", float("-inf")),
-        mean=generation.statistics.get("mean", float("-inf")),
-        density=density(best.mask),
-        effective_density=effective_density(best.mask, run.spec),
-        refused=generation.refused,
-        diverged=generation.diverged,
-        evaluations=len(generation.offspring),
-        seconds=generation.seconds,
-        taus=tuple(agreed.taus()),
-    )
-    shown.generation(line)
+    with progress(search.settings.evolution.generations) as shown:
+        complete(search, run, shown)
 
 
 def _print_results(run: Run) -> None:

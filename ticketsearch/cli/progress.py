@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
-from ticketsearch.halving import Tau, counted
+from ticketsearch.evolution import Generation
+from ticketsearch.experiment import Callback
+from ticketsearch.halving import Pool, Tau, counted
+from ticketsearch.masks import density, effective_density
+from ticketsearch.runs import Run
 
 __all__ = ["Line", "Progress", "progress"]
 
@@ -48,14 +51,47 @@ class Line:
     taus: tuple[Tau, ...] = ()
 
 
-class Progress(Protocol):
-    """Display of a search's progress."""
+class Progress(Callback):
+    """Display of a search's progress, line by line; subclasses show the lines."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.clock = _Clock(total)
+        self.agreed = Pool(())
 
     def say(self, text: str) -> None:
         """Show a line on the current work."""
+        raise NotImplementedError
 
     def generation(self, line: Line) -> None:
         """Show a generation."""
+        raise NotImplementedError
+
+    def on_start(self, run: Run) -> None:
+        """Count the agreement of rungs from the beginning of the run."""
+        self.agreed = Pool(run.agreements())
+
+    def on_note(self, run: Run, text: str) -> None:
+        """Show the sentence."""
+        self.say(text)
+
+    def on_generation(self, run: Run, generation: Generation) -> None:
+        """Show the generation's figures."""
+        self.agreed.add(generation.agreements)
+        best = generation.best
+        line = Line(
+            number=generation.number,
+            best=generation.statistics.get("best", float("-inf")),
+            mean=generation.statistics.get("mean", float("-inf")),
+            density=density(best.mask),
+            effective_density=effective_density(best.mask, run.spec),
+            refused=generation.refused,
+            diverged=generation.diverged,
+            evaluations=len(generation.offspring),
+            seconds=generation.seconds,
+            taus=tuple(self.agreed.taus()),
+        )
+        self.generation(line)
 
 
 @contextmanager
@@ -86,12 +122,8 @@ class _Clock:
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class PlainLines:
+class PlainLines(Progress):
     """Progress as one line for each generation, for logs."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.clock = _Clock(total)
 
     def say(self, text: str) -> None:
         """Print the line."""
@@ -111,13 +143,12 @@ class PlainLines:
         )
 
 
-class LiveTable:
+class LiveTable(Progress):
     """Progress as a table of the latest generations that grows in place."""
 
     def __init__(self, total: int, live: Live) -> None:
-        self.total = total
+        super().__init__(total)
         self.live = live
-        self.clock = _Clock(total)
         self.rows: deque[tuple[str, ...]] = deque(maxlen=RECENT)
         self.spinner = Spinner("dots")
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from ticketsearch.experiment.callbacks import Callback, Callbacks
 from ticketsearch.experiment.final_training import candidates_of, choose, finish, save_tickets
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.resuming import create_run, resume
+from ticketsearch.experiment.running import complete
 from ticketsearch.experiment.search import Search
 
 __all__ = [
+    "Callback",
+    "Callbacks",
     "Search",
     "candidates_of",
     "choose",
+    "complete",
     "create_run",
     "environment",
     "finish",

@@ -1,0 +1,28 @@
+"""The rest of a search, from where its run stands to the end of the final comparison."""
+
+from __future__ import annotations
+
+from ticketsearch.experiment.callbacks import Callback
+from ticketsearch.experiment.final_training import finish
+from ticketsearch.experiment.search import Search
+from ticketsearch.runs import Run
+
+__all__ = ["complete"]
+
+
+def complete(search: Search, run: Run, callback: Callback) -> None:
+    """Do all generations that the run lacks, and the final comparison; the callback takes each step."""
+    settings = search.settings
+    callback.on_start(run)
+    callback.on_note(
+        run, f"Run {run.name}: {settings.data.name}, {settings.model.name}, {run.spec.size} weights"
+    )
+    for line in search.remarks:
+        callback.on_note(run, line)
+    if 0 <= run.progress() < settings.evolution.generations:
+        callback.on_note(run, f"Going on after generation {run.progress()}")
+    for generation in search.generations(run):
+        callback.on_generation(run, generation)
+    for contender in finish(search, run):
+        callback.on_note(run, f"Final training, {settings.final.steps} steps: {contender} …")
+    callback.on_finish(run)
