@@ -83,15 +83,22 @@ def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's ow
     labels = np.concatenate([part[1] for part in (train, held, test) if part])
     classes = _infer_classes(where, labels) if classes is None else classes
     check_labels(where, labels, classes)
+    parts = _completed(where, train, held, test, validation, None if split == "last" else seed)
+    return _dataset(name, classes, parts, standardize, divisor, class_names)
+
+
+def _completed(
+    where: str, train: Pair, held: Pair | None, test: Pair | None, validation: int | None, seed: int | None
+) -> tuple[Pair, Pair, Pair]:
+    """Return the training, validation and test part; missing ones are split off the training part."""
     fifth, sixth = len(train[1]) // 5, len(train[1]) // 6
-    drawn = None if split == "last" else seed
     if validation is None:
         validation = sixth if test else fifth
     if not test:
-        train, test = split_off(where, train, fifth, drawn)
+        train, test = split_off(where, train, fifth, seed)
     if not held:
-        train, held = split_off(where, train, validation, drawn)
-    return _dataset(name, classes, (train, held, test), standardize, divisor, class_names)
+        train, held = split_off(where, train, validation, seed)
+    return train, held, test
 
 
 def _check_options(name: object, seed: int, standardize: str, split: str) -> None:
