@@ -10,6 +10,8 @@ Networks (``network``)
     Network, Initialization, initialize, restore, module_of
 Modules that factories build (``building``)
     Factory
+Masked networks as modules (``masked_modules``), and ONNX files (``onnx``)
+    compact, to_pruned, to_sparse, write_onnx
 Copies of modules, and masks of torch.nn.utils.prune (``pruned``)
     own_copy, bake
 
@@ -22,11 +24,15 @@ training works on copies of its parameters.
 from ticketsearch.models.building import Factory as Factory
 from ticketsearch.models.convolutional import conv2, conv4, conv6, lenet5, resnet20, vgg16_bn
 from ticketsearch.models.dense import lenet_300_100, mlp
+from ticketsearch.models.masked_modules import compact as compact
+from ticketsearch.models.masked_modules import to_pruned as to_pruned
+from ticketsearch.models.masked_modules import to_sparse as to_sparse
 from ticketsearch.models.network import Initialization as Initialization
 from ticketsearch.models.network import Network as Network
 from ticketsearch.models.network import initialize as initialize
 from ticketsearch.models.network import module_of as module_of
 from ticketsearch.models.network import restore as restore
+from ticketsearch.models.onnx import write_onnx as write_onnx
 from ticketsearch.models.pruned import bake as bake
 from ticketsearch.models.pruned import own_copy as own_copy
 from ticketsearch.models.schemes import AS_BUILT as AS_BUILT
