@@ -43,7 +43,7 @@ from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.report import write_comparisons
-from ticketsearch.report.comparison import budget_points
+from ticketsearch.report.comparison_figures import budget_points
 from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
 from ticketsearch.runs import Run
 from ticketsearch.statistics import bootstrap, holm, paired, smallest_p

@@ -62,6 +62,12 @@ class MethodResult(NamedTuple):
         return float(np.mean([mask.candidates for mask in self.masks.values()]))
 
     @property
+    def seconds(self) -> float | None:
+        """The processor seconds of making one mask, the mean over those measured; None without one."""
+        measured = [mask.seconds for mask in self.masks.values() if mask.seconds is not None]
+        return float(np.mean(measured)) if measured else None
+
+    @property
     def made(self) -> Mapping[int, FoundMask]:
         """The masks by their old name; deprecated."""
         message = "made is deprecated and goes with version 0.3.0; write masks"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -234,21 +235,39 @@ def _search(text: str) -> Search:
     return _new_search(text)
 
 
+def _timed(make: Callable[[], list[FoundMask]]) -> list[FoundMask]:
+    """Return the masks that are made, each with its share of the processor seconds."""
+    start = time.process_time()
+    masks = make()
+    seconds = (time.process_time() - start) / len(masks)
+    return [mask._replace(seconds=seconds) for mask in masks]
+
+
 def _evolve(task: _Evolving) -> FoundMask:
-    return evolved(_new_search(task.settings), task.root, task.name)
+    search, begun = _new_search(task.settings), (task.root / task.name).exists()
+    (mask,) = _timed(lambda: [evolved(search, task.root, task.name)])
+    # The seconds of an earlier process are not known.
+    return mask._replace(seconds=None) if begun else mask
 
 
 def _prune(task: _Pruning) -> list[FoundMask]:
-    return pruned([_search(text) for text in task.settings], task.method, task.options)
+    searches = [_search(text) for text in task.settings]
+    return _timed(lambda: pruned(searches, task.method, task.options))
 
 
 def _spend(task: _Searching) -> FoundMask:
     if task.method in BEST_OF:
-        search = _new_search(task.settings)
-        return best_of(search, BEST_OF[task.method], task.options, task.budget, task.first)
+        search, first = _new_search(task.settings), task.first
+        pruner = BEST_OF[task.method]
+        (mask,) = _timed(lambda: [best_of(search, pruner, task.options, task.budget, first)])
+        if first is None or mask.seconds is None:
+            return mask
+        return mask._replace(seconds=None if first.seconds is None else mask.seconds + first.seconds)
     blind = config.apply(Settings.model_validate_json(task.settings), BLIND.items())
     function = one_plus_lambda if task.method == ONE_PLUS_LAMBDA else random_search
-    return function(_new_search(blind.model_dump_json()), task.options, task.budget)
+    search = _new_search(blind.model_dump_json())
+    (mask,) = _timed(lambda: [function(search, task.options, task.budget)])
+    return mask
 
 
 def _test(task: _Testing) -> list[FinalResult]:
