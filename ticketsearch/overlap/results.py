@@ -145,6 +145,8 @@ class OverlapStudy:
             )
         )
         least = "" if self.pairs(self.exact).all() else "at least "
+        # Draws say it in the next sentence.
+        chance = "" if self.uniform else f", where chance gives {self.mean(self.chance):.4f}"
         blocked, masks = int(self.blocked.sum()), f"{len(self.names)} masks"
         if blocked:
             masks = f"those that let something through ({blocked} of {masks} let nothing through)"
@@ -152,7 +154,7 @@ class OverlapStudy:
             f"Of the {self.passing} pairs of {masks}, {self.identical} are the same network up to a "
             "renumbering of hidden neurons.",
             f"As they are, pairs share {self.mean(self.iou):.4f} of the weights that either keeps on average "
-            f"(intersection over union), where chance gives {self.mean(self.chance):.4f}.",
+            f"(intersection over union){chance}.",
             f"Against masks of the same layer counts, {uniform}.",
             f"Renumbered to match, they share {least}{self.mean(self.aligned):.4f}.",
             f"Against masks of the same layer counts, {moved}.",

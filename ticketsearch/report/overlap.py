@@ -1,4 +1,4 @@
-"""The page of an overlap study: a headline, all tests as a table, and figures case by case."""
+"""The page of an overlap study: a headline, an overview, all tests as a table, and figures case by case."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ticketsearch.report.overlap_figures import (
     pixel_pictures,
     profile_pictures,
 )
+from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, write_page
 from ticketsearch.report.profiles import profiles
-from ticketsearch.report.text import overlap_headline
+from ticketsearch.report.text import overlap_headline, shown_effect
 
 __all__ = ["NullRow", "null_rows", "write_overlap"]
 
@@ -65,9 +66,11 @@ def write_overlap(overlaps: Overlaps, path: Path) -> Path:
         path,
         overlaps=overlaps,
         headline=overlap_headline(overlaps.cases),
+        overview=[overview_picture(overlaps.cases)] if overlaps.cases else [],
         tests=null_rows(overlaps),
         sections=sections,
         signed=signed,
+        shown_effect=shown_effect,
         open=len(sections) <= OPEN,
     )
 

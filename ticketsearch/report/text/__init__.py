@@ -18,7 +18,13 @@ from ticketsearch.report.text.comparison import (
     protocol,
 )
 from ticketsearch.report.text.mask import mask_content, mask_lines
-from ticketsearch.report.text.overlap_study import nulls_csv, overlap_headline, overlaps_text, pairs_csv
+from ticketsearch.report.text.overlap_study import (
+    nulls_csv,
+    overlap_headline,
+    overlaps_text,
+    pairs_csv,
+    shown_effect,
+)
 from ticketsearch.report.text.run import (
     comparison_lines,
     masking_lines,
@@ -67,6 +73,7 @@ __all__ = [
     "protocol",
     "rung_lines",
     "seed_study",
+    "shown_effect",
     "spread",
     "study_lines",
 ]
