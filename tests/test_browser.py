@@ -9,11 +9,11 @@ from conftest import every
 
 from ticketsearch import cli, report
 from ticketsearch import settings as config
-from ticketsearch.comparison import compare
 from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study
 from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import prune_all
+from ticketsearch.python import compare
 from ticketsearch.report import write_comparisons, write_overlap
 from ticketsearch.runs import Run
 

@@ -30,7 +30,7 @@ from ticketsearch.comparison.plan import (
     comparison_plan,
 )
 from ticketsearch.comparison.results import BestSoFar, Comparison, MethodResult, read_comparison
-from ticketsearch.comparison.run import ComparisonWork, compare, default_workers
+from ticketsearch.comparison.run import ComparisonWork, check_reference, default_workers
 from ticketsearch.comparison.schema import COMPARISON
 from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining
 
@@ -55,7 +55,7 @@ __all__ = [
     "FinalTraining",
     "FoundMask",
     "MethodResult",
-    "compare",
+    "check_reference",
     "comparison_plan",
     "default_workers",
     "differences",

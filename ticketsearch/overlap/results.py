@@ -75,6 +75,12 @@ class OverlapStudy:
     drawn: Mapping[str, Mapping[str, Floats]]
     leaders: int = 0
 
+    def __repr__(self) -> str:
+        return (
+            f"OverlapStudy({len(self.names)} masks, IoU {self.mean(self.iou):.4f} raw and "
+            f"{self.mean(self.aligned):.4f} aligned)"
+        )
+
     def pairs(self, matrix: NDArray[Any]) -> NDArray[Any]:
         """Return the values of a ``(..., population, population)`` matrix for the pairs that count."""
         chosen = chosen_pairs(len(self.names), self.leaders)

@@ -12,16 +12,20 @@ from ticketsearch.report.pages import Picture, write_page
 from ticketsearch.report.text import (
     DIFFERENCE_HEADINGS,
     METHOD_HEADINGS,
+    cells_csv,
     comparison_headline,
+    comparison_markdown,
     difference_cells,
     differences_at,
+    differences_csv,
     method_cells,
     notes_on_tests,
     protocol,
 )
 from ticketsearch.settings import leaves
+from ticketsearch.storage import write_atomically
 
-__all__ = ["comparison_pictures", "write_comparisons"]
+__all__ = ["comparison_pictures", "write_comparison_files", "write_comparisons"]
 
 
 class Table(NamedTuple):
@@ -42,6 +46,22 @@ class Section(NamedTuple):
     tables: list[Table]
     figures: list[Picture]
     settings: list[tuple[str, object]]
+
+
+def write_comparison_files(
+    comparisons: Sequence[Comparison], folder: Path, reference: str | None = None
+) -> list[Path]:
+    """Write page and tables of comparisons into a folder; return their paths, that of the page first."""
+    tested = differences(comparisons, reference)
+    tables = {
+        "compare.md": comparison_markdown(comparisons, reference),
+        "cells.csv": cells_csv(comparisons),
+        "differences.csv": differences_csv(tested),
+    }
+    for name, table in tables.items():
+        write_atomically(folder / name, table)
+    page = write_comparisons(comparisons, folder / "compare.html", reference)
+    return [page, *(folder / name for name in tables)]
 
 
 def write_comparisons(comparisons: Sequence[Comparison], path: Path, reference: str | None = None) -> Path:

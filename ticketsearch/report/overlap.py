@@ -19,9 +19,10 @@ from ticketsearch.report.overlap_figures import (
 from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, write_page
 from ticketsearch.report.profiles import profiles
-from ticketsearch.report.text import overlap_headline, shown_effect
+from ticketsearch.report.text import nulls_csv, overlap_headline, pairs_csv, shown_effect
+from ticketsearch.storage import write_atomically
 
-__all__ = ["NullRow", "null_rows", "write_overlap"]
+__all__ = ["NullRow", "null_rows", "write_overlap", "write_overlap_files"]
 
 # The most cases whose figures are all open from the start.
 OPEN = 2
@@ -56,6 +57,14 @@ def null_rows(overlaps: Overlaps) -> list[list[NullRow]]:
         for case in overlaps.cases
     ]
     return [rows for rows in tests if rows]
+
+
+def write_overlap_files(overlaps: Overlaps, folder: Path) -> list[Path]:
+    """Write page and tables of a study into a folder; return their paths, that of the page first."""
+    tables = {"pairs.csv": pairs_csv(overlaps.cases), "nulls.csv": nulls_csv(overlaps.cases)}
+    for name, table in tables.items():
+        write_atomically(folder / name, table)
+    return [write_overlap(overlaps, folder / "overlap.html"), *(folder / name for name in tables)]
 
 
 def write_overlap(overlaps: Overlaps, path: Path) -> Path:

@@ -124,8 +124,8 @@ def _tables(cases: Sequence[Case]) -> list[str]:
     return [
         "Masks as they are: IoU, means over pairs, beside masks shuffled within layers. Effect: IoU −",
         "shuffled, with its approximate 95 % interval over other masks of the kind; p: corrected within a",
-        "row, for its tests in both tables (Holm), not over rows. The last two are distances, from 0 to 1, of",
-        "layer densities and of fan-ins and fan-outs:",
+        "row, for its tests in both tables (Holm), not over rows. The last two are distances, from 0 to 1,",
+        "of layer densities and of fan-ins and fan-outs:",
         *table_lines(
             ("", "masks", "IoU", "shuffled", *test, "signs", "layers", "fans"),
             [_raw_row(case) for case in cases],
