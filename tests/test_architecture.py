@@ -53,7 +53,7 @@ ALLOWED = {
     "report": "halving masks plugins statistics storage settings models pruners tickets evolution "
     "overlap theory runs overlap_studies comparison",
     "python": "datasets settings models workers seeding overlap_studies comparison report",
-    "cli": "halving masks random_streams storage datasets settings models pruners tickets workers "
+    "cli": "halving masks random_streams datasets settings models pruners tickets workers "
     "evolution seeding theory runs experiment overlap_studies comparison report python",
     "__main__": "cli",
 }

@@ -83,7 +83,6 @@ def test_overlaps_are_their_name_and_their_numbers(network):
     case = Case("initializations", "synflow at density 0.1 " * 9, "synflow", 0.1, study)
     overlaps = Overlaps("mine", {}, network.spec, (1, 28, 28), (case,) * 5)
     assert short(overlaps) == "Overlaps('mine', 5 sets of up to 3 masks, 266,200 weights)"
-    assert short(study) == (
-        f"OverlapStudy(3 masks, IoU {study.mean(study.iou):.4f} raw and {study.mean(study.aligned):.4f} aligned)"
-    )
+    raw, aligned = study.mean(study.iou), study.mean(study.aligned)
+    assert short(study) == f"OverlapStudy(3 masks, IoU {raw:.4f} raw and {aligned:.4f} aligned)"
     assert short(case).startswith("Case('synflow at density 0.1")

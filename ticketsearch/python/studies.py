@@ -226,11 +226,10 @@ def study_pruners(  # noqa: PLR0913 - the documented interface
     seed : of initializations, pruners and null models.
     workers : number of processes; the result is the same for any number.
     options : of the pruners; each goes to those that take it.
-    follow : does the steps of the work, an iterable of ``(kind, number done, total)``, e.g. with progress.
+    follow : see :func:`ticketsearch.compare`.
     pruning : ``scope``, ``schedule``, ``steps`` and ``batch`` of :func:`ticketsearch.prune`.
 
-    Returns the results, which a notebook shows with their figures. Page and tables are in the folder, as
-    ``ticketsearch overlap`` writes them.
+    Returns the results, which a notebook shows with figures; page and tables of the shell are in the folder.
 
     Raises :class:`BadInput` for an unknown method or option, a density that no mask of the network can have,
     fewer than two initializations, a method that needs data without them, or a folder that holds another

@@ -71,9 +71,7 @@ def comparison_text(comparisons: Comparison | Sequence[Comparison], reference: s
     tested = differences(comparisons, reference)
     lines = comparison_headline(tested)
     for comparison in comparisons:
-        lines.append(
-            f"{comparison.name}: {protocol(comparison) if comparison.results else 'no results yet.'}"
-        )
+        lines.append(f"{comparison.name}: {protocol(comparison)}")
         for density in comparison.densities:
             rows = map(method_cells, comparison.at(density))
             lines += [f"Density {density:g}", *table_lines(METHOD_HEADINGS, rows)]
@@ -88,7 +86,7 @@ def comparison_markdown(comparisons: Sequence[Comparison], reference: str | None
     tested = differences(comparisons, reference)
     parts = comparison_headline(tested)
     for comparison in comparisons:
-        parts += [f"## {comparison.name}", protocol(comparison) if comparison.results else "No results yet."]
+        parts += [f"## {comparison.name}", protocol(comparison)]
         for density in comparison.densities:
             shown = differences_at(tested, comparison, density)
             beside = {difference.other: difference_cells(difference)[1:4] for difference in shown}
@@ -110,6 +108,8 @@ def differences_at(tested: Sequence[Difference], comparison: Comparison, density
 
 def protocol(comparison: Comparison) -> str:
     """Return the sentence on data, model and training that explains the columns of the tables."""
+    if not comparison.results:
+        return "No results yet."
     settings = comparison.settings
     counts = sorted({len(result.accuracies) for result in comparison.results})
     if counts[-1] == 1:
