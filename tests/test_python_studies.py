@@ -62,6 +62,8 @@ def studied(tmp_path_factory):
     folder = tmp_path_factory.mktemp("python") / "mine"
     network = ts.initialize("mlp:6", ts.load_dataset("digits"))
     options = {"initializations": ts.initializations(3), "draws": 20, "aligned_draws": 5, "orders": 0}
+    # As the shell takes them from the settings.
+    options |= {"scope": "global", "schedule": "exponential", "steps": None}
     return ts.study_pruners(
         network, ts.load_dataset("digits"), ["synflow"], 0.2, folder=folder, **options
     ), folder
