@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -43,8 +44,14 @@ from ticketsearch.operators import layer_shuffle
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.report import write_comparisons
-from ticketsearch.report.comparison_figures import budget_points
-from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
+from ticketsearch.report.comparison_figures import budget_points, dot_rows
+from ticketsearch.report.text import (
+    cells_csv,
+    comparison_headline,
+    comparison_markdown,
+    comparison_text,
+    differences_csv,
+)
 from ticketsearch.runs import Run
 from ticketsearch.statistics import bootstrap, holm, paired, smallest_p
 from ticketsearch.training import live_operations
@@ -467,6 +474,50 @@ def test_the_dense_network_alone_has_a_table_and_a_page(tmp_path):
     assert comparison.densities == [1.0]
     assert any(line.split()[:2] == ["dense", "0.5500"] for line in comparison_text(comparison).splitlines())
     assert "0.5500" in write_comparisons([comparison], tmp_path / "page.html").read_text()
+
+
+def test_one_density_has_a_row_of_initializations_a_method_and_several_have_lines(tmp_path):
+    one = {("dense", 1.0): [0.9], ("imp", 0.1): [0.5, 0.6, 0.7], ("evolution", 0.1): [0.6, 0.8]}
+    comparison = made_up(one)
+    rows = dot_rows(comparison, 0.1)
+    assert [row.method for row in rows] == ["dense", "imp", "evolution"]
+    assert [row.accuracies.tolist() for row in rows] == list(one.values())
+    assert [row.accuracy for row in rows[1:]] == [bootstrap(np.array(one[key])) for key in list(one)[1:]]
+    page = write_comparisons([comparison], tmp_path / "one.html").read_text()
+    parts = ["<h1>", "With 3", "Density 0.1: evolution minus imp", "Test accuracy at density 0.1", "<table"]
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "Test accuracy against density" not in page
+    page = write_comparisons([made_up(one | {("imp", 0.2): [0.7]})], tmp_path / "two.html").read_text()
+    assert "Test accuracy against density" in page
+    assert "Test accuracy at density" not in page
+
+
+def test_the_headline_is_the_difference_to_imp_best_or_the_most_accurate_other_method():
+    accuracies = {("dense", 1.0): [0.9] * 6, ("imp", 0.1): np.arange(6) / 9, ("snip", 0.1): [0.1] * 6}
+    accuracies |= {("evolution", 0.1): np.arange(6) / 9 + 0.05, ("evolution/shuffled", 0.1): [0.95] * 6}
+    (line,) = comparison_headline(differences([made_up(accuracies)]))
+    assert line == (
+        "Density 0.1: evolution minus imp is +5.00 points of test accuracy (95 % +5.00 to +5.00), p = 0.094."
+    )
+    with_best = accuracies | {("imp_best", 0.1): [0.0] * 6}
+    first, second = comparison_headline(differences([made_up(with_best)]))
+    assert first.startswith("Density 0.1: evolution minus imp_best is +")
+    assert "in 0 of 1 tests" in second or "in 1 of 1 tests" in second
+    controls = {key: value for key, value in accuracies.items() if key[0].startswith("evolution")}
+    assert comparison_headline(differences([made_up(controls)])) == []
+    (line,) = comparison_headline(differences([made_up({**controls, ("dense", 1.0): [0.9] * 6})]))
+    assert "evolution minus dense is −" in line
+    first, *_ = comparison_headline(differences([made_up({("imp", 0.1): [0.5], ("snip", 0.1): [0.4]})]))
+    assert first.startswith("With one initialization no test can be significant: p is at least 1 (2/2^1)")
+
+
+def test_one_data_order_is_called_one_and_has_no_deviation():
+    for orders, words in ((1, "on one data order, "), (3, "on 3 data orders, ")):
+        comparison = made_up({("imp", 0.1): [0.5, 0.6]})
+        text = comparison_text(dataclasses.replace(comparison, orders=orders))
+        assert words in text
+        assert "±" not in text
 
 
 def test_a_pruner_in_a_folder_is_a_method_and_no_control():

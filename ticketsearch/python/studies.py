@@ -52,7 +52,7 @@ DEFAULT_SIZES = Sizes()
 Follow = Callable[[Iterable[Step]], object]
 
 
-def done(steps: Iterable[Step]) -> None:
+def _exhaust(steps: Iterable[Step]) -> None:
     """Do the steps, and show nothing."""
     for _ in steps:
         pass
@@ -99,11 +99,11 @@ def finish_comparison(
     store: ComparisonStore,
     workers: int = 1,
     reference: str | None = None,
-    follow: Follow = done,
+    follow: Follow | None = None,
 ) -> ShownComparison:
     """Do the rest of a comparison, close its store, and write page and tables into its folder."""
     with store:
-        follow(ComparisonWork(plan, store, workers).steps())
+        (follow or _exhaust)(ComparisonWork(plan, store, workers).steps())
     comparison = read_comparison(store.path)
     write_comparison_files([comparison], store.path, reference)
     return comparison
@@ -115,14 +115,14 @@ def finish_overlaps(
     network: Network | None,
     dataset: Dataset | None,
     workers: int = 1,
-    follow: Follow = done,
+    follow: Follow | None = None,
 ) -> ShownOverlaps:
     """Do the rest of an overlap study, close its store, and write page and tables into its folder.
 
     ``network`` and ``dataset`` are those of a plan with prunings.
     """
     with store:
-        follow(OverlapWork(plan, store, network, dataset, workers).steps())
+        (follow or _exhaust)(OverlapWork(plan, store, network, dataset, workers).steps())
     overlaps = read_overlaps(store.path)
     write_overlap_files(overlaps, store.path)
     return overlaps
@@ -141,7 +141,7 @@ def compare(  # noqa: PLR0913 - the documented interface
     budget: int | None = None,
     workers: Workers = 1,
     reference: str | None = None,
-    follow: Follow = done,
+    follow: Follow | None = None,
 ) -> ShownComparison:
     """Compare methods that find masks by one protocol, with equal budgets for all that search.
 
@@ -165,7 +165,7 @@ def compare(  # noqa: PLR0913 - the documented interface
     budget : FLOPs of each search if the evolution is not compared.
     workers : number of processes; the result is the same for any number.
     reference : the method that all others are subtracted from, see :func:`ticketsearch.comparison_text`.
-    follow : does the steps of the work, an iterable of ``(kind, number done, total)``, e.g. with progress.
+    follow : goes through the steps of the work, an iterable of ``(kind, number done, total)``, as progress does.
 
     Returns the results, which a notebook shows with their figures. Page and tables are in the folder, as
     ``ticketsearch compare`` writes them.
@@ -204,7 +204,7 @@ def study_pruners(  # noqa: PLR0913 - the documented interface
     seed: int = 0,
     workers: Workers = 1,
     options: Mapping[str, Any] | None = None,
-    follow: Follow = done,
+    follow: Follow | None = None,
     **pruning: Any,
 ) -> ShownOverlaps:
     """Study whether pruning methods find the same network from different initializations.
