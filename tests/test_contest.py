@@ -484,7 +484,7 @@ def test_one_density_has_a_row_of_initializations_a_method_and_several_have_line
     assert [row.accuracies.tolist() for row in rows] == list(one.values())
     assert [row.accuracy for row in rows[1:]] == [bootstrap(np.array(one[key])) for key in list(one)[1:]]
     page = write_comparisons([comparison], tmp_path / "one.html").read_text()
-    parts = ["<h1>", "With 3", "Density 0.1: evolution minus imp", "Test accuracy at density 0.1", "<table"]
+    parts = ["<h1>", "With 2", "Density 0.1: evolution minus imp", "Test accuracy at density 0.1", "<table"]
     places = [page.index(part) for part in parts]
     assert places == sorted(places)
     assert "Test accuracy against density" not in page

@@ -30,7 +30,6 @@ from ticketsearch.overlap_studies import (
     Sizes,
     pruner_plan,
 )
-from ticketsearch.report import comparison_html, overlaps_html, write_comparison_files, write_overlap_files
 from ticketsearch.seeding import DEFAULT_SCHEMES
 from ticketsearch.seeding import initializations as drawn_initializations
 from ticketsearch.settings import Settings
@@ -62,6 +61,8 @@ class ShownComparison(Comparison):
     """The results of a whole comparison, which a notebook shows with their figures."""
 
     def _repr_html_(self) -> str:
+        from ticketsearch.report import comparison_html  # figures take a second to import
+
         return comparison_html(self)
 
 
@@ -69,6 +70,8 @@ class ShownOverlaps(Overlaps):
     """The results of a whole overlap study, which a notebook shows with their figures."""
 
     def _repr_html_(self) -> str:
+        from ticketsearch.report import overlaps_html
+
         return overlaps_html(self)
 
 
@@ -102,6 +105,8 @@ def finish_comparison(
     follow: Follow | None = None,
 ) -> ShownComparison:
     """Do the rest of a comparison, close its store, and write page and tables into its folder."""
+    from ticketsearch.report import write_comparison_files
+
     with store:
         (follow or _exhaust)(ComparisonWork(plan, store, workers).steps())
     comparison = read_comparison(store.path)
@@ -121,6 +126,8 @@ def finish_overlaps(
 
     ``network`` and ``dataset`` are those of a plan with prunings.
     """
+    from ticketsearch.report import write_overlap_files
+
     with store:
         (follow or _exhaust)(OverlapWork(plan, store, network, dataset, workers).steps())
     overlaps = read_overlaps(store.path)
@@ -165,7 +172,7 @@ def compare(  # noqa: PLR0913 - the documented interface
     budget : FLOPs of each search if the evolution is not compared.
     workers : number of processes; the result is the same for any number.
     reference : the method that all others are subtracted from, see :func:`ticketsearch.comparison_text`.
-    follow : goes through the steps of the work, an iterable of ``(kind, number done, total)``, as progress does.
+    follow : goes through the steps of the work, an iterable of ``(kind, number done, total)``, for progress.
 
     Returns the results, which a notebook shows with their figures. Page and tables are in the folder, as
     ``ticketsearch compare`` writes them.
