@@ -498,7 +498,8 @@ def test_the_headline_is_the_difference_to_imp_best_or_the_most_accurate_other_m
     accuracies |= {("evolution", 0.1): np.arange(6) / 9 + 0.05, ("evolution/shuffled", 0.1): [0.95] * 6}
     (line,) = comparison_headline(differences([made_up(accuracies)]))
     assert line == (
-        "Density 0.1: evolution minus imp is +5.00 points of test accuracy (95 % +5.00 to +5.00), p = 0.094."
+        "Density 0.1: evolution minus imp is +5.00 points of test accuracy (95 % +5.00 to +5.00), "
+        "corrected p = 0.094."
     )
     with_best = accuracies | {("imp_best", 0.1): [0.0] * 6}
     first, second = comparison_headline(differences([made_up(with_best)]))
@@ -593,7 +594,7 @@ def test_words_and_tables_say_what_was_found(whole):
         mean, low, high = (f"{100 * value:+.2f}".replace("-", "−") for value in one.test.difference)
         assert line == (
             f"Density {density}: evolution minus imp_best is {mean} points of test accuracy "
-            f"(95 % {low} to {high}), p = {one.holm:.2g}."
+            f"(95 % {low} to {high}), corrected p = {one.holm:.2g}."
         )
     assert text.count("can be significant") == 1
     cells = list(csv.DictReader(io.StringIO(cells_csv([comparison]))))

@@ -21,9 +21,10 @@ ROWS, LABEL = 24, 26
 # From the dot of a row to its first bar, where rows are 1 apart.
 STEP = 0.24
 # Null models of masks as they are, and renumbered, by the label of each.
-RAW = {"shuffled within layers": "uniform"}
-ALIGNED = {"shuffled within layers": "aligned_uniform", "same degrees, rewired": "aligned_degrees"}
-COLOURS = {"shuffled within layers": GREY, "same degrees, rewired": BLUE}
+SHUFFLED, REWIRED = "shuffled within layers", "same degrees, rewired"
+RAW = {SHUFFLED: "uniform"}
+ALIGNED = {SHUFFLED: "aligned_uniform", REWIRED: "aligned_degrees"}
+COLOURS = {SHUFFLED: GREY, REWIRED: BLUE}
 
 
 class NullSpan(NamedTuple):
@@ -43,16 +44,24 @@ class OverviewRow(NamedTuple):
 
 
 def overview_rows(cases: Sequence[Case], *, aligned: bool) -> list[OverviewRow]:
-    """Return a row a set of masks, compared as they are, or aligned."""
-    models = ALIGNED if aligned else RAW
-    return [
-        OverviewRow(
-            case.title,
-            case.study.mean(case.study.aligned if aligned else case.study.iou),
-            {label: _span(case.study, model) for label, model in models.items() if model in case.study.drawn},
-        )
-        for case in cases
-    ]
+    """Return a row a set of masks, compared as they are, or aligned.
+
+    Renumbering makes any two masks more alike, so that aligned sets without draws have no row.
+    """
+    rows = []
+    for case in cases:
+        study = case.study
+        nulls = {
+            label: _span(study, model)
+            for label, model in (ALIGNED if aligned else RAW).items()
+            if model in study.drawn
+        }
+        if not aligned and not nulls:
+            expected = study.mean(study.chance)
+            nulls = {SHUFFLED: NullSpan(expected, expected, expected)}
+        if nulls:
+            rows.append(OverviewRow(case.title, study.mean(study.aligned if aligned else study.iou), nulls))
+    return rows
 
 
 def _span(study: OverlapStudy, model: str) -> NullSpan:
@@ -65,8 +74,9 @@ def overview_picture(cases: Sequence[Case]) -> Picture:
     shown = cases[:ROWS]
     some = f" The first {ROWS} of {len(cases)} sets are drawn." if len(cases) > ROWS else ""
     draws = {
-        name: partial(draw_overview, rows=overview_rows(shown, aligned=aligned), title=name)
+        name: partial(draw_overview, rows=rows, title=name)
         for name, aligned in (("as they are", False), ("renumbered to match", True))
+        if (rows := overview_rows(shown, aligned=aligned))
     }
     return picture(
         "overview",

@@ -171,10 +171,10 @@ def _closest(tested: Sequence[Difference]) -> Difference | None:
 def _difference(difference: Difference, where: str) -> str:
     """Return the sentence on one difference: points of test accuracy, interval, and the corrected p."""
     points = Interval(*(100 * value for value in difference.test.difference))
-    mean, _, interval = _interval(points, "+.2f").partition(" (")
+    mean, ends = _number(points.mean, "+.2f"), _ends(points, "+.2f")
     return (
         f"{where}: {difference.reference} minus {difference.other} is {mean} points of test accuracy"
-        f"{' (95 % ' + interval if interval else ''}, p = {difference.holm:.2g}."
+        f"{f' (95 % {ends})' if ends else ''}, corrected p = {difference.holm:.2g}."
     )
 
 
@@ -251,9 +251,19 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _interval(interval: Interval, form: str) -> str:
-    """Return a mean with its interval, if there is one, with true minus signs."""
-    ends = "" if math.isnan(interval.low) else f" ({interval.low:{form}} to {interval.high:{form}})"
-    return f"{interval.mean:{form}}{ends}".replace("-", "−")
+    """Return a mean with its interval, if there is one."""
+    ends = _ends(interval, form)
+    return f"{_number(interval.mean, form)} ({ends})" if ends else _number(interval.mean, form)
+
+
+def _ends(interval: Interval, form: str) -> str:
+    """Return the ends of an interval; the empty string where there is none."""
+    return "" if math.isnan(interval.low) else " to ".join(_number(end, form) for end in interval[1:])
+
+
+def _number(value: float, form: str) -> str:
+    """Return a number as text, with a true minus sign."""
+    return f"{value:{form}}".replace("-", "−")
 
 
 def cells_csv(comparisons: Sequence[Comparison]) -> str:
