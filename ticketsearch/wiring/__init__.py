@@ -11,9 +11,9 @@ from ticketsearch.wiring.checking import tensors_of
 from ticketsearch.wiring.compaction import Compaction, compact, fixed_groups, live_groups, spec_for, whole
 from ticketsearch.wiring.constants import is_constant
 from ticketsearch.wiring.functions import Scale, Shift, Sum
+from ticketsearch.wiring.graph_modules import standalone
 from ticketsearch.wiring.operations import BatchNormalization, Convolution, Reshape, drop_path, factor
 from ticketsearch.wiring.preconditions import check_module
-from ticketsearch.wiring.standalone import standalone
 from ticketsearch.wiring.steps import Step, Wiring
 from ticketsearch.wiring.tracing import trace
 

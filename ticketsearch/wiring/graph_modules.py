@@ -1,4 +1,4 @@
-"""Standalone modules: a compacted network as a torch.fx GraphModule of torch's own modules and functions."""
+"""Standalone modules: a compacted network as a torch.fx GraphModule of torch's given modules and functions."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ class _Builder:
 
         Returns its path, or None where a function computes the step.
         """
-        own = [name for name in step.names if name is not None]
-        path = own[0].rpartition(".")[0] if own else ""
+        given = [name for name in step.names if name is not None]
+        path = given[0].rpartition(".")[0] if given else ""
         usual = [f"{path}.{key}" for key in ("weight", "bias", "running_mean", "running_var")]
         as_usual = all(name in (None, other) for name, other in zip(step.names, usual, strict=False))
         if not path or not as_usual or _has(self.root, path):
             return None
-        kept = {name.rpartition(".")[2]: self._kept(name) for name in own}
+        kept = {name.rpartition(".")[2]: self._kept(name) for name in given}
         made = _layer(step, kept) if step.operation == "linear" else _normalization(step, kept)
         if made is None:
             return None
