@@ -1,4 +1,4 @@
-"""Standalone modules: a compacted network as a torch.fx GraphModule of torch's given modules and functions."""
+"""Standalone modules: a compacted network as a torch.fx GraphModule of what torch itself has."""
 
 from __future__ import annotations
 
