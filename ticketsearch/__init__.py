@@ -34,6 +34,8 @@ import importlib.metadata
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ticketsearch import lazy
+
 _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
     "comparison": "compare read_comparison",
@@ -57,7 +59,7 @@ _HOMES = {
 }
 # Old name → name, for one release.
 _RENAMED = {"climb": "successive_halving"}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+_imported = lazy.face(__name__, _HOMES)
 
 __all__ = [
     "NSGA2",
@@ -175,9 +177,7 @@ def __getattr__(name: str) -> Any:
         message = f"ticketsearch.{name} is deprecated and goes with version 0.3.0; write {_RENAMED[name]}"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         name = _RENAMED[name]
-    if name in _HOME:
-        return getattr(importlib.import_module(f"ticketsearch.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'ticketsearch' has no attribute {name!r}")
+    return _imported(name)
 
 
 def __dir__() -> list[str]:

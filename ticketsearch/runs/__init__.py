@@ -6,20 +6,9 @@ commit is a checkpoint. ``runs/README.md`` of the repository explains the tables
 
 from __future__ import annotations
 
-from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
-from ticketsearch.runs.queries import (
-    ContenderRow,
-    OperatorRow,
-    PhaseRow,
-    contender_rows,
-    first_seeds,
-    front_rows,
-    operator_rows,
-    phase_rows,
-    winner,
-)
-from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
-from ticketsearch.runs.store import Run
+from typing import TYPE_CHECKING
+
+from ticketsearch import lazy
 
 __all__ = [
     "BEST",
@@ -45,3 +34,29 @@ __all__ = [
     "pruned_names",
     "winner",
 ]
+
+_HOMES = {
+    "folders": "NameTaken check_free check_name counting_name list_runs",
+    "queries": "ContenderRow OperatorRow PhaseRow contender_rows first_seeds front_rows operator_rows "
+    "phase_rows winner",
+    "results": "BEST DENSE RANDOM Result contenders front_name pruned_names",
+    "store": "Run",
+}
+
+if TYPE_CHECKING:
+    from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
+    from ticketsearch.runs.queries import (
+        ContenderRow,
+        OperatorRow,
+        PhaseRow,
+        contender_rows,
+        first_seeds,
+        front_rows,
+        operator_rows,
+        phase_rows,
+        winner,
+    )
+    from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
+    from ticketsearch.runs.store import Run
+
+__getattr__ = lazy.face(__name__, _HOMES)

@@ -20,7 +20,7 @@ from ticketsearch.runs.results import Result
 from ticketsearch.runs.schema import RUN, old_order_effects
 from ticketsearch.settings import Origin, Settings
 from ticketsearch.storage import Database, Word, validated
-from ticketsearch.tickets import Seen, Ticket, Tickets
+from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = ["RunReader"]
 
@@ -192,6 +192,8 @@ class RunReader(Database):
 
     def last(self) -> Generation | None:
         """Return the last committed generation, from which a search continues; None before the first."""
+        from ticketsearch.tickets import Seen  # imports canonical forms, which other queries do without
+
         number = self.progress()
         with self._validation():
             newest = self._read(tables.PARENTS, "ORDER BY number DESC LIMIT 1")

@@ -2,37 +2,9 @@
 
 from __future__ import annotations
 
-from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows, compression
-from ticketsearch.report.text.comparison import (
-    DIFFERENCE_HEADINGS,
-    METHOD_HEADINGS,
-    budget_headline,
-    cells_csv,
-    comparison_markdown,
-    comparison_text,
-    difference_cells,
-    differences_at,
-    differences_csv,
-    method_cells,
-    notes_on_tests,
-    protocol,
-)
-from ticketsearch.report.text.mask import mask_content, mask_lines
-from ticketsearch.report.text.overlap_study import nulls_csv, overlap_headline, overlaps_text, pairs_csv
-from ticketsearch.report.text.run import (
-    comparison_lines,
-    masking_lines,
-    one_line,
-    operator_lines,
-    overlap_lines,
-    own_work,
-    phase_lines,
-    rung_lines,
-    seed_study,
-    spread,
-    study_lines,
-)
-from ticketsearch.report.text.run_content import content
+from typing import TYPE_CHECKING
+
+from ticketsearch import lazy
 
 __all__ = [
     "DIFFERENCE_HEADINGS",
@@ -70,3 +42,49 @@ __all__ = [
     "spread",
     "study_lines",
 ]
+
+_HOMES = {
+    "audit": "audit_lines audit_rows collapse_rows compression",
+    "comparison": "DIFFERENCE_HEADINGS METHOD_HEADINGS budget_headline cells_csv comparison_markdown "
+    "comparison_text difference_cells differences_at differences_csv method_cells notes_on_tests protocol",
+    "mask": "mask_content mask_lines",
+    "overlap_study": "nulls_csv overlap_headline overlaps_text pairs_csv",
+    "run": "comparison_lines masking_lines one_line operator_lines overlap_lines own_work phase_lines "
+    "rung_lines seed_study spread study_lines",
+    "run_content": "content",
+}
+
+if TYPE_CHECKING:
+    from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows, compression
+    from ticketsearch.report.text.comparison import (
+        DIFFERENCE_HEADINGS,
+        METHOD_HEADINGS,
+        budget_headline,
+        cells_csv,
+        comparison_markdown,
+        comparison_text,
+        difference_cells,
+        differences_at,
+        differences_csv,
+        method_cells,
+        notes_on_tests,
+        protocol,
+    )
+    from ticketsearch.report.text.mask import mask_content, mask_lines
+    from ticketsearch.report.text.overlap_study import nulls_csv, overlap_headline, overlaps_text, pairs_csv
+    from ticketsearch.report.text.run import (
+        comparison_lines,
+        masking_lines,
+        one_line,
+        operator_lines,
+        overlap_lines,
+        own_work,
+        phase_lines,
+        rung_lines,
+        seed_study,
+        spread,
+        study_lines,
+    )
+    from ticketsearch.report.text.run_content import content
+
+__getattr__ = lazy.face(__name__, _HOMES)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ticketsearch.evolution import EVOLUTION_PHASES
 from ticketsearch.halving import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import live
-from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
+from ticketsearch.overlap import RawOverlap, raw_overlap
 from ticketsearch.runs import (
     Run,
     contender_rows,
@@ -21,6 +22,9 @@ from ticketsearch.runs import (
 )
 from ticketsearch.tickets import Ticket
 from ticketsearch.typing import Floats
+
+if TYPE_CHECKING:
+    from ticketsearch.overlap import OverlapStudy
 
 __all__ = [
     "comparison_lines",
@@ -156,6 +160,8 @@ def seed_study(run: Run) -> OverlapStudy | None:
     Masks are named by their numbers, from 1 on. None for fewer than two masks, and for networks whose
     alignment would take long.
     """
+    from ticketsearch.overlap import overlap_study  # takes scipy, which the text of a run does without
+
     seeds = first_seeds(run)
     pairs = len(seeds) * (len(seeds) - 1) // 2
     if not 0 < pairs * run.spec.size <= ALIGNED:
