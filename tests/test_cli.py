@@ -219,9 +219,11 @@ def test_list_has_a_line_for_each_run_readable_or_not(finished, tmp_path):
     (broken / "run.sqlite").write_bytes(b"x" * 5000)
     code, out, _ = finished("list")
     assert code == 0
-    first, second = out.splitlines()
-    assert re.match(r"broken +unreadable", first)
-    assert re.match(r"small +finished +digits, mlp:12, density 0\.1, test accuracy 0\.\d{4}", second)
+    heading, first, second = out.splitlines()
+    assert heading.split()[:4] == ["run", "state", "data", "model"]
+    assert re.match(r"broken +unreadable: ", first)
+    figures = r"small +finished +digits +mlp:12 +0\.1 +2/2 +-?\d+\.\d{4} +0\.\d{4} +0:00:\d\d +20\d\d-"
+    assert re.match(figures, second)
 
 
 def test_list_without_runs_says_so(shell):

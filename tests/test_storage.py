@@ -423,18 +423,19 @@ def test_damaged_runs_hide_no_others_from_list(folder, monkeypatch, capsys):
         changed(shutil.copytree(folder, folder.with_name(name)), statement)
     (folder.with_name("d")).mkdir()
     (folder.with_name("d") / "run.sqlite").write_bytes(b"nothing")
-    lines = listed(capsys)
+    heading, *lines = listed(capsys)
+    assert heading.startswith("run ")
     assert [line.split()[0] for line in lines] == ["a", "b", "c", "d", "one"]
     assert all(line.split()[1] == "unreadable:" for line in lines[:4])
     assert "finished" in lines[4]
 
 
 def test_a_run_that_fails_in_a_way_nobody_thought_of_hides_no_others_either(folder, monkeypatch, capsys):
-    def fails(run):
+    def fails(path):
         raise RuntimeError("two\nlines")
 
     monkeypatch.chdir(folder.parents[1])
-    monkeypatch.setattr("ticketsearch.report.text.one_line", fails)
+    monkeypatch.setattr("ticketsearch.runs.read_overview", fails)
     assert listed(capsys) == ["one  unreadable: two lines"]
 
 

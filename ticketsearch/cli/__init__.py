@@ -1,7 +1,7 @@
 """The command line: it parses, shows progress, prints, and turns bad input into one line and exit code 2.
 
-Each command is in the file of its name; ``list``, ``show`` and ``report`` are in ``runs``. Modules that take
-long to import (torch, the search, pydantic) are imported by the command that needs them.
+Each command is in the file of its name, but ``list`` in ``listing``, and ``show`` and ``report`` in ``runs``.
+Modules that take long to import (torch, the search, pydantic) are imported by the command that needs them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from ticketsearch.cli.docs import docs
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason, user_code_fault
 from ticketsearch.cli.evolve import evolve
 from ticketsearch.cli.flags import SettingsCommand
+from ticketsearch.cli.listing import list_
 from ticketsearch.cli.overlap import overlap
 from ticketsearch.cli.prune import prune
-from ticketsearch.cli.runs import list_, report, show
+from ticketsearch.cli.runs import report, show
 from ticketsearch.errors import BadInput
 
 __all__ = ["app", "main"]

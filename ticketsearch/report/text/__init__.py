@@ -11,6 +11,7 @@ __all__ = [
     "METHOD_HEADINGS",
     "audit_lines",
     "audit_rows",
+    "best_lines",
     "budget_headline",
     "cells_csv",
     "collapse_rows",
@@ -19,6 +20,7 @@ __all__ = [
     "comparison_text",
     "compression",
     "content",
+    "csv_text",
     "difference_cells",
     "differences_at",
     "differences_csv",
@@ -28,7 +30,6 @@ __all__ = [
     "method_cells",
     "notes_on_tests",
     "nulls_csv",
-    "one_line",
     "operator_lines",
     "overlap_headline",
     "overlap_lines",
@@ -37,10 +38,12 @@ __all__ = [
     "pairs_csv",
     "phase_lines",
     "protocol",
+    "run_lines",
     "rung_lines",
     "seed_study",
     "spread",
     "study_lines",
+    "table_lines",
 ]
 
 _HOMES = {
@@ -49,9 +52,11 @@ _HOMES = {
     "comparison_text difference_cells differences_at differences_csv method_cells notes_on_tests protocol",
     "mask": "mask_content mask_lines",
     "overlap_study": "nulls_csv overlap_headline overlaps_text pairs_csv",
-    "run": "comparison_lines masking_lines one_line operator_lines overlap_lines own_work phase_lines "
+    "run": "comparison_lines masking_lines operator_lines overlap_lines own_work phase_lines "
     "rung_lines seed_study spread study_lines",
     "run_content": "content",
+    "runs": "best_lines run_lines",
+    "table": "csv_text table_lines",
 }
 
 if TYPE_CHECKING:
@@ -75,7 +80,6 @@ if TYPE_CHECKING:
     from ticketsearch.report.text.run import (
         comparison_lines,
         masking_lines,
-        one_line,
         operator_lines,
         overlap_lines,
         own_work,
@@ -86,5 +90,7 @@ if TYPE_CHECKING:
         study_lines,
     )
     from ticketsearch.report.text.run_content import content
+    from ticketsearch.report.text.runs import best_lines, run_lines
+    from ticketsearch.report.text.table import csv_text, table_lines
 
 __getattr__ = lazy.face(__name__, _HOMES)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "comparison_lines",
     "masking_lines",
-    "one_line",
     "operator_lines",
     "overlap_lines",
     "own_work",
@@ -43,19 +42,6 @@ __all__ = [
 
 # The most weights, summed over pairs, of the masks that a report aligns: seconds of work.
 ALIGNED = 20_000_000
-
-
-def one_line(run: Run) -> str:
-    """Return a run's state in one line."""
-    settings = run.settings
-    done, total = run.progress(), settings.evolution.generations
-    state = "finished" if run.finished else f"generation {max(done, 0)}/{total}"
-    name = settings.data.name.rpartition("/")[2]
-    text = (
-        f"{state:18}  {name}, {settings.model.name.rpartition('/')[2]}, density {settings.seeding.density:g}"
-    )
-    rows = contender_rows(run)
-    return text + (f", test accuracy {rows[0].accuracy:.4f}" if rows else "")
 
 
 def comparison_lines(run: Run) -> list[str]:
