@@ -22,8 +22,8 @@ from ticketsearch.evolution import evolve
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
-from ticketsearch.report.text import content, one_line, phase_lines
-from ticketsearch.runs import BEST, Result, Run, list_runs
+from ticketsearch.report.text import best_lines, content, phase_lines, run_lines
+from ticketsearch.runs import BEST, Result, Run, list_runs, read_overview, ticket_records
 from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
 from ticketsearch.tickets import Scores, Ticket, Tickets
@@ -71,7 +71,8 @@ def changed(path, *statements):
 def read_all(path):
     with Run.open(path) as run:
         run.tickets(), run.results(), run.keys(), run.searched(), run.last(), run.statistics()
-        return [*content(run), *phase_lines(run), one_line(run), *run.generations()]
+        tables = [*run_lines([read_overview(path)]), *best_lines(ticket_records(run, 3))]
+        return [*content(run), *phase_lines(run), *tables, *run.generations()]
 
 
 def columns(path):
