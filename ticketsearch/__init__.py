@@ -30,7 +30,6 @@ Names are imported when they are first used, so that importing the package is qu
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +169,9 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version("ticketsearch")
+        from importlib import metadata  # takes longer to import than the rest of this module
+
+        return metadata.version("ticketsearch")
     if name == "theory":
         return importlib.import_module("ticketsearch.theory")
     if name in _RENAMED:

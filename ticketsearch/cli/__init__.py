@@ -10,7 +10,6 @@ import os
 import sqlite3
 import sys
 import warnings
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -72,6 +71,8 @@ def _reader_gone() -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         print(f"ticketsearch {metadata.version('ticketsearch')}")
         raise typer.Exit
 

@@ -25,7 +25,6 @@ from ticketsearch.cli.flags import (
     whole_number,
     workers_option,
 )
-from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS
 from ticketsearch.errors import BadInput, unknown
 
@@ -182,6 +181,7 @@ def _read(folders: list[Path], reference: str | None, out: Path | None, flags: l
 
 def _run_to_end(plan: ComparisonPlan, out: Path | None, workers: str | None, reference: str | None) -> None:
     """Do the rest of a comparison and print its results; say how to go on, whatever stops it."""
+    from ticketsearch.cli.following import follow
     from ticketsearch.comparison import ComparisonStore, ComparisonWork, default_workers, read_comparison
 
     count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
