@@ -24,6 +24,7 @@ from ticketsearch.cli.listing import list_
 from ticketsearch.cli.overlap import overlap
 from ticketsearch.cli.prune import prune
 from ticketsearch.cli.runs import report, show
+from ticketsearch.cli.settings import settings
 from ticketsearch.errors import BadInput
 
 __all__ = ["app", "main"]
@@ -91,4 +92,5 @@ for command in (evolve, prune, audit, overlap, compare):
 app.command("list")(list_)
 app.command()(show)
 app.command()(report)
+app.command()(settings)
 app.command()(docs)
