@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
@@ -29,7 +30,7 @@ from ticketsearch.errors import BadInput
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 # Base class of typer's own errors for a bad command line; its module differs between versions.
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as problem:
         if isinstance(problem.__context__, BrokenPipeError):  # typer exits by itself
             sys.exit(_reader_gone())
+        if isinstance(problem, SystemExit) and _is_completion(problem):
+            raise
         line = user_code_fault(problem)
         if line is None:
             raise
@@ -68,6 +71,12 @@ def _reader_gone() -> int:
     """Return exit code 0 where the reader of the output has closed the pipe, and silence the exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
+
+
+def _is_completion(problem: SystemExit) -> bool:
+    """Return whether typer ended the program after it answered or installed the shell's completion."""
+    *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("typer.")
 
 
 def _version(wanted: bool) -> None:

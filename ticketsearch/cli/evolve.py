@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+from ticketsearch.cli import completion
 from ticketsearch.cli.endings import interrupted, reason, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
@@ -68,6 +69,7 @@ Resume = Annotated[
         "--resume",
         "Name or folder of the run to go on with; a larger --generations extends a finished one.",
         metavar="RUN",
+        complete=completion.run_names,
     ),
 ]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from ticketsearch.cli import completion
 from ticketsearch.cli.endings import reason, show_lines
 from ticketsearch.cli.flags import names, option
 from ticketsearch.cli.runs import RUNS
@@ -27,6 +28,7 @@ Where = Annotated[
         "Condition on a column or a setting, which all listed runs fulfil, e.g. density=0.02 or "
         "training.steps>100, with =, !=, <, <=, > or >=; the flag may be repeated.",
         metavar="CONDITION",
+        complete=completion.keys,
     ),
 ]
 Sort = Annotated[
@@ -37,6 +39,7 @@ Sort = Annotated[
         "first behind a minus sign.",
         default="name",
         metavar="KEY[,-KEY]",
+        complete=completion.keys,
     ),
 ]
 Json = Annotated[bool, option("--json", "Print a JSON list with an object for each run.")]

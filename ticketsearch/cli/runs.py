@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ticketsearch.cli import completion
 from ticketsearch.cli.endings import show_lines
 from ticketsearch.cli.flags import option, whole_number
 from ticketsearch.errors import BadInput
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["RUNS", "report", "run_folder", "shell_name", "show"]
 
 RUNS = Path("runs")
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run in runs/, or path of its folder.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Name of a run in runs/, or path of its folder.",
+        autocompletion=completion.run_names,
+    ),
+]
 Best = Annotated[
     str | None,
     option("--best", "Number of tickets to show, those of the highest fitness first.", metavar="INTEGER"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ticketsearch.cli import completion
 from ticketsearch.cli.endings import show_lines
 from ticketsearch.cli.flags import option
 from ticketsearch.cli.runs import run_folder
@@ -27,7 +28,10 @@ Word = Annotated[
 Changed = Annotated[
     str | None,
     option(
-        "--changed", "Run whose settings other than the defaults are shown, with the defaults.", metavar="RUN"
+        "--changed",
+        "Run whose settings other than the defaults are shown, with the defaults.",
+        metavar="RUN",
+        complete=completion.run_names,
     ),
 ]
 
