@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import traceback
 import warnings
+from importlib.abc import MetaPathFinder
 from typing import Annotated
 
 import typer
@@ -35,8 +36,20 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 
+class SayStarting(MetaPathFinder):
+    """Says that a command starts just before it imports torch, which takes seconds; it finds no module."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """Print the line when torch is looked for, once."""
+        if fullname == "torch":
+            sys.meta_path.remove(self)
+            print("Starting …", file=sys.stderr, flush=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 if done, 2 for bad input (one line on stderr), 130 if interrupted."""
+    if "torch" not in sys.modules:
+        sys.meta_path.insert(0, SayStarting())
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         code = typer.main.get_command(app).main(arguments, "ticketsearch", standalone_mode=False)

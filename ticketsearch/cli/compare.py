@@ -124,7 +124,6 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
     the comparison's folder: the same command goes on there, and more methods,
     densities, initializations or orders are added to it.
     """
-    from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, comparison_plan
     from ticketsearch.settings import load
 
     try:
@@ -140,8 +139,11 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
                 f"settings are one file, but got {len(subjects)}; give one, or folders of comparisons"
             )
         flags = {"data.name": data, "model.name": model, "seed": seed}
+        chosen = load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items())
+        from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, comparison_plan
+
         plan = comparison_plan(
-            load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
+            chosen,
             DEFAULT_METHODS if methods is None else names(methods),
             DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
             initializations=whole_number(
