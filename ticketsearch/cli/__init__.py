@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from ticketsearch.cli.compare import compare
 from ticketsearch.cli.docs import docs
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason, user_code_fault
 from ticketsearch.cli.evolve import evolve
+from ticketsearch.cli.examples import epilog
 from ticketsearch.cli.flags import SettingsCommand
 from ticketsearch.cli.listing import list_
 from ticketsearch.cli.overlap import overlap
@@ -109,10 +111,10 @@ def options(
     """Search for lottery tickets with a genetic algorithm over pruning masks."""
 
 
-for command in (evolve, prune, audit, overlap, compare):
-    app.command(cls=SettingsCommand)(command)
-app.command("list")(list_)
-app.command()(show)
-app.command()(report)
-app.command()(settings)
-app.command()(docs)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(evolve, prune, audit, overlap, compare),
+    *(list_, show, report, settings, docs),
+)
+for command in COMMANDS:
+    name = command.__name__.rstrip("_")
+    app.command(name, cls=SettingsCommand, epilog=epilog(name))(command)

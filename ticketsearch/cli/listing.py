@@ -65,7 +65,7 @@ def list_(where: Where = None, sort: Sort = "name", as_json: Json = False) -> No
 
     A run is running while a process makes its generations, and finishing while
     it does the final comparison. Without a process a run is finished or
-    interrupted. A condition on a figure that a run lacks is not fulfilled.
+    interrupted. Of conditions on a figure that it lacks, it fulfils != alone.
     """
     from ticketsearch.runs import list_runs
 
