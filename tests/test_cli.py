@@ -72,7 +72,7 @@ def refused(result, *words):
     code, out, err = result
     assert code == 2
     assert out == ""
-    errors = [line for line in err.splitlines() if not line.startswith(("Run ", "Pruning "))]
+    errors = [line for line in err.splitlines() if not line.startswith(("Run ", "Pruning ", "Starting "))]
     assert len(errors) == 1, err
     assert errors[0].startswith("error: ")
     for word in words:

@@ -41,10 +41,12 @@ UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 class SayStarting(MetaPathFinder):
     """Says that a command starts just before it imports torch, which takes seconds; it finds no module."""
 
+    said = False
+
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
         """Print the line when torch is looked for, once."""
-        if fullname == "torch":
-            sys.meta_path.remove(self)
+        if fullname == "torch" and not self.said:
+            self.said = True
             print("Starting …", file=sys.stderr, flush=True)
 
 
