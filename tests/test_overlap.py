@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import examples
+from conftest import examples, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
@@ -27,9 +27,11 @@ from ticketsearch.errors import BadInput
 from ticketsearch.masks import layer_counts, live, permute
 from ticketsearch.operators import layer_shuffle
 from ticketsearch.overlap import (
+    Diversity,
     chance_iou,
     containment,
     degree_shuffle,
+    diversity,
     iou,
     overlap_study,
     pairwise_iou,
@@ -64,6 +66,24 @@ def test_overlap_has_its_values_by_hand():
     assert iou(a, nothing) == 0
     assert iou(nothing, nothing) == containment(a, nothing) == 1
     assert pairwise_iou([a, b, nothing]).tolist() == [[1, 0.4, 0], [0.4, 1, 0], [0, 0, 1]]
+
+
+def test_diversity_has_its_values_by_hand():
+    a = [1, 1, 1, 0, 0, 0]
+    b = [0, 1, 1, 1, 1, 0]
+    nothing = [0] * 6
+    assert diversity([a, b, a]) == Diversity((2 / 5 + 1 + 2 / 5) / 3, 2)
+    assert diversity([a, b, nothing]) == Diversity((2 / 5) / 3, 0)
+    assert diversity([a, a]) == diversity([a]) == Diversity(1, 3)
+
+
+def test_diversity_is_of_rows_of_masks_and_not_of_none():
+    assert refusal(diversity, np.ones(3, dtype=bool)) == (
+        "masks have shape (population, weights), i.e. one row a network, but got (3,)"
+    )
+    assert refusal(diversity, np.ones((0, 3), dtype=bool)) == (
+        "diversity is of a population, i.e. at least 1 mask, but got shape (0, 3)"
+    )
 
 
 def test_pairwise_overlap_is_that_of_each_pair_of_large_masks():

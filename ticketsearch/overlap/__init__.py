@@ -1,12 +1,12 @@
 """Overlap of masks: raw, against chance, and aligned over renumberings of hidden neurons.
 
 Overlap is intersection over union (IoU, Jaccard) of the kept weights. Raw overlap compares weight by weight
-(``raw``); its chance level, with the same number of weights in each layer, is exact (``chance``). Aligned
-overlap first renumbers hidden units so that the intersection is large (:mod:`ticketsearch.alignment`). All
-measures follow from counts of weights, pair by pair and layer by layer, except the distances of
-``profiles``. Null models measure the overlap that alignment alone creates: every mask is shuffled and aligned
-in the same way (``null_models``, ``draws``), with intervals and tests (``null_tests``). ``study`` combines
-all of them into ``results``.
+(``raw``, with the diversity of a population); its chance level, with the same number of weights in each
+layer, is exact (``chance``). Aligned overlap first renumbers hidden units so that the intersection is large
+(:mod:`ticketsearch.alignment`). All measures follow from counts of weights, pair by pair and layer by layer,
+except the distances of ``profiles``. Null models measure the overlap that alignment alone creates: every mask
+is shuffled and aligned in the same way (``null_models``, ``draws``), with intervals and tests
+(``null_tests``). ``study`` combines all of them into ``results``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ticketsearch import lazy
 __all__ = [
     "NULLS",
     "Chance",
+    "Diversity",
     "Masks",
     "Null",
     "OverlapStudy",
@@ -28,6 +29,7 @@ __all__ = [
     "containment",
     "degree_shuffle",
     "degrees",
+    "diversity",
     "drawn",
     "iou",
     "overlap_study",
@@ -42,7 +44,7 @@ _HOMES = {
     "null_models": "NULLS degree_shuffle",
     "null_tests": "Null",
     "profiles": "degrees",
-    "raw": "RawOverlap containment iou pairwise_iou raw_overlap",
+    "raw": "Diversity RawOverlap containment diversity iou pairwise_iou raw_overlap",
     "results": "OverlapStudy",
     "study": "conclude overlap_study",
 }
@@ -53,7 +55,15 @@ if TYPE_CHECKING:
     from ticketsearch.overlap.null_models import NULLS, degree_shuffle
     from ticketsearch.overlap.null_tests import Null
     from ticketsearch.overlap.profiles import degrees
-    from ticketsearch.overlap.raw import RawOverlap, containment, iou, pairwise_iou, raw_overlap
+    from ticketsearch.overlap.raw import (
+        Diversity,
+        RawOverlap,
+        containment,
+        diversity,
+        iou,
+        pairwise_iou,
+        raw_overlap,
+    )
     from ticketsearch.overlap.results import OverlapStudy
     from ticketsearch.overlap.study import conclude, overlap_study
 

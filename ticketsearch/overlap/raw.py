@@ -14,9 +14,11 @@ from ticketsearch.overlap.chance import chance_iou
 from ticketsearch.typing import Floats, Integers
 
 __all__ = [
+    "Diversity",
     "RawOverlap",
     "check_several",
     "containment",
+    "diversity",
     "iou",
     "jaccard",
     "pairwise_containment",
@@ -79,6 +81,32 @@ def jaccard(shared: Integers) -> Floats:
     union = sizes[:, None] + sizes - shared
     ratio: Floats = np.divide(shared, union, out=np.ones(shared.shape), where=union > 0)
     return ratio
+
+
+class Diversity(NamedTuple):
+    """Diversity of a population, weight by weight.
+
+    Attributes
+    ----------
+    mean_iou : mean IoU over all pairs of members; 1 if all are equal.
+    common : number of weights that every member keeps.
+    """
+
+    mean_iou: float
+    common: int
+
+
+def diversity(masks: ArrayLike) -> Diversity:
+    """Return the diversity of ``(population, weights)`` masks; a single mask has mean IoU 1.
+
+    Raises :class:`BadInput` for another number of dimensions, or no mask.
+    """
+    array = np.asarray(masks, dtype=np.bool_)
+    overlap = pairwise_iou(array)
+    if not len(array):
+        raise BadInput(f"diversity is of a population, i.e. at least 1 mask, but got shape {array.shape}")
+    pairs = overlap[np.tril_indices(len(array), -1)]
+    return Diversity(float(pairs.mean()) if len(pairs) else 1.0, int(array.all(axis=0).sum()))
 
 
 class RawOverlap(NamedTuple):
