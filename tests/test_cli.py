@@ -519,7 +519,7 @@ def test_a_narrow_terminal_leaves_out_whole_columns_and_no_digit(width, left_out
     assert max(map(len, (headings, figures))) <= width
 
 
-@pytest.mark.parametrize(("width", "room"), [(50, False), (60, True), (80, True), (90, True)])
+@pytest.mark.parametrize(("width", "room"), [(40, False), (60, True), (80, True), (90, True)])
 def test_the_columns_of_rungs_and_time_stay_where_there_is_room(width, room):
     headings, _, figures, _ = live_table(LINE, LADDER, width=width, terminal=False).splitlines()
     assert max(map(len, (headings, figures))) <= width
