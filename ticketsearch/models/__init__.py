@@ -7,7 +7,7 @@ Convolutional (``convolutional``)
 Initial weights (``schemes``)
     SCHEMES, AS_BUILT, set_weights
 Networks (``network``, ``initialization``)
-    Network, Initialization, initialize, restore
+    Network, Initialization, initialize, restore, module_of
 Modules that factories build (``building``)
     Factory
 Copies of modules, and masks of torch.nn.utils.prune (``pruned``)
@@ -33,7 +33,7 @@ _HOMES = {
     "convolutional": "conv2 conv4 conv6 lenet5 resnet20 vgg16_bn",
     "dense": "lenet_300_100 mlp",
     "initialization": "Initialization",
-    "network": "Network initialize restore",
+    "network": "Network initialize module_of restore",
     "pruned": "bake own_copy",
     "schemes": "AS_BUILT SCHEMES set_weights",
 }
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ticketsearch.models.initialization import Initialization as Initialization
     from ticketsearch.models.network import Network as Network
     from ticketsearch.models.network import initialize as initialize
+    from ticketsearch.models.network import module_of as module_of
     from ticketsearch.models.network import restore as restore
     from ticketsearch.models.pruned import bake as bake
     from ticketsearch.models.pruned import own_copy as own_copy

@@ -9,6 +9,7 @@ from ticketsearch import lazy
 __all__ = [
     "Assessment",
     "Key",
+    "LoadedNetwork",
     "LoadedTicket",
     "Scores",
     "Seen",
@@ -20,8 +21,11 @@ __all__ = [
     "from_pruned",
     "initial_weights",
     "load_ticket",
+    "load_trained",
     "read_ticket",
     "save_ticket",
+    "save_trained",
+    "trained_metadata",
 ]
 
 _HOMES = {
@@ -30,6 +34,7 @@ _HOMES = {
     "pruned": "from_pruned",
     "scores": "Assessment Scores TicketFitness",
     "ticket": "Ticket Tickets as_tickets",
+    "trained": "LoadedNetwork load_trained save_trained trained_metadata",
 }
 
 if TYPE_CHECKING:
@@ -38,5 +43,6 @@ if TYPE_CHECKING:
     from ticketsearch.tickets.pruned import from_pruned
     from ticketsearch.tickets.scores import Assessment, Scores, TicketFitness
     from ticketsearch.tickets.ticket import Ticket, Tickets, as_tickets
+    from ticketsearch.tickets.trained import LoadedNetwork, load_trained, save_trained, trained_metadata
 
 __getattr__ = lazy.face(__name__, _HOMES)
