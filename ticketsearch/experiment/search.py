@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
@@ -26,7 +27,9 @@ from ticketsearch.evolution import (
     Variation,
     evolve,
 )
+from ticketsearch.experiment.callbacks import Callback
 from ticketsearch.experiment.checks import check_evolution, check_local_search, resolve_operator
+from ticketsearch.experiment.unfinished import Unfinished, restore_evaluations
 from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network, initialize
@@ -56,6 +59,7 @@ class Search:
     trainer : the short training of the settings, which is the fitness where that is one.
     final_recipe : of the final training, for any fitness.
     crossover, mutation : the operators, one or several of each.
+    began : time of a monotonic clock, in seconds, from which a limit of minutes counts.
     """
 
     settings: Settings
@@ -66,6 +70,7 @@ class Search:
     final_recipe: Recipe
     crossover: list[Callable[..., Mask]]
     mutation: list[Callable[..., Mask]]
+    began: float = field(default_factory=time.monotonic)
 
     @classmethod
     def prepare(
@@ -209,8 +214,15 @@ class Search:
             return []
         return compaction_notes(self.network.wiring, self.settings.training.masking)
 
-    def generations(self, run: Run) -> Iterator[Generation]:
-        """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
+    def generations(self, run: Run, callback: Callback | None = None) -> Iterator[Generation]:
+        """Evolve from where the run stands; each generation is committed to the run before it is yielded.
+
+        ``callback`` takes the number of masks that have been evaluated, of each generation.
+        """
+        unfinished = Unfinished(run, callback or Callback())
+        if isinstance(self.fitness, ShortTraining):
+            restore_evaluations(run, self.fitness)
+            self.fitness.observer = unfinished
         evolution = self.settings.evolution
         variation = Variation(
             self.crossover,
@@ -242,6 +254,7 @@ class Search:
             after=after,
         ):
             run.append(generation)
+            unfinished.next_generation()
             yield generation
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "OVERVIEW_COLUMNS",
     "RANDOM",
     "ContenderRow",
+    "EvaluationRow",
     "NameTaken",
     "OperatorRow",
     "PhaseRow",
@@ -23,6 +24,7 @@ __all__ = [
     "Run",
     "RunOverview",
     "State",
+    "Stopped",
     "check_free",
     "check_name",
     "contender_rows",
@@ -45,16 +47,19 @@ __all__ = [
 
 _HOMES = {
     "folders": "NameTaken check_free check_name counting_name list_runs",
+    "header": "Stopped",
     "overview": "OVERVIEW_COLUMNS RunOverview State read_overview state_of",
     "queries": "ContenderRow OperatorRow PhaseRow contender_rows first_seeds front_rows operator_rows "
     "phase_rows winner",
     "records": "generation_records result_records ticket_records",
     "results": "BEST DENSE RANDOM Result contenders front_name pruned_names",
     "store": "Run",
+    "tables": "EvaluationRow",
 }
 
 if TYPE_CHECKING:
     from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
+    from ticketsearch.runs.header import Stopped
     from ticketsearch.runs.overview import OVERVIEW_COLUMNS, RunOverview, State, read_overview, state_of
     from ticketsearch.runs.queries import (
         ContenderRow,
@@ -70,5 +75,6 @@ if TYPE_CHECKING:
     from ticketsearch.runs.records import generation_records, result_records, ticket_records
     from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
     from ticketsearch.runs.store import Run
+    from ticketsearch.runs.tables import EvaluationRow
 
 __getattr__ = lazy.face(__name__, _HOMES)

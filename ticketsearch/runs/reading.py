@@ -12,7 +12,7 @@ from ticketsearch.halving import Agreement
 from ticketsearch.runs import rows, tables
 from ticketsearch.runs.header import RunHeader
 from ticketsearch.runs.replay import generation_of, replay
-from ticketsearch.runs.schema import RUN, old_order_effects
+from ticketsearch.runs.schema import ORDER_EFFECTS_SINCE, old_order_effects
 from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = ["RunReader"]
@@ -149,7 +149,7 @@ class RunReader(RunHeader):
 
     def _order_effects(self, until: int) -> OrderEffects:
         """Return the effects of data orders that were known at a generation."""
-        if self._version < RUN.version:
+        if self._version < ORDER_EFFECTS_SINCE:
             with self._validation():
                 return OrderEffects(old_order_effects(self._connection, until))
         stored = self._read(tables.WORTH, "WHERE generation <= ? ORDER BY generation, rung", (until,))

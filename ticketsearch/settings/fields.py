@@ -138,6 +138,12 @@ class Evolution(Section):
     generations: Generations = Field(
         20, ge=0, description="Number of generations after the first population."
     )
+    minutes: float = Field(
+        0,
+        ge=0,
+        description="Minutes after which no generation begins any more, counted from each start of the "
+        "search; the final comparison of what there is follows. 0 sets no limit.",
+    )
     elites: Count = Field(4, ge=0, description="Number of best tickets that always survive.")
     tournament: Members = Field(
         3, ge=1, description="Number of tickets in a tournament, which chooses parents and survivors."

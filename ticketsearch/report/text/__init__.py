@@ -24,6 +24,8 @@ __all__ = [
     "difference_cells",
     "differences_at",
     "differences_csv",
+    "early_end_lines",
+    "forecast_lines",
     "mask_content",
     "mask_lines",
     "masking_lines",
@@ -51,9 +53,10 @@ _HOMES = {
     "audit": "audit_lines audit_rows collapse_rows compression",
     "comparison": "DIFFERENCE_HEADINGS METHOD_HEADINGS cells_csv comparison_headline comparison_markdown "
     "comparison_text difference_cells differences_at differences_csv method_cells notes_on_tests protocol",
+    "forecast": "forecast_lines",
     "mask": "mask_content mask_lines",
     "overlap_study": "nulls_csv overlap_headline overlaps_text pairs_csv shown_effect",
-    "run": "comparison_lines masking_lines operator_lines overlap_lines own_work phase_lines "
+    "run": "comparison_lines early_end_lines masking_lines operator_lines overlap_lines own_work phase_lines "
     "rung_lines seed_study spread study_lines",
     "run_content": "content",
     "runs": "best_lines run_lines",
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
         notes_on_tests,
         protocol,
     )
+    from ticketsearch.report.text.forecast import forecast_lines
     from ticketsearch.report.text.mask import mask_content, mask_lines
     from ticketsearch.report.text.overlap_study import (
         nulls_csv,
@@ -86,6 +90,7 @@ if TYPE_CHECKING:
     )
     from ticketsearch.report.text.run import (
         comparison_lines,
+        early_end_lines,
         masking_lines,
         operator_lines,
         overlap_lines,

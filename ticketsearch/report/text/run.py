@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "comparison_lines",
+    "early_end_lines",
     "masking_lines",
     "operator_lines",
     "overlap_lines",
@@ -42,6 +43,18 @@ __all__ = [
 
 # The most weights, summed over pairs, of the masks that a report aligns: seconds of work.
 ALIGNED = 20_000_000
+
+
+def early_end_lines(run: Run) -> list[str]:
+    """Return a sentence on the early end of a search; empty where all planned generations are there."""
+    if run.stopped is None:
+        return []
+    there, planned = run.settings.evolution.generations, run.stopped.planned
+    reason = f"its limit of {run.stopped.minutes:g} minutes was over" if run.stopped.minutes else "as asked"
+    return [
+        f"The search ended after generation {there} of {planned}, {reason}; "
+        f"`ticketsearch evolve --resume {run.name} --generations {planned}` goes on with it."
+    ]
 
 
 def comparison_lines(run: Run) -> list[str]:
