@@ -81,7 +81,7 @@ Minutes = Annotated[
     str | None,
     option(
         "--minutes",
-        "Begin no generation after so many minutes, and compare the best of those there are.",
+        "Begin no generation after this many minutes, and compare the best of those there are.",
         default="no limit",
         metavar="NUMBER",
     ),

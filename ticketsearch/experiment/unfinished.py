@@ -56,7 +56,7 @@ class Unfinished:
 
 def restore_evaluations(run: Run, fitness: ShortTraining) -> None:
     """Give a fitness the evaluations that a run stored of its unfinished generation."""
-    fitness.restore(dict(_evaluation(row) for row in run.evaluations()))
+    fitness.memo.restore(dict(_evaluation(row) for row in run.evaluations()))
 
 
 def _row(key: EvaluationKey, evaluated: Evaluated) -> EvaluationRow:

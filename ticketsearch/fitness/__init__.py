@@ -12,10 +12,11 @@ Training of populations (``trainer``, in the parts of ``jobs``)
 
 from __future__ import annotations
 
+from ticketsearch.fitness.memo import Evaluated, EvaluationKey
 from ticketsearch.fitness.named import build_fitness
 from ticketsearch.fitness.options import EvaluationOptions, recipe_and_options
 from ticketsearch.fitness.plain_training import train
-from ticketsearch.fitness.short_training import Evaluated, EvaluationKey, ShortTraining
+from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.fitness.trainer import Trainer
 from ticketsearch.fitness.untrained import Untrained
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
@@ -16,6 +15,7 @@ from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.fitness.deprecated import accepts_old_keywords
 from ticketsearch.fitness.jobs import Order, Outcome, Stage
+from ticketsearch.fitness.memo import Evaluated, EvaluationKey, Memo, Observer
 from ticketsearch.fitness.options import EvaluationOptions
 from ticketsearch.fitness.trainer import Trainer
 from ticketsearch.halving import HalvingResult, parse_steps, successive_halving
@@ -35,34 +35,7 @@ from ticketsearch.training import (
     find_device,
 )
 
-__all__ = ["Evaluated", "EvaluationKey", "Observer", "ShortTraining"]
-
-# Number of evaluations of single masks in the memo, and of those with guidance, which are large.
-MEMO_SIZE, MEMO_SIZE_WITH_SCORES = 2**14, 2**9
-
-
-class Evaluated(NamedTuple):
-    """Evaluation of a mask: loss and accuracy of each pass, and its guidance, None if it diverged."""
-
-    passes: tuple[tuple[float, float], ...]
-    guidance: Guidance | None
-
-
-class EvaluationKey(NamedTuple):
-    """What an evaluation depends on, but for the constants of the fitness.
-
-    The memo belongs to one fitness, whose network, data, seed, recipe, precision and device never change.
-    """
-
-    digest: str
-    initialization: Initialization
-    round: int
-    steps: int
-
-
-# Takes the evaluations that have just been made, the number of masks done, and that of all masks.
-Observer = Callable[[Mapping[EvaluationKey, Evaluated], int, int], object]
-
+__all__ = ["ShortTraining"]
 
 class ShortTraining:
     """Fitness by a short training: minus the mean loss on validation samples (cross-entropy, nats).
@@ -105,7 +78,7 @@ class ShortTraining:
         recipe, options = recipe or Recipe(), options or EvaluationOptions()
         dataset.check_fits(network)
         _check_precision(recipe, options)
-        # Final, since the memo holds evaluations for as long as this lives: see _HalvingRun._key.
+        # Final, since the memo holds evaluations for as long as this lives: see EvaluationKey.
         self.network: Final = network
         self.dataset: Final = dataset
         self.rungs: Final = parse_steps(recipe.steps if steps is None else steps)
@@ -126,8 +99,7 @@ class ShortTraining:
             backend=options.backend,
             address=options.address,
         )
-        self._memo: OrderedDict[EvaluationKey, Evaluated] = OrderedDict()
-        self._restored: set[EvaluationKey] = set()
+        self.memo: Final = Memo(guided=options.candidates is not None)
         self.observer: Observer | None = None
 
     def __call__(
@@ -185,32 +157,6 @@ class ShortTraining:
         initializations = self._initializations(len(masks), tickets)
         trained = self.trainer.train(masks, initializations, orders, recipe, Stage(part=part))
         return trained.evaluations[0]
-
-    def restore(self, evaluations: Mapping[EvaluationKey, Evaluated]) -> None:
-        """Put evaluations of a search that was interrupted into the memo.
-
-        Their cost counts when they are first used, as if they were made then: a search that goes on costs as
-        much as one that was not interrupted.
-        """
-        for key, evaluated in evaluations.items():
-            self.remember(key, evaluated)
-        self._restored |= evaluations.keys()
-
-    def first_use(self, key: EvaluationKey) -> bool:
-        """Return whether an evaluation was restored and is used for the first time."""
-        first = key in self._restored
-        self._restored.discard(key)
-        return first
-
-    def remembered(self, key: EvaluationKey) -> Evaluated | None:
-        """Return the evaluation of a key if the memo holds it."""
-        return self._memo.get(key)
-
-    def remember(self, key: EvaluationKey, evaluated: Evaluated) -> None:
-        """Put an evaluation into the memo; the oldest one leaves a memo that is full."""
-        self._memo[key] = evaluated
-        if len(self._memo) > (MEMO_SIZE if self.options.candidates is None else MEMO_SIZE_WITH_SCORES):
-            self._memo.popitem(last=False)
 
     def _initializations(self, masks: int, tickets: Sequence[Ticket] | None) -> list[Initialization]:
         """Return the initializations of the training, one for all or one for each mask.
@@ -280,13 +226,13 @@ class _HalvingRun:
         keys = {index: self._key(index, rung) for index in positions.tolist()}
         missing: dict[Any, int] = {}  # equal masks once
         for index, key in keys.items():
-            evaluated = self.fitness.remembered(key)
+            evaluated = self.fitness.memo.get(key)
             if evaluated is not None:
                 self._evaluated[key] = evaluated
             else:
                 missing.setdefault(key, index)
         restored = {
-            key: index for index, key in keys.items() if key not in missing and self.fitness.first_use(key)
+            key: index for index, key in keys.items() if key not in missing and self.fitness.memo.first_use(key)
         }
         if restored:
             self.spent += self.fitness.trainer.cost(
@@ -345,7 +291,7 @@ class _HalvingRun:
             self._states[self._key(index, 0)] = trained.states[place]
             key = self._key(index, rung)
             self._evaluated[key] = _evaluated(trained.evaluations, trained.guidance, place)
-            fitness.remember(key, self._evaluated[key])
+            fitness.memo.add(key, self._evaluated[key])
         self.spent += trained.spent
         for name, seconds in trained.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
