@@ -26,7 +26,12 @@ from ticketsearch.evolution import (
     Variation,
     evolve,
 )
-from ticketsearch.experiment.checks import check_evolution, check_local_search, resolve_operator
+from ticketsearch.experiment.checks import (
+    check_contenders,
+    check_evolution,
+    check_local_search,
+    resolve_operator,
+)
 from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network, initialize
@@ -88,6 +93,7 @@ class Search:
         check_density(settings.seeding.density, network.spec)
         check_evolution(settings, network)
         pruners.method_options(as_list(settings.seeding.method), settings.seeding.options)
+        check_contenders(settings)
         evolution = settings.evolution
         crossover = [resolve_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
         mutation = [resolve_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]

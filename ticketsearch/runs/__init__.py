@@ -18,11 +18,22 @@ from ticketsearch.runs.queries import (
     phase_rows,
     winner,
 )
-from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
+from ticketsearch.runs.results import (
+    BEST,
+    CHEAP,
+    DENSE,
+    RANDOM,
+    Result,
+    contenders,
+    front_name,
+    pruned_name,
+    pruned_names,
+)
 from ticketsearch.runs.store import Run
 
 __all__ = [
     "BEST",
+    "CHEAP",
     "DENSE",
     "RANDOM",
     "ContenderRow",
@@ -42,6 +53,7 @@ __all__ = [
     "list_runs",
     "operator_rows",
     "phase_rows",
+    "pruned_name",
     "pruned_names",
     "winner",
 ]

@@ -16,7 +16,7 @@ from ticketsearch.halving import Agreement
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.runs import rows, tables
 from ticketsearch.runs.replay import generation_of, replay
-from ticketsearch.runs.results import Result
+from ticketsearch.runs.results import Result, added_pruners
 from ticketsearch.runs.schema import RUN, old_order_effects
 from ticketsearch.settings import Origin, Settings
 from ticketsearch.storage import Database, Word, validated
@@ -41,6 +41,7 @@ class RunReader(Database):
     data_fingerprint : of the dataset.
     environment : versions, device and command, ``{name: text}``.
     origin : the place and the content of own code that the settings name.
+    contenders : the pruners that ``final.contenders`` adds to the final comparison.
     """
 
     kind = RUN
@@ -49,6 +50,7 @@ class RunReader(Database):
     data_fingerprint: str
     environment: dict[str, str]
     origin: Origin
+    contenders: list[str]
 
     def _load(self) -> None:
         meta = {row.key: row.value for row in self._read(tables.META)}
@@ -59,6 +61,7 @@ class RunReader(Database):
         tree: dict[str, Any] = validated(SETTINGS, meta["settings"], "settings")
         self.settings = config.stored(tree, self.folder)
         self.spec = check_spec(validated(SPEC, meta["spec"], "spec"))
+        self.contenders = added_pruners(self.settings, meta.get("contenders", ""))
         self.data_fingerprint = meta["data_fingerprint"]
         self.environment = validated(ENVIRONMENT, meta["environment"], "environment")
 
