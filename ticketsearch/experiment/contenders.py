@@ -11,6 +11,7 @@ from ticketsearch.masks import Mask, density
 from ticketsearch.pruners import prune, resolve_pruner, schedule_steps
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.runs import CHEAP
+from ticketsearch.settings import Settings
 from ticketsearch.tickets import Ticket
 
 __all__ = ["added_mask", "cheap_contender", "imp_cost", "search_cost"]
@@ -19,38 +20,37 @@ __all__ = ["added_mask", "cheap_contender", "imp_cost", "search_cost"]
 SHARE = 0.1
 
 
-def cheap_contender(search: Search) -> str:
+def cheap_contender(settings: Settings) -> str:
     """Return the pruner that ``auto`` adds to the final comparison: ``imp`` where it is cheap, else none.
 
     Without a final training, as of the objective ``strong``, its masks would not be trained.
     """
-    if search.settings.final.contenders != "auto" or not search.settings.final.steps:
+    if settings.final.contenders != "auto" or not settings.final.steps:
         return ""
-    return CHEAP if imp_cost(search) < SHARE * search_cost(search) else ""
+    return CHEAP if imp_cost(settings) < SHARE * search_cost(settings) else ""
 
 
-def imp_cost(search: Search) -> float:
+def imp_cost(settings: Settings) -> float:
     """Return the steps of iterative magnitude pruning, each weighted by its density.
 
     It begins each round with the mask of the round before, and trains it as long as the final training.
     """
-    target = search.settings.seeding.density
+    target = settings.seeding.density
     rounds = schedule_steps(CHEAP, target)
     densities = target ** (np.arange(rounds) / rounds)
-    return float(densities.sum()) * search.settings.final.steps
+    return float(densities.sum()) * settings.final.steps
 
 
-def search_cost(search: Search) -> float:
+def search_cost(settings: Settings) -> float:
     """Return the steps of the search's trainings, each weighted by its density, as if none was skipped.
 
     With successive halving all masks are trained to the first rung alone, with a range of densities all have
     the least: the search takes at least this long.
     """
-    settings, evolution = search.settings, search.settings.evolution
+    evolution, steps = settings.evolution, settings.training.steps
     if settings.fitness.name != "short_training":
         return 0.0
-    least = settings.seeding.density if search.front is None else evolution.least_density
-    steps = settings.training.steps
+    least = settings.seeding.density if evolution.objective == "score" else evolution.least_density
     first = steps if isinstance(steps, int) else steps[0]
     return float(evolution.population * (evolution.generations + 1) * first * least)
 

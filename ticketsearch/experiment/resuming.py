@@ -32,7 +32,7 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     """
     settings = search.settings
     here = {**environment(), "device": _device_name(settings.training.device)}
-    cheap = cheap_contender(search)
+    cheap = cheap_contender(settings)
     content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds, cheap)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment

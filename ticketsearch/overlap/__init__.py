@@ -11,7 +11,7 @@ is shuffled and aligned in the same way (``null_models``, ``draws``), with inter
 
 from ticketsearch.overlap.chance import Chance, chance_iou
 from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
-from ticketsearch.overlap.null_models import NULLS, degree_shuffle
+from ticketsearch.overlap.null_models import ALIGNED_DEGREES, ALIGNED_UNIFORM, NULLS, UNIFORM, degree_shuffle
 from ticketsearch.overlap.null_tests import Null
 from ticketsearch.overlap.profiles import degrees
 from ticketsearch.overlap.raw import (
@@ -27,7 +27,10 @@ from ticketsearch.overlap.results import OverlapStudy
 from ticketsearch.overlap.study import conclude, overlap_study
 
 __all__ = [
+    "ALIGNED_DEGREES",
+    "ALIGNED_UNIFORM",
     "NULLS",
+    "UNIFORM",
     "Chance",
     "Diversity",
     "Masks",

@@ -17,9 +17,11 @@ __all__ = [
     "DensityCurve",
     "FitnessCurve",
     "LayerDensities",
+    "PopulationCurves",
     "density_curve",
     "fitness_curve",
     "layer_densities",
+    "population_curves",
     "write_audit",
     "write_comparisons",
     "write_overlap",
@@ -30,20 +32,21 @@ _HOMES = {
     "audit": "AuditPage DensityCurve density_curve write_audit",
     "comparison": "write_comparisons",
     "overlap": "write_overlap",
-    "run": "FitnessCurve LayerDensities fitness_curve layer_densities write_report",
+    "generations": "FitnessCurve PopulationCurves fitness_curve population_curves",
+    "run": "LayerDensities layer_densities write_report",
 }
 
 if TYPE_CHECKING:
     from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
     from ticketsearch.report.comparison import write_comparisons
-    from ticketsearch.report.overlap import write_overlap
-    from ticketsearch.report.run import (
+    from ticketsearch.report.generations import (
         FitnessCurve,
-        LayerDensities,
+        PopulationCurves,
         fitness_curve,
-        layer_densities,
-        write_report,
+        population_curves,
     )
+    from ticketsearch.report.overlap import write_overlap
+    from ticketsearch.report.run import LayerDensities, layer_densities, write_report
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "pair_picture",
     "pixel_pictures",
     "profile_pictures",
+    "raw_picture",
 ]
 
 # The most characters of a label; masks of longer names are numbered, with a list below the figures.
@@ -42,6 +43,13 @@ def pair_picture(study: OverlapStudy, prefix: str = "") -> Picture:
         for name, matrix in sides.items()
     }
     return picture(f"{prefix}pairs", "Overlap (IoU) of each pair of masks", draws, 3.9, 4.4)
+
+
+def raw_picture(study: OverlapStudy) -> Picture:
+    """Return the figure of all pairs of masks as they are, in their given numbering."""
+    shown = pair_matrices(mask_labels(study), study.iou, study.iou)
+    draw = partial(draw_matrix, names=shown.names, shown=shown.raw, top=shown.top, title="as they are")
+    return picture("pairs", "Overlap (IoU) of each pair of masks", draw, 3.9, 4.4)
 
 
 def null_pictures(study: OverlapStudy, prefix: str = "") -> list[Picture]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ticketsearch.report.text.answers import advantages, answer_lines, points_cell
 from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows, compression
 from ticketsearch.report.text.comparison import (
     DIFFERENCE_HEADINGS,
@@ -37,6 +38,8 @@ from ticketsearch.report.text.run_content import content
 __all__ = [
     "DIFFERENCE_HEADINGS",
     "METHOD_HEADINGS",
+    "advantages",
+    "answer_lines",
     "audit_lines",
     "audit_rows",
     "budget_headline",
@@ -64,6 +67,7 @@ __all__ = [
     "own_work",
     "pairs_csv",
     "phase_lines",
+    "points_cell",
     "protocol",
     "rung_lines",
     "seed_study",
