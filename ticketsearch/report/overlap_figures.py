@@ -74,12 +74,13 @@ def layer_picture(study: OverlapStudy, prefix: str = "") -> Picture:
     """Return the figure of overlap by layer."""
     bars = layer_bars(study)
     compared = "as they are" if bars.aligned_null is None else "compared in the same way"
+    rewired = "" if bars.aligned_degrees is None else "; rewired: of the same fan-ins and fan-outs"
     return picture(
         f"{prefix}bars",
         "Overlap layer by layer",
         partial(draw_layer_bars, bars=bars),
         1 + 0.4 * len(bars.names),
-        caption=f"Chance: masks of the same layer counts, {compared}.",
+        caption=f"Lines: means of null models, {compared}. Shuffled: masks of the same layer counts{rewired}.",
     )
 
 

@@ -96,10 +96,10 @@ def _points(difference: float) -> str:
     return f"{points:.1f}" if points >= 0.05 else f"{points:.1g}"
 
 
-def points_cell(advantage: Advantage) -> str:
-    """Return an advantage in points as a cell of a table: ``+3.1 (+2.6 to +3.7)``."""
-    mean, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in advantage.difference)
-    return mean if np.isnan(advantage.difference.low) else f"{mean} ({low} to {high})"
+def points_cell(advantage: Advantage) -> tuple[str, ...]:
+    """Return an advantage in points as the parts of a cell: ``+3.1``, and if known ``(+2.6 to +3.7)``."""
+    mean, low, high = (f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "−") for value in advantage.difference)
+    return (mean,) if np.isnan(advantage.difference.low) else (mean, f"({low} to {high})")
 
 
 def networks_sentence(run: Run) -> str:
