@@ -237,6 +237,9 @@ def enumerated(mask, spec, constants):
 
     def walk(node, place, unit, used, met):
         met = met | {(spec.nodes[node].groups[place], unit)}
+        if spec.nodes[node].operation == "mix" and spec.nodes[node].constant and constants:
+            # All units are read by the normalisation, which makes none of them zero.
+            met |= {(group, u) for group in spec.nodes[node].groups for u in range(spec.groups[group].size)}
         if node == len(spec.nodes) - 1:
             weights.update(used)
             units.update(met)

@@ -268,7 +268,7 @@ def test_a_foreign_file_is_refused(tmp_path):
     save_file({"weight": torch.zeros(3)}, path)
     refused(lambda: load_ticket(path), str(path), "no ticket", "None")
     save_file({"weight": torch.zeros(3)}, path, metadata={"format": "ticketsearch-ticket-1"})
-    refused(lambda: load_ticket(path), str(path), "no ticket")
+    refused(lambda: load_ticket(path), str(path), "no whole ticket")
 
 
 def test_a_ticket_file_without_some_of_its_metadata_is_refused(tiny, tmp_path):

@@ -10,7 +10,7 @@ Pruning and first populations
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
-    ShortTraining, Recipe, EvaluationOptions, Scores, Guidance, Ticket, Tickets,
+    ShortTraining, train, Recipe, EvaluationOptions, Scores, Guidance, Ticket, Tickets,
     successive_halving, HalvingResult
     evolve, Generation, GuidanceWarning, and the options of evolve: Variation, Duplicates, Tournament, NSGA2,
     DensitySchedule, LocalSearch
@@ -20,7 +20,7 @@ Canonical forms and overlap
 Comparisons
     compare, read_comparison, comparison_text
 Runs
-    Run, save_ticket, load_ticket
+    Run, save_ticket, load_ticket, load_trained
 Errors
     BadInput
 
@@ -41,7 +41,7 @@ _HOMES = {
     "errors": "BadInput",
     "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
     "Variation evolve",
-    "fitness": "EvaluationOptions ShortTraining",
+    "fitness": "EvaluationOptions ShortTraining train",
     "halving": "HalvingResult successive_halving",
     "masks": "Guidance MaskSpec density effective_density live live_units permute",
     "models": "Initialization Network initialize",
@@ -52,7 +52,7 @@ _HOMES = {
     "runs": "Run",
     "seeding": "initializations seed_population",
     "overlap_studies": "read_overlaps study_pruners",
-    "tickets": "Scores Ticket Tickets from_pruned load_ticket save_ticket",
+    "tickets": "Scores Ticket Tickets from_pruned load_ticket load_trained save_ticket",
     "training": "Recipe",
 }
 # Old name → name, for one release.
@@ -105,6 +105,7 @@ __all__ = [
     "live_units",
     "load_dataset",
     "load_ticket",
+    "load_trained",
     "overlap_study",
     "overlaps_text",
     "permute",
@@ -118,6 +119,7 @@ __all__ = [
     "successive_halving",
     "theory",
     "to_networkx",
+    "train",
 ]
 
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ if TYPE_CHECKING:
         Variation,
         evolve,
     )
-    from ticketsearch.fitness import EvaluationOptions, ShortTraining
+    from ticketsearch.fitness import EvaluationOptions, ShortTraining, train
     from ticketsearch.halving import HalvingResult, successive_halving
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
@@ -162,7 +164,15 @@ if TYPE_CHECKING:
     from ticketsearch.report.text import comparison_text, overlaps_text
     from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
-    from ticketsearch.tickets import Scores, Ticket, Tickets, from_pruned, load_ticket, save_ticket
+    from ticketsearch.tickets import (
+        Scores,
+        Ticket,
+        Tickets,
+        from_pruned,
+        load_ticket,
+        load_trained,
+        save_ticket,
+    )
     from ticketsearch.training import Recipe
 
 

@@ -22,6 +22,8 @@ from ticketsearch.datasets.dataset import Shaped as Shaped
 from ticketsearch.datasets.idx_files import idx
 from ticketsearch.datasets.libraries import digits, mnist1d, moons
 from ticketsearch.datasets.npz_files import npz
+from ticketsearch.datasets.standardization import check_constants as check_constants
+from ticketsearch.datasets.standardization import standardize_raw as standardize_raw
 from ticketsearch.datasets.text_files import csv, libsvm
 from ticketsearch.errors import BadInput
 

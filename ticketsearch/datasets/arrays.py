@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.checks import check, checked, is_integer, real_array
 from ticketsearch.datasets.dataset import PARTS, Dataset, check_labels, check_part, check_shape
+from ticketsearch.datasets.standardization import check_divisor, standardized
 from ticketsearch.errors import BadInput, unknown
 
 __all__ = ["check_seed", "first_line", "from_arrays", "split_off", "whole"]
@@ -41,6 +42,8 @@ def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's ow
     standardize: str = "global",
     split: str = "random",
     renumber: bool = False,
+    divisor: float = 1.0,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """Return a dataset of arrays; missing validation and test parts are split off ``x`` and ``y``.
 
@@ -60,31 +63,42 @@ def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's ow
     split : ``"random"``, or ``"last"`` for the last samples, for data whose order groups samples: the last of
         MNIST's training images have higher losses than images drawn from among all of them.
     renumber : number the labels that occur 0, 1, … in ascending order, such as EMNIST's letters, which count
-        from 1, or -1 and 1.
+        from 1, or -1 and 1. The labels as they were become the class names.
+    divisor : all samples are divided by it first, in float32, such as by 255 for bytes.
+    class_names : names of the classes in the order of their labels.
 
     Raises :class:`BadInput` for data that are no dataset, or that cannot be split.
     """
     where = f"dataset {name!r}"
     _check_options(name, seed, standardize, split)
+    check_divisor(where, divisor)
     train = _checked_part(f"{where}, train part", x, y)
     test = _optional_part(f"{where}, test part", x_test, y_test)
     held = _optional_part(f"{where}, validation part", x_validation, y_validation)
     if held and validation is not None:
         raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
     if renumber:
-        train, held, test = _renumbered([train, held, test])
+        known, (train, held, test) = _renumbered([train, held, test])
+        class_names = class_names or [str(label) for label in known]
     labels = np.concatenate([part[1] for part in (train, held, test) if part])
     classes = _infer_classes(where, labels) if classes is None else classes
     check_labels(where, labels, classes)
+    parts = _completed(where, train, held, test, validation, None if split == "last" else seed)
+    return _dataset(name, classes, parts, standardize, divisor, class_names)
+
+
+def _completed(
+    where: str, train: Pair, held: Pair | None, test: Pair | None, validation: int | None, seed: int | None
+) -> tuple[Pair, Pair, Pair]:
+    """Return the training, validation and test part; missing ones are split off the training part."""
     fifth, sixth = len(train[1]) // 5, len(train[1]) // 6
-    drawn = None if split == "last" else seed
     if validation is None:
         validation = sixth if test else fifth
     if not test:
-        train, test = split_off(where, train, fifth, drawn)
+        train, test = split_off(where, train, fifth, seed)
     if not held:
-        train, held = split_off(where, train, validation, drawn)
-    return _dataset(name, classes, (train, held, test), standardize)
+        train, held = split_off(where, train, validation, seed)
+    return train, held, test
 
 
 def _check_options(name: object, seed: int, standardize: str, split: str) -> None:
@@ -167,21 +181,40 @@ def _optional_part(where: str, x: Values | None, y: Values | None) -> Pair | Non
     return None if x is None and y is None else _checked_part(where, x, y)
 
 
-def _renumbered(parts: Sequence[Any]) -> list[Any]:
-    """Return the parts, each a pair or None, with labels numbered 0, 1, … over all of them."""
+def _renumbered(parts: Sequence[Any]) -> tuple[list[int], list[Any]]:
+    """Return the labels that occur, and the parts, each a pair or None, with labels numbered 0, 1, …"""
     known = np.unique(np.concatenate([labels for _, labels in filter(None, parts)]))
-    return [part and (part[0], np.searchsorted(known, part[1])) for part in parts]
+    return known.tolist(), [part and (part[0], np.searchsorted(known, part[1])) for part in parts]
 
 
-def _dataset(name: str, classes: int, pairs: Sequence[Pair], standardize: str) -> Dataset:
+def _dataset(
+    name: str,
+    classes: int,
+    pairs: Sequence[Pair],
+    standardize: str,
+    divisor: float,
+    class_names: Sequence[str] | None,
+) -> Dataset:
     """Return the dataset of three parts, standardized."""
+    shape = pairs[0][0].shape[1:]
     for part, (samples, _) in zip(PARTS, pairs, strict=True):  # before broadcasting could hide a wrong shape
-        check_shape(f"dataset {name!r}, {part} part", samples.shape[1:], pairs[0][0].shape[1:])
-    standardized = _standardized([samples for samples, _ in pairs], standardize)
-    tensors = {f"x_{part}": torch.from_numpy(x) for part, x in zip(PARTS, standardized, strict=True)}
-    for part, (_, labels) in zip(PARTS, pairs, strict=True):
+        check_shape(f"dataset {name!r}, {part} part", samples.shape[1:], shape)
+    if divisor != 1:
+        pairs = [(np.divide(x, np.float32(divisor), dtype=np.float32), y) for x, y in pairs]
+    mean, deviation = _constants(pairs[0][0], standardize)
+    tensors = {}
+    for part, (samples, labels) in zip(PARTS, pairs, strict=True):
+        tensors[f"x_{part}"] = torch.from_numpy(standardized(samples, mean, deviation))
         tensors[f"y_{part}"] = torch.from_numpy(labels.astype(np.int64))
-    return Dataset(name=name, classes=classes, **tensors)
+    return Dataset(
+        name=name,
+        classes=classes,
+        **tensors,
+        mean=mean,
+        deviation=deviation,
+        divisor=divisor,
+        class_names=None if class_names is None else tuple(class_names),
+    )
 
 
 def _infer_classes(where: str, labels: NDArray[Any]) -> int:
@@ -196,30 +229,22 @@ def _infer_classes(where: str, labels: NDArray[Any]) -> int:
     return classes
 
 
-def _standardized(parts: list[NDArray[Any]], how: str) -> list[NDArray[np.float32]]:
-    """Return the parts as float32, minus the first one's mean, divided by its standard deviation.
+def _constants(train: NDArray[Any], how: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and deviation of training samples, which broadcast to the shape of a sample.
 
     For ``"range"`` the middle of the values replaces the mean, and their half width over ``RANGE`` the
     deviation. NumPy reduces in one order whatever the number of threads, so every process gets the same bits.
     """
-    mean, deviation = np.asarray(0.0), np.asarray(1.0)
-    if how != "none":
-        train = parts[0]
-        axis = {"global": None, "channel": (0, *range(2, train.ndim)), "feature": 0, "range": 0}[how]
-        low, high = train.min(axis=axis, keepdims=True), train.max(axis=axis, keepdims=True)
-        # Rounding leaves a constant a deviation just above 0; dividing by that would blow noise up to 1.
-        constant = low == high
-        if how == "range":
-            low, high = low.astype(np.float64), high.astype(np.float64)
-            mean, deviation = (low + high) / 2, (high - low) / (2 * RANGE)
-        else:
-            mean = train.mean(axis=axis, dtype=np.float64, keepdims=True)
-            deviation = train.std(axis=axis, dtype=np.float64, keepdims=True)
-        mean, deviation = np.where(constant, low, mean), np.where(constant, 1.0, deviation)
-    scaled = []
-    with np.errstate(over="ignore"):  # Dataset refuses values that become infinite
-        for part in parts:
-            centred = np.subtract(part, mean, dtype=np.float64)
-            centred /= deviation
-            scaled.append(centred.astype(np.float32, order="C"))
-    return scaled
+    if how == "none":
+        return np.zeros(()), np.ones(())
+    axis = {"global": None, "channel": (0, *range(2, train.ndim)), "feature": 0, "range": 0}[how]
+    low, high = train.min(axis=axis, keepdims=True), train.max(axis=axis, keepdims=True)
+    # Rounding leaves a constant a deviation just above 0; dividing by that would blow noise up to 1.
+    constant = low == high
+    if how == "range":
+        low, high = low.astype(np.float64), high.astype(np.float64)
+        mean, deviation = (low + high) / 2, (high - low) / (2 * RANGE)
+    else:
+        mean = train.mean(axis=axis, dtype=np.float64, keepdims=True)
+        deviation = train.std(axis=axis, dtype=np.float64, keepdims=True)
+    return np.where(constant, low, mean)[0], np.where(constant, 1.0, deviation)[0]

@@ -33,6 +33,7 @@ VERSIONS = (
 BATCH_BYTES, ARCHIVE_BYTES = 2**26, 2**28
 # Names that a pickled array mentions; the function moved in NumPy 2.
 RECONSTRUCT = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NAMES = (*RECONSTRUCT, "numpy ndarray", "numpy dtype")
 
 
@@ -68,12 +69,14 @@ def cifar10(
         seed=seed,
         classes=CLASSES,
         standardize=standardize,
+        divisor=255.0,
+        class_names=CLASS_NAMES,
     )
 
 
-def _images(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (images, 3, 32, 32) in [0, 1] of (images, 3072) bytes: channel by channel, row by row."""
-    return np.divide(pixels.reshape(-1, *SHAPE), np.float32(255), dtype=np.float32)
+def _images(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (images, 3, 32, 32) of (images, 3072) bytes: channel by channel, row by row."""
+    return pixels.reshape(-1, *SHAPE)
 
 
 def _find(folder: Path) -> tuple[Path, str]:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ticketsearch.checks import is_integer
+from ticketsearch.datasets.standardization import check_constants, standardize_raw
 from ticketsearch.errors import BadInput, unknown
 
 __all__ = [
@@ -62,9 +63,12 @@ class Dataset:
 
     Each ``x`` is ``(samples, *input_shape)`` float32 and finite, each ``y`` ``(samples,)`` int64 in
     [0, classes). :func:`from_arrays` makes a dataset of arrays and splits and standardizes them. ``origin``
-    tells how the dataset was loaded, None where it was made in memory.
+    tells how the dataset was loaded, None where it was made in memory. ``mean`` and ``deviation`` are the
+    constants of the standardization, float64 arrays that broadcast to ``input_shape``: the tensors hold (raw
+    sample / divisor - mean) / deviation, where ``divisor`` is 255 for images of bytes. ``class_names`` name
+    the classes in the order of their labels, None where they are numbers alone.
 
-    Raises :class:`BadInput` for other tensors, naming the part.
+    Raises :class:`BadInput` for other tensors, naming the part, and for constants or names that do not fit.
     """
 
     name: str
@@ -75,6 +79,10 @@ class Dataset:
     x_test: torch.Tensor
     y_test: torch.Tensor
     classes: int
+    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()), kw_only=True)
+    deviation: NDArray[np.float64] = field(default_factory=lambda: np.ones(()), kw_only=True)
+    divisor: float = field(default=1.0, kw_only=True)
+    class_names: tuple[str, ...] | None = field(default=None, kw_only=True)
     origin: Origin | None = field(default=None, init=False)  # so that replace() forgets it
 
     def __post_init__(self) -> None:
@@ -86,6 +94,18 @@ class Dataset:
             check_part(where, x.detach().numpy(), y.numpy())
             check_shape(where, tuple(x.shape[1:]), self.input_shape)
             check_labels(where, y.numpy(), self.classes)
+        self._check_constants()
+
+    def _check_constants(self) -> None:
+        where = f"dataset {self.name!r}"
+        for name in ("mean", "deviation"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        check_constants(where, self.input_shape, self.mean, self.deviation, self.divisor)
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise BadInput(
+                f"{where}: class_names must be one for each of the {self.classes} classes, but got "
+                f"{len(self.class_names)}"
+            )
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{size} {part}" for size, part in zip(self.sizes, PARTS, strict=True))
@@ -109,6 +129,20 @@ class Dataset:
         if name not in PARTS:
             raise unknown("part", name, PARTS)
         return getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
+
+    def standardize(self, x: ArrayLike | torch.Tensor) -> torch.Tensor:
+        """Return raw samples ``(samples, *input_shape)`` as this dataset holds them, float32, to the bit.
+
+        Raw samples are numbers as the loader read them, such as pixels from 0 to 255 in IDX files, and from 0
+        to 16 in digits. Raises :class:`BadInput` for samples of another shape, or that are not finite.
+        """
+        return standardize_raw(
+            x,
+            input_shape=self.input_shape,
+            mean=self.mean,
+            deviation=self.deviation,
+            divisor=self.divisor,
+        )
 
     def check_fits(self, network: Shaped) -> None:
         """Raise :class:`BadInput` for a network of another input shape or number of classes."""

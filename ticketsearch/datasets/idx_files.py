@@ -73,9 +73,12 @@ def idx(  # noqa: PLR0913 - the documented options of a loader
             check_values(f"dataset idx: {str(header.path)!r}", header.shape, FETCH)
         check_counts(f"dataset {path.resolve().name!r}, {part} part", images.shape, labels.shape[:1])
     read: dict[str, Any] = {}
+    whole_bytes = all(headers[part, "images"].type == np.uint8 for part in ("train", "test"))
     for (part, kind), header in headers.items():
         ending = "_test" if part == "test" else ""
         values = _values(header)
+        if kind == "images" and not whole_bytes:
+            values = values / np.float32(255) if values.dtype == np.uint8 else values
         read[f"{kind[0]}{ending}"] = _labels(header, values, label) if kind == "labels" else _images(values)
     return from_arrays(
         path.resolve().name,
@@ -86,13 +89,13 @@ def idx(  # noqa: PLR0913 - the documented options of a loader
         standardize=standardize,
         split=split,
         renumber=renumber,
+        divisor=255.0 if whole_bytes else 1.0,
     )
 
 
 def _images(values: NDArray[Any]) -> NDArray[Any]:
-    """Return samples: images with an axis of channels, bytes divided by 255."""
-    samples = values[:, None] if values.ndim == 3 else values
-    return samples / np.float32(255) if values.dtype == np.uint8 else samples
+    """Return samples: images with an axis of channels."""
+    return values[:, None] if values.ndim == 3 else values
 
 
 def _labels(header: Header, values: NDArray[Any], label: int | None) -> NDArray[Any]:

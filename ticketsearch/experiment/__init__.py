@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from ticketsearch.experiment.callbacks import Callback, Callbacks
-from ticketsearch.experiment.final_training import candidates_of, choose, finish, save_tickets
+from ticketsearch.experiment.final_training import (
+    TRAINED,
+    candidates_of,
+    choose,
+    finish,
+    save_tickets,
+    trained_network,
+)
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.resuming import create_run, resume
 from ticketsearch.experiment.running import complete
 from ticketsearch.experiment.search import Search
 
 __all__ = [
+    "TRAINED",
     "Callback",
     "Callbacks",
     "Search",
@@ -21,4 +29,5 @@ __all__ = [
     "finish",
     "resume",
     "save_tickets",
+    "trained_network",
 ]

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from torch import Tensor, nn
 
 from ticketsearch.evolution import pareto_front
 from ticketsearch.experiment.contenders import added_mask
 from ticketsearch.experiment.search import Search
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
-from ticketsearch.models import Initialization, Network
+from ticketsearch.models import Initialization, Network, module_of
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, front_name, pruned_name, pruned_names
 from ticketsearch.storage import refuse_links
-from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket
+from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket, save_trained
 
-__all__ = ["candidates_of", "choose", "contender_masks", "finish", "save_tickets", "train_contender"]
+__all__ = [
+    "TRAINED",
+    "candidates_of",
+    "choose",
+    "contender_masks",
+    "finish",
+    "save_tickets",
+    "train_contender",
+    "trained_network",
+    "trained_weights",
+]
+
+# File of the winner's trained network, in the folder of tickets.
+TRAINED = "best-trained.safetensors"
 
 
 def finish(search: Search, run: Run) -> Iterator[str]:
@@ -51,8 +65,13 @@ def finish(search: Search, run: Run) -> Iterator[str]:
         ticket = tickets.get(name, winner)
         number = ticket.number if name in tickets else None
         compared += train_contender(search, name, masks, ticket.initialization, Stream.REPORTING, number)
+    accuracy = next(
+        result.accuracy for result in compared if result.contender == BEST and not result.data_order
+    )
+    weights = trained_weights(search, winner, 0)
     run.check_place()
     save_tickets(search, run.path / "tickets", candidates, winner)
+    save_trained_winner(search, run.path / "tickets", winner, weights, accuracy)
     run.save_results([*chosen, *compared])
 
 
@@ -173,6 +192,44 @@ def save_tickets(search: Search, folder: Path, ranked: Iterable[Ticket], winner:
     for stale in folder.glob("ticket-*.safetensors"):  # of an interrupted or since extended run
         if stale.name not in names:
             stale.unlink()
+
+
+def trained_weights(search: Search, ticket: Ticket, order: int) -> dict[str, Tensor]:
+    """Return parameters and buffers of a ticket's network after the final training on a data order.
+
+    The data orders are those that test accuracies are reported for, from 0 on.
+    """
+    initialization = ticket.initialization or search.network.initialization
+    seeds = seed_sequence(search.settings.seed, Stream.REPORTING, order)
+    return search.trainer.trainer.weights(ticket.mask, initialization, seeds, search.final_recipe)
+
+
+def trained_network(search: Search, ticket: Ticket, order: int) -> nn.Module:
+    """Return a ticket's module, in evaluation mode, with :func:`trained_weights`."""
+    network = search.network
+    tensors = trained_weights(search, ticket, order)
+    buffers = {name: tensors.pop(name) for name in network.buffers()}
+    model = network.factory or network.name
+    return module_of(model, network.input_shape, network.classes, network.options, tensors, buffers)
+
+
+def save_trained_winner(
+    search: Search, folder: Path, winner: Ticket, weights: Mapping[str, Tensor], accuracy: float
+) -> None:
+    """Write the trained network of the winner, whose test accuracy is given, into the folder of tickets."""
+    whole = folder / f".{TRAINED}"
+    whole.unlink(missing_ok=True)
+    save_trained(
+        whole,
+        _network_of(search, winner),
+        winner.mask,
+        weights,
+        search.dataset,
+        accuracy=accuracy,
+        steps=search.final_recipe.steps,
+        masking=search.final_recipe.masking,
+    )
+    whole.replace(folder / TRAINED)
 
 
 def _network_of(search: Search, ticket: Ticket) -> Network:

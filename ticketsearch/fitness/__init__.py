@@ -4,6 +4,8 @@ Fitness functions
     ShortTraining (``short_training``), EvaluationOptions (``options``), Untrained (``untrained``)
 Fitness by name (``named``)
     build_fitness
+Training of one ticket, step by step (``plain_training``)
+    train
 Training of populations (``trainer``, in the parts of ``jobs``)
     Trainer
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from ticketsearch.fitness.named import build_fitness
 from ticketsearch.fitness.options import EvaluationOptions, recipe_and_options
+from ticketsearch.fitness.plain_training import train
 from ticketsearch.fitness.short_training import ShortTraining
 from ticketsearch.fitness.trainer import Trainer
 from ticketsearch.fitness.untrained import Untrained
@@ -23,4 +26,5 @@ __all__ = [
     "Untrained",
     "build_fitness",
     "recipe_and_options",
+    "train",
 ]

@@ -22,6 +22,7 @@ from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Guidance, unpack
 from ticketsearch.models import Initialization, Network
 from ticketsearch.training import (
+    MASKINGS,
     SALIENCIES,
     Cohort,
     Evaluation,
@@ -261,6 +262,22 @@ class JobRunner:
         evaluations = [self._evaluation(cohort, stage, masked) for masked in stage.passes]
         seconds = {"training": middle - start, "validation": time.perf_counter() - middle}
         return Outcome(evaluations, states, seconds, guidance)
+
+    def weights(self, job: Job) -> Tensors:
+        """Return parameters and buffers of the one network of a job after its training, on the CPU.
+
+        Weights are those of the forward pass of training: masked, except under a masking that leaves the mask
+        out of it.
+        """
+        cohort, training = self._training(job)
+        training.advance(job.recipe.steps, after_step=lambda _: check_stopped())
+        tensors = {**cohort.parameters(), **cohort.buffers()}
+        named = {name: tensor[0].detach().cpu() for name, tensor in tensors.items()}
+        if not MASKINGS[job.recipe.masking].dense:
+            mask = unpack(zlib.decompress(job.masks[0]), self.network.spec)
+            for name, kept in self.network.spec.split(mask).items():
+                named[name] = named[name] * torch.from_numpy(kept.copy())
+        return named
 
     def _training(self, job: Job) -> tuple[Cohort, Training]:
         """Return the cohort of a job, and its training before the first step."""

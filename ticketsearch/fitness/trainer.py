@@ -148,6 +148,18 @@ class Trainer:
         seconds["workers"] = max(0.0, elapsed - sum(seconds.values()))
         return trained._replace(seconds=seconds, spent=self._cost(masks, recipe, stage))
 
+    def weights(
+        self, mask: Mask, initialization: Initialization, order: Order, recipe: Recipe
+    ) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers of one mask's network after a whole training, to the bit as trained.
+
+        The training runs in this process. Pruned weights are zero, except under a masking whose forward pass
+        leaves the mask out.
+        """
+        job = Job((zlib.compress(pack(mask), 1),), (initialization,), (order,), recipe, Stage())
+        with reproducible():
+            return self.runner.weights(job)
+
     def _cost(self, masks: Mask, recipe: Recipe, stage: Stage) -> Spent:
         """Return the steps and FLOPs of a stage."""
         _, y = self.runner.dataset.part(stage.part)

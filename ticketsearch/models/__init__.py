@@ -7,7 +7,7 @@ Convolutional (``convolutional``)
 Initial weights (``schemes``)
     SCHEMES, AS_BUILT, set_weights
 Networks (``network``)
-    Network, Initialization, initialize, restore
+    Network, Initialization, initialize, restore, module_of
 Modules that factories build (``building``)
     Factory
 Copies of modules, and masks of torch.nn.utils.prune (``pruned``)
@@ -25,6 +25,7 @@ from ticketsearch.models.dense import lenet_300_100, mlp
 from ticketsearch.models.network import Initialization as Initialization
 from ticketsearch.models.network import Network as Network
 from ticketsearch.models.network import initialize as initialize
+from ticketsearch.models.network import module_of as module_of
 from ticketsearch.models.network import restore as restore
 from ticketsearch.models.pruned import bake as bake
 from ticketsearch.models.pruned import own_copy as own_copy

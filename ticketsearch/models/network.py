@@ -35,7 +35,7 @@ from ticketsearch.models.schemes import (
 from ticketsearch.plugins import own_code
 from ticketsearch.wiring import Wiring, trace
 
-__all__ = ["Initialization", "Network", "initialize", "restore"]
+__all__ = ["Initialization", "Network", "initialize", "module_of", "restore"]
 
 
 class Initialization(NamedTuple):
@@ -166,6 +166,37 @@ def restore(
             _fill(module, parameters)
             wiring = trace(module, input_shape, like=wiring)
     return _network(made, module, initialization, wiring)
+
+
+def module_of(
+    model: str | Factory,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any],
+    parameters: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+) -> nn.Module:
+    """Return the module of a model with these parameters and buffers, in evaluation mode.
+
+    Names and shapes of the parameters are compared before the module's memory is allocated. The module has
+    the type of the parameters.
+
+    Raises :class:`BadInput` if the tensors are not those of the model.
+    """
+    made = architecture(model, input_shape, classes, options)
+    check_parameters(made, parameters)
+    module = make_module(made, 0)
+    compare_parameters(module, made.name, parameters)
+    wanted = {name: tuple(buffer.shape) for name, buffer in module.named_buffers()}
+    if wanted != {name: tuple(buffer.shape) for name, buffer in buffers.items()}:
+        raise BadInput(f"the buffers are not those of model {made.name!r}: names or shapes differ")
+    if parameters:
+        module = module.to(next(iter(parameters.values())).dtype)
+    _fill(module, parameters)
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            buffer.copy_(buffers[name])
+    return module.eval()
 
 
 def _fill(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:

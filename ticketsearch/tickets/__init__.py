@@ -15,3 +15,7 @@ from ticketsearch.tickets.scores import TicketFitness as TicketFitness
 from ticketsearch.tickets.ticket import Ticket as Ticket
 from ticketsearch.tickets.ticket import Tickets as Tickets
 from ticketsearch.tickets.ticket import as_tickets as as_tickets
+from ticketsearch.tickets.trained import LoadedNetwork as LoadedNetwork
+from ticketsearch.tickets.trained import load_trained as load_trained
+from ticketsearch.tickets.trained import save_trained as save_trained
+from ticketsearch.tickets.trained import trained_metadata as trained_metadata

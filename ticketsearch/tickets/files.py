@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -24,7 +24,19 @@ from ticketsearch.models import __all__ as MODELS
 from ticketsearch.plugins import code_of, relative_name
 from ticketsearch.tickets.ticket import Ticket
 
-__all__ = ["LoadedTicket", "StoredTicket", "load_ticket", "read_ticket", "save_ticket"]
+__all__ = [
+    "LoadedTicket",
+    "NetworkMetadata",
+    "StoredTicket",
+    "check_finite",
+    "load_ticket",
+    "network_metadata",
+    "path_of",
+    "read_file",
+    "read_ticket",
+    "save_ticket",
+    "write_file",
+]
 
 FORMAT = "ticketsearch-ticket-1"
 # Largest number of values in one sample: tracing a network takes several such arrays.
@@ -32,33 +44,40 @@ MAX_INPUT = 2**20
 MAX_CLASSES = 2**20
 
 
-class Metadata(BaseModel):
-    """The metadata of a ticket file from which its network is built; all values are text in the file.
+class NetworkMetadata(BaseModel):
+    """The metadata of a file from which its network is built; all values are text in the file.
 
     Attributes
     ----------
     model, source : name of the model, and the SHA-256 of the file that it names, "" for a listed model.
     options, input_shape, classes : arguments of its factory, as JSON.
     scheme, seed : scheme and seed of the initialization.
-    spec : the signature of the mask spec.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
-    format: Literal["ticketsearch-ticket-1"]
     model: Annotated[str, Field(min_length=1, max_length=1000)]
     options: Json[dict[str, JsonValue]]
     input_shape: Json[Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_INPUT)], ...], Field(max_length=8)]]
     classes: Json[Annotated[int, Field(ge=1, le=MAX_CLASSES)]]
     scheme: Annotated[str, Field(pattern=f"^({'|'.join([*SCHEMES, AS_BUILT])})$")]
     seed: Json[Annotated[int, Field(ge=0, lt=2**63)]]
-    spec: str
     source: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
     @property
     def initialization(self) -> Initialization:
         """The scheme and seed of the initial weights."""
         return Initialization(self.scheme, self.seed)
+
+
+M = TypeVar("M", bound=NetworkMetadata)
+
+
+class Metadata(NetworkMetadata):
+    """The metadata of a ticket file; ``spec`` is the signature of the mask spec."""
+
+    format: Literal["ticketsearch-ticket-1"]
+    spec: str
 
 
 class StoredTicket(NamedTuple):
@@ -115,13 +134,12 @@ def save_ticket(path: str | Path, network: Network, ticket: Ticket | ArrayLike) 
     mask = check_mask(ticket.mask, network.spec)
     tensors = {name: tensor.contiguous() for name, tensor in network.parameters().items()}
     tensors["mask"] = torch.frombuffer(bytearray(pack(mask)), dtype=torch.uint8)
-    _write(_path(path), save(tensors, metadata=_metadata_of(network, ticket, mask)))
+    write_file(path_of(path), save(tensors, metadata=_metadata_of(network, ticket, mask)))
 
 
-def _metadata_of(network: Network, ticket: Ticket, mask: Mask) -> dict[str, str]:
-    """Return the metadata of a ticket file, all as text."""
+def network_metadata(network: Network) -> dict[str, str]:
+    """Return the metadata from which a network is built, all as text."""
     return {
-        "format": FORMAT,
         "model": relative_name(network.name, Path.cwd()),
         "source": network.source,
         "options": _options_json(network),
@@ -129,6 +147,14 @@ def _metadata_of(network: Network, ticket: Ticket, mask: Mask) -> dict[str, str]
         "classes": str(network.classes),
         "scheme": network.initialization.scheme,
         "seed": str(network.initialization.seed),
+    }
+
+
+def _metadata_of(network: Network, ticket: Ticket, mask: Mask) -> dict[str, str]:
+    """Return the metadata of a ticket file, all as text."""
+    return {
+        "format": FORMAT,
+        **network_metadata(network),
         "spec": network.spec.signature,
         "density": repr(density(mask)),
         "effective_density": repr(effective_density(mask, network.spec)),
@@ -141,7 +167,7 @@ def _metadata_of(network: Network, ticket: Ticket, mask: Mask) -> dict[str, str]
     }
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Write a file atomically, with the default mode, which safetensors' own function does not give."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -169,50 +195,66 @@ def read_ticket(path: str | Path, *, code: bool = True) -> StoredTicket:
     ``code`` states whether its model may be a function outside the package. Raises :class:`BadInput` where it
     may not be, and for a file that is missing, torn, not a ticket, or has values out of range.
     """
-    path = _path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = _metadata(path, file, code)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise BadInput(f"no ticket file {str(path)!r}") from error
-    except PermissionError as error:
-        raise BadInput(f"ticket file {str(path)!r} cannot be read: permission denied") from error
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{str(path)!r} is torn or no safetensors file ({error})") from error
+    metadata, tensors = read_file(path, Metadata, FORMAT, code=code)
+    if "mask" not in tensors:
+        raise BadInput(f"{str(path)!r} is no whole ticket: it has no mask")
     mask = tensors.pop("mask")
     if mask.dtype != torch.uint8 or mask.ndim != 1:
         raise BadInput(
             f"{str(path)!r} is no whole ticket: its mask is bytes, one row of them, but got {mask.dtype} of "
             f"shape {tuple(mask.shape)}"
         )
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
-            got = "NaN or infinite values" if tensor.dtype == torch.float32 else str(tensor.dtype)
-            raise BadInput(
-                f"initial weights of a ticket are finite float32, but {name} in {str(path)!r} has {got}"
-            )
+    check_finite(path, tensors, (torch.float32,))
     return StoredTicket(metadata, tensors, mask.numpy().tobytes())
 
 
-def _path(path: object) -> Path:
+def read_file(path: str | Path, kind: type[M], form: str, *, code: bool) -> tuple[M, dict[str, Tensor]]:
+    """Return the checked metadata and the tensors of a file of a format.
+
+    ``code`` states whether its model may be a function outside the package. Raises :class:`BadInput` where it
+    may not be, and for a file that is missing, torn, of another format, or has metadata out of range.
+    """
+    path = path_of(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = _metadata(path, file.metadata() or {}, kind, form, code)
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise BadInput(f"no ticket file {str(path)!r}") from error
+    except PermissionError as error:
+        raise BadInput(f"ticket file {str(path)!r} cannot be read: permission denied") from error
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{str(path)!r} is torn or no safetensors file ({error})") from error
+
+
+def check_finite(path: str | Path, tensors: Mapping[str, Tensor], dtypes: Collection[torch.dtype]) -> None:
+    """Raise :class:`BadInput` for a tensor of a file of another type, or with values that are not finite."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in dtypes or not torch.isfinite(tensor).all():
+            got = "NaN or infinite values" if tensor.dtype in dtypes else str(tensor.dtype)
+            wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            raise BadInput(f"tensors of a ticket are finite {wanted}, but {name} in {str(path)!r} has {got}")
+
+
+def path_of(path: object) -> Path:
+    """Return a file's path. Raises :class:`BadInput` for anything else."""
     if not isinstance(path, str | os.PathLike) or "\0" in str(path):
         raise BadInput(f"a ticket file is given by its path, but got {_cut(path)}")
     return Path(path)
 
 
-def _metadata(path: Path, file: Any, code: bool) -> Metadata:
-    content = file.metadata() or {}
-    if content.get("format") != FORMAT or "mask" not in file.keys():  # noqa: SIM118 - not a dict
-        got = _cut(content.get("format"))
-        raise BadInput(f"{str(path)!r} is no ticket: its format is {got}, not {FORMAT!r}, or it has no mask")
+def _metadata(path: Path, content: Mapping[str, str], kind: type[M], form: str, code: bool) -> M:
+    if content.get("format") != form:
+        raise BadInput(
+            f"{str(path)!r} is no ticket: its format is {_cut(content.get('format'))}, not {form!r}"
+        )
     if not code and code_of(model := content.get("model", ""), MODELS):  # the first check
         raise BadInput(
             f"a ticket file runs no code, but {str(path)!r} names the model {_cut(model)}; give the function "
             "that builds it, load_ticket(path, factory=…), or trust=True after reading that code"
         )
     try:
-        metadata = Metadata.model_validate(content)
+        metadata = kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])

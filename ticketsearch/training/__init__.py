@@ -3,7 +3,7 @@
 Recipe (``recipe``) and devices (``device``)
     Recipe, OPTIMIZERS, PRECISIONS, data_order, check_batch, find_device, one_thread, reproducible
 Effect of a mask in training (``mask_modes``)
-    MASKINGS
+    MASKINGS, Masking
 Networks (``cohort``; ``stacked`` trains networks of Linear layers as one tensor program, ``csr`` those of few
 weights, ``single`` all others one by one; ``batched_forward`` is the forward pass of the first two)
     Cohort, resident
@@ -39,7 +39,7 @@ from ticketsearch.training.loop import (
     evaluate,
     train,
 )
-from ticketsearch.training.mask_modes import MASKINGS
+from ticketsearch.training.mask_modes import MASKINGS, Masking
 from ticketsearch.training.recipe import OPTIMIZERS, PRECISIONS, Recipe, check_batch, data_order
 from ticketsearch.training.saliency import SALIENCIES
 
@@ -51,6 +51,7 @@ __all__ = [
     "SALIENCIES",
     "Cohort",
     "Evaluation",
+    "Masking",
     "Recipe",
     "State",
     "Training",

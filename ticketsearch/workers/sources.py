@@ -152,7 +152,7 @@ class Source:
     def _read(self) -> Dataset:
         assert self.file is not None  # without an origin there is a file
         try:
-            tensors = load_file(self.file)
+            tensors: dict[str, Any] = load_file(self.file)
         except FileNotFoundError as error:
             raise BadInput(
                 f"data made in memory are put into a file for the workers, but {_here()} sees no "
