@@ -240,10 +240,16 @@ def _evolve(search: Search, run: Run) -> None:
 
 def _print_results(run: Run) -> None:
     from ticketsearch.report import write_report
-    from ticketsearch.report.text import comparison_lines, operator_lines, overlap_lines, rung_lines
+    from ticketsearch.report.text import (
+        answer_lines,
+        comparison_lines,
+        operator_lines,
+        overlap_lines,
+        rung_lines,
+    )
 
     path = write_report(run)
     show_lines([f"Run {run.name}"])
-    for lines in (comparison_lines, rung_lines, operator_lines, overlap_lines):
+    for lines in (answer_lines, comparison_lines, rung_lines, operator_lines, overlap_lines):
         show_lines(lines(run))
     show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

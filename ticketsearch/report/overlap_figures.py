@@ -80,7 +80,8 @@ def layer_picture(study: OverlapStudy, prefix: str = "") -> Picture:
         "Overlap layer by layer",
         partial(draw_layer_bars, bars=bars),
         1 + 0.4 * len(bars.names),
-        caption=f"Lines: means of null models, {compared}. Shuffled: masks of the same layer counts{rewired}.",
+        caption=f"Lines: means of null models, {compared}. Shuffled: masks of the same layer counts"
+        f"{rewired}.",
     )
 
 

@@ -98,9 +98,8 @@ def _points(difference: float) -> str:
 
 def points_cell(advantage: Advantage) -> tuple[str, ...]:
     """Return an advantage in points as the parts of a cell: ``+3.1``, and if known ``(+2.6 to +3.7)``."""
-    mean, low, high = (
-        f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "−") for value in advantage.difference
-    )
+    points = [round(100 * value, 1) + 0.0 for value in advantage.difference]  # no negative zero
+    mean, low, high = (f"{value:+.1f}".replace("-", "−") for value in points)
     return (mean,) if np.isnan(advantage.difference.low) else (mean, f"({low} to {high})")
 
 

@@ -15,7 +15,7 @@ __all__ = ["content"]
 
 
 def content(run: Run) -> Iterator[str]:
-    """Yield a run's content as lines: settings, pruned masks, generations, results, and the tables of the search."""
+    """Yield a run's content as lines: settings, pruned masks, generations, results, and tables."""
     yield f"run {run.name}"
     yield f"settings {settings_digest(run.settings)}"
     yield f"network {run.spec.signature}, {run.spec.size} weights; data {run.data_fingerprint}"
