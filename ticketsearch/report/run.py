@@ -20,7 +20,7 @@ from ticketsearch.report.generations import course_pictures
 from ticketsearch.report.lineage import lineage, lineage_sentence
 from ticketsearch.report.null_strip import strip_picture
 from ticketsearch.report.overlap_figures import layer_picture, pixel_pictures, profile_pictures, raw_picture
-from ticketsearch.report.pages import GREY, ORANGE, Picture, picture, write_page
+from ticketsearch.report.pages import GREY, ORANGE, Picture, picture, with_code, write_page
 from ticketsearch.report.profiles import profiles
 from ticketsearch.report.text import (
     advantages,
@@ -106,7 +106,7 @@ def write_report(run: Run) -> Path:
         operators=operator_rows(run),
         phases=phase_rows(run),
         own_work=own_work(run),
-        answers=answer_lines(run),
+        answers=[with_code(line) for line in answer_lines(run)],
         points_cell=points_cell,
         advantages={advantage.contender: advantage for advantage in advantages(run)},
         accuracy=[_accuracy_picture(rows)] if rows else [],
