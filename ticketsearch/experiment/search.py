@@ -144,9 +144,9 @@ class Search:
 
     @cached_property
     def first_population(self) -> Tickets:
-        """The saved tickets, the seeds that are different networks, as many as fit, and mutants of them.
+        """The saved tickets, the pruned masks that are different networks, as many as fit, and mutants of them.
 
-        With annealed density the seeds are pruned to the first density, for a Pareto front to several
+        With annealed density the networks are pruned to the first density, for a Pareto front to several
         densities in its range.
         """
         evolution = self.settings.evolution

@@ -1,4 +1,4 @@
-"""A run as text: its state, final comparison, overlap of seeds, rungs, operators and times."""
+"""A run as text: its state, final comparison, overlap of pruned masks, rungs, operators and times."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _place(value: float, draws: Floats) -> str:
 
 
 def _networks_line(run: Run) -> str:
-    """Count the different networks among the seeds that are not disconnected."""
+    """Count the different networks among the masks that are not disconnected."""
     seeds = first_seeds(run)
     keys = [seed.key for seed in seeds if live(seed.mask, run.spec).any()]
     if not keys:
