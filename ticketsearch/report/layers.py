@@ -56,9 +56,12 @@ def draw_layer_bars(figure: Figure, bars: LayerBars) -> None:
     Renumbered masks are left out without null models of their own.
     """
     axes = figure.subplots()
-    rows = [("as they are", bars.raw, bars.chance, None, BLUE)]
-    if bars.aligned_null is not None:
-        rows.append(("renumbered to match", bars.aligned, bars.aligned_null, bars.aligned_degrees, ORANGE))
+    rows = [
+        ("as they are", bars.raw, bars.chance, None, BLUE),
+        ("renumbered to match", bars.aligned, bars.aligned_null, bars.aligned_degrees, ORANGE),
+    ]
+    if bars.aligned_null is None:
+        rows.pop()
     height = 0.38
     for turn, (label, observed, shuffled, rewired, colour) in enumerate(rows):
         places = np.arange(len(bars.names)) + (turn - 0.5) * height
