@@ -144,7 +144,7 @@ class Search:
 
     @cached_property
     def first_population(self) -> Tickets:
-        """The saved tickets, the pruned masks that are different networks, as many as fit, and mutants of them.
+        """The saved tickets, the pruned masks that are different networks, as many as fit, and their mutants.
 
         With annealed density the networks are pruned to the first density, for a Pareto front to several
         densities in its range.

@@ -64,7 +64,8 @@ def winner_sentence(run: Run) -> str:
         return ""
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     missing = "; iterative magnitude pruning at this budget was not run: `ticketsearch compare`"
-    missing = "" if {*names} & {*TRAINING} else missing
+    if {*names} & {*TRAINING} or not run.settings.final.steps:  # or masks are compared without training
+        missing = ""
     return f"The winner is {listed}{missing}."
 
 
