@@ -11,6 +11,7 @@ import numpy as np
 
 from ticketsearch.alignment import Counts
 from ticketsearch.checks import checked
+from ticketsearch.errors import shown
 from ticketsearch.masks import MaskSpec, layer_counts
 from ticketsearch.overlap import NULLS, Masks, OverlapStudy, conclude
 from ticketsearch.overlap_studies.settings import settings
@@ -26,7 +27,8 @@ class Case:
     Attributes
     ----------
     kind : ``initializations`` of one method and density, ``methods`` on one initialization, data ``orders``
-        of one initialization, ``seeds`` of a search against its winner, or ``winners`` of several searches.
+        of one initialization, ``seeds``, the masks of a search's first population against its winner, or
+        ``winners`` of several searches.
     title : e.g. ``synflow at density 0.1``.
     method, density : of all masks, or None.
     study : the overlaps and their tests.
@@ -39,6 +41,9 @@ class Case:
     density: float | None
     study: OverlapStudy
     drawn: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Case({shown(self.title, 40)}, {self.study!r})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,13 @@ class Overlaps:
     spec: MaskSpec
     input_shape: tuple[int, ...]
     cases: tuple[Case, ...]
+
+    def __repr__(self) -> str:
+        most = max((len(case.study.names) for case in self.cases), default=0)
+        return (
+            f"Overlaps({shown(self.name, 40)}, {len(self.cases)} sets of up to {most} masks, "
+            f"{self.spec.size:,} weights)"
+        )
 
     def headline(self) -> str:
         """Return the findings in a few sentences; deprecated, the first line of ``overlaps_text``."""
@@ -133,4 +145,7 @@ def _case(store: OverlapStore, number: int) -> Case | None:
     stored = store.masks()
     drawn = [stored[name].drawn for name in mask_set.masks]
     share = float(np.max(np.divide(drawn, np.maximum(sizes.sum(axis=-1), 1))))
-    return Case(mask_set.kind, mask_set.title, mask_set.method, mask_set.density, study, share)
+    title = mask_set.title
+    if mask_set.kind == "seeds":  # the stored title is a seed of the draws, and stays
+        title = title.replace(" and its seeds", " and its first population")
+    return Case(mask_set.kind, title, mask_set.method, mask_set.density, study, share)
