@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ticketsearch.evolution import EVOLUTION_PHASES
 from ticketsearch.halving import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import live
-from ticketsearch.overlap import (
-    ALIGNED_DEGREES,
-    ALIGNED_UNIFORM,
-    OverlapStudy,
-    RawOverlap,
-    overlap_study,
-    raw_overlap,
-)
+from ticketsearch.overlap import ALIGNED_DEGREES, ALIGNED_UNIFORM, RawOverlap, raw_overlap
 from ticketsearch.runs import (
     Run,
     contender_rows,
@@ -29,10 +23,12 @@ from ticketsearch.runs import (
 from ticketsearch.tickets import Ticket
 from ticketsearch.typing import Floats
 
+if TYPE_CHECKING:
+    from ticketsearch.overlap import OverlapStudy
+
 __all__ = [
     "comparison_lines",
     "masking_lines",
-    "one_line",
     "operator_lines",
     "overlap_lines",
     "own_work",
@@ -53,19 +49,6 @@ _TOO_LARGE = (
     "Masks of this size are not renumbered here, as their null models would take long: “ticketsearch "
     "overlap” renumbers and tests them."
 )
-
-
-def one_line(run: Run) -> str:
-    """Return a run's state in one line."""
-    settings = run.settings
-    done, total = run.progress(), settings.evolution.generations
-    state = "finished" if run.finished else f"generation {max(done, 0)}/{total}"
-    name = settings.data.name.rpartition("/")[2]
-    text = (
-        f"{state:18}  {name}, {settings.model.name.rpartition('/')[2]}, density {settings.seeding.density:g}"
-    )
-    rows = contender_rows(run)
-    return text + (f", test accuracy {rows[0].accuracy:.4f}" if rows else "")
 
 
 def comparison_lines(run: Run) -> list[str]:
@@ -170,6 +153,8 @@ def seed_study(run: Run) -> OverlapStudy | None:
     Masks are named by their numbers, from 1 on. None for fewer than two masks, and for networks whose
     alignment, with enough draws of the null models, would take long.
     """
+    from ticketsearch.overlap import overlap_study  # takes scipy, which the text of a run does without
+
     seeds = first_seeds(run)
     pairs = len(seeds) * (len(seeds) - 1) // 2
     draws = _affordable_draws(pairs * run.spec.size)
