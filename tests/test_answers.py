@@ -69,6 +69,15 @@ def test_with_the_row_of_imp_the_sentence_compares_with_it(run, monkeypatch):
     )
 
 
+def test_a_mask_of_another_density_is_named_with_it(run, monkeypatch):
+    planted(monkeypatch, run, best=(0.9, 0.9), synflow=(0.8, 0.8), dense=(0.9, 0.9))
+    rows = answers.contender_rows(run)
+    monkeypatch.setattr(answers, "contender_rows", lambda _: [rows[0]._replace(density=0.23), *rows[1:]])
+    assert answers.winner_sentence(run).startswith(
+        "The winner is 10.0 points above SynFlow's mask of density 0.1 and level with the dense network;"
+    )
+
+
 def test_of_one_data_order_there_is_no_interval_and_the_note_says_so(run, monkeypatch):
     settings = config.apply(run.settings, [("final.orders", 1)])
     monkeypatch.setattr(run, "settings", settings)

@@ -151,7 +151,8 @@ def _draw_diversity(figure: Figure, curves: PopulationCurves) -> None:
     upper.set_ylim(0, 1.02)
     upper.set_ylabel("mean IoU")
     lower.plot(curves.generation, curves.common, color=GREY, marker=".")
-    lower.set_ylim(0, None)
+    lower.set_ylim(0, max(1.0, 1.06 * float(curves.common.max(initial=0))))
+    lower.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     lower.set_ylabel("common weights")
     _generations(lower)
 

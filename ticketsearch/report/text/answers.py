@@ -10,13 +10,29 @@ from ticketsearch.masks import live
 from ticketsearch.overlap import raw_overlap
 from ticketsearch.pruners import TRAINING
 from ticketsearch.report.text.run import pair_mean
-from ticketsearch.runs import DENSE, ContenderRow, Run, contender_rows, first_seeds, pruned_name, pruned_names
+from ticketsearch.runs import (
+    BEST,
+    DENSE,
+    ContenderRow,
+    Run,
+    contender_rows,
+    first_seeds,
+    pruned_name,
+    pruned_names,
+)
 from ticketsearch.statistics import LEVEL, Interval, bootstrap
 
 __all__ = ["Advantage", "advantages", "answer_lines", "networks_sentence", "points_cell", "winner_sentence"]
 
-# Names of pruners in sentences; others stand as they are.
-PROPER = {"synflow": "SynFlow", "imp": "iterative magnitude pruning", "snip": "SNIP", "grasp": "GraSP"}
+# Masks of pruners in sentences; those of others are named by the function.
+MASKS = {
+    "synflow": "SynFlow's mask",
+    "imp": "iterative magnitude pruning's mask",
+    "snip": "SNIP's mask",
+    "grasp": "GraSP's mask",
+    "magnitude": "magnitude pruning's mask",
+    "random": "a random mask",
+}
 
 
 class Advantage(NamedTuple):
@@ -57,7 +73,11 @@ def winner_sentence(run: Run) -> str:
     The empty string for an unfinished run.
     """
     names = _pruners(run)
-    subjects = {pruned_name(name): f"{PROPER.get(name, name)}'s mask" for name in names}
+    densities = {row.contender: row.density for row in contender_rows(run)}
+    subjects = {pruned_name(name): MASKS.get(name, f"{name}'s mask") for name in names}
+    for name in subjects.keys() & densities.keys():
+        if not np.isclose(densities[name], densities[BEST], rtol=0.01, atol=0):  # of a Pareto front
+            subjects[name] += f" of density {densities[name]:.2g}"
     subjects[DENSE] = "the dense network"
     parts = [_compared(a, subjects[a.contender]) for a in advantages(run) if a.contender in subjects]
     if not parts:
