@@ -209,8 +209,8 @@ def _check_settings(settings: Settings) -> None:
         )
     if settings.final.contenders != type(settings.final)().contenders:
         raise BadInput(
-            f"a comparison lists its methods, but got final.contenders {settings.final.contenders!r}; leave it "
-            "out and give --methods"
+            f"a comparison lists its methods, but got final.contenders {settings.final.contenders!r}; leave "
+            "it out and give --methods"
         )
     if settings.seeding.density != type(settings.seeding)().density:
         raise BadInput(
