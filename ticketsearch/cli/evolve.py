@@ -302,8 +302,8 @@ def _evolve(search: Search, run: Run) -> None:
 def _print_results(run: Run) -> None:
     from ticketsearch.report import write_report
     from ticketsearch.report.text import (
+        answer_lines,
         comparison_lines,
-        early_end_lines,
         operator_lines,
         overlap_lines,
         rung_lines,
@@ -311,6 +311,6 @@ def _print_results(run: Run) -> None:
 
     path = write_report(run)
     show_lines([f"Run {run.name}"])
-    for lines in (early_end_lines, comparison_lines, rung_lines, operator_lines, overlap_lines):
+    for lines in (answer_lines, comparison_lines, rung_lines, operator_lines, overlap_lines):
         show_lines(lines(run))
     show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

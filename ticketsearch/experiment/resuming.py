@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ticketsearch.errors import BadInput
+from ticketsearch.experiment.contenders import cheap_contender
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search
 from ticketsearch.plugins import code_of
@@ -31,7 +32,8 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     """
     settings = search.settings
     here = {**environment(), "device": _device_name(settings.training.device)}
-    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds)
+    cheap = cheap_contender(settings)
+    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds, cheap)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
             return Run.create(root, counting_name(root, settings), *content)

@@ -28,7 +28,12 @@ from ticketsearch.evolution import (
     evolve,
 )
 from ticketsearch.experiment.callbacks import Callback
-from ticketsearch.experiment.checks import check_evolution, check_local_search, resolve_operator
+from ticketsearch.experiment.checks import (
+    check_contenders,
+    check_evolution,
+    check_local_search,
+    resolve_operator,
+)
 from ticketsearch.experiment.unfinished import Unfinished, restore_evaluations
 from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
@@ -93,6 +98,7 @@ class Search:
         check_density(settings.seeding.density, network.spec)
         check_evolution(settings, network)
         pruners.method_options(as_list(settings.seeding.method), settings.seeding.options)
+        check_contenders(settings)
         evolution = settings.evolution
         crossover = [resolve_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
         mutation = [resolve_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
@@ -143,9 +149,9 @@ class Search:
 
     @cached_property
     def first_population(self) -> Tickets:
-        """The saved tickets, the seeds that are different networks, as many as fit, and mutants of them.
+        """The saved tickets, the pruned masks that are different networks, as many as fit, and their mutants.
 
-        With annealed density the seeds are pruned to the first density, for a Pareto front to several
+        With annealed density the networks are pruned to the first density, for a Pareto front to several
         densities in its range.
         """
         evolution = self.settings.evolution

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +36,7 @@ from ticketsearch.training import (
 )
 
 __all__ = ["ShortTraining"]
+
 
 class ShortTraining:
     """Fitness by a short training: minus the mean loss on validation samples (cross-entropy, nats).
@@ -232,7 +233,9 @@ class _HalvingRun:
             else:
                 missing.setdefault(key, index)
         restored = {
-            key: index for index, key in keys.items() if key not in missing and self.fitness.memo.first_use(key)
+            key: index
+            for index, key in keys.items()
+            if key not in missing and self.fitness.memo.first_use(key)
         }
         if restored:
             self.spent += self.fitness.trainer.cost(

@@ -12,6 +12,7 @@ from ticketsearch import lazy
 
 __all__ = [
     "BEST",
+    "CHEAP",
     "DENSE",
     "OVERVIEW_COLUMNS",
     "RANDOM",
@@ -37,6 +38,7 @@ __all__ = [
     "list_runs",
     "operator_rows",
     "phase_rows",
+    "pruned_name",
     "pruned_names",
     "read_overview",
     "result_records",
@@ -52,7 +54,7 @@ _HOMES = {
     "queries": "ContenderRow OperatorRow PhaseRow contender_rows first_seeds front_rows operator_rows "
     "phase_rows winner",
     "records": "generation_records result_records ticket_records",
-    "results": "BEST DENSE RANDOM Result contenders front_name pruned_names",
+    "results": "BEST CHEAP DENSE RANDOM Result contenders front_name pruned_name pruned_names",
     "store": "Run",
     "tables": "EvaluationRow",
 }
@@ -73,7 +75,17 @@ if TYPE_CHECKING:
         winner,
     )
     from ticketsearch.runs.records import generation_records, result_records, ticket_records
-    from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
+    from ticketsearch.runs.results import (
+        BEST,
+        CHEAP,
+        DENSE,
+        RANDOM,
+        Result,
+        contenders,
+        front_name,
+        pruned_name,
+        pruned_names,
+    )
     from ticketsearch.runs.store import Run
     from ticketsearch.runs.tables import EvaluationRow
 

@@ -10,7 +10,7 @@ from pydantic import Json, TypeAdapter
 from ticketsearch import settings as config
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.runs import tables
-from ticketsearch.runs.results import Result
+from ticketsearch.runs.results import Result, added_pruners
 from ticketsearch.runs.schema import RUN
 from ticketsearch.runs.tables import Seconds
 from ticketsearch.settings import Origin, Settings
@@ -50,6 +50,7 @@ class RunHeader(Database):
     environment : versions, device and command, ``{name: text}``.
     origin : the place and the content of own code that the settings name.
     stopped : where the search ended before the generations that were planned; None where it did not.
+    contenders : the pruners that ``final.contenders`` adds to the final comparison.
     """
 
     kind = RUN
@@ -59,6 +60,7 @@ class RunHeader(Database):
     environment: dict[str, str]
     origin: Origin
     stopped: Stopped | None
+    contenders: list[str]
 
     def _load(self) -> None:
         meta = {row.key: row.value for row in self._read(tables.META)}
@@ -69,6 +71,7 @@ class RunHeader(Database):
         tree: dict[str, Any] = validated(SETTINGS, meta["settings"], "settings")
         self.settings = config.stored(tree, self.folder)
         self.spec = check_spec(validated(SPEC, meta["spec"], "spec"))
+        self.contenders = added_pruners(self.settings, meta.get("contenders", ""))
         self.data_fingerprint = meta["data_fingerprint"]
         self.environment = validated(ENVIRONMENT, meta["environment"], "environment")
         stopped = meta.get("stopped")

@@ -25,7 +25,11 @@ class RunReader(RunHeader):
     """The queries of :class:`ticketsearch.Run`, which change nothing."""
 
     def tickets(self) -> Tickets:
-        """Return all tickets of the run by number."""
+        """Return all tickets of the run by number.
+
+        A ticket's ``score`` is the mean over all its evaluations, those after its first generation too, less
+        the effects of their data orders; ``first_score`` is that of the first one.
+        """
         return self._tickets("ORDER BY number")
 
     def chunks(self) -> Iterator[Tickets]:

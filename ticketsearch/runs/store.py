@@ -48,12 +48,14 @@ class Run(RunReader):
         data_fingerprint: str,
         environment: Mapping[str, str],
         seeds: Iterable[Ticket] = (),
+        cheap: str = "",
     ) -> Run:
         """Make a run folder ``root/name`` and open it for writing.
 
         The folder is filled under a hidden name and renamed at the end: from the moment it exists it can be
-        resumed. ``seeds`` are the pruned masks, one an initialization, equal ones too. Where the first
-        generation fails, leaving the run as a context manager removes the folder.
+        resumed. ``seeds`` are the pruned masks, one an initialization, equal ones too. ``cheap`` is the
+        pruner that ``final.contenders = "auto"`` adds, "" for none. Where the first generation fails,
+        leaving the run as a context manager removes the folder.
         Raises :class:`BadInput` if the name is taken or would leave ``root``.
         """
         check_free(root, name)
@@ -64,6 +66,7 @@ class Run(RunReader):
             "spec": json.dumps(spec.to_json()),
             "data_fingerprint": data_fingerprint,
             "environment": json.dumps(dict(environment)),
+            "contenders": cheap,
         }
 
         def fill_file(connection: sqlite3.Connection) -> None:

@@ -9,6 +9,8 @@ from ticketsearch import lazy
 __all__ = [
     "DIFFERENCE_HEADINGS",
     "METHOD_HEADINGS",
+    "advantages",
+    "answer_lines",
     "audit_lines",
     "audit_rows",
     "best_lines",
@@ -39,6 +41,7 @@ __all__ = [
     "own_work",
     "pairs_csv",
     "phase_lines",
+    "points_cell",
     "protocol",
     "run_lines",
     "rung_lines",
@@ -50,6 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "answers": "advantages answer_lines points_cell",
     "audit": "audit_lines audit_rows collapse_rows compression",
     "comparison": "DIFFERENCE_HEADINGS METHOD_HEADINGS cells_csv comparison_headline comparison_markdown "
     "comparison_text difference_cells differences_at differences_csv method_cells notes_on_tests protocol",
@@ -64,6 +68,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from ticketsearch.report.text.answers import advantages, answer_lines, points_cell
     from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows, compression
     from ticketsearch.report.text.comparison import (
         DIFFERENCE_HEADINGS,
