@@ -243,7 +243,7 @@ def test_the_decision_of_auto_is_stored_when_the_run_is_made(search, tmp_path):
     auto = dataclasses.replace(search, settings=config.apply(search.settings, [("final.contenders", "auto")]))
     with experiment.create_run(auto, tmp_path, "short") as run:
         assert run.contenders == []
-        run.extend(1000)
+        run.plan(1000)
     with Run.open(tmp_path / "short") as run:
         assert cheap_contender(run.settings) == "imp"  # it would be added to a new run as long
         assert run.contenders == []

@@ -157,19 +157,8 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
     if objective is not None:
         assignments = _objective(objective) | assignments
     assignments |= _backend(backend, scheduler, address, assignments)
-    if resume is not None and name is not None:
-        raise BadInput(
-            f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
-        )
-    if resume is None and finish:
-        raise BadInput("--finish ends a run that is there; give its name: --resume RUN --finish")
-    if finish and generations is not None:
-        raise BadInput(
-            f"--finish keeps the generations there are, but got --generations {generations}; drop one"
-        )
+    _check_resume(resume, name, finish, generations, dry_run)
     if dry_run:
-        if resume is not None:
-            raise BadInput(f"--dry-run is for a new search, but got --resume {resume}; drop one")
         _print_forecast(assignments)
         return
     try:
@@ -179,6 +168,26 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
         raise interrupted(f"Interrupted; {how}") from None
     with run:
         _run_to_end(search, run)
+
+
+def _check_resume(
+    resume: str | None, name: str | None, finish: bool, generations: str | None, dry_run: bool
+) -> None:
+    """Raise :class:`BadInput` for flags that contradict ``--resume``, or that need it."""
+    if resume is None:
+        if finish:
+            raise BadInput("--finish ends a run that is there; give its name: --resume RUN --finish")
+        return
+    if name is not None:
+        raise BadInput(
+            f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
+        )
+    if finish and generations is not None:
+        raise BadInput(
+            f"--finish keeps the generations there are, but got --generations {generations}; drop one"
+        )
+    if dry_run:
+        raise BadInput(f"--dry-run is for a new search, but got --resume {resume}; drop one")
 
 
 def _minutes(text: str | None) -> float | None:
