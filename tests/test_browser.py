@@ -1,5 +1,6 @@
 """The pages as a reader sees them, in headless Chromium: on a phone, on a screen, in the dark, on paper."""
 
+import dataclasses
 import re
 import shutil
 
@@ -9,11 +10,11 @@ from conftest import every
 
 from ticketsearch import cli, report
 from ticketsearch import settings as config
-from ticketsearch.comparison import compare
 from ticketsearch.models import initialize
 from ticketsearch.overlap import overlap_study
 from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import prune_all
+from ticketsearch.python import compare
 from ticketsearch.report import write_comparisons, write_overlap
 from ticketsearch.runs import Run
 
@@ -24,7 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: the package chromium)"),
 ]
-PAGES = ("run", "overlap", "audit", "compare")
+PAGES = ("run", "overlap", "audit", "compare", "one_density")
 WIDTHS = (390, 1280)
 # Pixels of an A4 page between margins of 12 mm.
 PAPER = {"width": 703, "height": 1032}
@@ -65,6 +66,10 @@ def pages(small_run, digits, tmp_path_factory):
         config.load(None, small.items()), methods, (0.3, 0.2), folder=folder / "comparison", initializations=2
     )
     found["compare"] = write_comparisons([comparison], folder / "compare.html")
+    results = tuple(result for result in comparison.results if result.density != 0.2)
+    searches = tuple(search for search in comparison.best_so_far if search.density != 0.2)
+    one_density = dataclasses.replace(comparison, results=results, best_so_far=searches)
+    found["one_density"] = write_comparisons([one_density], folder / "one_density.html")
     return found
 
 

@@ -321,14 +321,19 @@ def overlap_page(overlaps, tmp_path_factory):
     return write_overlap(overlaps, path).read_text(encoding="utf-8")
 
 
-def test_the_overlap_page_has_words_first_then_all_tests_then_the_figures_of_each_case(
+def test_the_overlap_page_has_words_then_an_overview_then_all_tests_then_the_figures_of_each_case(
     overlaps, overlap_page
 ):
     page = overlap_page
     check_tags(page)
-    assert (
-        page.index(text.overlap_headline(overlaps.cases)[:40]) < page.index("<table") < page.index("<figure")
+    parts = (
+        text.overlap_headline(overlaps.cases)[:40],
+        '<figure id="overview"',
+        "<table",
+        '<figure id="case0-',
     )
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
     shown = re.findall(r'<figure id="case(\d)-(\w+)"', page)
     whole = ["pairs", "nulls", "profiles", "bars", "pixels"]
     assert shown == [
@@ -336,7 +341,7 @@ def test_the_overlap_page_has_words_first_then_all_tests_then_the_figures_of_eac
         *(("1", name) for name in whole),
         *(("2", name) for name in whole if name != "nulls"),
     ]
-    assert page.count('role="img" aria-label="') == page.count("<svg") == 14 + 3
+    assert page.count('role="img" aria-label="') == page.count("<svg") == 2 + 14 + 3
     assert "<script" not in page
     assert "&lt;one&gt;" in page
     assert re.findall(r"<li>(.*)</li>", page) == [f"kaiming_normal {number}" for number in range(4)]

@@ -9,6 +9,7 @@ from ticketsearch.masks import live, live_units
 from ticketsearch.models import initialize
 from ticketsearch.overlap import Null, overlap_study
 from ticketsearch.overlap.profiles import degrees
+from ticketsearch.overlap_studies import Case
 from ticketsearch.pruners import prune_all
 from ticketsearch.report.audit import layer_colours
 from ticketsearch.report.best import diagram_caption, stored
@@ -20,8 +21,10 @@ from ticketsearch.report.lineage import lanes, lineage, lineage_sentence
 from ticketsearch.report.matrices import pair_matrices
 from ticketsearch.report.nulls import null_panels, null_text
 from ticketsearch.report.overlap_figures import mask_labels
+from ticketsearch.report.overview import overview_picture, overview_rows
 from ticketsearch.report.pages import THEME, WASH, picture
 from ticketsearch.report.profiles import drawn, profiles
+from ticketsearch.report.text import shown_effect
 from ticketsearch.runs import Run, queries
 from ticketsearch.tickets import Ticket
 
@@ -97,6 +100,35 @@ def test_a_test_in_words_goes_by_the_corrected_p(values, more, words):
         observed=0.2, mean=0.2 - effect, sd=0.1, effect=effect, low=low, high=high, p=p, draws=99, holm=holm
     )
     assert null_text(null, more) == words
+
+
+def test_the_overview_has_each_set_of_masks_beside_its_null_models(study, masks, spec):
+    bare = overlap_study(masks, spec, draws=0, aligned_draws=0)
+    cases = [Case("initializations", "one", "synflow", 0.1, study), Case("methods", "two", None, None, bare)]
+    raw, aligned = (overview_rows(cases, aligned=which) for which in (False, True))
+    assert [(row.title, row.observed) for row in raw] == [
+        ("one", study.mean(study.iou)),
+        ("two", study.mean(bare.iou)),
+    ]
+    # Without draws chance is known exactly for masks as they are, and not at all for renumbered ones.
+    assert [(row.title, row.observed) for row in aligned] == [("one", study.mean(study.aligned))]
+    assert list(raw[0].nulls) == ["shuffled within layers"]
+    assert list(aligned[0].nulls) == ["shuffled within layers", "same degrees, rewired"]
+    assert raw[1].nulls == {"shuffled within layers": (bare.mean(bare.chance),) * 3}
+    for name, span in zip(study.nulls, [*raw[0].nulls.values(), *aligned[0].nulls.values()], strict=True):
+        draws = study.drawn[name]["iou"]
+        assert span.mean == pytest.approx(study.nulls[name]["iou"].mean)
+        assert (span.low, span.high) == tuple(np.quantile(draws, (0.025, 0.975)))
+    figure = overview_picture(cases * 20)
+    assert len(figure.panels) == 2
+    assert len(overview_picture(cases[1:]).panels) == 1
+    assert "The first 24 of 40 sets are drawn." in figure.caption
+
+
+@pytest.mark.parametrize(("observed", "mean"), [(0.12345, 0.11115), (0.3, 0.3), (0.04996, 0.05004)])
+def test_columns_add_up_as_they_are_shown(observed, mean):
+    null = Null(observed, mean, 0.1, observed - mean, np.nan, np.nan, 0.5, 99, 0.5)
+    assert f"{float(f'{observed:.4f}') - float(f'{mean:.4f}'):+.4f}" == f"{shown_effect(null):+.4f}"
 
 
 def test_profiles_are_sorted_degrees_and_of_many_groups_six_are_drawn(masks, spec):

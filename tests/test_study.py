@@ -26,8 +26,8 @@ from ticketsearch.overlap_studies import (
     pruner_plan,
     read_overlaps,
     run_plan,
-    study_pruners,
 )
+from ticketsearch.python import study_pruners
 from ticketsearch.report.text import nulls_csv, overlap_headline, overlaps_text, pairs_csv
 from ticketsearch.runs import Run, winner
 from ticketsearch.seeding import initializations, prune_copies
@@ -402,7 +402,7 @@ def test_the_command_goes_on_and_prints_what_is_there(tmp_path, monkeypatch, cap
     monkeypatch.setattr(OverlapStore, "add_draws", add)
     with monkeypatch.context() as patch:
         # Ctrl-C when all is done but the page.
-        patch.setattr("ticketsearch.overlap_studies.read_overlaps", interrupted_reading)
+        patch.setattr("ticketsearch.python.studies.read_overlaps", interrupted_reading)
         assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert command(*SMALL, *FEW, "--methods", "synflow,magnitude") == 0

@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
-    "comparison": "compare read_comparison",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
     "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
@@ -49,9 +48,9 @@ _HOMES = {
     "overlap": "overlap_study",
     "report.text": "comparison_text overlaps_text",
     "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
+    "python": "compare read_comparison read_overlaps study_pruners",
     "runs": "Run",
     "seeding": "initializations seed_population",
-    "overlap_studies": "read_overlaps study_pruners",
     "tickets": "Scores Ticket Tickets from_pruned load_ticket load_trained save_ticket",
     "training": "Recipe",
 }
@@ -133,7 +132,6 @@ if TYPE_CHECKING:
         isomorphic,
         to_networkx,
     )
-    from ticketsearch.comparison import compare, read_comparison
     from ticketsearch.datasets import Dataset, from_arrays, load_dataset
     from ticketsearch.errors import BadInput
     from ticketsearch.evolution import (
@@ -152,7 +150,6 @@ if TYPE_CHECKING:
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
     from ticketsearch.models import Initialization, Network, initialize
     from ticketsearch.overlap import overlap_study
-    from ticketsearch.overlap_studies import read_overlaps, study_pruners
     from ticketsearch.pruners import (
         EqualScoresWarning,
         LayerCollapseWarning,
@@ -161,6 +158,7 @@ if TYPE_CHECKING:
         prune,
         prune_all,
     )
+    from ticketsearch.python import compare, read_comparison, read_overlaps, study_pruners
     from ticketsearch.report.text import comparison_text, overlaps_text
     from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population

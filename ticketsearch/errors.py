@@ -26,8 +26,8 @@ class BadInput(ValueError):  # noqa: N818 - it names the fault, and reads well a
         super().__init__(LONG.sub(lambda value: f"{value[0][: SHOWN - 1]}…", " ".join(str(message).split())))
 
 
-def shown(value: object) -> str:
-    """Return the text of a value in a message, on one line: its ``repr``, cut at 80 characters.
+def shown(value: object, most: int = SHOWN) -> str:
+    """Return the text of a value in a message, on one line: its ``repr``, cut at 80 characters or ``most``.
 
     The text of a value whose ``repr`` fails is its type.
     """
@@ -37,7 +37,7 @@ def shown(value: object) -> str:
     except Exception:  # an object's own code may raise anything
         text = f"a {type(value).__name__}"
     text = " ".join(text.split())
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,7 @@ from ticketsearch.cli.flags import (
 )
 from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
     from ticketsearch.comparison import Comparison, ComparisonPlan
@@ -167,7 +168,8 @@ def _flops(text: str) -> int:
 
 def _read(folders: list[Path], reference: str | None, out: Path | None, flags: list[str]) -> None:
     """Print finished comparisons; their tests are one family."""
-    from ticketsearch.comparison import read_comparison
+    from ticketsearch.python import read_comparison
+    from ticketsearch.report import write_comparison_files
 
     if flags:
         raise BadInput(f"finished comparisons have their settings, but got {flags[0]} too; leave it out")
@@ -177,34 +179,24 @@ def _read(folders: list[Path], reference: str | None, out: Path | None, flags: l
         return
     path = out or folders[0]
     path.mkdir(parents=True, exist_ok=True)
+    write_comparison_files(comparisons, path, reference)  # before the output, which a reader may cut short
     _print_results(comparisons, reference, path)
 
 
 def _run_to_end(plan: ComparisonPlan, out: Path | None, workers: str | None, reference: str | None) -> None:
     """Do the rest of a comparison and print its results; say how to go on, whatever stops it."""
-    from ticketsearch.comparison import ComparisonStore, ComparisonWork, default_workers, read_comparison
+    from ticketsearch.comparison import ComparisonStore, check_reference, default_workers
+    from ticketsearch.python import finish_comparison
 
     count = default_workers(plan.settings) if workers is None else whole_number("--workers", workers, 1)
     path = out or RUNS / f"compare-{_folder_name(plan.settings)}"
     if reference is not None:
-        _check_reference(reference, plan, path)
+        check_reference(reference, plan, path)
     store = ComparisonStore.create(path, plan)
     with resumable("comparison", path):
-        with store:
-            print(f"Comparison in {path}", file=sys.stderr, flush=True)
-            follow(ComparisonWork(plan, store, count).steps())
-        _print_results([read_comparison(path)], reference, path)
-
-
-def _check_reference(reference: str, plan: ComparisonPlan, path: Path) -> None:
-    """Raise :class:`BadInput` for a reference that is no method of the comparison, before any work."""
-    from ticketsearch.comparison import COMPARISON, CONTROLS, read_comparison
-
-    known = [*plan.methods, *(f"{name}/{control}" for name in plan.controls for control in CONTROLS)]
-    if (path / COMPARISON.file).is_file():
-        known += read_comparison(path).methods
-    if reference not in known:
-        raise unknown("method of the comparison", reference, list(dict.fromkeys(known)))
+        print(f"Comparison in {path}", file=sys.stderr, flush=True)
+        comparison = finish_comparison(plan, store, count, reference, follow)
+        _print_results([comparison], reference, path)
 
 
 def _folder_name(settings: Settings) -> str:
@@ -216,17 +208,9 @@ def _folder_name(settings: Settings) -> str:
     return "-".join([*words, settings_digest(settings)[:8]])
 
 
-def _print_results(comparisons: list[Comparison], reference: str | None, path: Path | None) -> None:
-    from ticketsearch.comparison import differences
-    from ticketsearch.report import write_comparisons
-    from ticketsearch.report.text import cells_csv, comparison_markdown, comparison_text, differences_csv
-    from ticketsearch.storage import write_atomically
+def _print_results(comparisons: Sequence[Comparison], reference: str | None, path: Path | None) -> None:
+    from ticketsearch.report.text import comparison_text
 
-    if path is not None:  # before the output, which a reader may cut short
-        write_atomically(path / "cells.csv", cells_csv(comparisons))
-        write_atomically(path / "differences.csv", differences_csv(differences(comparisons, reference)))
-        write_atomically(path / "compare.md", comparison_markdown(comparisons, reference))
-        write_comparisons(comparisons, path / "compare.html", reference)
     show_lines(comparison_text(comparisons, reference).splitlines())
     if path is None:
         print("--out FOLDER writes tables and a page of these comparisons together.")

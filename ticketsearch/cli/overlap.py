@@ -219,28 +219,17 @@ def _study_of_pruners(settings: Settings, methods: list[str], densities: list[fl
 
 def _run_to_end(study: _Study, out: Path | None, workers: int) -> None:
     """Do the rest of a study and print its results; say how to go on, whatever stops it."""
-    from ticketsearch.overlap_studies import OverlapStore, OverlapWork, plan_digest
+    from ticketsearch.overlap_studies import OverlapStore, plan_digest
+    from ticketsearch.python import finish_overlaps
+    from ticketsearch.report.text import overlaps_text
 
     plan, path = study.plan, out
     if path is None:
         path = RUNS / f"overlap-{study.folder_part}-{plan_digest(plan)}"
     store = OverlapStore.create(path, plan)
     with resumable("study", path):
-        with store:
-            print(f"Study in {path}: {len(plan.mask_sets)} sets of masks", file=sys.stderr, flush=True)
-            follow(OverlapWork(plan, store, study.network, study.dataset, workers).steps())
-        _print_results(path)
-
-
-def _print_results(path: Path) -> None:
-    from ticketsearch.overlap_studies import read_overlaps
-    from ticketsearch.report import write_overlap
-    from ticketsearch.report.text import nulls_csv, overlaps_text, pairs_csv
-    from ticketsearch.storage import write_atomically
-
-    overlaps = read_overlaps(path)
-    show_lines(overlaps_text(overlaps).splitlines())
-    write_atomically(path / "pairs.csv", pairs_csv(overlaps.cases))
-    write_atomically(path / "nulls.csv", nulls_csv(overlaps.cases))
-    print(f"Page:   {write_overlap(overlaps, path / 'overlap.html')}")
-    print(f"Tables: {path / 'pairs.csv'}, {path / 'nulls.csv'}")
+        print(f"Study in {path}: {len(plan.mask_sets)} sets of masks", file=sys.stderr, flush=True)
+        overlaps = finish_overlaps(plan, store, study.network, study.dataset, workers, follow)
+        show_lines(overlaps_text(overlaps).splitlines())
+        print(f"Page:   {path / 'overlap.html'}")
+        print(f"Tables: {path / 'pairs.csv'}, {path / 'nulls.csv'}")

@@ -23,13 +23,14 @@ from ticketsearch.comparison.plan import (
     CONTROLS,
     DEFAULT_DENSITIES,
     DEFAULT_METHODS,
+    DENSE,
     IMP_BEST,
     Cell,
     ComparisonPlan,
     comparison_plan,
 )
 from ticketsearch.comparison.results import BestSoFar, Comparison, MethodResult, read_comparison
-from ticketsearch.comparison.run import ComparisonWork, compare, default_workers
+from ticketsearch.comparison.run import ComparisonWork, check_reference, default_workers
 from ticketsearch.comparison.schema import COMPARISON
 from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining
 
@@ -40,6 +41,7 @@ __all__ = [
     "CONTROLS",
     "DEFAULT_DENSITIES",
     "DEFAULT_METHODS",
+    "DENSE",
     "IMP_BEST",
     "METHODS",
     "BestSoFar",
@@ -53,7 +55,7 @@ __all__ = [
     "FinalTraining",
     "FoundMask",
     "MethodResult",
-    "compare",
+    "check_reference",
     "comparison_plan",
     "default_workers",
     "differences",

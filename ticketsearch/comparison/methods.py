@@ -40,6 +40,8 @@ class FoundMask(NamedTuple):
     validation : mean validation accuracy after the final training, by which the mask was chosen; None for a
         mask that was the only one.
     candidates : the number of masks that it was chosen from.
+    seconds : processor seconds of all threads of the process that made it; None where they were not measured.
+        Unlike all else here they differ from machine to machine.
     """
 
     mask: Mask
@@ -47,6 +49,7 @@ class FoundMask(NamedTuple):
     best_so_far: tuple[tuple[int, float], ...] = ()
     validation: float | None = None
     candidates: int = 1
+    seconds: float | None = None
 
 
 def pruned(

@@ -15,7 +15,7 @@ from ticketsearch.comparison.methods import FoundMask
 from ticketsearch.comparison.plan import BUDGETED, CONTROLS, DENSE, EVOLUTION, Cell
 from ticketsearch.comparison.store import ComparisonStore
 from ticketsearch.cost import Spent
-from ticketsearch.errors import renamed
+from ticketsearch.errors import renamed, shown
 from ticketsearch.pruners import TRAINING
 from ticketsearch.settings import Settings
 from ticketsearch.statistics import Interval, bootstrap
@@ -62,6 +62,12 @@ class MethodResult(NamedTuple):
         return float(np.mean([mask.candidates for mask in self.masks.values()]))
 
     @property
+    def seconds(self) -> float | None:
+        """The processor seconds of making one mask, the mean over those measured; None without one."""
+        measured = [mask.seconds for mask in self.masks.values() if mask.seconds is not None]
+        return float(np.mean(measured)) if measured else None
+
+    @property
     def made(self) -> Mapping[int, FoundMask]:
         """The masks by their old name; deprecated."""
         message = "made is deprecated and goes with version 0.3.0; write masks"
@@ -96,6 +102,14 @@ class Comparison:
     orders: int
     results: tuple[MethodResult, ...]
     best_so_far: tuple[BestSoFar, ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        initializations = max((len(result.accuracies) for result in self.results), default=0)
+        counts = {"method": len(self.methods), "initialization": initializations, "data order": self.orders}
+        sizes = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+        ends = dict.fromkeys([*self.densities[:1], *self.densities[-1:]])
+        span = f", density {' to '.join(f'{density:.3g}' for density in ends)}" if ends else ""
+        return f"Comparison({shown(self.name, 40)}, {sizes}{span})"
 
     standings = renamed("standings", "results")
     trails = renamed("trails", "best_so_far")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 from joblib import cpu_count
 
 from ticketsearch import settings as config
-from ticketsearch.checks import Orders, Workers, checked
 from ticketsearch.comparison.final_training import tested
 from ticketsearch.comparison.methods import (
     FoundMask,
@@ -27,25 +27,24 @@ from ticketsearch.comparison.plan import (
     BEST_OF,
     BUDGETED,
     CONTROLS,
-    DEFAULT_DENSITIES,
-    DEFAULT_METHODS,
     DENSE,
     EVOLUTION,
     ONE_PLUS_LAMBDA,
     Cell,
     ComparisonPlan,
-    comparison_plan,
 )
-from ticketsearch.comparison.results import Comparison, read_comparison
+from ticketsearch.comparison.results import read_comparison
+from ticketsearch.comparison.schema import COMPARISON
 from ticketsearch.comparison.store import ComparisonStore, FinalResult, FinalTraining
 from ticketsearch.datasets import Dataset, load_dataset
+from ticketsearch.errors import unknown
 from ticketsearch.experiment import Search
 from ticketsearch.masks import Mask, pack, unpack
 from ticketsearch.settings import Data, Settings
 from ticketsearch.training import find_device
 from ticketsearch.workers import Step, side_by_side
 
-__all__ = ["ComparisonWork", "compare", "default_workers"]
+__all__ = ["ComparisonWork", "check_reference", "default_workers"]
 
 # Initializations that one task prunes together.
 TOGETHER = 4
@@ -206,6 +205,15 @@ class ComparisonWork:
         yield from side_by_side(function, tasks, self.workers, gpus=_gpus(self.plan.settings))
 
 
+def check_reference(reference: str, plan: ComparisonPlan, folder: Path) -> None:
+    """Raise :class:`BadInput` for a reference that is no method of the comparison, before any work."""
+    known = [*plan.methods, *(f"{name}/{control}" for name in plan.controls for control in CONTROLS)]
+    if (folder / COMPARISON.file).is_file():
+        known += read_comparison(folder).methods
+    if reference not in known:
+        raise unknown("method of the comparison", reference, list(dict.fromkeys(known)))
+
+
 def default_workers(settings: Settings) -> int:
     """Return the default number of processes: one a GPU if the settings use GPUs, else one a core."""
     return _gpus(settings) or cpu_count()
@@ -234,21 +242,39 @@ def _search(text: str) -> Search:
     return _new_search(text)
 
 
+def _timed(make: Callable[[], list[FoundMask]]) -> list[FoundMask]:
+    """Return the masks that are made, each with its share of the processor seconds."""
+    start = time.process_time()
+    masks = make()
+    seconds = (time.process_time() - start) / len(masks)
+    return [mask._replace(seconds=seconds) for mask in masks]
+
+
 def _evolve(task: _Evolving) -> FoundMask:
-    return evolved(_new_search(task.settings), task.root, task.name)
+    search, begun = _new_search(task.settings), (task.root / task.name).exists()
+    (mask,) = _timed(lambda: [evolved(search, task.root, task.name)])
+    # The seconds of an earlier process are not known.
+    return mask._replace(seconds=None) if begun else mask
 
 
 def _prune(task: _Pruning) -> list[FoundMask]:
-    return pruned([_search(text) for text in task.settings], task.method, task.options)
+    searches = [_search(text) for text in task.settings]
+    return _timed(lambda: pruned(searches, task.method, task.options))
 
 
 def _spend(task: _Searching) -> FoundMask:
     if task.method in BEST_OF:
-        search = _new_search(task.settings)
-        return best_of(search, BEST_OF[task.method], task.options, task.budget, task.first)
+        search, first = _new_search(task.settings), task.first
+        pruner = BEST_OF[task.method]
+        (mask,) = _timed(lambda: [best_of(search, pruner, task.options, task.budget, first)])
+        if first is None or mask.seconds is None:
+            return mask
+        return mask._replace(seconds=None if first.seconds is None else mask.seconds + first.seconds)
     blind = config.apply(Settings.model_validate_json(task.settings), BLIND.items())
     function = one_plus_lambda if task.method == ONE_PLUS_LAMBDA else random_search
-    return function(_new_search(blind.model_dump_json()), task.options, task.budget)
+    search = _new_search(blind.model_dump_json())
+    (mask,) = _timed(lambda: [function(search, task.options, task.budget)])
+    return mask
 
 
 def _test(task: _Testing) -> list[FinalResult]:
@@ -256,58 +282,3 @@ def _test(task: _Testing) -> list[FinalResult]:
     mask: Mask = unpack(task.mask, search.network.spec)
     evaluation = tested(search, mask, task.control, task.orders)
     return [FinalResult(float(loss), float(accuracy)) for loss, accuracy in zip(*evaluation, strict=True)]
-
-
-@checked
-def compare(  # noqa: PLR0913 - the documented interface
-    settings: Settings | None = None,
-    methods: Sequence[str] = DEFAULT_METHODS,
-    densities: Sequence[float] = DEFAULT_DENSITIES,
-    *,
-    folder: str | Path,
-    initializations: Orders = 10,
-    controls: Sequence[str] | None = None,
-    orders: Orders | None = None,
-    budget: int | None = None,
-    workers: Workers = 1,
-) -> Comparison:
-    """Compare methods that find masks by one protocol, with equal budgets for all that search.
-
-    Every method begins with the same initial weights. Every mask gets the same training from them, on the
-    same data orders, and is then evaluated once on the test set.
-
-    Parameters
-    ----------
-    settings : of the search, of all training and of the data; initialization i is that of a search with
-        ``seed + i``. ``final.orders`` counts the data orders for the choice on validation data.
-    methods : ``dense``, pruners, ``evolution``, and searches with the FLOPs of the evolution as budget:
-        ``imp_best``, ``averaged_imp_best`` and ``obd_best`` (the best of several prunings by ``imp`` or
-        another pruner that trains), ``random_search``, ``one_plus_lambda``.
-    densities : kept / total, in (0, 1].
-    folder : folder of the comparison. Called again with the same arguments and folder it goes on where it
-        stopped; more methods, densities, initializations, controls or orders extend it.
-    initializations : number of initializations, over which differences are paired.
-    controls : methods whose masks are also trained as ablated controls, with the weights of each layer
-        shuffled, and from other initial weights of the same scale; by default the evolution.
-    orders : number of data orders of the final training; by default ``final.orders``.
-    budget : FLOPs of each search if the evolution is not compared.
-    workers : number of processes; the result is the same for any number.
-
-    Returns the results; :func:`ticketsearch.comparison_text` prints them.
-
-    Raises :class:`BadInput` for a bad argument, or a folder that holds another comparison; committed work is
-    kept.
-    """
-    plan = comparison_plan(
-        settings or Settings(),
-        methods,
-        densities,
-        initializations=initializations,
-        controls=controls,
-        orders=orders,
-        budget=budget,
-    )
-    with ComparisonStore.create(Path(folder), plan) as store:
-        for _ in ComparisonWork(plan, store, workers).steps():
-            pass
-    return read_comparison(folder)

@@ -9,9 +9,21 @@ from pydantic import BaseModel, Field, Json, TypeAdapter
 from ticketsearch.masks import MaskSpec, unpack
 from ticketsearch.storage import Count, Finite, Kind, Share, Table, Word
 
-__all__ = ["CELLS", "COMPARISON", "CONTENT", "META", "RESULTS"]
+__all__ = ["CELLS", "COMPARISON", "CONTENT", "META", "RESULTS", "TIMES", "TIMES_SCHEMA"]
 
-SCHEMA = """
+# Files of schema 1 have no times. Times have a table of their own, as they alone differ between two machines.
+TIMES_SCHEMA = """
+CREATE TABLE times (
+    method TEXT NOT NULL,
+    density REAL NOT NULL,
+    initialization INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (method, density, initialization),
+    FOREIGN KEY (method, density, initialization) REFERENCES cells (method, density, initialization)
+) WITHOUT ROWID
+"""
+SCHEMA = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE cells (
     method TEXT NOT NULL,
@@ -38,13 +50,16 @@ CREATE TABLE results (
     FOREIGN KEY (method, density, initialization) REFERENCES cells (method, density, initialization)
 ) WITHOUT ROWID;
 """
+    + TIMES_SCHEMA
+)
 COMPARISON = Kind(
     word="comparison",
     hint="`ticketsearch compare` makes one",
     file="compare.sqlite",
     application=0x636D7072,  # "cmpr"
-    version=1,
+    version=2,
     schema=SCHEMA,
+    oldest=1,
     folders=("searches",),
 )
 
@@ -80,6 +95,15 @@ class CellRow(NamedTuple):
     candidates: Annotated[int, Field(ge=1, lt=2**63)]
 
 
+class TimeRow(NamedTuple):
+    """The processor seconds that the making of a mask took."""
+
+    method: Word
+    density: Share
+    initialization: Count
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class ResultRow(NamedTuple):
     """The result of a final training."""
 
@@ -98,5 +122,6 @@ def _check_cell(row: CellRow, spec: MaskSpec) -> None:
 
 META = Table("meta", MetaRow)
 CELLS = Table("cells", CellRow, _check_cell)
+TIMES = Table("times", TimeRow)
 RESULTS = Table("results", ResultRow)
 CONTENT = TypeAdapter(Content)

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from ticketsearch import settings as config
 from ticketsearch.comparison.methods import FoundMask
 from ticketsearch.comparison.plan import Cell, ComparisonPlan
-from ticketsearch.comparison.schema import CELLS, COMPARISON, CONTENT, META, RESULTS
+from ticketsearch.comparison.schema import CELLS, COMPARISON, CONTENT, META, RESULTS, TIMES, TIMES_SCHEMA
 from ticketsearch.cost import Spent
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import MaskSpec, check_spec, pack, unpack
 from ticketsearch.settings import Settings
-from ticketsearch.storage import Database, validated
+from ticketsearch.storage import Database, transaction, validated
 
 __all__ = ["ComparisonStore", "FinalResult", "FinalTraining"]
 
@@ -50,6 +50,11 @@ class ComparisonStore(Database):
         content = validated(CONTENT, self.content, "meta")
         self.settings = config.stored(content.settings)
         self.spec = check_spec(content.spec)
+
+    def _migrate(self) -> None:
+        with transaction(self._connection) as execute:
+            execute(TIMES_SCHEMA)
+            execute(f"PRAGMA user_version = {COMPARISON.version}")
 
     @classmethod
     def create(cls, path: Path, plan: ComparisonPlan) -> ComparisonStore:
@@ -95,6 +100,7 @@ class ComparisonStore(Database):
 
     def cells(self) -> dict[Cell, FoundMask]:
         """Return the masks that are stored."""
+        seconds = self._seconds()
         return {
             Cell(row.method, row.density, row.initialization): FoundMask(
                 unpack(row.mask, self.spec),
@@ -102,17 +108,25 @@ class ComparisonStore(Database):
                 tuple(row.trail),
                 row.validation,
                 row.candidates,
+                seconds.get(Cell(row.method, row.density, row.initialization)),
             )
             for row in self._read(CELLS, context=self.spec)
         }
 
+    def _seconds(self) -> dict[Cell, float]:
+        """Return the processor seconds of masks; of files of schema 1, which have none, an empty one."""
+        rows = self._read(TIMES) if self._version == COMPARISON.version else []
+        return {Cell(row.method, row.density, row.initialization): row.seconds for row in rows}
+
     def add_cells(self, masks: Iterable[tuple[Cell, FoundMask]]) -> None:
         """Commit masks."""
         with self._commit() as execute:
-            for cell, (mask, spent, best_so_far, validation, candidates) in masks:
+            for cell, (mask, spent, best_so_far, validation, candidates, seconds) in masks:
                 cost = spent.evaluations, spent.steps, spent.flops
                 row = (*cell, pack(mask), *cost, json.dumps(best_so_far), validation, candidates)
                 execute(CELLS.insert, row)
+                if seconds is not None:
+                    execute(TIMES.insert, (*cell, seconds))
 
     def results(self) -> dict[FinalTraining, dict[int, FinalResult]]:
         """Return the final results that are stored, by data order."""

@@ -55,6 +55,17 @@ class Generation:
 
     levels = renamed("levels", "order_effects")
 
+    def __repr__(self) -> str:
+        scores = (
+            f", {name} score {self.statistics[name]:.4g}"
+            for name in ("best", "mean")
+            if name in self.statistics
+        )
+        return (
+            f"Generation({self.number}, {len(self.population):,} tickets, {len(self.offspring):,} offspring"
+            f"{''.join(scores)})"
+        )
+
     @property
     def best(self) -> Ticket:
         """The ticket of the highest fitness: the highest rung, then the highest score."""

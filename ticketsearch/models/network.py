@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ticketsearch.checks import checked
 from ticketsearch.datasets import Shaped
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.errors import BadInput, shown, unknown
 from ticketsearch.masks import MaskSpec
 from ticketsearch.models.building import (
     Architecture,
@@ -69,6 +69,13 @@ class Network:
     options: Mapping[str, Any] = field(default_factory=dict)
     factory: Factory | None = None
     source: str = ""
+
+    def __repr__(self) -> str:
+        scheme, seed = self.initialization
+        return (
+            f"Network({shown(self.name, 40)}, {self.spec.size:,} weights in {len(self.spec.layers)} layers, "
+            f"{self.classes} classes, {scheme} {seed})"
+        )
 
     @property
     def spec(self) -> MaskSpec:

@@ -75,6 +75,12 @@ class OverlapStudy:
     drawn: Mapping[str, Mapping[str, Floats]]
     leaders: int = 0
 
+    def __repr__(self) -> str:
+        return (
+            f"OverlapStudy({len(self.names)} masks, IoU {self.mean(self.iou):.4f} raw and "
+            f"{self.mean(self.aligned):.4f} aligned)"
+        )
+
     def pairs(self, matrix: NDArray[Any]) -> NDArray[Any]:
         """Return the values of a ``(..., population, population)`` matrix for the pairs that count."""
         chosen = chosen_pairs(len(self.names), self.leaders)
@@ -145,6 +151,8 @@ class OverlapStudy:
             )
         )
         least = "" if self.pairs(self.exact).all() else "at least "
+        # Draws say it in the next sentence.
+        chance = "" if self.uniform else f", where chance gives {self.mean(self.chance):.4f}"
         blocked, masks = int(self.blocked.sum()), f"{len(self.names)} masks"
         if blocked:
             masks = f"those that let something through ({blocked} of {masks} let nothing through)"
@@ -152,7 +160,7 @@ class OverlapStudy:
             f"Of the {self.passing} pairs of {masks}, {self.identical} are the same network up to a "
             "renumbering of hidden neurons.",
             f"As they are, pairs share {self.mean(self.iou):.4f} of the weights that either keeps on average "
-            f"(intersection over union), where chance gives {self.mean(self.chance):.4f}.",
+            f"(intersection over union){chance}.",
             f"Against masks of the same layer counts, {uniform}.",
             f"Renumbered to match, they share {least}{self.mean(self.aligned):.4f}.",
             f"Against masks of the same layer counts, {moved}.",

@@ -9,6 +9,7 @@ with its settings (``settings``).
 """
 
 from ticketsearch.overlap_studies.plan import (
+    DEFAULT_METHODS,
     MaskSet,
     OverlapPlan,
     Pruning,
@@ -17,10 +18,11 @@ from ticketsearch.overlap_studies.plan import (
     run_plan,
 )
 from ticketsearch.overlap_studies.results import Case, Overlaps, read_overlaps
-from ticketsearch.overlap_studies.run import OverlapWork, study_pruners
+from ticketsearch.overlap_studies.run import OverlapWork
 from ticketsearch.overlap_studies.store import OverlapStore, plan_digest
 
 __all__ = [
+    "DEFAULT_METHODS",
     "Case",
     "MaskSet",
     "OverlapPlan",
@@ -33,5 +35,4 @@ __all__ = [
     "pruner_plan",
     "read_overlaps",
     "run_plan",
-    "study_pruners",
 ]

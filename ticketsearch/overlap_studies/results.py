@@ -11,6 +11,7 @@ import numpy as np
 
 from ticketsearch.alignment import Counts
 from ticketsearch.checks import checked
+from ticketsearch.errors import shown
 from ticketsearch.masks import MaskSpec, layer_counts
 from ticketsearch.overlap import NULLS, Masks, OverlapStudy, conclude
 from ticketsearch.overlap_studies.settings import settings
@@ -40,6 +41,9 @@ class Case:
     study: OverlapStudy
     drawn: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"Case({shown(self.title, 40)}, {self.study!r})"
+
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
@@ -58,6 +62,13 @@ class Overlaps:
     spec: MaskSpec
     input_shape: tuple[int, ...]
     cases: tuple[Case, ...]
+
+    def __repr__(self) -> str:
+        most = max((len(case.study.names) for case in self.cases), default=0)
+        return (
+            f"Overlaps({shown(self.name, 40)}, {len(self.cases)} sets of up to {most} masks, "
+            f"{self.spec.size:,} weights)"
+        )
 
     def headline(self) -> str:
         """Return the findings in a few sentences; deprecated, the first line of ``overlaps_text``."""

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ticketsearch.alignment import IOU
 from ticketsearch.canonical import canonical_key
-from ticketsearch.checks import Count, Orders, Workers, check_count, checked
 from ticketsearch.datasets import Dataset
 from ticketsearch.masks import pack
-from ticketsearch.models import Initialization, Network
+from ticketsearch.models import Network
 from ticketsearch.overlap import NULLS, Masks, batches, drawn, stacked
-from ticketsearch.overlap_studies.plan import DEFAULT_METHODS, OverlapPlan, Pruning, Sizes, pruner_plan
-from ticketsearch.overlap_studies.results import Overlaps, packed, read_overlaps
+from ticketsearch.overlap_studies.plan import OverlapPlan, Pruning
+from ticketsearch.overlap_studies.results import packed
 from ticketsearch.overlap_studies.store import OverlapStore, PairOverlaps, StoredMask
 from ticketsearch.pruners import PruningStep, PruningWarning, prune
-from ticketsearch.seeding import DEFAULT_SCHEMES
-from ticketsearch.seeding import initializations as drawn_initializations
 from ticketsearch.workers import Source, Step, side_by_side
 
-__all__ = ["OverlapWork", "study_pruners"]
-
-DEFAULT_SIZES = Sizes()
+__all__ = ["OverlapWork"]
 
 
 class _Job(NamedTuple):
@@ -140,75 +134,3 @@ def _overlaps(masks: Masks) -> PairOverlaps:
     keys = tuple(canonical_key(mask, masks.spec) for mask in masks.masks)
     ious = (counts.measures(())[IOU] for counts in (raw, aligned))
     return PairOverlaps(stacked(raw), stacked(aligned), exact, keys, *ious)
-
-
-@checked
-def study_pruners(  # noqa: PLR0913 - the documented interface
-    network: Network,
-    dataset: Dataset | None = None,
-    methods: str | Sequence[str] = DEFAULT_METHODS,
-    densities: float | Sequence[float] = (0.1, 0.02, 0.01),
-    *,
-    folder: str | Path,
-    initializations: int | Sequence[Initialization] = 8,
-    schemes: Sequence[str] = DEFAULT_SCHEMES,
-    draws: Count = DEFAULT_SIZES.draws,
-    aligned_draws: Count = DEFAULT_SIZES.aligned_draws,
-    restarts: Count = DEFAULT_SIZES.restarts,
-    orders: Orders = DEFAULT_SIZES.orders,
-    seed: int = 0,
-    workers: Workers = 1,
-    options: Mapping[str, Any] | None = None,
-    **pruning: Any,
-) -> Overlaps:
-    """Study whether pruning methods find the same network from different initializations.
-
-    For each method and density the masks of all initializations are compared pair by pair, raw and aligned,
-    with the null models of :func:`ticketsearch.overlap_study`; for each density also the methods on one
-    initialization, and for each method that trains the masks of several data orders.
-
-    Parameters
-    ----------
-    network : the first initialization.
-    dataset : only for pruners that use data.
-    methods, densities : names of pruners, and kept / total in (0, 1]; several, or one.
-    folder : folder of the study. Called again with the same arguments and folder it goes on where it
-        stopped, and a finished study is read.
-    initializations : number of initializations, the network's own among them, or the (scheme, seed) of each.
-    schemes : of initializations that are drawn.
-    draws, aligned_draws, restarts : see :func:`ticketsearch.overlap_study`.
-    orders : number of data orders of a method that trains; fewer than 2 leave these sets out.
-    seed : of initializations, pruners and null models.
-    workers : number of processes; the result is the same for any number.
-    options : of the pruners; each goes to those that take it.
-    pruning : ``scope``, ``schedule``, ``steps`` and ``batch`` of :func:`ticketsearch.prune`.
-
-    Raises :class:`BadInput` for an unknown method or option, a density that no mask of the network can have,
-    fewer than two initializations, a method that needs data without them, or a folder that holds another
-    study; committed work is kept.
-    """
-    plan = pruner_plan(
-        network,
-        methods,
-        densities,
-        _initializations(network, initializations, schemes, seed),
-        sizes=Sizes(draws, aligned_draws, restarts, orders),
-        seed=seed,
-        options=options,
-        dataset=dataset,
-        **pruning,
-    )
-    with OverlapStore.create(Path(folder), plan) as store:
-        for _ in OverlapWork(plan, store, network, dataset, workers).steps():
-            pass
-    return read_overlaps(folder)
-
-
-def _initializations(
-    network: Network, wanted: int | Sequence[Initialization], schemes: Sequence[str], seed: int
-) -> list[Initialization]:
-    """Return the initializations of a study: those given, or a number of them, the network's own first."""
-    if isinstance(wanted, Sequence):
-        return [Initialization(*scheme_and_seed) for scheme_and_seed in wanted]
-    check_count("initializations", wanted, 1)
-    return [network.initialization, *drawn_initializations(wanted, schemes=schemes, seed=seed)[1:]]

@@ -17,26 +17,32 @@ __all__ = [
     "DensityCurve",
     "FitnessCurve",
     "LayerDensities",
+    "comparison_html",
     "density_curve",
     "fitness_curve",
     "layer_densities",
+    "overlaps_html",
     "write_audit",
+    "write_comparison_files",
     "write_comparisons",
     "write_overlap",
+    "write_overlap_files",
     "write_report",
 ]
 
 _HOMES = {
     "audit": "AuditPage DensityCurve density_curve write_audit",
-    "comparison": "write_comparisons",
-    "overlap": "write_overlap",
+    "comparison": "write_comparison_files write_comparisons",
+    "notebook": "comparison_html overlaps_html",
+    "overlap": "write_overlap write_overlap_files",
     "run": "FitnessCurve LayerDensities fitness_curve layer_densities write_report",
 }
 
 if TYPE_CHECKING:
     from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
-    from ticketsearch.report.comparison import write_comparisons
-    from ticketsearch.report.overlap import write_overlap
+    from ticketsearch.report.comparison import write_comparison_files, write_comparisons
+    from ticketsearch.report.notebook import comparison_html, overlaps_html
+    from ticketsearch.report.overlap import write_overlap, write_overlap_files
     from ticketsearch.report.run import (
         FitnessCurve,
         LayerDensities,

@@ -1,61 +1,31 @@
-"""The page of comparisons: tables by density, paired differences, accuracy against density and budget."""
+"""The page of comparisons: a headline, accuracy by method, tables by density, accuracy against budget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
-
-from ticketsearch.comparison import BestSoFar, Comparison, Difference, differences
-from ticketsearch.report.pages import BLUE, GREY, INK, ORANGE, PURPLE, TEAL, Picture, picture, write_page
+from ticketsearch.comparison import Comparison, Difference, differences
+from ticketsearch.report.comparison_figures import accuracy_pictures, cost_picture, search_pictures
+from ticketsearch.report.pages import Picture, write_page
 from ticketsearch.report.text import (
     DIFFERENCE_HEADINGS,
     METHOD_HEADINGS,
-    budget_headline,
+    cells_csv,
+    comparison_headline,
+    comparison_markdown,
     difference_cells,
     differences_at,
+    differences_csv,
     method_cells,
     notes_on_tests,
     protocol,
 )
 from ticketsearch.settings import leaves
-from ticketsearch.typing import Floats
+from ticketsearch.storage import write_atomically
 
-__all__ = ["BudgetPoint", "Curve", "budget_points", "curves", "write_comparisons"]
-
-# Colour and line style of each method.
-Looks = dict[str, dict[str, Any]]
-COLOURS = (ORANGE, BLUE, TEAL, PURPLE, INK, GREY)
-# The marker of each line style, where a figure has points.
-MARKS = {"-": "o", "--": "s", ":": "^"}
-# Methods that have the same colour on every page.
-FIRST = ("evolution", "imp_best", "imp", "synflow", "dense", "random")
-
-
-class Curve(NamedTuple):
-    """The test accuracy of one method at its densities: mean and interval, each ``(densities,)``."""
-
-    method: str
-    density: Floats
-    accuracy: Floats
-    low: Floats
-    high: Floats
-
-
-class BudgetPoint(NamedTuple):
-    """The test accuracy of one method at one density, and the FLOPs of making one mask; 0 for none."""
-
-    method: str
-    flops: float
-    accuracy: float
-    low: float
-    high: float
+__all__ = ["comparison_pictures", "write_comparison_files", "write_comparisons"]
 
 
 class Table(NamedTuple):
@@ -72,28 +42,26 @@ class Section(NamedTuple):
 
     comparison: Comparison
     protocol: str
+    first: list[Picture]
     tables: list[Table]
     figures: list[Picture]
     settings: list[tuple[str, object]]
 
 
-def curves(comparison: Comparison) -> list[Curve]:
-    """Return a curve a method; the dense network's is level over all densities."""
-    drawn = []
-    for method in comparison.methods:
-        points = [(d, r) for d in comparison.densities for r in comparison.at(d) if r.method == method]
-        densities = np.array([density for density, _ in points])
-        drawn.append(Curve(method, densities, *np.array([result.accuracy for _, result in points]).T))
-    return drawn
-
-
-def budget_points(comparison: Comparison, density: float) -> list[BudgetPoint]:
-    """Return the points of a density, without controls: their masks have points already."""
-    return [
-        BudgetPoint(result.method, float(result.spent.flops), *result.accuracy)
-        for result in comparison.at(density)
-        if not result.is_control
-    ]
+def write_comparison_files(
+    comparisons: Sequence[Comparison], folder: Path, reference: str | None = None
+) -> list[Path]:
+    """Write page and tables of comparisons into a folder; return their paths, that of the page first."""
+    tested = differences(comparisons, reference)
+    tables = {
+        "compare.md": comparison_markdown(comparisons, reference),
+        "cells.csv": cells_csv(comparisons),
+        "differences.csv": differences_csv(tested),
+    }
+    for name, table in tables.items():
+        write_atomically(folder / name, table)
+    page = write_comparisons(comparisons, folder / "compare.html", reference)
+    return [page, *(folder / name for name in tables)]
 
 
 def write_comparisons(comparisons: Sequence[Comparison], path: Path, reference: str | None = None) -> Path:
@@ -103,7 +71,7 @@ def write_comparisons(comparisons: Sequence[Comparison], path: Path, reference: 
         "compare.html",
         path,
         sections=[_section(comparison, tested, number) for number, comparison in enumerate(comparisons)],
-        headline=budget_headline(tested),
+        headline=comparison_headline(tested),
         notes=notes_on_tests(tested),
         method_headings=METHOD_HEADINGS,
         difference_headings=DIFFERENCE_HEADINGS,
@@ -117,140 +85,16 @@ def _section(comparison: Comparison, tested: Sequence[Difference], number: int) 
         methods = [method_cells(result) for result in comparison.at(density)]
         reference = shown[0].reference if shown else ""
         tables.append(Table(density, methods, reference, [difference_cells(d) for d in shown]))
-    figures = _figures(comparison, f"comparison{number}-")
+    first, others = comparison_pictures(comparison, f"comparison{number}-")
     settings = leaves(comparison.settings.model_dump())
-    return Section(comparison, protocol(comparison), tables, figures, settings)
+    return Section(comparison, protocol(comparison), first, tables, others, settings)
 
 
-def _figures(comparison: Comparison, prefix: str) -> list[Picture]:
+def comparison_pictures(comparison: Comparison, prefix: str = "") -> tuple[list[Picture], list[Picture]]:
+    """Return the figures before the tables, and those after them; none without results."""
     if not comparison.results:
-        return []
-    looks = _looks(comparison.methods)
-    budgets = {
-        f"density {density:g}": partial(
-            draw_budget, points=budget_points(comparison, density), density=density, looks=looks
-        )
-        for density in comparison.densities
-    }
-    figures = [
-        picture(
-            f"{prefix}densities",
-            "Test accuracy against density",
-            partial(draw_curves, curves=curves(comparison), looks=looks),
-            4.0,
-            5.2,
-            caption="Means over initializations with 95 % bootstrap intervals.",
-            wide=True,
-        ),
-        picture(
-            f"{prefix}budgets",
-            "Test accuracy against the cost of one mask",
-            budgets,
-            3.8,
-            caption="Floating-point operations of live weights, without the final training. Methods of "
-            "negligible cost are level lines. Means with 95 % bootstrap intervals.",
-            wide=True,
-        ),
-    ]
-    return [*figures, *_search_figures(comparison, looks, prefix)]
-
-
-def _search_figures(comparison: Comparison, looks: Looks, prefix: str) -> list[Picture]:
-    """Return the figure of the searches' best masks so far, if there are searches."""
-    by_density = {
-        density: [search for search in comparison.best_so_far if search.density == density]
-        for density in comparison.densities
-    }
-    draws = {
-        f"density {density:g}": partial(draw_searches, searches=searches, density=density, looks=looks)
-        for density, searches in by_density.items()
-        if searches
-    }
-    if not draws:
-        return []
-    return [
-        picture(
-            f"{prefix}searches",
-            "Validation accuracy during the searches",
-            draws,
-            3.8,
-            caption="Validation accuracy, not test accuracy, of the best mask so far, a line an "
-            "initialization. imp_best evaluates masks by the final training, the other searches by short "
-            "trainings, so that their lines lie lower than the accuracies of their masks. The line of the "
-            "evolution begins where its best mask reaches the requested density.",
-            wide=True,
-        )
-    ]
-
-
-def _looks(methods: Sequence[str]) -> Looks:
-    """Return colour and line style of each method, no two alike as far as there are enough."""
-    ordered = sorted(methods, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
-    all_pairs = [(colour, style) for style in MARKS for colour in COLOURS]
-    pairs = {name: all_pairs[FIRST.index(name)] for name in ordered if name in FIRST}
-    unused = iter([pair for pair in all_pairs if pair not in pairs.values()] * len(ordered))
-    pairs |= {name: next(unused) for name in ordered if name not in pairs}
-    return {name: {"color": colour, "linestyle": style} for name, (colour, style) in pairs.items()}
-
-
-def draw_curves(figure: Figure, curves: Sequence[Curve], looks: Looks) -> None:
-    """Draw a line a method over densities, with intervals."""
-    axes = figure.subplots()
-    for number, curve in enumerate(curves):
-        # A little apart, so that intervals do not hide each other.
-        x = curve.density * 1.015 ** (number - len(curves) / 2)
-        look = looks[curve.method]
-        axes.plot(x, curve.accuracy, marker="o", markersize=3, label=curve.method, **look)
-        axes.vlines(x, curve.low, curve.high, color=look["color"], linewidth=1)
-    axes.set_xscale("log")
-    axes.set_xticks(np.unique(np.concatenate([curve.density for curve in curves])))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    _label(figure, axes, "density", "test accuracy")
-
-
-def draw_budget(figure: Figure, points: Sequence[BudgetPoint], density: float, looks: Looks) -> None:
-    """Draw a point a method over FLOPs, and a level line for one that takes none."""
-    axes = figure.subplots()
-    for point in points:
-        look = looks[point.method]
-        if point.flops:
-            mark = MARKS[look["linestyle"]]
-            axes.plot(point.flops, point.accuracy, mark, color=look["color"], label=point.method)
-            axes.vlines(point.flops, point.low, point.high, color=look["color"])
-        else:
-            axes.axhline(point.accuracy, label=point.method, linewidth=1, **look)
-    axes.set_title(f"density {density:g}")
-    _decades(axes, np.array([point.flops for point in points if point.flops]))
-    _label(figure, axes, "live FLOPs of one mask", "test accuracy")
-
-
-def draw_searches(figure: Figure, searches: Sequence[BestSoFar], density: float, looks: Looks) -> None:
-    """Draw the validation accuracy of searches over FLOPs, a line an initialization."""
-    axes = figure.subplots()
-    labelled = set()
-    for search in searches:
-        label = None if search.method in labelled else search.method
-        labelled.add(search.method)
-        line = {"marker": "o", "markersize": 2, "linewidth": 0.9, **looks[search.method]}
-        axes.plot(search.flops, search.accuracy, label=label, **line)
-    axes.set_title(f"density {density:g}")
-    _decades(axes, np.concatenate([search.flops for search in searches]))
-    _label(figure, axes, "live FLOPs", "validation accuracy")
-
-
-def _decades(axes: Axes, flops: Floats) -> None:
-    """Limit an axis to whole decades, so that it has few labels, but two at least."""
-    if len(flops):
-        axes.set_xscale("log")
-        axes.set_xlim(10 ** np.floor(np.log10(0.9 * flops.min())), 10 ** np.ceil(np.log10(1.1 * flops.max())))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _label(figure: Figure, axes: Axes, x: str, y: str) -> None:
-    """Label the axes, with a legend below them."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    handles, labels = axes.get_legend_handles_labels()
-    columns = 2 if max(map(len, labels)) > 15 else 3
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        return [], []
+    first, others = accuracy_pictures(comparison, prefix), search_pictures(comparison, prefix)
+    cost = cost_picture(comparison, prefix)
+    # At one density it has one panel, which stands beside the first figure.
+    return ([*first, cost], others) if len(comparison.densities) == 1 else (first, [cost, *others])

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ticketsearch.overlap import Null, OverlapStudy
 from ticketsearch.report.pages import GREY, ORANGE
+from ticketsearch.report.text import shown_effect
 from ticketsearch.typing import Floats
 
 __all__ = ["NULL_LABELS", "NullPanel", "draw_nulls", "null_panels", "null_text", "signed"]
@@ -50,7 +51,7 @@ def null_text(null: Null, more: bool | None) -> str:
     p = null.p if null.holm is None else null.holm
     interval = "" if math.isnan(null.low) else f" (95 % {signed(null.low)} to {signed(null.high)})"
     verdict = "too few draws to tell" if more is None else "more alike" if more else "no more alike"
-    return f"{verdict}\n{signed(null.effect)}{interval}, p = {p:.2g}"
+    return f"{verdict}\n{signed(shown_effect(null))}{interval}, p = {p:.2g}"
 
 
 def signed(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The page of an overlap study: a headline, all tests as a table, and figures case by case."""
+"""The page of an overlap study: a headline, an overview, all tests as a table, and figures case by case."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from ticketsearch.report.overlap_figures import (
     pixel_pictures,
     profile_pictures,
 )
+from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, write_page
 from ticketsearch.report.profiles import profiles
-from ticketsearch.report.text import overlap_headline
+from ticketsearch.report.text import nulls_csv, overlap_headline, pairs_csv, shown_effect
+from ticketsearch.storage import write_atomically
 
-__all__ = ["NullRow", "null_rows", "write_overlap"]
+__all__ = ["NullRow", "null_rows", "write_overlap", "write_overlap_files"]
 
 # The most cases whose figures are all open from the start.
 OPEN = 2
@@ -57,6 +59,14 @@ def null_rows(overlaps: Overlaps) -> list[list[NullRow]]:
     return [rows for rows in tests if rows]
 
 
+def write_overlap_files(overlaps: Overlaps, folder: Path) -> list[Path]:
+    """Write page and tables of a study into a folder; return their paths, that of the page first."""
+    tables = {"pairs.csv": pairs_csv(overlaps.cases), "nulls.csv": nulls_csv(overlaps.cases)}
+    for name, table in tables.items():
+        write_atomically(folder / name, table)
+    return [write_overlap(overlaps, folder / "overlap.html"), *(folder / name for name in tables)]
+
+
 def write_overlap(overlaps: Overlaps, path: Path) -> Path:
     """Write the page of a study and return its path."""
     sections = [_section(case, overlaps.input_shape, number) for number, case in enumerate(overlaps.cases)]
@@ -65,9 +75,11 @@ def write_overlap(overlaps: Overlaps, path: Path) -> Path:
         path,
         overlaps=overlaps,
         headline=overlap_headline(overlaps.cases),
+        overview=[overview_picture(overlaps.cases)] if overlaps.cases else [],
         tests=null_rows(overlaps),
         sections=sections,
         signed=signed,
+        shown_effect=shown_effect,
         open=len(sections) <= OPEN,
     )
 

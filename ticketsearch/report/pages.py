@@ -33,6 +33,7 @@ __all__ = [
     "TEAL",
     "WASH",
     "Picture",
+    "filled",
     "picture",
     "segments",
     "write_page",
@@ -154,8 +155,8 @@ def segments(ends: Floats, colour: str, width: float, opacity: float) -> PathPat
     return PathPatch(path, fill=False, edgecolor=colour, linewidth=width, alpha=opacity, clip_on=False)
 
 
-def write_page(template: str, path: Path, **values: Any) -> Path:
-    """Fill a template of :mod:`ticketsearch.report`, write the page as a whole, and return its path."""
+def filled(template: str, **values: Any) -> str:
+    """Return a template of :mod:`ticketsearch.report` with its values."""
     environment = Environment(
         loader=PackageLoader("ticketsearch.report"),
         autoescape=True,
@@ -163,6 +164,10 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(theme=THEME, **values)
-    write_atomically(path, page)
+    return environment.get_template(template).render(theme=THEME, **values)
+
+
+def write_page(template: str, path: Path, **values: Any) -> Path:
+    """Fill a template of :mod:`ticketsearch.report`, write the page as a whole, and return its path."""
+    write_atomically(path, filled(template, **values))
     return path

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ticketsearch.cost import Spent
+from ticketsearch.errors import shown
 from ticketsearch.masks import Guidance, Mask, digest
 from ticketsearch.models import Initialization
 from ticketsearch.tickets.scores import Assessment, CorrectedSums, EvaluationSums, TicketFitness
@@ -56,6 +57,14 @@ class Ticket:
     assessments: list[Assessment] = field(default_factory=list)
     sums: EvaluationSums = field(default=EvaluationSums(), repr=False)
     corrected: CorrectedSums = field(default=CorrectedSums(), repr=False)
+
+    def __repr__(self) -> str:
+        kept, size = np.count_nonzero(self.mask), np.size(self.mask)
+        score = f"{self.score:.4g}" if self.fitness.valid else "not evaluated"
+        return (
+            f"Ticket({self.number}, {kept:,} of {size:,} weights, density {kept / max(size, 1):.3g}, "
+            f"score {score}, {shown(self.operator, 30)})"
+        )
 
     def add_evaluation(self, assessment: Assessment) -> None:
         """Record an evaluation and update fitness and measures."""

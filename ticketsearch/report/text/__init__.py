@@ -6,8 +6,8 @@ from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_row
 from ticketsearch.report.text.comparison import (
     DIFFERENCE_HEADINGS,
     METHOD_HEADINGS,
-    budget_headline,
     cells_csv,
+    comparison_headline,
     comparison_markdown,
     comparison_text,
     difference_cells,
@@ -18,7 +18,13 @@ from ticketsearch.report.text.comparison import (
     protocol,
 )
 from ticketsearch.report.text.mask import mask_content, mask_lines
-from ticketsearch.report.text.overlap_study import nulls_csv, overlap_headline, overlaps_text, pairs_csv
+from ticketsearch.report.text.overlap_study import (
+    nulls_csv,
+    overlap_headline,
+    overlaps_text,
+    pairs_csv,
+    shown_effect,
+)
 from ticketsearch.report.text.run import (
     comparison_lines,
     masking_lines,
@@ -39,9 +45,9 @@ __all__ = [
     "METHOD_HEADINGS",
     "audit_lines",
     "audit_rows",
-    "budget_headline",
     "cells_csv",
     "collapse_rows",
+    "comparison_headline",
     "comparison_lines",
     "comparison_markdown",
     "comparison_text",
@@ -67,6 +73,7 @@ __all__ = [
     "protocol",
     "rung_lines",
     "seed_study",
+    "shown_effect",
     "spread",
     "study_lines",
 ]

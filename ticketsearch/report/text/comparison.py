@@ -9,6 +9,7 @@ from ticketsearch.checks import checked
 from ticketsearch.comparison import (
     ABLATED,
     BUDGET,
+    DENSE,
     IMP_BEST,
     METHODS,
     Comparison,
@@ -23,8 +24,8 @@ from ticketsearch.statistics import Interval, smallest_p
 __all__ = [
     "DIFFERENCE_HEADINGS",
     "METHOD_HEADINGS",
-    "budget_headline",
     "cells_csv",
+    "comparison_headline",
     "comparison_markdown",
     "comparison_text",
     "difference_cells",
@@ -35,14 +36,14 @@ __all__ = [
     "protocol",
 ]
 
-METHOD_HEADINGS = ("method", "test accuracy (95 %)", "steps", "live FLOPs", "chosen of")
+METHOD_HEADINGS = ("method", "test accuracy (95 %)", "steps", "live FLOPs", "seconds", "chosen of")
 DIFFERENCE_HEADINGS = ("minus", "difference (95 %)", "p (Holm)", "p", "Wilcoxon")
 SIGNIFICANT = 0.05
 # The least number of initializations with which a single paired test can be significant.
 FEWEST = 6
 CELL_COLUMNS = (
     *("comparison", "method", "density", "initialization", "test_accuracy", "validation_accuracy"),
-    *("evaluations", "steps", "flops", "candidates"),
+    *("evaluations", "steps", "flops", "candidates", "seconds"),
 )
 DIFFERENCE_COLUMNS = (
     *("comparison", "density", "reference", "other", "initializations", "difference", "low", "high"),
@@ -54,6 +55,10 @@ DIFFERENCE_COLUMNS = (
 def comparison_text(comparisons: Comparison | Sequence[Comparison], reference: str | None = None) -> str:
     """Return a comparison as text: a headline, tables by density with paired differences, and test notes.
 
+    The headline gives at each density the difference of the reference to its closest rival, the interval of
+    the difference, and the test. With fewer than six initializations its first line says that no test can be
+    significant.
+
     Parameters
     ----------
     comparisons : one, or several that are read together: tests against ``imp_best`` are corrected over all.
@@ -64,11 +69,9 @@ def comparison_text(comparisons: Comparison | Sequence[Comparison], reference: s
     """
     comparisons = [comparisons] if isinstance(comparisons, Comparison) else comparisons
     tested = differences(comparisons, reference)
-    lines = [*filter(None, [budget_headline(tested)])]
+    lines = comparison_headline(tested)
     for comparison in comparisons:
-        lines.append(
-            f"{comparison.name}: {protocol(comparison) if comparison.results else 'no results yet.'}"
-        )
+        lines.append(f"{comparison.name}: {protocol(comparison)}")
         for density in comparison.densities:
             rows = map(method_cells, comparison.at(density))
             lines += [f"Density {density:g}", *table_lines(METHOD_HEADINGS, rows)]
@@ -81,9 +84,9 @@ def comparison_text(comparisons: Comparison | Sequence[Comparison], reference: s
 def comparison_markdown(comparisons: Sequence[Comparison], reference: str | None = None) -> str:
     """Return comparisons as Markdown: a table for each density, with the differences beside the methods."""
     tested = differences(comparisons, reference)
-    parts = [*filter(None, [budget_headline(tested)])]
+    parts = comparison_headline(tested)
     for comparison in comparisons:
-        parts += [f"## {comparison.name}", protocol(comparison) if comparison.results else "No results yet."]
+        parts += [f"## {comparison.name}", protocol(comparison)]
         for density in comparison.densities:
             shown = differences_at(tested, comparison, density)
             beside = {difference.other: difference_cells(difference)[1:4] for difference in shown}
@@ -105,22 +108,78 @@ def differences_at(tested: Sequence[Difference], comparison: Comparison, density
 
 def protocol(comparison: Comparison) -> str:
     """Return the sentence on data, model and training that explains the columns of the tables."""
+    if not comparison.results:
+        return "No results yet."
     settings = comparison.settings
     counts = sorted({len(result.accuracies) for result in comparison.results})
-    initializations = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if counts[-1] == 1:
+        interval = "of one initialization"
+    else:
+        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        interval = f"the mean over {span} initializations with a bootstrap interval"
+    orders = "one data order" if comparison.orders == 1 else f"{comparison.orders} data orders"
     return (
         f"{settings.data.name}, {settings.model.name}. Test accuracy after {settings.final.steps:,} training "
-        f"steps, the mean over {initializations} initializations of the mean over {comparison.orders} data "
-        "orders, with a bootstrap interval over initializations; the cost of making one mask, in training "
-        "steps and in floating-point operations of live weights, without the final training."
+        f"steps on {orders}, {interval}; the cost of making one mask, in training steps, in floating-point "
+        "operations of live weights and in processor seconds, without the final training."
     )
 
 
-def budget_headline(tested: Sequence[Difference]) -> str:
-    """Return the sentence on the tests against ``imp_best``; the empty string without such tests."""
+def comparison_headline(tested: Sequence[Difference]) -> list[str]:
+    """Return the findings as sentences; none without a difference.
+
+    They give the difference to the closest rival at each density, with its interval and test; before them
+    stands, with too few initializations, that no test can be significant, and after them the number of
+    significant tests against ``imp_best``.
+    """
+    if not tested:
+        return []
+    most = max(difference.test.pairs for difference in tested)
+    few = smallest_p(most) >= SIGNIFICANT
+    sentences = [_too_few(most)] if few else []
+    several = len({difference.comparison for difference in tested}) > 1
+    for comparison, density in dict.fromkeys((d.comparison, d.density) for d in tested):
+        rival = _closest([d for d in tested if (d.comparison, d.density) == (comparison, density)])
+        if rival is not None:
+            where = f"density {density:g}"
+            sentences.append(_difference(rival, f"{comparison}, {where}" if several else where.capitalize()))
     family = [difference for difference in tested if difference.family == BUDGET]
-    if not family:
-        return ""
+    return sentences if few or not family else [*sentences, _significant(family)]
+
+
+def _too_few(pairs: int) -> str:
+    """Return the sentence for so few initializations that no test can be significant."""
+    initializations = "one initialization" if pairs == 1 else f"{pairs} initializations"
+    return (
+        f"With {initializations} no test can be significant: p is at least {smallest_p(pairs):.2g} "
+        f"(2/2^{pairs}); that takes {FEWEST} initializations or more."
+    )
+
+
+def _closest(tested: Sequence[Difference]) -> Difference | None:
+    """Return the difference to the method that the reference is measured by; None beside controls alone.
+
+    That is ``imp_best``, which has the same budget, or else the most accurate other method with masks.
+    """
+    methods = [d for d in tested if d.family != ABLATED]
+    ranked = (
+        [d for d in methods if d.other == IMP_BEST] or [d for d in methods if d.other != DENSE] or methods
+    )
+    return min(ranked, key=lambda d: d.test.difference.mean, default=None)
+
+
+def _difference(difference: Difference, where: str) -> str:
+    """Return the sentence on one difference: points of test accuracy, interval, and the corrected p."""
+    points = Interval(*(100 * value for value in difference.test.difference))
+    mean, ends = _number(points.mean, "+.2f"), _ends(points, "+.2f")
+    return (
+        f"{where}: {difference.reference} minus {difference.other} is {mean} points of test accuracy"
+        f"{f' (95 % {ends})' if ends else ''}, corrected p = {difference.holm:.2g}."
+    )
+
+
+def _significant(family: Sequence[Difference]) -> str:
+    """Return the sentence on the number of significant tests against ``imp_best``."""
     significant = [d.test.difference.mean for d in family if d.holm < SIGNIFICANT]
     better, worse = sum(mean > 0 for mean in significant), sum(mean < 0 for mean in significant)
     return (
@@ -135,6 +194,8 @@ def notes_on_tests(tested: Sequence[Difference]) -> list[str]:
     notes = []
     against = {BUDGET: IMP_BEST, METHODS: "each other method", ABLATED: "ablated controls"}
     several = len({difference.comparison for difference in tested}) > 1
+    most = max((difference.test.pairs for difference in tested), default=0)
+    said = smallest_p(most) >= SIGNIFICANT  # by the headline
     for family in families(tested):
         first, count = family[0], len(family)
         where = f" ({first.comparison})" if several and first.family != BUDGET else ""
@@ -145,12 +206,12 @@ def notes_on_tests(tested: Sequence[Difference]) -> list[str]:
             f"mean paired difference over {fewest} initializations, {count} in all, corrected together by "
             "Holm's method."
         )
-        if least >= SIGNIFICANT:
+        if least >= SIGNIFICANT and not said:
             note += (
                 f" With {fewest} initializations p is at least {least:.2g} before correction, so no test can "
                 f"be significant: that takes {FEWEST} or more."
             )
-        elif least * count >= SIGNIFICANT:
+        elif least * count >= SIGNIFICANT and not said:
             note += (
                 f" With {fewest} initializations p is at least {least:.2g} before correction, so the "
                 f"smallest of {count} cannot fall below {SIGNIFICANT}."
@@ -167,6 +228,7 @@ def method_cells(result: MethodResult) -> tuple[str, ...]:
         _interval(result.accuracy, ".4f"),
         f"{spent.steps:,}" if spent.steps else "-",
         f"{spent.flops:.2e}" if spent.flops else "-",
+        _seconds(result.seconds),
         f"{result.candidates:.3g}" if result.candidates > 1 else "-",
     )
 
@@ -181,10 +243,27 @@ def difference_cells(difference: Difference) -> tuple[str, ...]:
     )
 
 
+def _seconds(seconds: float | None) -> str:
+    """Return seconds as text, with about two digits; "-" where they were not measured, or are none."""
+    if not seconds:
+        return "-"
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.2g}"
+
+
 def _interval(interval: Interval, form: str) -> str:
-    """Return a mean with its interval, if there is one, with true minus signs."""
-    ends = "" if math.isnan(interval.low) else f" ({interval.low:{form}} to {interval.high:{form}})"
-    return f"{interval.mean:{form}}{ends}".replace("-", "−")
+    """Return a mean with its interval, if there is one."""
+    ends = _ends(interval, form)
+    return f"{_number(interval.mean, form)} ({ends})" if ends else _number(interval.mean, form)
+
+
+def _ends(interval: Interval, form: str) -> str:
+    """Return the ends of an interval; the empty string where there is none."""
+    return "" if math.isnan(interval.low) else " to ".join(_number(end, form) for end in interval[1:])
+
+
+def _number(value: float, form: str) -> str:
+    """Return a number as text, with a true minus sign."""
+    return f"{value:{form}}".replace("-", "−")
 
 
 def cells_csv(comparisons: Sequence[Comparison]) -> str:
@@ -192,7 +271,7 @@ def cells_csv(comparisons: Sequence[Comparison]) -> str:
     rows = [
         (
             *(comparison.name, result.method, result.density, initialization, accuracy, mask.validation),
-            *(mask.spent.evaluations, mask.spent.steps, mask.spent.flops, mask.candidates),
+            *(mask.spent.evaluations, mask.spent.steps, mask.spent.flops, mask.candidates, mask.seconds),
         )
         for comparison in comparisons
         for result in comparison.results

@@ -13,7 +13,7 @@ from ticketsearch.overlap_studies import Case, Overlaps
 from ticketsearch.pruners import UNMENTIONED
 from ticketsearch.report.text.table import csv_text, table_lines
 
-__all__ = ["nulls_csv", "overlap_headline", "overlaps_text", "pairs_csv"]
+__all__ = ["nulls_csv", "overlap_headline", "overlaps_text", "pairs_csv", "shown_effect"]
 
 SUBJECTS = {
     "initializations": "The masks of {masks} initializations",
@@ -122,16 +122,17 @@ def _tables(cases: Sequence[Case]) -> list[str]:
     """Return two tables: masks as they are, and renumbered, each with its null models."""
     test = ("effect", "95 %", "p")
     return [
-        "Masks as they are: IoU, means over pairs, beside masks of the same layer counts. 95 %: approximate",
-        "interval of the effect over other masks of the kind; p: corrected within a row, for its tests in",
-        "both tables (Holm), not over rows. The last two are distances, from 0 to 1, of layer densities and",
-        "of fan-ins and fan-outs:",
+        "Masks as they are: IoU, means over pairs, beside masks shuffled within layers. Effect: IoU −",
+        "shuffled, with its approximate 95 % interval over other masks of the kind; p: corrected within a",
+        "row, for its tests in both tables (Holm), not over rows. The last two are distances, from 0 to 1,",
+        "of layer densities and of fan-ins and fan-outs:",
         *table_lines(
-            ("", "masks", "IoU", "chance", *test, "signs", "layers", "fans"),
+            ("", "masks", "IoU", "shuffled", *test, "signs", "layers", "fans"),
             [_raw_row(case) for case in cases],
         ),
-        "Renumbered to match, beside masks shuffled within layers, and masks of the same degrees; the last",
-        "column counts the pairs that are the same network, among pairs of connected masks:",
+        "Renumbered to match, beside masks shuffled within layers, and masks of the same degrees. Effect:",
+        "IoU − degrees. The last column counts the pairs that are the same network, among pairs of connected",
+        "masks:",
         *table_lines(
             ("", "IoU", "shuffled", "p", "degrees", *test, "same"), [_aligned_row(case) for case in cases]
         ),
@@ -144,7 +145,8 @@ def _raw_row(case: Case) -> tuple[str, ...]:
         case.title,
         str(len(study.names)),
         f"{study.mean(study.iou):.4f}",
-        f"{study.mean(study.chance):.4f}",
+        # Without draws their expectation, which is known exactly.
+        f"{study.mean(study.chance):.4f}" if study.uniform is None else _test(study.uniform)[0],
         *_test(study.uniform)[1:],
         "-" if study.signs is None else f"{study.mean(study.signs):.4f}",
         f"{study.mean(study.density_distance):.3f}",
@@ -167,7 +169,12 @@ def _test(null: Null | None) -> tuple[str, str, str, str]:
     if null is None or null.holm is None:
         return "-", "-", "-", "-"
     interval = "-" if math.isnan(null.low) else f"{null.low:+.4f} {null.high:+.4f}"
-    return f"{null.mean:.4f}", f"{null.effect:+.4f}", interval, f"{null.holm:.3g}"
+    return f"{null.mean:.4f}", f"{shown_effect(null):+.4f}", interval, f"{null.holm:.3g}"
+
+
+def shown_effect(null: Null) -> float:
+    """Return observed − mean of both as they are shown, to four digits, so that the columns add up."""
+    return round(null.observed, 4) - round(null.mean, 4)
 
 
 def pairs_csv(cases: Sequence[Case]) -> str:

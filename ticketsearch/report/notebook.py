@@ -1,0 +1,35 @@
+"""Results as HTML for a cell of a notebook: their first sentences and their figures.
+
+Styles apply to the cell alone, and colours are its own, so that neither changes the notebook's page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ticketsearch.comparison import Comparison, differences
+from ticketsearch.overlap_studies import Overlaps
+from ticketsearch.report.comparison import comparison_pictures
+from ticketsearch.report.overview import overview_picture
+from ticketsearch.report.pages import Picture, filled
+from ticketsearch.report.text import comparison_headline, overlap_headline
+
+__all__ = ["comparison_html", "figures_html", "overlaps_html"]
+
+
+def figures_html(lines: Iterable[str], figures: Sequence[Picture]) -> str:
+    """Return sentences and figures as HTML for a cell of a notebook."""
+    return filled("notebook.html", lines=list(lines), figures=figures)
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """Return a comparison as HTML for a notebook: its headline, and the figures of its page."""
+    first, others = comparison_pictures(comparison)
+    lines = comparison_headline(differences([comparison]))
+    return figures_html(lines or ["No results yet."], [*first, *others])
+
+
+def overlaps_html(overlaps: Overlaps) -> str:
+    """Return an overlap study as HTML for a notebook: its headline, and the overview of its page."""
+    figures = [overview_picture(overlaps.cases)] if overlaps.cases else []
+    return figures_html([overlap_headline(overlaps.cases)], figures)
