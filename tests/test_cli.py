@@ -72,7 +72,7 @@ def refused(result, *words):
     code, out, err = result
     assert code == 2
     assert out == ""
-    errors = [line for line in err.splitlines() if not line.startswith(("Run ", "Pruning "))]
+    errors = [line for line in err.splitlines() if not line.startswith(("Run ", "Pruning ", "Starting "))]
     assert len(errors) == 1, err
     assert errors[0].startswith("error: ")
     for word in words:
@@ -219,9 +219,11 @@ def test_list_has_a_line_for_each_run_readable_or_not(finished, tmp_path):
     (broken / "run.sqlite").write_bytes(b"x" * 5000)
     code, out, _ = finished("list")
     assert code == 0
-    first, second = out.splitlines()
-    assert re.match(r"broken +unreadable", first)
-    assert re.match(r"small +finished +digits, mlp:12, density 0\.1, test accuracy 0\.\d{4}", second)
+    heading, first, second = out.splitlines()
+    assert heading.split()[:4] == ["run", "state", "data", "model"]
+    assert re.match(r"broken +unreadable: ", first)
+    figures = r"small +finished +digits +mlp:12 +0\.1 +2/2 +-?\d+\.\d{4} +0\.\d{4} +0:00:\d\d +20\d\d-"
+    assert re.match(figures, second)
 
 
 def test_list_without_runs_says_so(shell):

@@ -208,6 +208,7 @@ def test_every_public_name_is_there_and_documented():
     for name in ts.__all__:
         value = getattr(ts, name)
         assert name == "__version__" or (value.__doc__ or "").strip(), name
-    assert set(ts._HOME) | {"__version__", "theory"} == set(ts.__all__)
+    lazy = {name for names in ts._HOMES.values() for name in names.split()}
+    assert lazy | {"__version__", "theory"} == set(ts.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = ts.nothing

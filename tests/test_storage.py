@@ -22,8 +22,8 @@ from ticketsearch.evolution import evolve
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.masks.guidance import Guidance
 from ticketsearch.models import Initialization
-from ticketsearch.report.text import content, one_line, phase_lines
-from ticketsearch.runs import BEST, Result, Run, list_runs
+from ticketsearch.report.text import best_lines, content, phase_lines, run_lines
+from ticketsearch.runs import BEST, Result, Run, list_runs, read_overview, ticket_records
 from ticketsearch.runs.schema import SCHEMA_VERSION
 from ticketsearch.storage import lock_folder, write_atomically
 from ticketsearch.tickets import Scores, Ticket, Tickets
@@ -71,7 +71,8 @@ def changed(path, *statements):
 def read_all(path):
     with Run.open(path) as run:
         run.tickets(), run.results(), run.keys(), run.searched(), run.last(), run.statistics()
-        return [*content(run), *phase_lines(run), one_line(run), *run.generations()]
+        tables = [*run_lines([read_overview(path)]), *best_lines(ticket_records(run, 3))]
+        return [*content(run), *phase_lines(run), *tables, *run.generations()]
 
 
 def columns(path):
@@ -423,18 +424,19 @@ def test_damaged_runs_hide_no_others_from_list(folder, monkeypatch, capsys):
         changed(shutil.copytree(folder, folder.with_name(name)), statement)
     (folder.with_name("d")).mkdir()
     (folder.with_name("d") / "run.sqlite").write_bytes(b"nothing")
-    lines = listed(capsys)
+    heading, *lines = listed(capsys)
+    assert heading.startswith("run ")
     assert [line.split()[0] for line in lines] == ["a", "b", "c", "d", "one"]
     assert all(line.split()[1] == "unreadable:" for line in lines[:4])
     assert "finished" in lines[4]
 
 
 def test_a_run_that_fails_in_a_way_nobody_thought_of_hides_no_others_either(folder, monkeypatch, capsys):
-    def fails(run):
+    def fails(path):
         raise RuntimeError("two\nlines")
 
     monkeypatch.chdir(folder.parents[1])
-    monkeypatch.setattr("ticketsearch.report.text.one_line", fails)
+    monkeypatch.setattr("ticketsearch.runs.read_overview", fails)
     assert listed(capsys) == ["one  unreadable: two lines"]
 
 

@@ -30,9 +30,10 @@ Names are imported when they are first used, so that importing the package is qu
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import warnings
 from typing import TYPE_CHECKING, Any
+
+from ticketsearch import lazy
 
 _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
@@ -56,7 +57,7 @@ _HOMES = {
 }
 # Old name → name, for one release.
 _RENAMED = {"climb": "successive_halving"}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+_imported = lazy.face(__name__, _HOMES)
 
 __all__ = [
     "NSGA2",
@@ -176,16 +177,16 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version("ticketsearch")
+        from importlib import metadata  # takes longer to import than the rest of this module
+
+        return metadata.version("ticketsearch")
     if name == "theory":
         return importlib.import_module("ticketsearch.theory")
     if name in _RENAMED:
         message = f"ticketsearch.{name} is deprecated and goes with version 0.3.0; write {_RENAMED[name]}"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         name = _RENAMED[name]
-    if name in _HOME:
-        return getattr(importlib.import_module(f"ticketsearch.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'ticketsearch' has no attribute {name!r}")
+    return _imported(name)
 
 
 def __dir__() -> list[str]:

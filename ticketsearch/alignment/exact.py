@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 
 from ticketsearch.alignment.coordinate_ascent import Placement
-from ticketsearch.canonical import canonical_order
 from ticketsearch.masks import Mask, MaskSpec, digest, live, permute, unit_orders
 from ticketsearch.typing import Indices
 
@@ -41,12 +40,12 @@ class Subject:
     @cached_property
     def orders(self) -> dict[str, Indices]:
         """The canonical order of all weights."""
-        return canonical_order(self.mask, self.spec, live_only=False)
+        return _canonical_order(self.mask, self.spec, live_only=False)
 
     @cached_property
     def live_orders(self) -> dict[str, Indices]:
         """The canonical order of the live part."""
-        return canonical_order(self.mask, self.spec)
+        return _canonical_order(self.mask, self.spec, live_only=True)
 
     @cached_property
     def form(self) -> str:
@@ -90,3 +89,11 @@ def _composed(mask: dict[str, Indices], reference: dict[str, Indices], spec: Mas
         mask_group, reference_group = spec.groups[origins[group]].name, spec.groups[group].name
         orders[group] = mask[mask_group][np.argsort(reference[reference_group])]
     return Placement(orders, origins)
+
+
+def _canonical_order(mask: Mask, spec: MaskSpec, *, live_only: bool) -> dict[str, Indices]:
+    from ticketsearch.canonical import (
+        canonical_order,
+    )  # imports networkx, which counting overlap does without
+
+    return canonical_order(mask, spec, live_only=live_only)

@@ -1,7 +1,7 @@
 """The command line: it parses, shows progress, prints, and turns bad input into one line and exit code 2.
 
-Each command is in the file of its name; ``list``, ``show`` and ``report`` are in ``runs``. Modules that take
-long to import (torch, the search, pydantic) are imported by the command that needs them.
+Each command is in the file of its name, but ``list`` in ``listing``, and ``show`` and ``report`` in ``runs``.
+Modules that take long to import (torch, the search, pydantic) are imported by the command that needs them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import traceback
 import warnings
-from importlib import metadata
+from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 from typing import Annotated
 
 import typer
@@ -20,21 +22,38 @@ from ticketsearch.cli.compare import compare
 from ticketsearch.cli.docs import docs
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason, user_code_fault
 from ticketsearch.cli.evolve import evolve
+from ticketsearch.cli.examples import epilog
 from ticketsearch.cli.flags import SettingsCommand
+from ticketsearch.cli.listing import list_
 from ticketsearch.cli.overlap import overlap
 from ticketsearch.cli.prune import prune
-from ticketsearch.cli.runs import list_, report, show
+from ticketsearch.cli.runs import report, show
+from ticketsearch.cli.settings import settings
 from ticketsearch.errors import BadInput
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 # Base class of typer's own errors for a bad command line; its module differs between versions.
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 
+class SayStarting(MetaPathFinder):
+    """Says that a command starts just before it imports torch, which takes seconds; it finds no module."""
+
+    said = False
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """Print the line when torch is looked for, once."""
+        if fullname == "torch" and not self.said:
+            self.said = True
+            print("Starting …", file=sys.stderr, flush=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 if done, 2 for bad input (one line on stderr), 130 if interrupted."""
+    if "torch" not in sys.modules:
+        sys.meta_path.insert(0, SayStarting())
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         code = typer.main.get_command(app).main(arguments, "ticketsearch", standalone_mode=False)
@@ -56,6 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as problem:
         if isinstance(problem.__context__, BrokenPipeError):  # typer exits by itself
             sys.exit(_reader_gone())
+        if isinstance(problem, SystemExit) and _is_completion(problem):
+            raise
         line = user_code_fault(problem)
         if line is None:
             raise
@@ -69,8 +90,16 @@ def _reader_gone() -> int:
     return 0
 
 
+def _is_completion(problem: SystemExit) -> bool:
+    """Return whether typer ended the program after it answered or installed the shell's completion."""
+    *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("typer.")
+
+
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         print(f"ticketsearch {metadata.version('ticketsearch')}")
         raise typer.Exit
 
@@ -84,9 +113,10 @@ def options(
     """Search for lottery tickets with a genetic algorithm over pruning masks."""
 
 
-for command in (evolve, prune, audit, overlap, compare):
-    app.command(cls=SettingsCommand)(command)
-app.command("list")(list_)
-app.command()(show)
-app.command()(report)
-app.command()(docs)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(evolve, prune, audit, overlap, compare),
+    *(list_, show, report, settings, docs),
+)
+for command in COMMANDS:
+    name = command.__name__.rstrip("_")
+    app.command(name, cls=SettingsCommand, epilog=epilog(name))(command)

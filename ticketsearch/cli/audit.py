@@ -70,7 +70,6 @@ def audit(  # noqa: PLR0913 - a parameter for each flag
     option set as seeding.options.NAME goes to the pruners that take it. The
     page has the tables and a figure.
     """
-    from ticketsearch.pruners import method_options
     from ticketsearch.settings import load
 
     flags = {"data.name": data, "model.name": model, "seeding.steps": steps, "seed": seed}
@@ -81,6 +80,8 @@ def audit(  # noqa: PLR0913 - a parameter for each flag
         raise BadInput(
             f"an audit takes at least one pruner, but --methods names none; the default is {PRUNERS}"
         )
+    from ticketsearch.pruners import method_options
+
     options = method_options(pruners, chosen.seeding.options)
     check_output(output, "page", overwrite=True)
     audits: list[MethodAudit] = []

@@ -26,7 +26,6 @@ from ticketsearch.cli.flags import (
     whole_number,
     workers_option,
 )
-from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS
 from ticketsearch.errors import BadInput
 
@@ -126,7 +125,6 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
     the comparison's folder: the same command goes on there, and more methods,
     densities, initializations or orders are added to it.
     """
-    from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, comparison_plan
     from ticketsearch.settings import load
 
     try:
@@ -142,8 +140,11 @@ def compare(  # noqa: PLR0913 - a parameter for each flag
                 f"settings are one file, but got {len(subjects)}; give one, or folders of comparisons"
             )
         flags = {"data.name": data, "model.name": model, "seed": seed}
+        chosen = load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items())
+        from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS, comparison_plan
+
         plan = comparison_plan(
-            load(None, assigned(subjects[0] if subjects else None, assign, flags, trust).items()),
+            chosen,
             DEFAULT_METHODS if methods is None else names(methods),
             DEFAULT_DENSITIES if densities is None else numbers("--densities", densities),
             initializations=whole_number(
@@ -185,6 +186,7 @@ def _read(folders: list[Path], reference: str | None, out: Path | None, flags: l
 
 def _run_to_end(plan: ComparisonPlan, out: Path | None, workers: str | None, reference: str | None) -> None:
     """Do the rest of a comparison and print its results; say how to go on, whatever stops it."""
+    from ticketsearch.cli.following import follow
     from ticketsearch.comparison import ComparisonStore, check_reference, default_workers
     from ticketsearch.python import finish_comparison
 

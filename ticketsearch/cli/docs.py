@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ticketsearch.cli import completion
 from ticketsearch.errors import unknown
 
 __all__ = ["docs"]
@@ -18,7 +19,10 @@ LINK = re.compile(r"\[([^\]]+)\]\((\w+)\.md(?:#[\w-]*)?\)")
 
 def docs(
     topic: Annotated[
-        str | None, typer.Argument(help="The topic to show; without one, the topics are listed.")
+        str | None,
+        typer.Argument(
+            help="The topic to show; without one, the topics are listed.", autocompletion=completion.topics
+        ),
     ] = None,
 ) -> None:
     """Show a document in the terminal, or list the topics."""

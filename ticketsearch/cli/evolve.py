@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+from ticketsearch.cli import completion
 from ticketsearch.cli.endings import interrupted, reason, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
@@ -68,6 +69,7 @@ Resume = Annotated[
         "--resume",
         "Name or folder of the run to go on with; a larger --generations extends a finished one.",
         metavar="RUN",
+        complete=completion.run_names,
     ),
 ]
 
@@ -213,15 +215,18 @@ def _open(
     assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool
 ) -> tuple[Search | None, Run]:
     """Return a new run, or the one to go on with, and its search; None for a finished run."""
-    from ticketsearch import experiment
     from ticketsearch.runs import check_free
     from ticketsearch.settings import as_list, load
 
     if resume is not None:
+        from ticketsearch import experiment
+
         return experiment.resume(run_folder(resume), assignments, trust=trust)
     settings = load(None, assignments.items())
     if name is not None:
         check_free(RUNS, name)
+    from ticketsearch import experiment  # after the checks that take no time
+
     search = experiment.Search.prepare(settings)
     copies, method = settings.seeding.initializations, " and ".join(as_list(settings.seeding.method))
     print(f"Pruning {copies} initializations with {method} …", file=sys.stderr, flush=True)

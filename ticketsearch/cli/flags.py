@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from ticketsearch.cli import completion
 from ticketsearch.errors import BadInput, shown
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ __all__ = [
     "workers_option",
 ]
 
+# Returns the words that an incomplete one may become, or pairs of word and explanation.
+Complete = Callable[[str], Sequence[str | tuple[str, str]]]
 # Pruners that are audited and compared by default.
 PRUNERS = "synflow, snip, grasp, magnitude, random"
 # Marks the help of a flag whose text is the description of the setting named behind it.
@@ -72,22 +75,29 @@ class SettingsCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def setting_option(name: str, flag: str, metavar: str = "NAME") -> Any:
-    """Return the flag of a dotted setting, for commands of the class :class:`SettingsCommand`."""
-    return typer.Option(flag, metavar=metavar, help=SETTING + name)
+def setting_option(name: str, flag: str, metavar: str = "NAME", complete: Complete | None = None) -> Any:
+    """Return the flag of a dotted setting, for commands of the class :class:`SettingsCommand`.
+
+    ``complete`` returns the words that the shell may complete an incomplete one to.
+    """
+    return typer.Option(flag, metavar=metavar, help=SETTING + name, autocompletion=complete)
 
 
-def option(flag: str, text: str, *, default: str = "", metavar: str | None = None) -> Any:
-    """Return a flag that is no setting; its help is the text, and its default where it has one."""
-    return typer.Option(
-        flag, metavar=metavar, help=f"{text} Default: {default}." if default else text, show_default=False
-    )
+def option(
+    flag: str, text: str, *, default: str = "", metavar: str | None = None, complete: Complete | None = None
+) -> Any:
+    """Return a flag that is no setting; its help is the text, and its default where it has one.
+
+    ``complete`` is that of :func:`setting_option`.
+    """
+    text = f"{text} Default: {default}." if default else text
+    return typer.Option(flag, metavar=metavar, help=text, show_default=False, autocompletion=complete)
 
 
 def pruners_option(use: str) -> Any:
     """Return the flag of several pruners, which are used as ``use`` says, e.g. ``"audited"``."""
     text = f"Pruners that are {use}, named as in prune --method."
-    return option("--methods", text, default=PRUNERS, metavar="NAME,NAME,…")
+    return option("--methods", text, default=PRUNERS, metavar="NAME,NAME,…", complete=completion.pruners)
 
 
 def densities_option(default: str) -> Any:
@@ -113,9 +123,9 @@ SettingsFile = Annotated[
         metavar="SETTINGS.toml", help="Settings file (TOML); settings that it leaves out have their defaults."
     ),
 ]
-DataName = Annotated[str | None, setting_option("data.name", "--data")]
-ModelName = Annotated[str | None, setting_option("model.name", "--model")]
-Method = Annotated[str | None, setting_option("seeding.method", "--method")]
+DataName = Annotated[str | None, setting_option("data.name", "--data", complete=completion.datasets)]
+ModelName = Annotated[str | None, setting_option("model.name", "--model", complete=completion.models)]
+Method = Annotated[str | None, setting_option("seeding.method", "--method", complete=completion.pruners)]
 Density = Annotated[str | None, setting_option("seeding.density", "--density", "FLOAT")]
 Initializations = Annotated[
     str | None, setting_option("seeding.initializations", "--initializations", "INTEGER")
@@ -146,6 +156,7 @@ Assignments = Annotated[
         "--set",
         "Assignment of any setting, e.g. seeding.options.x=2; the flag may be repeated.",
         metavar="NAME=VALUE",
+        complete=completion.setting_names,
     ),
 ]
 Trust = Annotated[

@@ -30,7 +30,6 @@ from ticketsearch.cli.flags import (
     whole_number,
     workers_option,
 )
-from ticketsearch.cli.following import follow
 from ticketsearch.cli.runs import RUNS, run_folder
 from ticketsearch.errors import BadInput
 
@@ -219,6 +218,7 @@ def _study_of_pruners(settings: Settings, methods: list[str], densities: list[fl
 
 def _run_to_end(study: _Study, out: Path | None, workers: int) -> None:
     """Do the rest of a study and print its results; say how to go on, whatever stops it."""
+    from ticketsearch.cli.following import follow
     from ticketsearch.overlap_studies import OverlapStore, plan_digest
     from ticketsearch.python import finish_overlaps
     from ticketsearch.report.text import overlaps_text

@@ -114,7 +114,6 @@ def prune(  # noqa: PLR0913 - a parameter for each flag
     weights too; ticketsearch.load_ticket reads it.
     """
     from ticketsearch.settings import load
-    from ticketsearch.theory import mask_table
 
     flags = {
         "data.name": data,
@@ -129,8 +128,10 @@ def prune(  # noqa: PLR0913 - a parameter for each flag
     chosen = load(None, assigned(settings, assign, flags, trust).items())
     path = output or _default_name(chosen)
     check_output(path, "ticket", overwrite=force)
-    _check_pruner(chosen)
     samples = whole_number("--batch", batch, 1)
+    from ticketsearch.theory import mask_table
+
+    _check_pruner(chosen)
     done = "no ticket was written"
     try:
         job = _Pruning(chosen, *network_of(chosen, scheme, init_seed), samples, path)

@@ -1,51 +1,42 @@
-"""Commands that read runs: ``list``, ``show`` and ``report``."""
+"""Commands that read one run: ``show`` and ``report``."""
 
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ticketsearch.cli.endings import reason, show_lines
-from ticketsearch.errors import BadInput, printable
+from ticketsearch.cli import completion
+from ticketsearch.cli.endings import show_lines
+from ticketsearch.cli.flags import option, whole_number
+from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
     from ticketsearch.runs import Run
 
-__all__ = ["RUNS", "list_", "report", "run_folder", "shell_name", "show"]
+__all__ = ["RUNS", "report", "run_folder", "shell_name", "show"]
 
 RUNS = Path("runs")
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run in runs/, or path of its folder.")]
-
-
-def list_() -> None:
-    """List the runs in runs/, one line each."""
-    from ticketsearch.runs import list_runs
-
-    paths = list_runs(RUNS)
-    if not paths:
-        print(f"No runs in {RUNS}/ here; `ticketsearch evolve` makes one.")
-    names = [printable(path.name) for path in paths]
-    width = max(map(len, names), default=0)
-    for name, path in zip(names, paths, strict=True):
-        print(f"{name:{width}}  {_state(path)}")
-
-
-def _state(path: Path) -> str:
-    """Return a run's state on one line; a run that cannot be read gives a line too."""
-    from ticketsearch.report.text import one_line
-    from ticketsearch.runs import Run
-
-    try:
-        with Run.open(path) as run:
-            return printable(one_line(run))
-    except BadInput as problem:
-        return f"unreadable: {printable(str(problem))}"
-    except Exception as problem:
-        return f"unreadable: {printable(' '.join(reason(problem).split()))}"
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Name of a run in runs/, or path of its folder.",
+        autocompletion=completion.run_names,
+    ),
+]
+Best = Annotated[
+    str | None,
+    option("--best", "Number of tickets to show, those of the highest fitness first.", metavar="INTEGER"),
+]
+Json = Annotated[
+    bool, option("--json", "Print settings, generations, tickets and results as one JSON object.")
+]
+Csv = Annotated[bool, option("--csv", "Print the tickets as CSV.")]
 
 
 def _stop_garbage_collection() -> None:
@@ -53,17 +44,65 @@ def _stop_garbage_collection() -> None:
     gc.disable()
 
 
-def show(run: RunName) -> None:
-    """Print a run's generations, tickets with digests and scores, and results; on stderr its times."""
+def show(run: RunName, best: Best = None, as_json: Json = False, as_csv: Csv = False) -> None:
+    """Print a run's generations, tickets with digests and scores, and results; on stderr its times.
+
+    With --best or --csv, a table of tickets takes the place of that content,
+    and with --json one object.
+    """
     _stop_garbage_collection()
-    from ticketsearch.report.text import content, phase_lines
     from ticketsearch.runs import Run
 
+    count = None if best is None else whole_number("--best", best, 1)
+    if as_json and as_csv:
+        raise BadInput("a run is shown as JSON or as CSV, but got --json and --csv; drop one")
     with Run.open(run_folder(run)) as opened:
-        show_lines(content(opened))
-        sys.stdout.flush()
-        # On stderr, as the content on stdout is the same for equal runs.
-        show_lines(phase_lines(opened), sys.stderr)
+        if as_json:
+            print(json.dumps(_content(opened, count), indent=2, allow_nan=False, default=str))
+        elif as_csv or count is not None:
+            show_lines(_ticket_lines(opened, count, as_csv))
+        else:
+            _show_content(opened)
+
+
+def _show_content(run: Run) -> None:
+    """Print the content on stdout, and the times, in which equal runs differ, on stderr."""
+    from ticketsearch.report.text import content, phase_lines
+
+    show_lines(content(run))
+    sys.stdout.flush()
+    show_lines(phase_lines(run), sys.stderr)
+
+
+def _ticket_lines(run: Run, count: int | None, as_csv: bool) -> list[str]:
+    """Return the table of the tickets, or of the best ones, as lines."""
+    from ticketsearch.report.text import best_lines, csv_text
+    from ticketsearch.runs import ticket_records
+
+    records = ticket_records(run, count)
+    if not as_csv:
+        return best_lines(records)
+    rows = [{**record, "parents": " ".join(map(str, record["parents"]))} for record in records]
+    return csv_text(rows).splitlines()
+
+
+def _content(run: Run, count: int | None) -> dict[str, Any]:
+    """Return the run's settings, generations, tickets and results for JSON."""
+    from ticketsearch.runs import generation_records, result_records, state_of, ticket_records
+    from ticketsearch.settings import settings_digest
+
+    return {
+        "run": run.name,
+        "state": state_of(run),
+        "digest": settings_digest(run.settings),
+        "network": run.spec.signature,
+        "weights": run.spec.size,
+        "data": run.data_fingerprint,
+        "settings": run.settings.model_dump(),
+        "generations": generation_records(run),
+        "tickets": ticket_records(run, count),
+        "results": result_records(run),
+    }
 
 
 def report(run: RunName) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from ticketsearch.errors import renamed
 from ticketsearch.evolution.order_effects import OrderEffects
 from ticketsearch.evolution.pareto import pareto_front
 from ticketsearch.halving import Agreement
-from ticketsearch.tickets import Seen, Ticket, Tickets
+from ticketsearch.tickets import Ticket, Tickets
+
+if TYPE_CHECKING:
+    from ticketsearch.tickets import Seen
 
 __all__ = ["Generation", "population_statistics"]
 

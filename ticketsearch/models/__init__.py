@@ -6,7 +6,7 @@ Convolutional (``convolutional``)
     lenet5, conv2, conv4, conv6, resnet20, vgg16_bn
 Initial weights (``schemes``)
     SCHEMES, AS_BUILT, set_weights
-Networks (``network``)
+Networks (``network``, ``initialization``)
     Network, Initialization, initialize, restore, module_of
 Modules that factories build (``building``)
     Factory
@@ -19,19 +19,38 @@ a factory of their own. A network is a module, its initialization, and its wirin
 training works on copies of its parameters.
 """
 
-from ticketsearch.models.building import Factory as Factory
-from ticketsearch.models.convolutional import conv2, conv4, conv6, lenet5, resnet20, vgg16_bn
-from ticketsearch.models.dense import lenet_300_100, mlp
-from ticketsearch.models.network import Initialization as Initialization
-from ticketsearch.models.network import Network as Network
-from ticketsearch.models.network import initialize as initialize
-from ticketsearch.models.network import module_of as module_of
-from ticketsearch.models.network import restore as restore
-from ticketsearch.models.pruned import bake as bake
-from ticketsearch.models.pruned import own_copy as own_copy
-from ticketsearch.models.schemes import AS_BUILT as AS_BUILT
-from ticketsearch.models.schemes import SCHEMES as SCHEMES
-from ticketsearch.models.schemes import set_weights as set_weights
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ticketsearch import lazy
 
 # The models and nothing else: these are the names that users may give.
 __all__ = ["conv2", "conv4", "conv6", "lenet5", "lenet_300_100", "mlp", "resnet20", "vgg16_bn"]
+
+_HOMES = {
+    "building": "Factory",
+    "convolutional": "conv2 conv4 conv6 lenet5 resnet20 vgg16_bn",
+    "dense": "lenet_300_100 mlp",
+    "initialization": "Initialization",
+    "network": "Network initialize module_of restore",
+    "pruned": "bake own_copy",
+    "schemes": "AS_BUILT SCHEMES set_weights",
+}
+
+if TYPE_CHECKING:
+    from ticketsearch.models.building import Factory as Factory
+    from ticketsearch.models.convolutional import conv2, conv4, conv6, lenet5, resnet20, vgg16_bn
+    from ticketsearch.models.dense import lenet_300_100, mlp
+    from ticketsearch.models.initialization import Initialization as Initialization
+    from ticketsearch.models.network import Network as Network
+    from ticketsearch.models.network import initialize as initialize
+    from ticketsearch.models.network import module_of as module_of
+    from ticketsearch.models.network import restore as restore
+    from ticketsearch.models.pruned import bake as bake
+    from ticketsearch.models.pruned import own_copy as own_copy
+    from ticketsearch.models.schemes import AS_BUILT as AS_BUILT
+    from ticketsearch.models.schemes import SCHEMES as SCHEMES
+    from ticketsearch.models.schemes import set_weights as set_weights
+
+__getattr__ = lazy.face(__name__, _HOMES)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from ticketsearch.models.building import (
     make_module,
 )
 from ticketsearch.models.images import check_first_layer
+from ticketsearch.models.initialization import Initialization
 from ticketsearch.models.schemes import (
     AS_BUILT,
     SCHEMES,
@@ -35,14 +36,7 @@ from ticketsearch.models.schemes import (
 from ticketsearch.plugins import own_code
 from ticketsearch.wiring import Wiring, trace
 
-__all__ = ["Initialization", "Network", "initialize", "module_of", "restore"]
-
-
-class Initialization(NamedTuple):
-    """The origin of initial weights: a scheme's name and a seed."""
-
-    scheme: str
-    seed: int
+__all__ = ["Network", "initialize", "module_of", "restore"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,22 +9,11 @@ is shuffled and aligned in the same way (``null_models``, ``draws``), with inter
 (``null_tests``). ``study`` combines all of them into ``results``.
 """
 
-from ticketsearch.overlap.chance import Chance, chance_iou
-from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
-from ticketsearch.overlap.null_models import NULLS, degree_shuffle
-from ticketsearch.overlap.null_tests import Null
-from ticketsearch.overlap.profiles import degrees
-from ticketsearch.overlap.raw import (
-    Diversity,
-    RawOverlap,
-    containment,
-    diversity,
-    iou,
-    pairwise_iou,
-    raw_overlap,
-)
-from ticketsearch.overlap.results import OverlapStudy
-from ticketsearch.overlap.study import conclude, overlap_study
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ticketsearch import lazy
 
 __all__ = [
     "NULLS",
@@ -48,3 +37,34 @@ __all__ = [
     "raw_overlap",
     "stacked",
 ]
+
+_HOMES = {
+    "chance": "Chance chance_iou",
+    "draws": "Masks batches drawn stacked",
+    "null_models": "NULLS degree_shuffle",
+    "null_tests": "Null",
+    "profiles": "degrees",
+    "raw": "Diversity RawOverlap containment diversity iou pairwise_iou raw_overlap",
+    "results": "OverlapStudy",
+    "study": "conclude overlap_study",
+}
+
+if TYPE_CHECKING:
+    from ticketsearch.overlap.chance import Chance, chance_iou
+    from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
+    from ticketsearch.overlap.null_models import NULLS, degree_shuffle
+    from ticketsearch.overlap.null_tests import Null
+    from ticketsearch.overlap.profiles import degrees
+    from ticketsearch.overlap.raw import (
+        Diversity,
+        RawOverlap,
+        containment,
+        diversity,
+        iou,
+        pairwise_iou,
+        raw_overlap,
+    )
+    from ticketsearch.overlap.results import OverlapStudy
+    from ticketsearch.overlap.study import conclude, overlap_study
+
+__getattr__ = lazy.face(__name__, _HOMES)

@@ -9,8 +9,9 @@ Names are imported when they are first used, as text (``ticketsearch.report.text
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ticketsearch import lazy
 
 __all__ = [
     "AuditPage",
@@ -51,9 +52,4 @@ if TYPE_CHECKING:
         write_report,
     )
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names.split():
-            return getattr(importlib.import_module(f"ticketsearch.report.{module}"), name)
-    raise AttributeError(f"module 'ticketsearch.report' has no attribute {name!r}")
+__getattr__ = lazy.face(__name__, _HOMES)

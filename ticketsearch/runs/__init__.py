@@ -6,24 +6,14 @@ commit is a checkpoint. ``runs/README.md`` of the repository explains the tables
 
 from __future__ import annotations
 
-from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
-from ticketsearch.runs.queries import (
-    ContenderRow,
-    OperatorRow,
-    PhaseRow,
-    contender_rows,
-    first_seeds,
-    front_rows,
-    operator_rows,
-    phase_rows,
-    winner,
-)
-from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
-from ticketsearch.runs.store import Run
+from typing import TYPE_CHECKING
+
+from ticketsearch import lazy
 
 __all__ = [
     "BEST",
     "DENSE",
+    "OVERVIEW_COLUMNS",
     "RANDOM",
     "ContenderRow",
     "NameTaken",
@@ -31,6 +21,8 @@ __all__ = [
     "PhaseRow",
     "Result",
     "Run",
+    "RunOverview",
+    "State",
     "check_free",
     "check_name",
     "contender_rows",
@@ -39,9 +31,44 @@ __all__ = [
     "first_seeds",
     "front_name",
     "front_rows",
+    "generation_records",
     "list_runs",
     "operator_rows",
     "phase_rows",
     "pruned_names",
+    "read_overview",
+    "result_records",
+    "state_of",
+    "ticket_records",
     "winner",
 ]
+
+_HOMES = {
+    "folders": "NameTaken check_free check_name counting_name list_runs",
+    "overview": "OVERVIEW_COLUMNS RunOverview State read_overview state_of",
+    "queries": "ContenderRow OperatorRow PhaseRow contender_rows first_seeds front_rows operator_rows "
+    "phase_rows winner",
+    "records": "generation_records result_records ticket_records",
+    "results": "BEST DENSE RANDOM Result contenders front_name pruned_names",
+    "store": "Run",
+}
+
+if TYPE_CHECKING:
+    from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
+    from ticketsearch.runs.overview import OVERVIEW_COLUMNS, RunOverview, State, read_overview, state_of
+    from ticketsearch.runs.queries import (
+        ContenderRow,
+        OperatorRow,
+        PhaseRow,
+        contender_rows,
+        first_seeds,
+        front_rows,
+        operator_rows,
+        phase_rows,
+        winner,
+    )
+    from ticketsearch.runs.records import generation_records, result_records, ticket_records
+    from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
+    from ticketsearch.runs.store import Run
+
+__getattr__ = lazy.face(__name__, _HOMES)

@@ -1,97 +1,41 @@
-"""The reading half of a run: its tickets, generations, results and summaries, validated."""
+"""The reading half of a run: its tickets, generations and summaries, validated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from pydantic import Json, TypeAdapter
-
-from ticketsearch import settings as config
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Generation, OrderEffects
 from ticketsearch.halving import Agreement
-from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.runs import rows, tables
+from ticketsearch.runs.header import RunHeader
 from ticketsearch.runs.replay import generation_of, replay
-from ticketsearch.runs.results import Result
 from ticketsearch.runs.schema import RUN, old_order_effects
-from ticketsearch.settings import Origin, Settings
-from ticketsearch.storage import Database, Word, validated
-from ticketsearch.tickets import Seen, Ticket, Tickets
+from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = ["RunReader"]
 
-SETTINGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Json[dict[str, Any]])
-SPEC: TypeAdapter[MaskSpec] = TypeAdapter(Json[MaskSpec])
-ENVIRONMENT: TypeAdapter[dict[str, str]] = TypeAdapter(Json[dict[Word, Word]])
 # Numbers of tickets that one query asks for.
 CHUNK = 500
 
 
-class RunReader(Database):
-    """The queries of :class:`ticketsearch.Run`, which change nothing.
-
-    Attributes
-    ----------
-    settings : of the search.
-    spec : of its masks.
-    data_fingerprint : of the dataset.
-    environment : versions, device and command, ``{name: text}``.
-    origin : the place and the content of own code that the settings name.
-    """
-
-    kind = RUN
-    settings: Settings
-    spec: MaskSpec
-    data_fingerprint: str
-    environment: dict[str, str]
-    origin: Origin
-
-    def _load(self) -> None:
-        meta = {row.key: row.value for row in self._read(tables.META)}
-        for key in ("settings", "spec", "data_fingerprint", "environment"):
-            if key not in meta:
-                raise ValueError(f"table meta has no {key!r}")
-        self.origin = Origin.read(meta.get("origin"))
-        tree: dict[str, Any] = validated(SETTINGS, meta["settings"], "settings")
-        self.settings = config.stored(tree, self.folder)
-        self.spec = check_spec(validated(SPEC, meta["spec"], "spec"))
-        self.data_fingerprint = meta["data_fingerprint"]
-        self.environment = validated(ENVIRONMENT, meta["environment"], "environment")
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.path.resolve().name
-
-    @property
-    def folder(self) -> Path:
-        """The folder that paths of own code in stored settings are relative to."""
-        return self.origin.base(self.path)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all generations and the final comparison are there."""
-        return self.progress() == self.settings.evolution.generations and bool(self.results())
-
-    def progress(self) -> int:
-        """Return the number of the last committed generation, −1 before the first."""
-        numbers = self._read(tables.NUMBERS, "ORDER BY number DESC LIMIT 1")
-        return numbers[0].number if numbers else -1
-
-    def results(self) -> list[Result]:
-        """Return the final comparison; empty until the run is finished."""
-        stored = self._read(tables.RESULTS, "ORDER BY contender, part, data_order")
-        return [
-            Result._make(row._replace(loss=float("inf") if row.loss is None else row.loss)) for row in stored
-        ]
+class RunReader(RunHeader):
+    """The queries of :class:`ticketsearch.Run`, which change nothing."""
 
     def tickets(self) -> Tickets:
         """Return all tickets of the run by number."""
         return self._tickets("ORDER BY number")
+
+    def chunks(self) -> Iterator[Tickets]:
+        """Yield all tickets by number, some hundreds at a time: all masks may not fit into memory."""
+        numbers = [row.number for row in self._read(tables.PARENTS, "ORDER BY number")]
+        order_effects = self._order_effects(self.progress())
+        query = "WHERE number BETWEEN ? AND ? ORDER BY number"
+        for start in range(0, len(numbers), CHUNK):
+            chunk = numbers[start : start + CHUNK]
+            yield self._tickets(query, (chunk[0], chunk[-1]), order_effects=order_effects)
 
     def ticket(self, number: int) -> Ticket:
         """Return one ticket. Raises :class:`BadInput` for an unknown number."""
@@ -156,10 +100,6 @@ class RunReader(Database):
         stored = self._read(tables.AGREEMENTS, "ORDER BY number")
         return [Agreement(*counts) for row in stored for counts in row.agreements]
 
-    def statistics(self) -> list[dict[str, float]]:
-        """Return the statistics of each generation, in order; see :class:`Generation`."""
-        return [row.statistics for row in self._read(tables.STATISTICS, "ORDER BY number")]
-
     def operators(self) -> dict[str, tuple[int, int]]:
         """Return by operator the number of children, and of children that survived their generation."""
         return {row.operator: (row.children, row.survivors) for row in self._read(tables.MADE)}
@@ -170,14 +110,6 @@ class RunReader(Database):
         return {
             str(kind): qualities for row in newest for kind, qualities in (row.state.credit or {}).items()
         }
-
-    def phases(self) -> dict[str, float]:
-        """Return the seconds of each phase, summed over all generations."""
-        total: dict[str, float] = {}
-        for row in self._read(tables.PHASES, "ORDER BY number"):
-            for name, seconds in row.phases.items():
-                total[name] = total.get(name, 0.0) + seconds
-        return total
 
     def generations(self) -> Iterator[Generation]:
         """Yield the generations in order, each with its population and offspring, in one pass."""
@@ -192,6 +124,8 @@ class RunReader(Database):
 
     def last(self) -> Generation | None:
         """Return the last committed generation, from which a search continues; None before the first."""
+        from ticketsearch.tickets import Seen  # imports canonical forms, which other queries do without
+
         number = self.progress()
         with self._validation():
             newest = self._read(tables.PARENTS, "ORDER BY number DESC LIMIT 1")

@@ -18,12 +18,20 @@ from ticketsearch.settings.files import (
     stored,
     to_toml,
 )
-from ticketsearch.settings.reference import default_text, description, settings_reference
+from ticketsearch.settings.reference import (
+    SettingRow,
+    default_text,
+    description,
+    setting_rows,
+    settings_reference,
+    value_text,
+)
 from ticketsearch.settings.trust import Origin, check_word, outside
 
 __all__ = [
     "Data",
     "Origin",
+    "SettingRow",
     "Settings",
     "apply",
     "as_list",
@@ -37,8 +45,10 @@ __all__ = [
     "parse_assignment",
     "parse_value",
     "portable",
+    "setting_rows",
     "settings_digest",
     "settings_reference",
     "stored",
     "to_toml",
+    "value_text",
 ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from itertools import groupby
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from ticketsearch.settings.digest import leaves
 from ticketsearch.settings.fields import Section, Settings
 
-__all__ = ["default_text", "description", "settings_reference"]
+__all__ = ["SettingRow", "default_text", "description", "setting_rows", "settings_reference", "value_text"]
 
 INTRODUCTION = """\
 # Settings
@@ -36,7 +37,8 @@ Flags take precedence over `--set`, which takes precedence over the file; a sett
 has its default. The file `runs/NAME/settings.toml` holds all settings of a run, each below its
 description; given to `ticketsearch evolve`, it makes the same run again. Relative paths are relative to
 the folder in which the command is started. In Python, `ticketsearch.settings.load(path, assignments)`
-returns checked settings."""
+returns checked settings. `ticketsearch settings WORD` shows the settings that have a word in their names or
+descriptions."""
 
 TYPES = {
     bool: "true or false",
@@ -48,6 +50,34 @@ TYPES = {
     list[str]: "list of texts",
     dict[str, Any]: "table",
 }
+
+
+class SettingRow(NamedTuple):
+    """A setting as texts, for its documentation.
+
+    Attributes
+    ----------
+    name : dotted.
+    values : its type or its choices, and its bounds where it has some.
+    default : as it is written at the shell; empty for an empty one.
+    description : one sentence or a few.
+    """
+
+    name: str
+    values: str
+    default: str
+    description: str
+
+
+def setting_rows() -> list[SettingRow]:
+    """Return all settings in the order of the reference: those without a section first."""
+    plain, sections = [], []
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, Section):
+            sections += [f"{name}.{key}" for key in type(field.default).model_fields]
+        else:
+            plain.append(name)
+    return [_row(name) for name in plain + sections]
 
 
 def settings_reference() -> str:
@@ -65,32 +95,34 @@ def description(name: str) -> str:
 
 def default_text(name: str) -> str:
     """Return the default of a dotted setting as it is written at the shell; empty for an empty one."""
-    value = dict(leaves(Settings().model_dump()))[name]
+    return value_text(dict(leaves(Settings().model_dump()))[name])
+
+
+def value_text(value: Any) -> str:
+    """Return the value of a setting as it is written at the shell; empty for an empty one."""
     if isinstance(value, list):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return "" if value == {} else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _reference() -> Iterator[str]:
     yield INTRODUCTION
     yield "\n## Run\n"
-    sections = []
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.default, Section):
-            sections.append(name)
-        else:
-            yield _line(name)
-    for section in sections:
-        part = getattr(Settings(), section)
-        yield f"\n## {section}\n\n{part.__doc__}\n"
-        for key in type(part).model_fields:
-            yield _line(f"{section}.{key}")
+    for section, rows in groupby(setting_rows(), key=lambda row: row.name.rpartition(".")[0]):
+        if section:
+            yield f"\n## {section}\n\n{getattr(Settings(), section).__doc__}\n"
+        yield from map(_line, rows)
 
 
-def _line(name: str) -> str:
-    field, default = _field(name), default_text(name)
-    parts = [_values(field), _bounds(field), f"default `{default}`" if default else "empty by default"]
-    return f"- **`{name}`** ({'; '.join(filter(None, parts))}): {field.description}"
+def _line(row: SettingRow) -> str:
+    default = f"default `{row.default}`" if row.default else "empty by default"
+    return f"- **`{row.name}`** ({row.values}; {default}): {row.description}"
+
+
+def _row(name: str) -> SettingRow:
+    field = _field(name)
+    values = "; ".join(filter(None, [_values(field), _bounds(field)]))
+    return SettingRow(name, values, default_text(name), str(field.description))
 
 
 def _field(name: str) -> FieldInfo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ticketsearch.storage.database import Database
-from ticketsearch.storage.folders import LOCK, lock_folder, refuse_links, write_atomically
+from ticketsearch.storage.folders import LOCK, is_locked, lock_folder, refuse_links, write_atomically
 from ticketsearch.storage.sqlite import Kind, create_file, transaction
 from ticketsearch.storage.tables import Count, Finite, Share, Table, Word, validated
 
@@ -17,6 +17,7 @@ __all__ = [
     "Table",
     "Word",
     "create_file",
+    "is_locked",
     "lock_folder",
     "refuse_links",
     "transaction",

@@ -7,17 +7,20 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 from ticketsearch.errors import BadInput
 
-__all__ = ["LOCK", "lock_folder", "refuse_links", "write_atomically"]
+__all__ = ["LOCK", "is_locked", "lock_folder", "refuse_links", "write_atomically"]
 
 LOCK = "run.lock"
 # Not on every system; without it links are looked for beforehand.
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+# Seconds until a lock is tried again: longer than another process takes to ask for it.
+AGAIN = 0.05
 
 
 def lock_folder(path: Path) -> IO[bytes] | None:
@@ -44,14 +47,41 @@ def lock_folder(path: Path) -> IO[bytes] | None:
     if file is None:
         os.close(descriptor)
         raise BadInput(f"{str(path / LOCK)!r} is not a file; remove it")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise BadInput(
-            f"run {path.name!r} is being written by another process; wait for it or stop it"
-        ) from error
+    for last in (False, True):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if last:
+                file.close()
+                raise BadInput(
+                    f"run {path.name!r} is being written by another process; wait for it or stop it"
+                ) from error
+            time.sleep(AGAIN)  # that process may only be asking, see is_locked
+        else:
+            break
     return file
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock of a folder; False where the system has no such locks.
+
+    The lock is asked for without waiting, and held no longer than the answer takes.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(path / LOCK, os.O_RDONLY | os.O_NONBLOCK | NOFOLLOW)
+    except (ImportError, OSError):  # no such locks, no lock file, a link, or permission denied
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _is_file(descriptor: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -52,8 +53,12 @@ class Table(Generic[Row]):
                 check(values, info.context)
             return values
 
-        rows: Any = list[Annotated[row, AfterValidator(checked)]]  # type: ignore[valid-type]
-        self._adapter: TypeAdapter[list[Row]] = TypeAdapter(rows, config=ConfigDict(strict=True))
+        self._rows: Any = list[Annotated[row, AfterValidator(checked)]]  # type: ignore[valid-type]
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[list[Row]]:
+        """The model of the rows, made when they are first read: a command reads few of the tables."""
+        return TypeAdapter(self._rows, config=ConfigDict(strict=True))
 
     def read(
         self,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ticketsearch.canonical import Canonical, Weights, canonical_identity, isomorphic
 from ticketsearch.masks import MaskSpec
-from ticketsearch.models import Network
 from ticketsearch.tickets.ticket import Ticket
+
+if TYPE_CHECKING:
+    from ticketsearch.models import Network
 
 __all__ = ["Key", "Seen", "initial_weights"]
 

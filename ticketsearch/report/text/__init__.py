@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows, compression
-from ticketsearch.report.text.comparison import (
-    DIFFERENCE_HEADINGS,
-    METHOD_HEADINGS,
-    cells_csv,
-    comparison_headline,
-    comparison_markdown,
-    comparison_text,
-    difference_cells,
-    differences_at,
-    differences_csv,
-    method_cells,
-    notes_on_tests,
-    protocol,
-)
-from ticketsearch.report.text.mask import mask_content, mask_lines
-from ticketsearch.report.text.overlap_study import (
-    nulls_csv,
-    overlap_headline,
-    overlaps_text,
-    pairs_csv,
-    shown_effect,
-)
-from ticketsearch.report.text.run import (
-    comparison_lines,
-    masking_lines,
-    one_line,
-    operator_lines,
-    overlap_lines,
-    own_work,
-    phase_lines,
-    rung_lines,
-    seed_study,
-    spread,
-    study_lines,
-)
-from ticketsearch.report.text.run_content import content
+from typing import TYPE_CHECKING
+
+from ticketsearch import lazy
 
 __all__ = [
     "DIFFERENCE_HEADINGS",
     "METHOD_HEADINGS",
     "audit_lines",
     "audit_rows",
+    "best_lines",
     "cells_csv",
     "collapse_rows",
     "comparison_headline",
@@ -53,6 +20,7 @@ __all__ = [
     "comparison_text",
     "compression",
     "content",
+    "csv_text",
     "difference_cells",
     "differences_at",
     "differences_csv",
@@ -62,7 +30,6 @@ __all__ = [
     "method_cells",
     "notes_on_tests",
     "nulls_csv",
-    "one_line",
     "operator_lines",
     "overlap_headline",
     "overlap_lines",
@@ -71,9 +38,66 @@ __all__ = [
     "pairs_csv",
     "phase_lines",
     "protocol",
+    "run_lines",
     "rung_lines",
     "seed_study",
     "shown_effect",
     "spread",
     "study_lines",
+    "table_lines",
 ]
+
+_HOMES = {
+    "audit": "audit_lines audit_rows collapse_rows compression",
+    "comparison": "DIFFERENCE_HEADINGS METHOD_HEADINGS cells_csv comparison_headline comparison_markdown "
+    "comparison_text difference_cells differences_at differences_csv method_cells notes_on_tests protocol",
+    "mask": "mask_content mask_lines",
+    "overlap_study": "nulls_csv overlap_headline overlaps_text pairs_csv shown_effect",
+    "run": "comparison_lines masking_lines operator_lines overlap_lines own_work phase_lines "
+    "rung_lines seed_study spread study_lines",
+    "run_content": "content",
+    "runs": "best_lines run_lines",
+    "table": "csv_text table_lines",
+}
+
+if TYPE_CHECKING:
+    from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows, compression
+    from ticketsearch.report.text.comparison import (
+        DIFFERENCE_HEADINGS,
+        METHOD_HEADINGS,
+        cells_csv,
+        comparison_headline,
+        comparison_markdown,
+        comparison_text,
+        difference_cells,
+        differences_at,
+        differences_csv,
+        method_cells,
+        notes_on_tests,
+        protocol,
+    )
+    from ticketsearch.report.text.mask import mask_content, mask_lines
+    from ticketsearch.report.text.overlap_study import (
+        nulls_csv,
+        overlap_headline,
+        overlaps_text,
+        pairs_csv,
+        shown_effect,
+    )
+    from ticketsearch.report.text.run import (
+        comparison_lines,
+        masking_lines,
+        operator_lines,
+        overlap_lines,
+        own_work,
+        phase_lines,
+        rung_lines,
+        seed_study,
+        spread,
+        study_lines,
+    )
+    from ticketsearch.report.text.run_content import content
+    from ticketsearch.report.text.runs import best_lines, run_lines
+    from ticketsearch.report.text.table import csv_text, table_lines
+
+__getattr__ = lazy.face(__name__, _HOMES)

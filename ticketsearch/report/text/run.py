@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ticketsearch.evolution import EVOLUTION_PHASES
 from ticketsearch.halving import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import live
-from ticketsearch.overlap import OverlapStudy, RawOverlap, overlap_study, raw_overlap
+from ticketsearch.overlap import RawOverlap, raw_overlap
 from ticketsearch.runs import (
     Run,
     contender_rows,
@@ -22,10 +23,12 @@ from ticketsearch.runs import (
 from ticketsearch.tickets import Ticket
 from ticketsearch.typing import Floats
 
+if TYPE_CHECKING:
+    from ticketsearch.overlap import OverlapStudy
+
 __all__ = [
     "comparison_lines",
     "masking_lines",
-    "one_line",
     "operator_lines",
     "overlap_lines",
     "own_work",
@@ -39,19 +42,6 @@ __all__ = [
 
 # The most weights, summed over pairs, of the masks that a report aligns: seconds of work.
 ALIGNED = 20_000_000
-
-
-def one_line(run: Run) -> str:
-    """Return a run's state in one line."""
-    settings = run.settings
-    done, total = run.progress(), settings.evolution.generations
-    state = "finished" if run.finished else f"generation {max(done, 0)}/{total}"
-    name = settings.data.name.rpartition("/")[2]
-    text = (
-        f"{state:18}  {name}, {settings.model.name.rpartition('/')[2]}, density {settings.seeding.density:g}"
-    )
-    rows = contender_rows(run)
-    return text + (f", test accuracy {rows[0].accuracy:.4f}" if rows else "")
 
 
 def comparison_lines(run: Run) -> list[str]:
@@ -156,6 +146,8 @@ def seed_study(run: Run) -> OverlapStudy | None:
     Masks are named by their numbers, from 1 on. None for fewer than two masks, and for networks whose
     alignment would take long.
     """
+    from ticketsearch.overlap import overlap_study  # takes scipy, which the text of a run does without
+
     seeds = first_seeds(run)
     pairs = len(seeds) * (len(seeds) - 1) // 2
     if not 0 < pairs * run.spec.size <= ALIGNED:

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 __all__ = ["csv_text", "table_lines"]
 
 
-def table_lines(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a table as lines, its first column aligned left and the others right."""
+def table_lines(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    """Return a table as lines, its first ``left`` columns aligned left and the others right."""
     table = [tuple(headings), *(tuple(row) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
     return [
         "  "
         + "  ".join(
-            f"{cell:{width}}" if column == 0 else f"{cell:>{width}}"
+            f"{cell:{width}}" if column < left else f"{cell:>{width}}"
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table
