@@ -11,8 +11,9 @@ from ticketsearch.experiment.final_training import (
     save_tickets,
     trained_network,
 )
+from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
-from ticketsearch.experiment.resuming import create_run, resume
+from ticketsearch.experiment.resuming import create_run, prepared, resume
 from ticketsearch.experiment.running import complete
 from ticketsearch.experiment.search import Search
 
@@ -20,6 +21,7 @@ __all__ = [
     "TRAINED",
     "Callback",
     "Callbacks",
+    "Objects",
     "Search",
     "candidates_of",
     "choose",
@@ -27,6 +29,7 @@ __all__ = [
     "create_run",
     "environment",
     "finish",
+    "prepared",
     "resume",
     "save_tickets",
     "trained_network",

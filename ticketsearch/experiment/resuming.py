@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ticketsearch.errors import BadInput
+from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search
 from ticketsearch.plugins import code_of
@@ -20,7 +21,7 @@ from ticketsearch.runs import NameTaken, Run, counting_name
 from ticketsearch.settings import Settings, apply, as_list, changes, check_word, outside
 from ticketsearch.training import find_device
 
-__all__ = ["create_run", "resume"]
+__all__ = ["create_run", "prepared", "resume"]
 
 
 def create_run(search: Search, root: Path, name: str | None = None) -> Run:
@@ -38,12 +39,19 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     return Run.create(root, name, *content)
 
 
-def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -> tuple[Search | None, Run]:
+def resume(
+    path: Path,
+    assignments: Mapping[str, Any],
+    *,
+    trust: bool = False,
+    objects: Objects | None = None,
+) -> tuple[Search | None, Run]:
     """Open a run to go on with it; more generations extend it, any other changed setting is refused.
 
     The search is None if the run is finished and not extended. A function in a file may be given anew if its
     file has moved. Own code that is not given anew runs if the run is known to be the user's and the code is
-    unchanged (:mod:`ticketsearch.settings.trust`), or with ``trust``.
+    unchanged (:mod:`ticketsearch.settings.trust`), or with ``trust``. ``objects`` are those that the settings
+    name ``object:NAME``.
 
     Raises :class:`BadInput` for changed settings, fewer generations than there are, changed data, and code
     that may not run.
@@ -57,17 +65,7 @@ def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -
             return None, run
         if not trust:
             check_word(f"run {run.name!r}", run.settings, run.origin, run.folder, assignments)
-        search = Search.prepare(settings, spec=run.spec)
-        if search.dataset.fingerprint != run.data_fingerprint:
-            raise BadInput(
-                f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "
-                "put them back, or start a new run"
-            )
-        if search.network.spec.signature != run.spec.signature:
-            raise BadInput(
-                f"model {settings.model.name!r} is not the network that run {run.name!r} began with; "
-                "put it back, or start a new run"
-            )
+        search = prepared(run, settings, objects)
         if run.environment.get("device") != (device := _device_name(settings.training.device)):
             warnings.warn(
                 f"run {run.name!r} began on {run.environment.get('device')} and goes on on {device}: its "
@@ -82,6 +80,25 @@ def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -
         run.close()
         raise
     return search, run
+
+
+def prepared(run: Run, settings: Settings, objects: Objects | None = None) -> Search:
+    """Return the search of a run, with settings that differ from the run's in its length at most.
+
+    Raises :class:`BadInput` for data or a network that are not those the run began with.
+    """
+    search = Search.prepare(settings, spec=run.spec, objects=objects)
+    if search.dataset.fingerprint != run.data_fingerprint:
+        raise BadInput(
+            f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "
+            "put them back, or start a new run"
+        )
+    if search.network.spec.signature != run.spec.signature:
+        raise BadInput(
+            f"model {settings.model.name!r} is not the network that run {run.name!r} began with; "
+            "put it back, or start a new run"
+        )
+    return search
 
 
 def _refuse_changes(run: Run, settings: Settings) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ticketsearch.evolution import (
     evolve,
 )
 from ticketsearch.experiment.checks import check_evolution, check_local_search, resolve_operator
+from ticketsearch.experiment.objects import Objects
 from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network, initialize
@@ -69,20 +70,28 @@ class Search:
 
     @classmethod
     def prepare(
-        cls, settings: Settings, dataset: Dataset | None = None, spec: MaskSpec | None = None
+        cls,
+        settings: Settings,
+        dataset: Dataset | None = None,
+        spec: MaskSpec | None = None,
+        objects: Objects | None = None,
     ) -> Search:
         """Check all settings, and load and build the objects that they name.
 
-        ``dataset`` is that of the settings where it has been loaded before. ``spec`` is the stored one of a
+        ``dataset`` is that of the settings where it has been loaded before, ``objects`` are those that
+        settings name ``object:NAME``. ``spec`` is the stored one of a
         run that goes on, by which its keys were made: it replaces that of the same network today, which may
         know more weights that cannot be live.
 
         Raises :class:`BadInput` for any setting that cannot be used.
         """
+        objects = objects or Objects()
+        objects.check(settings)
         if dataset is None:
-            dataset = load_dataset(settings.data.name, **settings.data.options)
+            dataset = objects.data or load_dataset(settings.data.name, **settings.data.options)
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
-        network = initialize(settings.model.name, dataset, *first, **settings.model.options)
+        model = objects.model or settings.model.name
+        network = initialize(model, dataset, *first, **settings.model.options)
         if spec is not None and spec.signature == network.spec.signature:
             network = replace(network, wiring=replace(network.wiring, spec=spec))
         check_density(settings.seeding.density, network.spec)
@@ -93,7 +102,8 @@ class Search:
         mutation = [resolve_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
         takes_guidance = any("guidance" in parameters_of(operator) for operator in (*crossover, *mutation))
         guided = takes_guidance or evolution.trial or evolution.start_density > 0
-        fitness = _fitness(settings, network, dataset, evolution.candidates if guided else None)
+        candidates = evolution.candidates if guided else None
+        fitness = objects.fitness or _fitness(settings, network, dataset, candidates)
         if settings.fitness.name == "short_training":
             trainer = cast(ShortTraining, fitness)
         else:
