@@ -478,14 +478,15 @@ def test_plain_lines_tell_speed_and_time_left(capsys):
     assert "7 duplicates refused, 1 diverged" in err
 
 
-def live_table(*lines):
-    """Return what a terminal shows after these generations."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+def live_table(*lines, width=120, terminal=True):
+    """Return what a terminal shows after these generations, or its last picture alone as plain text."""
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
     with Live(console=console, auto_refresh=False) as live:
         table = LiveTable(5, live)
         table.say("Pruning")
         for line in lines:
             table.generation(line)
+        table.on_evaluated(None, 4, 1_004, 1_200)
         live.refresh()
     return console.file.getvalue()
 
@@ -495,6 +496,49 @@ def test_the_live_table_has_a_row_a_generation():
     for word in ("generation", "3/5", "-0.2500", "-0.5000", "0.0500", "0.0400", "16.0", "0:04"):
         assert word in shown
     assert "τ" not in shown
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (120, ""),
+        (90, ""),
+        (80, "effective"),
+        (60, "effective refused eval/s"),
+        (40, "effective refused eval/s mean diverged"),
+    ],
+)
+def test_a_narrow_terminal_leaves_out_whole_columns_and_no_digit(width, left_out):
+    wide = {"generation": "3/5", "best fitness": "-0.2500", "mean": "-0.5000", "density": "0.0500"}
+    wide |= {"effective": "0.0400", "refused": "7", "diverged": "1", "eval/s": "16.0", "left": "0:04"}
+    headings, figures, spinner = live_table(LINE, width=width, terminal=False).splitlines()
+    kept = {heading: figure for heading, figure in wide.items() if heading not in left_out.split()}
+    assert re.split(" {2,}", headings.strip()) == list(kept)
+    assert figures.split() == list(kept.values())
+    assert spinner.endswith("generation 4: 1,004 of 1,200 trained")
+    assert max(map(len, (headings, figures))) <= width
+
+
+@pytest.mark.parametrize(("width", "room"), [(40, False), (60, True), (80, True), (90, True)])
+def test_the_columns_of_rungs_and_time_stay_where_there_is_room(width, room):
+    headings, _, figures, _ = live_table(LINE, LADDER, width=width, terminal=False).splitlines()
+    assert max(map(len, (headings, figures))) <= width
+    assert ("τ (pairs)" in headings) == ("0.71 (12)" in figures) == room
+    assert figures.split()[-1] == "0:04"
+
+
+def test_lines_tell_of_evaluations_at_most_every_30_seconds(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("ticketsearch.cli.progress.time.monotonic", lambda: now[0])
+    lines, said = PlainLines(5), []
+    for seconds, done in ((10, 1), (29.9, 2), (30, 3), (59, 4), (60, 5), (75, 6), (99, 7), (105, 8)):
+        now[0] = 100.0 + seconds
+        if seconds == 75:
+            lines.generation(LINE)  # any line counts
+            capsys.readouterr()
+        lines.on_evaluated(None, 0, done, 12)
+        said += [(seconds, line) for line in capsys.readouterr().err.splitlines()]
+    assert said == [(s, f"generation 0: {d} of 12 trained") for s, d in ((30, 3), (60, 5), (105, 8))]
 
 
 LADDER = replace(LINE, taus=(Tau(50, 200, 12, 0.714, 0.3, 0.9), Tau(200, 800, 0, *[float("nan")] * 3)))

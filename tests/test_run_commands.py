@@ -24,6 +24,7 @@ from ticketsearch import settings as config
 from ticketsearch.cli import completion
 from ticketsearch.cli.examples import EXAMPLES
 from ticketsearch.evolution import evolve
+from ticketsearch.experiment import Callback, Callbacks
 from ticketsearch.models import Initialization
 from ticketsearch.report.text import content
 from ticketsearch.runs import (
@@ -442,6 +443,16 @@ def test_the_completion_of_a_shell_is_printed(shell):
     code, out, _ = shell("--show-completion", "bash")
     assert code == 0
     assert "_TICKETSEARCH_COMPLETE=complete_bash" in out
+
+
+def test_several_callbacks_each_take_the_progress_within_a_generation():
+    class Taker(Callback):
+        def on_evaluated(self, run, generation, done, total):
+            taken.append((self, generation, done, total))
+
+    taken, first, second = [], Taker(), Taker()
+    Callbacks([first, second, lambda run, generation: None]).on_evaluated(None, 3, 4, 12)
+    assert taken == [(first, 3, 4, 12), (second, 3, 4, 12)]
 
 
 def test_a_program_that_the_users_code_ends_is_still_one_line(shell, tmp_path):

@@ -93,7 +93,7 @@ def _reader_gone() -> int:
 def _is_completion(problem: SystemExit) -> bool:
     """Return whether typer ended the program after it answered or installed the shell's completion."""
     *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("typer.")
+    return str(frame.f_globals.get("__name__", "")).startswith(("typer.", "click."))
 
 
 def _version(wanted: bool) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 from importlib.resources import files
 
+from ticketsearch.cli.folders import RUNS
+
 __all__ = ["datasets", "keys", "models", "pruners", "run_names", "setting_names", "topics"]
 
 
 def run_names(incomplete: str) -> list[str]:
     """Return the names of the runs in runs/."""
-    from ticketsearch.cli.runs import RUNS
     from ticketsearch.runs import list_runs
 
     return [path.name for path in list_runs(RUNS) if path.name.startswith(incomplete)]

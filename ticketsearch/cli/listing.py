@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from ticketsearch.cli import completion
 from ticketsearch.cli.endings import reason, show_lines
 from ticketsearch.cli.flags import names, option
-from ticketsearch.cli.runs import RUNS
+from ticketsearch.cli.folders import RUNS
 from ticketsearch.errors import BadInput, nearest, printable, shown
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ import typer
 from ticketsearch.cli import completion
 from ticketsearch.cli.endings import show_lines
 from ticketsearch.cli.flags import option, whole_number
+from ticketsearch.cli.folders import RUNS, run_folder, shell_name
 from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RUNS", "report", "run_folder", "shell_name", "show"]
 
-RUNS = Path("runs")
 RunName = Annotated[
     str,
     typer.Argument(
@@ -113,14 +112,3 @@ def report(run: RunName) -> None:
 
     with Run.open(run_folder(run)) as opened:
         show_lines([str(write_report(opened))])
-
-
-def run_folder(run: str) -> Path:
-    """Return the folder of a run that is given by name or path."""
-    path = Path(run)
-    return path if len(path.parts) > 1 or (path / "run.sqlite").is_file() else RUNS / run
-
-
-def shell_name(run: Run) -> str:
-    """Return the name of a run at the shell: its name, or its path outside runs/."""
-    return run.name if run.path.parent == RUNS else str(run.path)

@@ -13,7 +13,7 @@ import typer
 from ticketsearch.cli import completion
 from ticketsearch.cli.endings import show_lines
 from ticketsearch.cli.flags import option
-from ticketsearch.cli.runs import run_folder
+from ticketsearch.cli.folders import run_folder
 from ticketsearch.errors import BadInput, nearest, shown
 
 if TYPE_CHECKING:

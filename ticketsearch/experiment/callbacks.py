@@ -24,6 +24,9 @@ class Callback:
     def on_note(self, run: Run, text: str) -> None:
         """Take a sentence on the work that is about to be done."""
 
+    def on_evaluated(self, run: Run, generation: int, done: int, total: int) -> None:
+        """Take the number of masks of a generation that have been evaluated, of ``total``, before its end."""
+
     def on_generation(self, run: Run, generation: Generation) -> None:
         """Take a generation that has been committed to the run."""
 
@@ -63,6 +66,11 @@ class Callbacks(Callback):
         """Call each callback."""
         for callback in self.callbacks:
             callback.on_note(run, text)
+
+    def on_evaluated(self, run: Run, generation: int, done: int, total: int) -> None:
+        """Call each callback."""
+        for callback in self.callbacks:
+            callback.on_evaluated(run, generation, done, total)
 
     def on_generation(self, run: Run, generation: Generation) -> None:
         """Call each callback."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.measure import Measurement
 from rich.spinner import Spinner
 from rich.table import Table
 
@@ -21,6 +23,8 @@ from ticketsearch.runs import Run
 
 __all__ = ["Line", "Progress", "progress"]
 
+# Seconds between two lines on the evaluations of a generation, without a terminal.
+EVERY = 30.0
 # Generations that the time left is estimated from, and rows of the live table.
 RECENT = 10
 TAU = "τ (pairs)"
@@ -28,6 +32,10 @@ HEADINGS = (
     *("generation", "best fitness", "mean", "density", "effective", "refused", "diverged", TAU),
     *("eval/s", "left"),
 )
+# More columns than a table takes, to measure how many it takes.
+UNLIMITED = 10_000
+# Columns that a narrow terminal leaves out, the least important first.
+LEFT_OUT = ("effective", "refused", "eval/s", "mean", "diverged", TAU, "density", "left")
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,10 @@ class Progress(Callback):
         """Show a line on the current work."""
         raise NotImplementedError
 
+    def evaluated(self, text: str) -> None:
+        """Show a line on the evaluations of the current generation, which comes often."""
+        raise NotImplementedError
+
     def generation(self, line: Line) -> None:
         """Show a generation."""
         raise NotImplementedError
@@ -74,6 +86,10 @@ class Progress(Callback):
     def on_note(self, run: Run, text: str) -> None:
         """Show the sentence."""
         self.say(text)
+
+    def on_evaluated(self, run: Run, generation: int, done: int, total: int) -> None:
+        """Show how many masks of the generation are trained."""
+        self.evaluated(f"generation {generation}: {done:,} of {total:,} trained")
 
     def on_generation(self, run: Run, generation: Generation) -> None:
         """Show the generation's figures."""
@@ -123,11 +139,21 @@ class _Clock:
 
 
 class PlainLines(Progress):
-    """Progress as one line for each generation, for logs."""
+    """Progress as one line for each generation, for logs; in long generations a line now and then."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.said = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print the line."""
         print(text, file=sys.stderr, flush=True)
+        self.said = time.monotonic()
+
+    def evaluated(self, text: str) -> None:
+        """Print the line if no other one was printed for some time."""
+        if time.monotonic() - self.said >= EVERY:
+            self.say(text)
 
     def generation(self, line: Line) -> None:
         """Print the generation's line."""
@@ -157,6 +183,10 @@ class LiveTable(Progress):
         self.spinner.update(text=text)
         self._draw()
 
+    def evaluated(self, text: str) -> None:
+        """Show the line under the table until the next one."""
+        self.say(text)
+
     def generation(self, line: Line) -> None:
         """Add the generation's row."""
         self.rows.append(
@@ -177,14 +207,29 @@ class LiveTable(Progress):
         self._draw()
 
     def _draw(self) -> None:
-        table = Table(box=None, pad_edge=False)
-        # Without successive halving there is no τ and no column for it.
-        columns = [c for c in zip(HEADINGS, *self.rows, strict=True) if c[0] != TAU or any(c[1:])]
-        for heading, *_ in columns:
-            table.add_column(heading, justify="right")
-        for row in zip(*(cells for _, *cells in columns), strict=True):
-            table.add_row(*row)
-        self.live.update(Group(table, self.spinner) if self.rows else self.spinner)
+        self.live.update(Group(self._table(), self.spinner) if self.rows else self.spinner)
+
+    def _table(self) -> Table:
+        """Return the table of the columns that the terminal has room for; figures are never cut."""
+        columns = {heading: cells for heading, *cells in zip(HEADINGS, *self.rows, strict=True)}
+        if not any(columns[TAU]):  # without successive halving there is no τ
+            del columns[TAU]
+        console = self.live.console
+        unlimited = console.options.update(max_width=UNLIMITED)
+        for heading in LEFT_OUT:
+            if Measurement.get(console, unlimited, _grid(columns)).maximum <= console.width:
+                break
+            columns.pop(heading, None)
+        return _grid(columns)
+
+
+def _grid(columns: Mapping[str, Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def _rate(line: Line) -> str:
