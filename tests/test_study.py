@@ -456,8 +456,9 @@ def test_bad_input_is_one_line_and_leaves_no_folder(arguments, words, tmp_path, 
 def test_a_winner_is_compared_with_its_seeds_alone(small_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command(str(small_run), *FEW, "--workers", "1", "--out", "study") == 0
-    assert "A winner and the masks that its search began with share no more than" in capsys.readouterr().out
+    assert "A winner and the masks of its first population share no more than" in capsys.readouterr().out
     (case,) = read_overlaps("study").cases
+    assert case.title == "winner of small and its first population"
     with Run.open(small_run) as run:
         masks = np.stack([winner(run).mask, *run.seeds().masks])
     assert np.array_equal(case.study.masks, masks)

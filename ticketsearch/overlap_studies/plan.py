@@ -281,7 +281,7 @@ def run_plan(
     sizes: Sizes = Sizes(),  # noqa: B008 - a tuple, which nothing changes
     seed: int = 0,
 ) -> OverlapPlan:
-    """Return the plan that compares the winner of each run with its seeds, and the winners with each other.
+    """Return the plan that compares winners with the masks of their first populations, and with each other.
 
     Raises :class:`BadInput` for a run without a winner yet, or runs of different networks.
     """

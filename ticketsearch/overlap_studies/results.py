@@ -27,7 +27,8 @@ class Case:
     Attributes
     ----------
     kind : ``initializations`` of one method and density, ``methods`` on one initialization, data ``orders``
-        of one initialization, ``seeds`` of a search against its winner, or ``winners`` of several searches.
+        of one initialization, ``seeds``, the masks of a search's first population against its winner, or
+        ``winners`` of several searches.
     title : e.g. ``synflow at density 0.1``.
     method, density : of all masks, or None.
     study : the overlaps and their tests.
@@ -144,4 +145,7 @@ def _case(store: OverlapStore, number: int) -> Case | None:
     stored = store.masks()
     drawn = [stored[name].drawn for name in mask_set.masks]
     share = float(np.max(np.divide(drawn, np.maximum(sizes.sum(axis=-1), 1))))
-    return Case(mask_set.kind, mask_set.title, mask_set.method, mask_set.density, study, share)
+    title = mask_set.title
+    if mask_set.kind == "seeds":  # the stored title is a seed of the draws, and stays
+        title = title.replace(" and its seeds", " and its first population")
+    return Case(mask_set.kind, title, mask_set.method, mask_set.density, study, share)

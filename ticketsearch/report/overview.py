@@ -104,7 +104,8 @@ def draw_overview(figure: Figure, rows: Sequence[OverviewRow], title: str) -> No
         axes.plot([], [], color=COLOURS[label], linewidth=3, label=label)
     axes.set_yticks(range(len(rows)), [textwrap.fill(row.title, LABEL) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, None)
+    shown = [value for row in rows for value in (row.observed, *(span.high for span in row.nulls.values()))]
+    axes.set_xlim(0, 1.06 * max(shown) or 1)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set_title(title)

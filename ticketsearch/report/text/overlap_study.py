@@ -18,7 +18,7 @@ __all__ = ["nulls_csv", "overlap_headline", "overlaps_text", "pairs_csv", "shown
 SUBJECTS = {
     "initializations": "The masks of {masks} initializations",
     "winners": "The winners of {masks} searches",
-    "seeds": "A winner and the masks that its search began with",
+    "seeds": "A winner and the masks of its first population",
     "orders": "The masks of {masks} data orders",
     "methods": "The masks of {masks} methods on one initialization",
 }
