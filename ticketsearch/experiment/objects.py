@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ticketsearch.datasets import Dataset
@@ -14,7 +15,8 @@ from ticketsearch.settings import Settings
 
 __all__ = ["Objects"]
 
-SETTINGS = {"data": "data.name", "model": "model.name", "fitness": "fitness.name"}
+# Most characters of an object's name in the settings.
+LONGEST = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +36,31 @@ class Objects:
 
     def names(self) -> dict[str, str]:
         """Return ``{dotted setting: object:NAME}`` of the objects that are given."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {SETTINGS[kind]: _name(value) for kind, value in given.items() if value is not None}
+        return {f"{kind}.name": _name(value) for kind, value in vars(self).items() if value is not None}
+
+    def missing(self, settings: Settings) -> dict[str, str]:
+        """Return ``{"data", "model" or "fitness": NAME}`` of the objects that settings name and none is."""
+        stored = {kind: getattr(settings, kind).name for kind, value in vars(self).items() if value is None}
+        return {kind: name.removeprefix(OBJECT) for kind, name in stored.items() if name.startswith(OBJECT)}
 
     def check(self, settings: Settings) -> None:
-        """Raise :class:`BadInput` for an object that settings name otherwise."""
-        for setting, name in self.names().items():
-            section, _, key = setting.partition(".")
-            stored = getattr(getattr(settings, section), key)
-            if not stored.startswith(OBJECT):
+        """Raise :class:`BadInput` for an object where settings have another name, and for options of one."""
+        for kind, value in vars(self).items():
+            if value is None:
+                continue
+            section, name = getattr(settings, kind), _name(value).removeprefix(OBJECT)
+            if not section.name.startswith(OBJECT):
                 raise BadInput(
-                    f"{setting} of these settings is {stored!r}, which needs no Python object, but got "
-                    f"{name.removeprefix(OBJECT)!r}; leave {section}= out"
+                    f"{kind}.name is {section.name!r} in these settings, which needs no Python object, but "
+                    f"got {name!r}; leave {kind}= out"
+                )
+            if kind != "model" and section.options:
+                raise BadInput(
+                    f"{kind}.options are for a {kind} that is made by name, but {kind} is the object {name!r}; "
+                    "make the object with them"
                 )
 
 
 def _name(value: Any) -> str:
     name = value.name if isinstance(value, Dataset) else getattr(value, "__name__", type(value).__name__)
-    return f"{OBJECT}{name}"
+    return OBJECT + (re.sub(r"[^\w.-]+", "_", str(name)).strip("_")[:LONGEST] or "unnamed")

@@ -24,10 +24,10 @@ from ticketsearch.training import find_device
 __all__ = ["create_run", "prepared", "resume"]
 
 
-def create_run(search: Search, root: Path, name: str | None = None) -> Run:
+def create_run(search: Search, root: Path, name: str | None = None, *, kind: type[Run] = Run) -> Run:
     """Make the run folder ``root/name`` of a search; without a name it gets the next counting one.
 
-    Call it when the search is prepared and its first population is made: no bad setting leaves a folder.
+    ``kind`` is the class of the run that is returned. Call it when the search is prepared and its first population is made: no bad setting leaves a folder.
     Raises :class:`BadInput` for a name that is taken or would leave ``root``.
     """
     settings = search.settings
@@ -35,8 +35,8 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
-            return Run.create(root, counting_name(root, settings), *content)
-    return Run.create(root, name, *content)
+            return kind.create(root, counting_name(root, settings), *content)
+    return kind.create(root, name, *content)
 
 
 def resume(
@@ -45,18 +45,19 @@ def resume(
     *,
     trust: bool = False,
     objects: Objects | None = None,
+    kind: type[Run] = Run,
 ) -> tuple[Search | None, Run]:
     """Open a run to go on with it; more generations extend it, any other changed setting is refused.
 
     The search is None if the run is finished and not extended. A function in a file may be given anew if its
     file has moved. Own code that is not given anew runs if the run is known to be the user's and the code is
     unchanged (:mod:`ticketsearch.settings.trust`), or with ``trust``. ``objects`` are those that the settings
-    name ``object:NAME``.
+    name ``object:NAME``, and ``kind`` is the class of the run that is returned.
 
     Raises :class:`BadInput` for changed settings, fewer generations than there are, changed data, and code
     that may not run.
     """
-    run = Run.open(path, write=True)
+    run = kind.open(path, write=True)
     try:
         settings = apply(run.settings, assignments.items())
         moved = _refuse_changes(run, settings)
@@ -85,8 +86,17 @@ def resume(
 def prepared(run: Run, settings: Settings, objects: Objects | None = None) -> Search:
     """Return the search of a run, with settings that differ from the run's in its length at most.
 
-    Raises :class:`BadInput` for data or a network that are not those the run began with.
+    Raises :class:`BadInput` for data or a network that are not those the run began with, and where objects
+    are missing.
     """
+    objects = objects or Objects()
+    if missing := objects.missing(settings):
+        given = ", ".join(f"{kind}=…" for kind in missing)
+        names = " and ".join(missing.values())
+        raise BadInput(
+            f"run {run.name!r} was given {names} as Python objects, which no file holds; go on in Python: "
+            f"ticketsearch.Run.open({str(run.path)!r}).resume({given})"
+        )
     search = Search.prepare(settings, spec=run.spec, objects=objects)
     if search.dataset.fingerprint != run.data_fingerprint:
         raise BadInput(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
@@ -57,6 +57,7 @@ class Search:
     trainer : the short training of the settings, which is the fitness where that is one.
     final_recipe : of the final training, for any fitness.
     crossover, mutation : the operators, one or several of each.
+    objects : those that the settings name ``object:NAME``.
     """
 
     settings: Settings
@@ -67,6 +68,7 @@ class Search:
     final_recipe: Recipe
     crossover: list[Callable[..., Mask]]
     mutation: list[Callable[..., Mask]]
+    objects: Objects = field(default_factory=Objects)
 
     @classmethod
     def prepare(
@@ -79,9 +81,9 @@ class Search:
         """Check all settings, and load and build the objects that they name.
 
         ``dataset`` is that of the settings where it has been loaded before, ``objects`` are those that
-        settings name ``object:NAME``. ``spec`` is the stored one of a
-        run that goes on, by which its keys were made: it replaces that of the same network today, which may
-        know more weights that cannot be live.
+        settings name ``object:NAME``. ``spec`` is the stored one of a run that goes on, by which its keys
+        were made: it replaces that of the same network today, which may know more weights that cannot be
+        live.
 
         Raises :class:`BadInput` for any setting that cannot be used.
         """
@@ -92,6 +94,8 @@ class Search:
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
         model = objects.model or settings.model.name
         network = initialize(model, dataset, *first, **settings.model.options)
+        if objects.model is not None:  # which may have the name of a listed model
+            network = replace(network, name=settings.model.name)
         if spec is not None and spec.signature == network.spec.signature:
             network = replace(network, wiring=replace(network.wiring, spec=spec))
         check_density(settings.seeding.density, network.spec)
@@ -109,7 +113,7 @@ class Search:
         else:
             trainer = _short_training(settings, network, dataset)
         final_recipe = replace(trainer.recipe, steps=settings.final.steps)
-        search = cls(settings, dataset, network, fitness, trainer, final_recipe, crossover, mutation)
+        search = cls(settings, dataset, network, fitness, trainer, final_recipe, crossover, mutation, objects)
         check_local_search(settings, search.local_search)
         return search
 
