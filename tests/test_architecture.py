@@ -55,7 +55,8 @@ ALLOWED = {
     "operators pruners tickets workers fitness runs experiment",
     "report": "halving masks plugins statistics storage settings models pruners tickets evolution "
     "overlap theory runs overlap_studies comparison",
-    "python": "datasets settings models workers seeding overlap_studies comparison report",
+    "python": "halving masks datasets settings models tickets workers evolution seeding runs experiment "
+    "overlap_studies comparison report",
     "cli": "halving masks random_streams datasets settings models pruners tickets workers "
     "evolution seeding theory runs experiment overlap_studies comparison report python",
     "__main__": "cli",

@@ -35,7 +35,6 @@ __all__ = [
     "source_digest",
 ]
 
-
 # Names of Python objects in settings begin so; no name of a function does.
 OBJECT = "object:"
 # Keywords of objects in Python, by the noun of error messages.
@@ -141,8 +140,8 @@ def resolve(
         return _with_argument(known[name], name, argument if colon else None, kind, supplied)
     if text.startswith(OBJECT):
         raise BadInput(
-            f"{kind} {text.removeprefix(OBJECT)!r} is a Python object that the search was given, which no name "
-            f"finds; go on in Python: ticketsearch.Run.open(path).resume({KEYWORDS.get(kind, kind)}=…)"
+            f"{kind} {text.removeprefix(OBJECT)!r} is a Python object, which no name finds; give the object "
+            f"itself in Python, {KEYWORDS.get(kind, kind)}=…"
         )
     code = code_of(text, known)
     if code is None:

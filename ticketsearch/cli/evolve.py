@@ -25,7 +25,7 @@ from ticketsearch.cli.flags import (
     whole_number,
 )
 from ticketsearch.cli.runs import RUNS, run_folder, shell_name
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
     from ticketsearch.experiment import Search
@@ -73,24 +73,6 @@ Resume = Annotated[
     ),
 ]
 
-# Settings that each objective stands for; settings that are given take precedence.
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "score": {"evolution.objective": "score"},
-    "front": {"evolution.objective": "front"},
-    "strong": {
-        "fitness.name": "untrained",
-        "final.steps": 0,
-        "evolution.mutation": "swap_mutation",
-        "evolution.mutation_rate": 0.05,
-        "evolution.crossover": "uniform_crossover",
-        "evolution.identity": "ticket",  # masks equal up to renumbering select different weights
-        "evolution.population": 200,
-        "evolution.generations": 100,
-        "seeding.method": "random",
-        "seeding.density": 0.3,
-        "seeding.schemes": ["uniform"],
-    },
-}
 # Flag of the address of each cluster backend.
 CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
 
@@ -133,7 +115,9 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
     }
     assignments = assigned(settings, assign, flags, trust)
     if objective is not None:
-        assignments = _objective(objective) | assignments
+        from ticketsearch.settings import objective_settings
+
+        assignments = objective_settings(objective) | assignments
     assignments |= _backend(backend, scheduler, address, assignments)
     if resume is not None and name is not None:
         raise BadInput(
@@ -154,13 +138,6 @@ def _workers(text: str | None) -> int | None:
         return None if text is None else whole_number("--workers", text, 0)
     except BadInput as error:
         raise BadInput(f"{error}; leave it out for one a core or GPU") from None
-
-
-def _objective(name: str) -> dict[str, Any]:
-    """Return the settings that an objective stands for."""
-    if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
-    return OBJECTIVES[name]
 
 
 def _backend(
@@ -236,10 +213,10 @@ def _open(
 
 def _evolve(search: Search, run: Run) -> None:
     """Run the rest of a search and show its progress on stderr."""
-    from ticketsearch.cli.progress import progress
     from ticketsearch.experiment import complete
+    from ticketsearch.python import displayed
 
-    with progress(search.settings.evolution.generations) as shown:
+    with displayed(search.settings.evolution.generations) as shown:
         complete(search, run, shown)
 
 

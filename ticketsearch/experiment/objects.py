@@ -56,8 +56,8 @@ class Objects:
                 )
             if kind != "model" and section.options:
                 raise BadInput(
-                    f"{kind}.options are for a {kind} that is made by name, but {kind} is the object {name!r}; "
-                    "make the object with them"
+                    f"{kind}.options are for what {kind}.name names, but got the object {name!r}; make the "
+                    "object with them"
                 )
 
 

@@ -16,7 +16,7 @@ from ticketsearch.errors import BadInput
 from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search
-from ticketsearch.plugins import code_of
+from ticketsearch.plugins import OBJECT, code_of
 from ticketsearch.runs import NameTaken, Run, counting_name
 from ticketsearch.settings import Settings, apply, as_list, changes, check_word, outside
 from ticketsearch.training import find_device
@@ -91,21 +91,20 @@ def prepared(run: Run, settings: Settings, objects: Objects | None = None) -> Se
     """
     objects = objects or Objects()
     if missing := objects.missing(settings):
-        given = ", ".join(f"{kind}=…" for kind in missing)
-        names = " and ".join(missing.values())
+        given, names = ", ".join(f"{kind}=…" for kind in missing), ", ".join(missing.values())
         raise BadInput(
-            f"run {run.name!r} was given {names} as Python objects, which no file holds; go on in Python: "
-            f"ticketsearch.Run.open({str(run.path)!r}).resume({given})"
+            f"run {run.name!r} needs the Python objects of its search ({names}), which no file holds: "
+            f"ticketsearch.Run.open({str(run.path)!r}).resume({given}) takes them"
         )
     search = Search.prepare(settings, spec=run.spec, objects=objects)
     if search.dataset.fingerprint != run.data_fingerprint:
         raise BadInput(
-            f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "
+            f"the data of {settings.data.name.removeprefix(OBJECT)!r} are not those run {run.name!r} began with; "
             "put them back, or start a new run"
         )
     if search.network.spec.signature != run.spec.signature:
         raise BadInput(
-            f"model {settings.model.name!r} is not the network that run {run.name!r} began with; "
+            f"model {settings.model.name.removeprefix(OBJECT)!r} is not the network that run {run.name!r} began with; "
             "put it back, or start a new run"
         )
     return search

@@ -4,43 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from ticketsearch import experiment, runs
 from ticketsearch.checks import checked, is_integer
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, shown
 from ticketsearch.experiment import TRAINED, Callback, Callbacks, Objects, Search
-from ticketsearch.python.objects import objects_of
+from ticketsearch.python.objects import names_of, objects_of
 from ticketsearch.python.progress import displayed
 from ticketsearch.python.tables import dataframe
 from ticketsearch.runs import winner
-from ticketsearch.settings import check_word
-from ticketsearch.tickets import Ticket, load_trained
+from ticketsearch.settings import apply, check_word
+from ticketsearch.tickets import Ticket, load_trained, trained_transform
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Run", "completed"]
+__all__ = ["Run", "complete"]
 
 
 class Run(runs.Run):
-    """A run, open for reading: its tickets, generations and results, and ways to take them home.
+    """A run: its settings, generations, tickets and results, and ways to take them home.
 
-    ``ts.search`` returns one, and ``ts.Run.open("runs/NAME")`` opens one that the shell made. Objects that
-    were given to the search (data, a model's factory, a fitness) are remembered as long as this lives; a run
-    that is opened anew takes them as keywords where it needs them.
+    :func:`ticketsearch.search` returns one, and ``ticketsearch.Run.open("runs/NAME")`` opens any, also one
+    that the shell made. It is open for reading, so that several may read it; methods that go on with the
+    search write to it while they work. Objects that a search was given in place of names are in no file: the
+    run that the search returned holds them, and methods take them again in another process.
     """
 
+    _objects = Objects()
     _search: Search | None = None
 
     def __repr__(self) -> str:
-        done, planned = self.progress(), self.settings.evolution.generations
-        state = "finished" if self.finished else f"{max(done, 0)} of {planned} generations"
-        best = self.best
-        made = f", best ticket {best.number}" if best is not None else ""
-        return f"Run({self.name[:40]!r}, {state}, density {self.settings.seeding.density:g}{made})"
+        try:
+            planned, best = self.settings.evolution.generations, winner(self)
+            state = "finished" if self.finished else f"generation {self.progress()} of {planned}"
+        except BadInput:  # its file is closed, or damaged
+            return f"Run({shown(self.name, 40)})"
+        ticket = f", best ticket {best.number}" if best is not None else ""
+        return f"Run({shown(self.name, 40)}, {state}, density {self.settings.seeding.density:g}{ticket})"
 
     def _repr_html_(self) -> str:
         from ticketsearch.report import run_html
@@ -48,139 +53,164 @@ class Run(runs.Run):
         return run_html(self)
 
     @property
-    def best(self) -> Ticket | None:
-        """The winner of the final comparison, None until the run is finished."""
-        return winner(self)
+    def best(self) -> Ticket:
+        """The winner of the final comparison.
+
+        Raises :class:`BadInput` before there is one.
+        """
+        best = winner(self)
+        if best is None:
+            raise BadInput(
+                f"run {self.name!r} has no best ticket before its final comparison; resume() goes on to it"
+            )
+        return best
 
     def report(self) -> Path:
-        """Write the run's page, and return its path."""
+        """Write the run's page ``report.html`` again, and return its path."""
         from ticketsearch.report import write_report
 
         return write_report(self)
 
     @checked
-    def dataframe(self, table: str = "tickets") -> pandas.DataFrame:
-        """Return a table of the run as a data frame: ``tickets``, ``generations`` or ``results``.
+    def dataframe(self, which: str = "tickets") -> pandas.DataFrame:
+        """Return a table of the run: ``tickets``, ``generations``, or ``results`` of the final comparison.
 
         Raises :class:`BadInput` for another table, and where pandas is not installed.
         """
-        return dataframe(self, table)
+        return dataframe(self, which)
 
-    def trained(self, which: str | int = "best", order: int = 0, **given: Any) -> nn.Module:
-        """Return the trained module of a ticket, in evaluation mode: the final training on a data order.
+    def trained(
+        self,
+        which: str | int = "best",
+        order: int = 0,
+        *,
+        data: Any = None,
+        model: Any = None,
+        fitness: Any = None,
+        trust: bool = False,
+    ) -> nn.Module:
+        """Return the module of a ticket after the final training, in evaluation mode.
+
+        It takes standardized samples: ``run.trained()(run.standardize(x))`` are the logits of raw samples x.
 
         Parameters
         ----------
         which : ``"best"``, or the number of a ticket.
-        order : number of the data order that test accuracies are reported for, from 0 on. The winner's first
-            one is read from its file, others are trained now.
-        given : ``data=``, ``model=`` and ``trust=`` as in :meth:`resume`, where the run needs them.
+        order : data order of the training, from 0 on, as in the results on the test set. The network of the
+            best ticket and order 0 is read from the run's folder; any other is trained now.
+        data, model, fitness : the objects that the search was given, where this run does not hold them.
+        trust : whether code that the settings of somebody else's run name may run.
 
-        Raises :class:`BadInput` for an unknown ticket, an order that the run does not have, and for ``best``
-        of an unfinished run.
+        Raises :class:`BadInput` for a ticket or a data order that the run does not have, and as
+        :meth:`resume` does.
         """
         ticket = self._ticket(which)
         orders = self.settings.final.orders
         if not is_integer(order) or not 0 <= order < orders:
-            raise BadInput(f"order must be an integer from 0 to {orders - 1}, but got {order!r}")
-        search = self.prepared(**given)
-        file = self.path / "tickets" / TRAINED
-        if which == "best" and order == 0 and file.is_file():
-            return load_trained(file, factory=search.network.factory).module
+            raise BadInput(
+                f"a data order of run {self.name!r} is an integer from 0 to {orders - 1}, but got {order!r}"
+            )
+        search = self._prepared(data, model, fitness, trust)
+        if order == 0 and which == "best" and (file := self._trained_file()).is_file():
+            return load_trained(file, search.network.factory).module
         return experiment.trained_network(search, ticket, order)
 
-    def finish(self, **given: Any) -> Run:
-        """Compare what there is: end the search after its last generation. Returns this run.
-
-        ``given`` are keywords of :meth:`resume`.
-        """
-        return self.resume(finish=True, **given)
-
+    @checked
     def resume(
         self,
         generations: int | None = None,
         *,
-        finish: bool = False,
         data: Any = None,
         model: Any = None,
-        fitness: Callable[..., Any] | None = None,
+        fitness: Any = None,
         callbacks: Iterable[Callback | Callable[..., Any]] = (),
         progress: bool | None = None,
         trust: bool = False,
-    ) -> Run:
-        """Go on with the search to its end. Returns this run.
+    ) -> Self:
+        """Go on with the search to its end, and return this run.
 
         Parameters
         ----------
-        generations : number of the last generation, by default as planned; a larger one extends the search.
-        finish : whether to begin no further generation.
-        data, model, fitness : the objects that the search was given, where this is not the run that it
-            returned.
-        callbacks, progress, trust : as in :func:`ticketsearch.search`.
+        generations : number of generations; by default as planned, and a larger one extends the search.
+        data, model, fitness : the objects that the search was given, where this run does not hold them; or
+            the names of functions whose files have moved.
+        callbacks, progress : as in :func:`ticketsearch.search`.
+        trust : whether code that the settings of somebody else's run name may run.
 
-        Raises :class:`BadInput` for other data, another network, and a run that another process works on.
+        Raises :class:`BadInput` for missing objects, other data, another network, fewer generations than
+        there are, and a run that another process works on.
         """
-        objects = objects_of(data, model, fitness)
-        if self._search is not None and not objects.names():
-            objects = self._objects()
-        assignments = {} if generations is None else {"evolution.generations": generations}
+        objects = self._given(data, model, fitness)
+        assignments: dict[str, Any] = dict(names_of(data=data, model=model, fitness=fitness))
+        if generations is not None:
+            assignments["evolution.generations"] = generations
         self.close()
         try:
-            options: dict[str, Any] = {"finish": True} if finish else {}
             search, run = experiment.resume(
-                self.path, assignments, trust=trust, objects=objects, kind=type(self), **options
+                self.path, assignments, trust=trust, objects=objects, kind=type(self)
             )
             with run:
                 if search is not None:
-                    completed(search, run, callbacks, progress)
+                    with displayed(search.settings.evolution.generations, progress) as display:
+                        complete(search, run, Callbacks([display, *callbacks]))
         finally:
-            fresh = type(self).open(self.path)
-            fresh._search = self._search
-            self.__dict__ = fresh.__dict__
-        if search is not None:
-            self._search = search
+            vars(self).update(vars(type(self).open(self.path)))
+        if search is None and objects.names():  # those of a finished run are checked too
+            self._prepared(data, model, fitness, trust)
+        return self if search is None else self.holding(objects, search)
+
+    def holding(self, objects: Objects, search: Search) -> Self:
+        """Return this run with its search, and the objects that it was given."""
+        self._objects, self._search = objects, search
         return self
 
-    def prepared(self, data: Any = None, model: Any = None, *, trust: bool = False) -> Search:
-        """Return the search of this run: its data, network and recipes.
+    def standardize(self, x: ArrayLike | Tensor) -> Tensor:
+        """Return raw samples ``(samples, *input_shape)`` as the networks of this run take them, float32.
 
-        Raises :class:`BadInput` as :meth:`resume` does.
+        Mean and deviation are those of the training data, which the run's folder holds once it is finished.
+        Raises :class:`BadInput` before, and for samples of another shape.
         """
-        objects = objects_of(data, model, None)
-        if self._search is None or objects.names():
+        return trained_transform(self._trained_file())(x)
+
+    def _trained_file(self) -> Path:
+        self.best  # noqa: B018 - a run without a best ticket has no file, and its error says more
+        return self.path / "tickets" / TRAINED
+
+    def _given(self, data: Any, model: Any, fitness: Any) -> Objects:
+        """Return the objects that are given, and those that this run holds."""
+        new = {kind: v for kind, v in vars(objects_of(data, model, fitness)).items() if v is not None}
+        return Objects(**(vars(self._objects) | new)) if new else self._objects
+
+    def _prepared(self, data: Any, model: Any, fitness: Any, trust: bool) -> Search:
+        """Return the search of this run: its data, network and recipes."""
+        objects, named = self._given(data, model, fitness), names_of(data=data, model=model, fitness=fitness)
+        if self._search is None or named or objects is not self._objects:
             if not trust:
-                check_word(f"run {self.name!r}", self.settings, self.origin, self.folder, {})
-            self._search = experiment.prepared(self, self.settings, objects)
+                check_word(f"run {self.name!r}", self.settings, self.origin, self.folder, named)
+            search = experiment.prepared(self, apply(self.settings, named.items()), objects)
+            self.holding(objects, search)
+            return search
         return self._search
 
-    def _objects(self) -> Objects:
-        """Return the objects of the search that made this run."""
-        assert self._search is not None  # the caller has looked
-        return self._search.objects
-
     def _ticket(self, which: str | int) -> Ticket:
-        if which == "best":
-            best = self.best
-            if best is None:
-                raise BadInput(
-                    f"run {self.name!r} has no best ticket before its final comparison; run.resume() goes on "
-                    "to it, run.finish() makes it now"
-                )
-            return best
+        if isinstance(which, str) and which == "best":
+            return self.best
         if not is_integer(which):
-            raise BadInput(f"a ticket is 'best' or a number, but got {which!r}")
+            raise BadInput(f"a ticket is 'best' or the number of one, but got {shown(which)}")
         return self.ticket(int(which))
 
 
-def completed(
-    search: Search,
-    run: runs.Run,
-    callbacks: Iterable[Callback | Callable[..., Any]],
-    progress: bool | None,
-) -> None:
-    """Do the rest of a search with progress and callbacks, and write its page."""
+def complete(search: Search, run: runs.Run, callback: Callback) -> None:
+    """Do the rest of a search, and write its page; a note on any error says how to go on."""
     from ticketsearch.report import write_report
 
-    with displayed(search.settings.evolution.generations, progress) as display:
-        experiment.complete(search, run, Callbacks([*([] if display is None else [display]), *callbacks]))
+    try:
+        experiment.complete(search, run, callback)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or not run.unbegun:
+            error.add_note(
+                "All committed generations are safe: go on with "
+                f"ticketsearch.Run.open({str(run.path)!r}).resume()"
+            )
+        raise
     write_report(run)

@@ -23,6 +23,7 @@ __all__ = [
     "fitness_curve",
     "layer_densities",
     "overlaps_html",
+    "run_html",
     "write_audit",
     "write_comparison_files",
     "write_comparisons",
@@ -34,7 +35,7 @@ __all__ = [
 _HOMES = {
     "audit": "AuditPage DensityCurve density_curve write_audit",
     "comparison": "write_comparison_files write_comparisons",
-    "notebook": "comparison_html overlaps_html",
+    "notebook": "comparison_html overlaps_html run_html",
     "overlap": "write_overlap write_overlap_files",
     "run": "FitnessCurve LayerDensities fitness_curve layer_densities write_report",
 }
@@ -42,7 +43,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
     from ticketsearch.report.comparison import write_comparison_files, write_comparisons
-    from ticketsearch.report.notebook import comparison_html, overlaps_html
+    from ticketsearch.report.notebook import comparison_html, overlaps_html, run_html
     from ticketsearch.report.overlap import write_overlap, write_overlap_files
     from ticketsearch.report.run import (
         FitnessCurve,

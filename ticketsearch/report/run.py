@@ -38,6 +38,7 @@ __all__ = [
     "LayerDensities",
     "fitness_curve",
     "layer_densities",
+    "run_pictures",
     "write_report",
 ]
 
@@ -107,7 +108,7 @@ def write_report(run: Run) -> Path:
         operators=operator_rows(run),
         phases=phase_rows(run),
         own_work=own_work(run),
-        figures=_search_pictures(run, [(row.contender, row.accuracies) for row in rows]),
+        figures=run_pictures(run),
         overlap_lines=study_lines(run, study),
         overlap_figures=_overlap_pictures(run, study, best, file),
         network=None if best is None else network_picture(run, best, file),
@@ -136,10 +137,11 @@ def _overlap_pictures(
     return pictures
 
 
-def _search_pictures(run: Run, points: list[tuple[str, tuple[float, ...]]]) -> list[Picture]:
+def run_pictures(run: Run) -> list[Picture]:
     """Return the figures of the search: fitness, layer densities, and test accuracy once there is some."""
     if run.progress() < 0:
         return []
+    points = [(row.contender, row.accuracies) for row in contender_rows(run)]
     curve, densities = fitness_curve(run), layer_densities(run)
     members = "top rung" if run.agreements() else "population"
     pictures = [

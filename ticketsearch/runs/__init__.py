@@ -37,6 +37,7 @@ __all__ = [
     "phase_rows",
     "pruned_names",
     "read_overview",
+    "read_settings",
     "result_records",
     "state_of",
     "ticket_records",
@@ -50,6 +51,7 @@ _HOMES = {
     "phase_rows winner",
     "records": "generation_records result_records ticket_records",
     "results": "BEST DENSE RANDOM Result contenders front_name pruned_names",
+    "settings_files": "read_settings",
     "store": "Run",
 }
 
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     )
     from ticketsearch.runs.records import generation_records, result_records, ticket_records
     from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
+    from ticketsearch.runs.settings_files import read_settings
     from ticketsearch.runs.store import Run
 
 __getattr__ = lazy.face(__name__, _HOMES)

@@ -61,8 +61,8 @@ def check_free(root: Path, name: str) -> None:
         raise NameTaken(f"{str(root / name)!r} exists already and is not a run; choose another --name")
     if (root / name).exists():
         raise NameTaken(
-            f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name}, "
-            "or choose another --name"
+            f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name} (in Python "
+            f"ticketsearch.Run.open({str(root / name)!r}).resume()), or choose another --name"
         )
 
 
