@@ -15,11 +15,11 @@ from rich.live import Live
 
 from ticketsearch import cli
 from ticketsearch.cli.following import follow
-from ticketsearch.python.progress import Line, LiveTable, PlainLines
 from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution.timing import EVOLUTION_PHASES
 from ticketsearch.halving import Tau
+from ticketsearch.python.progress import Line, LiveTable, PlainLines
 from ticketsearch.runs import Run
 from ticketsearch.settings import Settings, default_text, description, leaves
 from ticketsearch.workers import Step

@@ -27,7 +27,8 @@ __all__ = ["create_run", "prepared", "resume"]
 def create_run(search: Search, root: Path, name: str | None = None, *, kind: type[Run] = Run) -> Run:
     """Make the run folder ``root/name`` of a search; without a name it gets the next counting one.
 
-    ``kind`` is the class of the run that is returned. Call it when the search is prepared and its first population is made: no bad setting leaves a folder.
+    ``kind`` is the class of the run that is returned. Call it when the search is prepared and its first
+    population is made: no bad setting leaves a folder.
     Raises :class:`BadInput` for a name that is taken or would leave ``root``.
     """
     settings = search.settings
@@ -97,14 +98,15 @@ def prepared(run: Run, settings: Settings, objects: Objects | None = None) -> Se
             f"ticketsearch.Run.open({str(run.path)!r}).resume({given}) takes them"
         )
     search = Search.prepare(settings, spec=run.spec, objects=objects)
+    data, model = (name.removeprefix(OBJECT) for name in (settings.data.name, settings.model.name))
     if search.dataset.fingerprint != run.data_fingerprint:
         raise BadInput(
-            f"the data of {settings.data.name.removeprefix(OBJECT)!r} are not those run {run.name!r} began with; "
+            f"the data of {data!r} are not those run {run.name!r} began with; "
             "put them back, or start a new run"
         )
     if search.network.spec.signature != run.spec.signature:
         raise BadInput(
-            f"model {settings.model.name.removeprefix(OBJECT)!r} is not the network that run {run.name!r} began with; "
+            f"model {model!r} is not the network that run {run.name!r} began with; "
             "put it back, or start a new run"
         )
     return search

@@ -38,9 +38,9 @@ def setting_name(keyword: str) -> str:
     if not names:
         known = {name.rpartition(".")[2] for name in NAMES} | {"callbacks", "objective", "progress", "trust"}
         raise BadInput(
-            f"unknown keyword {shown(keyword)}{nearest(keyword, sorted(known))}: a setting is given by the last "
-            "part of its name, generations=20, or by all of it, **{'final.steps': 500}; `ticketsearch settings` "
-            "lists them"
+            f"unknown keyword {shown(keyword)}{nearest(keyword, sorted(known))}: a setting is given by the "
+            "last part of its name, generations=20, or by its whole name, **{'final.steps': 500}; "
+            "`ticketsearch settings` lists them"
         )
     return names[0]
 

@@ -1,4 +1,4 @@
-"""Progress of a search: a table that grows in place on a terminal and in a notebook, plain lines elsewhere."""
+"""Progress of a search: a growing table on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -260,12 +260,12 @@ class NotebookTable(GrowingTable):
 
     def draw(self, text: str) -> None:
         """Draw the table and the line in place of those before."""
-        from IPython.display import display  # which runs the notebook
+        from IPython import display  # it runs the notebook
 
         table = self.table() if self.rows else Table(box=None)
         table.caption, table.caption_justify = Text(text), "left"
         if self.shown is None:
-            self.shown = display(table, display_id=True)
+            self.shown = display.display(table, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self.shown.update(table)
         self.drawn = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Any
 
 from ticketsearch import experiment
 from ticketsearch.checks import checked
-from ticketsearch.experiment import Callback, Callbacks, Search
+from ticketsearch.experiment import Callback, Callbacks, Objects, Search
 from ticketsearch.python.keywords import given_settings
 from ticketsearch.python.objects import names_of, objects_of
 from ticketsearch.python.progress import displayed
@@ -66,21 +66,33 @@ def search(  # noqa: PLR0913 - the documented interface
     Raises :class:`BadInput` for settings and objects that cannot be used, before there is a folder.
     """
     objects = objects_of(data, model, fitness)
-    named = names_of(data=data, model=model, fitness=fitness) | objects.names()
+    named: dict[str, Any] = names_of(data=data, model=model, fitness=fitness) | objects.names()
     if density is not None:
         named["seeding.density"] = density
     given = given_settings(settings, others | named, trust=trust)
     if objective is not None:
         given = objective_settings(objective) | given
-    wanted, folder = load(None, given.items()), Path(root)
+    wanted = load(None, given.items())
     if name is not None:
-        check_free(folder, name)
+        check_free(Path(root), name)
+    return _searched(wanted, objects, Path(root), name, callbacks, progress)
+
+
+def _searched(
+    wanted: Settings,
+    objects: Objects,
+    root: Path,
+    name: str | None,
+    callbacks: Iterable[Callback | Callable[..., Any]],
+    progress: bool | None,
+) -> Run:
+    """Return the run of a new search, after its end."""
     with displayed(wanted.evolution.generations, progress) as display:
         called = Callbacks([display, *callbacks])
         prepared = Search.prepare(wanted, objects=objects)
         methods = " and ".join(as_list(wanted.seeding.method))
         display.say(f"Pruning {wanted.seeding.initializations} initializations with {methods} …")
         _ = prepared.first_population  # bad input in it is refused before there is a run
-        with experiment.create_run(prepared, folder, name, kind=Run) as run:
+        with experiment.create_run(prepared, root, name, kind=Run) as run:
             complete(prepared, run, called)
     return Run.open(run.path).holding(objects, prepared)
