@@ -7,6 +7,8 @@ Masks
 Pruning and first populations
     prune, prune_all, batched, LayerCollapseWarning, EqualScoresWarning, flow_retention, seed_population,
     initializations, from_pruned
+Masked networks as modules
+    compact, to_pruned, to_sparse
 Theory
     theory: conservation, collapse, critical compression, audit
 Fitness and evolution
@@ -45,7 +47,7 @@ _HOMES = {
     "fitness": "EvaluationOptions ShortTraining train",
     "halving": "HalvingResult successive_halving",
     "masks": "Guidance MaskSpec density effective_density live live_units permute",
-    "models": "Initialization Network initialize",
+    "models": "Initialization Network compact initialize to_pruned to_sparse",
     "alignment": "align",
     "overlap": "overlap_study",
     "report.text": "comparison_text overlaps_text",
@@ -91,6 +93,7 @@ __all__ = [
     "canonical_form",
     "canonical_identity",
     "canonical_key",
+    "compact",
     "compare",
     "comparison_text",
     "density",
@@ -121,6 +124,8 @@ __all__ = [
     "successive_halving",
     "theory",
     "to_networkx",
+    "to_pruned",
+    "to_sparse",
     "train",
 ]
 
@@ -152,7 +157,7 @@ if TYPE_CHECKING:
     from ticketsearch.fitness import EvaluationOptions, ShortTraining, train
     from ticketsearch.halving import HalvingResult, successive_halving
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
-    from ticketsearch.models import Initialization, Network, initialize
+    from ticketsearch.models import Initialization, Network, compact, initialize, to_pruned, to_sparse
     from ticketsearch.overlap import overlap_study
     from ticketsearch.pruners import (
         EqualScoresWarning,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import signal
 import sqlite3
 import sys
@@ -24,6 +25,7 @@ __all__ = [
     "reason",
     "resumable",
     "show_lines",
+    "stop_garbage_collection",
     "user_code_fault",
 ]
 
@@ -57,6 +59,11 @@ def show_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
     """Print lines, by default on stdout, with control characters escaped."""
     for line in lines:
         print(printable(line), file=file)
+
+
+def stop_garbage_collection() -> None:
+    """Stop the garbage collector, as a command that reads runs and ends makes few cycles."""
+    gc.disable()
 
 
 def user_code_fault(problem: BaseException) -> str | None:

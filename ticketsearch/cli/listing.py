@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ticketsearch.cli import completion
-from ticketsearch.cli.endings import reason, show_lines
+from ticketsearch.cli.endings import reason, show_lines, stop_garbage_collection
 from ticketsearch.cli.flags import names, option
 from ticketsearch.cli.folders import RUNS
 from ticketsearch.errors import BadInput, nearest, printable, shown
@@ -67,6 +67,7 @@ def list_(where: Where = None, sort: Sort = "name", as_json: Json = False) -> No
     it does the final comparison. Without a process a run is finished or
     interrupted. Of conditions on a figure that it lacks, it fulfils != alone.
     """
+    stop_garbage_collection()
     from ticketsearch.runs import list_runs
 
     conditions = [_condition(text) for text in where or []]

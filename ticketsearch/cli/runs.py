@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ticketsearch.cli import completion
-from ticketsearch.cli.endings import show_lines
+from ticketsearch.cli.endings import show_lines, stop_garbage_collection
 from ticketsearch.cli.flags import option, whole_number
 from ticketsearch.cli.folders import RUNS, run_folder, shell_name
 from ticketsearch.errors import BadInput
@@ -38,18 +37,13 @@ Json = Annotated[
 Csv = Annotated[bool, option("--csv", "Print the tickets as CSV.")]
 
 
-def _stop_garbage_collection() -> None:
-    """Stop the garbage collector, as a command that reads a run and ends makes few cycles."""
-    gc.disable()
-
-
 def show(run: RunName, best: Best = None, as_json: Json = False, as_csv: Csv = False) -> None:
     """Print a run's generations, tickets with digests and scores, and results; on stderr its times.
 
     With --best or --csv, a table of tickets takes the place of that content,
     and with --json one object.
     """
-    _stop_garbage_collection()
+    stop_garbage_collection()
     from ticketsearch.runs import Run
 
     count = None if best is None else whole_number("--best", best, 1)
@@ -106,7 +100,7 @@ def _content(run: Run, count: int | None) -> dict[str, Any]:
 
 def report(run: RunName) -> None:
     """Write a run's report.html again."""
-    _stop_garbage_collection()
+    stop_garbage_collection()
     from ticketsearch.report import write_report
     from ticketsearch.runs import Run
 

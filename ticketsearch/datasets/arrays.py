@@ -43,7 +43,7 @@ def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's ow
     split: str = "random",
     renumber: bool = False,
     divisor: float = 1.0,
-    class_names: Sequence[str] | None = None,
+    class_names: tuple[str, ...] | list[str] | None = None,
 ) -> Dataset:
     """Return a dataset of arrays; missing validation and test parts are split off ``x`` and ``y``.
 
@@ -193,7 +193,7 @@ def _dataset(
     pairs: Sequence[Pair],
     standardize: str,
     divisor: float,
-    class_names: Sequence[str] | None,
+    class_names: tuple[str, ...] | list[str] | None,
 ) -> Dataset:
     """Return the dataset of three parts, standardized."""
     shape = pairs[0][0].shape[1:]
@@ -213,7 +213,7 @@ def _dataset(
         mean=mean,
         deviation=deviation,
         divisor=divisor,
-        class_names=None if class_names is None else tuple(class_names),
+        class_names=tuple(class_names) if isinstance(class_names, list) else class_names,
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.checks import is_integer
+from ticketsearch.checks import is_integer, real_array
 from ticketsearch.datasets.standardization import check_constants, standardize_raw
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.errors import BadInput, shown, unknown
 
 __all__ = [
     "PARTS",
@@ -99,12 +99,17 @@ class Dataset:
     def _check_constants(self) -> None:
         where = f"dataset {self.name!r}"
         for name in ("mean", "deviation"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+            constant = real_array(f"{where}: {name}", getattr(self, name)).astype(np.float64)
+            object.__setattr__(self, name, constant)
         check_constants(where, self.input_shape, self.mean, self.deviation, self.divisor)
-        if self.class_names is not None and len(self.class_names) != self.classes:
+        names = self.class_names
+        if names is None:
+            return
+        texts = isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
+        if not texts or len(names) != self.classes:
             raise BadInput(
-                f"{where}: class_names must be one for each of the {self.classes} classes, but got "
-                f"{len(self.class_names)}"
+                f"{where}: class_names must be one text for each of the {self.classes} classes, but got "
+                f"{shown(names)}"
             )
 
     def __repr__(self) -> str:

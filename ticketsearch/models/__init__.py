@@ -10,6 +10,8 @@ Networks (``network``, ``initialization``)
     Network, Initialization, initialize, restore, module_of
 Modules that factories build (``building``)
     Factory
+Masked networks as modules (``masked_modules``), and ONNX files (``onnx``)
+    compact, to_pruned, to_sparse, write_onnx
 Copies of modules, and masks of torch.nn.utils.prune (``pruned``)
     own_copy, bake
 
@@ -33,7 +35,9 @@ _HOMES = {
     "convolutional": "conv2 conv4 conv6 lenet5 resnet20 vgg16_bn",
     "dense": "lenet_300_100 mlp",
     "initialization": "Initialization",
+    "masked_modules": "compact to_pruned to_sparse",
     "network": "Network initialize module_of restore",
+    "onnx": "write_onnx",
     "pruned": "bake own_copy",
     "schemes": "AS_BUILT SCHEMES set_weights",
 }
@@ -43,10 +47,14 @@ if TYPE_CHECKING:
     from ticketsearch.models.convolutional import conv2, conv4, conv6, lenet5, resnet20, vgg16_bn
     from ticketsearch.models.dense import lenet_300_100, mlp
     from ticketsearch.models.initialization import Initialization as Initialization
+    from ticketsearch.models.masked_modules import compact as compact
+    from ticketsearch.models.masked_modules import to_pruned as to_pruned
+    from ticketsearch.models.masked_modules import to_sparse as to_sparse
     from ticketsearch.models.network import Network as Network
     from ticketsearch.models.network import initialize as initialize
     from ticketsearch.models.network import module_of as module_of
     from ticketsearch.models.network import restore as restore
+    from ticketsearch.models.onnx import write_onnx as write_onnx
     from ticketsearch.models.pruned import bake as bake
     from ticketsearch.models.pruned import own_copy as own_copy
     from ticketsearch.models.schemes import AS_BUILT as AS_BUILT

@@ -9,7 +9,9 @@ is refused by name and location. For such networks the groups may be declared by
 
 from ticketsearch.wiring.checking import tensors_of
 from ticketsearch.wiring.compaction import Compaction, compact, fixed_groups, live_groups, spec_for, whole
+from ticketsearch.wiring.constants import is_constant
 from ticketsearch.wiring.functions import Scale, Shift, Sum
+from ticketsearch.wiring.graph_modules import standalone
 from ticketsearch.wiring.operations import BatchNormalization, Convolution, Reshape, drop_path, factor
 from ticketsearch.wiring.preconditions import check_module
 from ticketsearch.wiring.steps import Step, Wiring
@@ -30,8 +32,10 @@ __all__ = [
     "drop_path",
     "factor",
     "fixed_groups",
+    "is_constant",
     "live_groups",
     "spec_for",
+    "standalone",
     "tensors_of",
     "trace",
     "whole",

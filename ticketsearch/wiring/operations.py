@@ -232,11 +232,11 @@ class Replay:
         for i in self.open:
             arguments[i] = x
         keywords = self.keywords | dict.fromkeys(self.named, x)
+        result: Tensor  # or a proxy, where a graph is made of steps
         if self.method:
             result = getattr(x, str(self.target).rstrip("_"))(*arguments[1:], **keywords)
         else:
             result = self.target(*arguments, **keywords)  # type: ignore[operator]
-        assert isinstance(result, Tensor)
         return result
 
 
