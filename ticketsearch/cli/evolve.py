@@ -73,6 +73,13 @@ Resume = Annotated[
     ),
 ]
 
+Finish = Annotated[
+    bool,
+    option(
+        "--finish", "With --resume: end the search after its last generation, and compare its tickets now."
+    ),
+]
+
 # Flag of the address of each cluster backend.
 CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
 
@@ -96,6 +103,7 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
     address: Address = None,
     name: Name = None,
     resume: Resume = None,
+    finish: Finish = False,
     trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
@@ -123,6 +131,8 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
         raise BadInput(
             f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
         )
+    if finish:
+        assignments["evolution.generations"] = _last_generation(resume, generations)
     try:
         search, run = _open(assignments, name, resume, trust)
     except KeyboardInterrupt:
@@ -162,6 +172,21 @@ def _backend(
         way_out += "" if backend else f", or add --backend {cluster}"
         raise BadInput(f"{CLUSTERS[cluster]} is for backend {cluster!r}, but got {chosen!r}; {way_out}")
     return {"training.backend": cluster, "training.address": scheduler or address or ""}
+
+
+def _last_generation(resume: str | None, generations: str | None) -> int:
+    """Return the number of the last generation of the run that --finish ends."""
+    from ticketsearch.runs import Run
+
+    if resume is None or generations is not None:
+        raise BadInput(
+            "--finish ends the run of --resume after the generations that there are; give --resume RUN, and "
+            "no --generations"
+        )
+    with Run.open(run_folder(resume)) as run:
+        if (done := run.progress()) < 0:
+            raise BadInput(f"run {run.name!r} has no generation to compare yet; leave --finish out")
+    return done
 
 
 def _run_to_end(search: Search | None, run: Run) -> None:

@@ -234,13 +234,16 @@ def network_line(settings: Settings, network: Network) -> str:
     )
 
 
-def check_output(path: Path, what: str, *, overwrite: bool) -> None:
-    """Raise :class:`BadInput` if an output file, named ``what``, cannot be written; before any work."""
+def check_output(path: Path, what: str, *, overwrite: bool, flag: str = "--output") -> None:
+    """Raise :class:`BadInput` if an output file, named ``what``, cannot be written; before any work.
+
+    ``flag`` is the flag that gives the file.
+    """
     if path.is_dir():
-        raise BadInput(f"the {what} goes into a file, but {str(path)!r} is a folder; give --output FILE")
+        raise BadInput(f"the {what} goes into a file, but {str(path)!r} is a folder; give {flag} FILE")
     if path.exists() and not overwrite:
-        raise BadInput(f"{str(path)!r} exists already; give another --output, or --force to overwrite it")
+        raise BadInput(f"{str(path)!r} exists already; give another {flag}, or --force to overwrite it")
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {str(path.parent)!r} for {path.name!r}; make it first")
     if not os.access(path.parent, os.W_OK):
-        raise BadInput(f"the folder {str(path.parent)!r} cannot be written to; give another --output")
+        raise BadInput(f"the folder {str(path.parent)!r} cannot be written to; give another {flag}")

@@ -48,7 +48,9 @@ def resume(
     objects: Objects | None = None,
     kind: type[Run] = Run,
 ) -> tuple[Search | None, Run]:
-    """Open a run to go on with it; more generations extend it, any other changed setting is refused.
+    """Open a run to go on with it; a changed setting is refused, but for the number of generations.
+
+    More generations extend the run, and fewer, down to those there are, end it early.
 
     The search is None if the run is finished and not extended. A function in a file may be given anew if its
     file has moved. Own code that is not given anew runs if the run is known to be the user's and the code is
@@ -76,7 +78,7 @@ def resume(
             )
         if outside(run.settings):
             run.adopt(apply(run.settings, moved.items()))
-        if wanted > run.settings.evolution.generations:
+        if wanted != run.settings.evolution.generations:
             run.extend(wanted)
     except BaseException:
         run.close()
@@ -124,9 +126,9 @@ def _refuse_changes(run: Run, settings: Settings) -> dict[str, Any]:
             f"a run goes on with its own settings, but {name} is {old!r} in {run.name!r} and {new!r} here; "
             "leave it out, or start a new run"
         )
-    wanted, have = settings.evolution.generations, run.settings.evolution.generations
-    if wanted < have:
-        raise BadInput(f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}")
+    wanted, done = settings.evolution.generations, run.progress()
+    if wanted < run.settings.evolution.generations and wanted < max(done, 0):
+        raise BadInput(f"run {run.name!r} has {done} generations and can only be extended, but got {wanted}")
     return moved
 
 

@@ -17,20 +17,25 @@ from typing import TYPE_CHECKING
 from ticketsearch import lazy
 
 __all__ = [
+    "MaskedModule",
     "Run",
     "ShownComparison",
     "ShownOverlaps",
+    "check_format",
     "compare",
     "displayed",
     "finish_comparison",
     "finish_overlaps",
+    "masked_module",
     "read_comparison",
     "read_overlaps",
     "search",
     "study_pruners",
+    "write_export",
 ]
 
 _HOMES = {
+    "exporting": "MaskedModule check_format masked_module write_export",
     "progress": "displayed",
     "run": "Run",
     "searching": "search",
@@ -39,6 +44,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from ticketsearch.python.exporting import MaskedModule, check_format, masked_module, write_export
     from ticketsearch.python.progress import displayed
     from ticketsearch.python.run import Run
     from ticketsearch.python.searching import search

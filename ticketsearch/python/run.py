@@ -13,6 +13,7 @@ from ticketsearch import experiment, runs
 from ticketsearch.checks import checked, is_integer
 from ticketsearch.errors import BadInput, shown
 from ticketsearch.experiment import TRAINED, Callback, Callbacks, Objects, Search
+from ticketsearch.python.exporting import MaskedModule, check_file, check_format, write_export
 from ticketsearch.python.objects import names_of, objects_of
 from ticketsearch.python.progress import displayed
 from ticketsearch.python.tables import dataframe
@@ -61,7 +62,8 @@ class Run(runs.Run):
         best = winner(self)
         if best is None:
             raise BadInput(
-                f"run {self.name!r} has no best ticket before its final comparison; resume() goes on to it"
+                f"run {self.name!r} has no best ticket before its final comparison; resume() goes on to it, "
+                f"and finish() makes it now (at the shell: ticketsearch evolve --resume {self.name} --finish)"
             )
         return best
 
@@ -115,6 +117,61 @@ class Run(runs.Run):
             return load_trained(file, search.network.factory).module
         return experiment.trained_network(search, ticket, order)
 
+    def compact(
+        self,
+        which: str | int = "best",
+        *,
+        data: Any = None,
+        model: Any = None,
+        fitness: Any = None,
+        trust: bool = False,
+    ) -> nn.Module:
+        """Return the dense network of a ticket's live units, which computes what :meth:`trained` does.
+
+        It is a module of torch alone: see :func:`ticketsearch.compact`. Parameters and errors are those of
+        :meth:`trained`. Raises :class:`BadInput` for masking ``gradient``, under which pruned weights are
+        not zero.
+        """
+        return self._masked(which, data, model, fitness, trust).compact()
+
+    @checked
+    def export(
+        self,
+        path: str | Path,
+        format: str = "compact",
+        *,
+        which: str | int = "best",
+        data: Any = None,
+        model: Any = None,
+        fitness: Any = None,
+        trust: bool = False,
+    ) -> Path:
+        """Write the trained network of a ticket to a file, and return its path.
+
+        Parameters
+        ----------
+        path : the file; an existing one is replaced.
+        format : ``torch``, the state dict of :meth:`trained`; ``pruned``, the state dict that
+            ``torch.nn.utils.prune`` gives, with ``weight_orig`` and ``weight_mask``; ``compact``, a program
+            of torch.export of :meth:`compact`; ``onnx``, the same as ONNX; ``csv``, a row for each kept
+            weight, with its layer, its index along each axis and its value.
+        which, data, model, fitness, trust : as in :meth:`trained`.
+
+        Raises :class:`BadInput` for an unknown format, a file that cannot be written, a missing extra, and
+        as :meth:`compact` does.
+        """
+        form, path = check_format(format), check_file(path)
+        return write_export(self._masked(which, data, model, fitness, trust), path, form)
+
+    def finish(self, **options: Any) -> Self:
+        """End the search after its last generation: compare its tickets now, and return this run.
+
+        ``options`` are those of :meth:`resume`. Raises :class:`BadInput` for a run without a generation.
+        """
+        if (done := self.progress()) < 0:
+            raise BadInput(f"run {self.name!r} has no generation to compare yet; resume() makes them")
+        return self.resume(done, **options)
+
     @checked
     def resume(
         self,
@@ -131,7 +188,8 @@ class Run(runs.Run):
 
         Parameters
         ----------
-        generations : number of generations; by default as planned, and a larger one extends the search.
+        generations : number of generations; by default as planned. A larger one extends the search, and a
+            smaller one, down to those there are, ends it early.
         data, model, fitness : the objects that the search was given, where this run does not hold them; or
             the names of functions whose files have moved.
         callbacks, progress : as in :func:`ticketsearch.search`.
@@ -191,6 +249,17 @@ class Run(runs.Run):
             self.holding(objects, search)
             return search
         return self._search
+
+    def _masked(self, which: str | int, data: Any, model: Any, fitness: Any, trust: bool) -> MaskedModule:
+        """Return a ticket with its trained network, whose pruned weights are zero."""
+        if self.settings.training.masking == "gradient":
+            raise BadInput(
+                f"pruned weights must be zero, but run {self.name!r} has training.masking = 'gradient', "
+                "under which they keep their initial values; trained() gives the whole network"
+            )
+        module = self.trained(which, data=data, model=model, fitness=fitness, trust=trust)
+        search = self._prepared(None, None, None, trust)
+        return MaskedModule(search.network, self._ticket(which).mask, module)
 
     def _ticket(self, which: str | int) -> Ticket:
         if isinstance(which, str) and which == "best":

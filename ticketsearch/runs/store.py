@@ -129,7 +129,7 @@ class Run(RunReader):
         self._stored = json.dumps({**generation.phases, STORE: seconds}), generation.number
 
     def extend(self, generations: int) -> None:
-        """Set a larger number of generations; the final results no longer hold and are dropped."""
+        """Set another number of generations, at least those there are; final results are dropped."""
         settings = config.apply(self.settings, [("evolution.generations", generations)])
         with self._commit() as execute:
             self._store_settings(execute, settings)
