@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ticketsearch.datasets import load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
@@ -99,13 +100,15 @@ def prepared(run: Run, settings: Settings, objects: Objects | None = None) -> Se
             f"run {run.name!r} needs the Python objects of its search ({names}), which no file holds: "
             f"ticketsearch.Run.open({str(run.path)!r}).resume({given}) takes them"
         )
-    search = Search.prepare(settings, spec=run.spec, objects=objects)
+    objects.check(settings)
     data, model = (name.removeprefix(OBJECT) for name in (settings.data.name, settings.model.name))
-    if search.dataset.fingerprint != run.data_fingerprint:
+    dataset = objects.data or load_dataset(settings.data.name, **settings.data.options)
+    if dataset.fingerprint != run.data_fingerprint:
         raise BadInput(
             f"the data of {data!r} are not those run {run.name!r} began with; "
             "put them back, or start a new run"
         )
+    search = Search.prepare(settings, dataset, run.spec, objects)
     if search.network.spec.signature != run.spec.signature:
         raise BadInput(
             f"model {model!r} is not the network that run {run.name!r} began with; "
