@@ -266,7 +266,9 @@ def test_tables_are_data_frames_of_the_records(named):
     ):
         frame = named.dataframe(which)
         assert list(frame.columns) == list(records[0])
-        assert frame.to_dict("records") == records
+        assert frame.astype(object).where(frame.notna(), None).to_dict("records") == records
+    results = named.dataframe("results")
+    assert (str(results.ticket.dtype), results.ticket.isna().sum()) == ("Int64", 6)
     assert named.dataframe().ticket.tolist() == [ticket.number for ticket in named.tickets()]
     assert "unknown table 'ticket' (did you mean 'tickets'?)" in refusal(named.dataframe, "ticket")
 

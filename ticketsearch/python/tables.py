@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["dataframe"]
 
 TABLES = {"tickets": ticket_records, "generations": generation_records, "results": result_records}
+# Columns of whole numbers that rows may lack.
+WHOLE = {"ticket", "seed", "pruned_seed"}
 
 
 def dataframe(run: Run, which: str) -> pandas.DataFrame:
@@ -23,4 +25,8 @@ def dataframe(run: Run, which: str) -> pandas.DataFrame:
         import pandas
     except ImportError as error:
         raise BadInput('a data frame needs pandas; pip install "ticketsearch[pandas]"') from error
-    return pandas.DataFrame(TABLES[which](run))
+    records = TABLES[which](run)
+    frame = pandas.DataFrame(records)
+    for name in WHOLE & set(frame.columns):  # as floats, large ones would be rounded
+        frame[name] = pandas.array([record[name] for record in records], dtype="Int64")
+    return frame
