@@ -21,8 +21,8 @@ Canonical forms and overlap
     study_pruners, read_overlaps, overlaps_text
 Comparisons
     compare, read_comparison, comparison_text
-Runs
-    Run, save_ticket, load_ticket, load_trained
+Searches and runs
+    search, Callback, Run, save_ticket, load_ticket, load_trained
 Errors
     BadInput
 
@@ -41,6 +41,7 @@ _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
+    "experiment": "Callback",
     "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
     "Variation evolve",
     "fitness": "EvaluationOptions ShortTraining train",
@@ -51,8 +52,7 @@ _HOMES = {
     "overlap": "overlap_study",
     "report.text": "comparison_text overlaps_text",
     "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
-    "python": "compare read_comparison read_overlaps study_pruners",
-    "runs": "Run",
+    "python": "Run compare read_comparison read_overlaps search study_pruners",
     "seeding": "initializations seed_population",
     "tickets": "Scores Ticket Tickets from_pruned load_ticket load_trained save_ticket",
     "training": "Recipe",
@@ -64,6 +64,7 @@ _imported = lazy.face(__name__, _HOMES)
 __all__ = [
     "NSGA2",
     "BadInput",
+    "Callback",
     "Dataset",
     "DensitySchedule",
     "Duplicates",
@@ -117,6 +118,7 @@ __all__ = [
     "read_comparison",
     "read_overlaps",
     "save_ticket",
+    "search",
     "seed_population",
     "study_pruners",
     "successive_halving",
@@ -151,6 +153,7 @@ if TYPE_CHECKING:
         Variation,
         evolve,
     )
+    from ticketsearch.experiment import Callback
     from ticketsearch.fitness import EvaluationOptions, ShortTraining, train
     from ticketsearch.halving import HalvingResult, successive_halving
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
@@ -164,9 +167,8 @@ if TYPE_CHECKING:
         prune,
         prune_all,
     )
-    from ticketsearch.python import compare, read_comparison, read_overlaps, study_pruners
+    from ticketsearch.python import Run, compare, read_comparison, read_overlaps, search, study_pruners
     from ticketsearch.report.text import comparison_text, overlaps_text
-    from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
     from ticketsearch.tickets import (
         Scores,

@@ -25,7 +25,7 @@ from ticketsearch.cli.flags import (
     whole_number,
 )
 from ticketsearch.cli.runs import RUNS, run_folder, shell_name
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
     from ticketsearch.experiment import Search
@@ -91,24 +91,6 @@ DryRun = Annotated[
     option("--dry-run", "Print settings, trainings and an estimate of time and memory; search nothing."),
 ]
 
-# Settings that each objective stands for; settings that are given take precedence.
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "score": {"evolution.objective": "score"},
-    "front": {"evolution.objective": "front"},
-    "strong": {
-        "fitness.name": "untrained",
-        "final.steps": 0,
-        "evolution.mutation": "swap_mutation",
-        "evolution.mutation_rate": 0.05,
-        "evolution.crossover": "uniform_crossover",
-        "evolution.identity": "ticket",  # masks equal up to renumbering select different weights
-        "evolution.population": 200,
-        "evolution.generations": 100,
-        "seeding.method": "random",
-        "seeding.density": 0.3,
-        "seeding.schemes": ["uniform"],
-    },
-}
 # Flag of the address of each cluster backend.
 CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
 
@@ -155,7 +137,9 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
     }
     assignments = assigned(settings, assign, flags, trust)
     if objective is not None:
-        assignments = _objective(objective) | assignments
+        from ticketsearch.settings import objective_settings
+
+        assignments = objective_settings(objective) | assignments
     assignments |= _backend(backend, scheduler, address, assignments)
     _check_resume(resume, name, finish, generations, dry_run)
     if dry_run:
@@ -221,13 +205,6 @@ def _workers(text: str | None) -> int | None:
         raise BadInput(f"{error}; leave it out for one a core or GPU") from None
 
 
-def _objective(name: str) -> dict[str, Any]:
-    """Return the settings that an objective stands for."""
-    if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
-    return OBJECTIVES[name]
-
-
 def _backend(
     backend: str | None, scheduler: str | None, address: str | None, settings: Mapping[str, Any]
 ) -> dict[str, str]:
@@ -250,6 +227,21 @@ def _backend(
         way_out += "" if backend else f", or add --backend {cluster}"
         raise BadInput(f"{CLUSTERS[cluster]} is for backend {cluster!r}, but got {chosen!r}; {way_out}")
     return {"training.backend": cluster, "training.address": scheduler or address or ""}
+
+
+def _last_generation(resume: str | None, generations: str | None) -> int:
+    """Return the number of the last generation of the run that --finish ends."""
+    from ticketsearch.runs import Run
+
+    if resume is None or generations is not None:
+        raise BadInput(
+            "--finish ends the run of --resume after the generations that there are; give --resume RUN, and "
+            "no --generations"
+        )
+    with Run.open(run_folder(resume)) as run:
+        if (done := run.progress()) < 0:
+            raise BadInput(f"run {run.name!r} has no generation to compare yet; leave --finish out")
+    return done
 
 
 def _run_to_end(search: Search | None, run: Run) -> None:
@@ -301,10 +293,10 @@ def _open(
 
 def _evolve(search: Search, run: Run) -> None:
     """Run the rest of a search and show its progress on stderr."""
-    from ticketsearch.cli.progress import progress
     from ticketsearch.experiment import complete
+    from ticketsearch.python import displayed
 
-    with progress(search.settings.evolution.generations) as shown:
+    with displayed(search.settings.evolution.generations) as shown:
         complete(search, run, shown)
 
 

@@ -12,8 +12,9 @@ from ticketsearch.experiment.final_training import (
     trained_network,
 )
 from ticketsearch.experiment.forecast import Forecast, forecast
+from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
-from ticketsearch.experiment.resuming import create_run, resume
+from ticketsearch.experiment.resuming import create_run, prepared, resume
 from ticketsearch.experiment.running import complete
 from ticketsearch.experiment.search import Search
 
@@ -22,6 +23,7 @@ __all__ = [
     "Callback",
     "Callbacks",
     "Forecast",
+    "Objects",
     "Search",
     "candidates_of",
     "choose",
@@ -30,6 +32,7 @@ __all__ = [
     "environment",
     "finish",
     "forecast",
+    "prepared",
     "resume",
     "save_tickets",
     "trained_network",

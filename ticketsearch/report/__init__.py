@@ -25,6 +25,7 @@ __all__ = [
     "layer_densities",
     "overlaps_html",
     "population_curves",
+    "run_html",
     "write_audit",
     "write_comparison_files",
     "write_comparisons",
@@ -37,7 +38,7 @@ _HOMES = {
     "audit": "AuditPage DensityCurve density_curve write_audit",
     "comparison": "write_comparison_files write_comparisons",
     "generations": "FitnessCurve PopulationCurves fitness_curve population_curves",
-    "notebook": "comparison_html overlaps_html",
+    "notebook": "comparison_html overlaps_html run_html",
     "overlap": "write_overlap write_overlap_files",
     "run": "LayerDensities layer_densities write_report",
 }
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
         fitness_curve,
         population_curves,
     )
-    from ticketsearch.report.notebook import comparison_html, overlaps_html
+    from ticketsearch.report.notebook import comparison_html, overlaps_html, run_html
     from ticketsearch.report.overlap import write_overlap, write_overlap_files
     from ticketsearch.report.run import LayerDensities, layer_densities, write_report
 

@@ -12,9 +12,11 @@ from ticketsearch.overlap_studies import Overlaps
 from ticketsearch.report.comparison import comparison_pictures
 from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, filled
+from ticketsearch.report.run import run_pictures
 from ticketsearch.report.text import comparison_headline, overlap_headline
+from ticketsearch.runs import Run, contender_rows, state_of
 
-__all__ = ["comparison_html", "figures_html", "overlaps_html"]
+__all__ = ["comparison_html", "figures_html", "overlaps_html", "run_html"]
 
 
 def figures_html(lines: Iterable[str], figures: Sequence[Picture]) -> str:
@@ -33,3 +35,15 @@ def overlaps_html(overlaps: Overlaps) -> str:
     """Return an overlap study as HTML for a notebook: its headline, and the overview of its page."""
     figures = [overview_picture(overlaps.cases)] if overlaps.cases else []
     return figures_html([overlap_headline(overlaps.cases)], figures)
+
+
+def run_html(run: Run) -> str:
+    """Return a run as HTML for a notebook: its state and main figures, and the first pictures of its page."""
+    settings = run.settings
+    lines = [
+        f"Run {run.name}: {settings.data.name}, {settings.model.name}, density {settings.seeding.density:g}; "
+        f"{state_of(run)}, {max(run.progress(), 0)} of {settings.evolution.generations} generations."
+    ]
+    if accuracies := [f"{row.contender} {row.accuracy:.4f}" for row in contender_rows(run)]:
+        lines.append(f"Test accuracy, mean over data orders: {'; '.join(accuracies)}.")
+    return figures_html(lines, run_pictures(run))

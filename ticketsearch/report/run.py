@@ -49,6 +49,7 @@ from ticketsearch.typing import Floats
 __all__ = [
     "LayerDensities",
     "layer_densities",
+    "run_pictures",
     "write_report",
 ]
 
@@ -137,6 +138,12 @@ def _overlap_pictures(
     if best is not None and file is not None:
         pictures += pixel_pictures(seeds.masks, run.spec, file.input_shape, best.mask)
     return pictures
+
+
+def run_pictures(run: Run) -> list[Picture]:
+    """Return test accuracy once there is some, and the figures of the search."""
+    rows = contender_rows(run)
+    return [*([_accuracy_picture(rows)] if rows else []), *_search_pictures(run)]
 
 
 def _search_pictures(run: Run) -> list[Picture]:
