@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import every, refusal, refused
+from rich.console import Console
 from torch import nn
 
 import ticketsearch as ts
 from ticketsearch import cli, models
 from ticketsearch.python.keywords import setting_name
+from ticketsearch.python.progress import Line, NotebookTable
 from ticketsearch.report.text import content
 from ticketsearch.runs import generation_records, result_records, ticket_records
 from ticketsearch.settings import load, settings_digest
@@ -535,3 +539,46 @@ def test_functions_of_a_script_and_of_a_prompt_work_in_worker_processes_too(how,
     typed = SCRIPT if how == "prompt" else None
     done = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "True object:build torch.Size([300, 2])\n", done.stderr
+
+
+class Display:
+    """IPython's display, which keeps what is shown, and each update of it."""
+
+    def __init__(self):
+        self.shown = []
+
+    def display(self, table, display_id):
+        assert display_id is True
+        self.shown.append(table)
+        return self
+
+    def update(self, table):
+        self.shown.append(table)
+
+
+@pytest.fixture
+def display(monkeypatch):
+    display = Display()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=display))
+    return display
+
+
+def test_a_notebook_shows_one_table_in_which_evaluations_are_counted_some_times_a_second(
+    display, monkeypatch
+):
+    def drawn(table):
+        console = Console(file=io.StringIO(), width=120)
+        console.print(table)
+        return console.file.getvalue().split()
+
+    now = [0.0]
+    monkeypatch.setattr("ticketsearch.python.progress.time.monotonic", lambda: now[0])
+    shown = NotebookTable(5, Console(width=120))
+    shown.say("Pruning [2] …")
+    for now[0], done in ((0.1, 1), (0.25, 2), (0.3, 3), (0.5, 4)):
+        shown.on_evaluated(None, 0, done, 12)
+    shown.generation(Line(0, -0.25, -0.5, 0.05, 0.04, 7, 1, 32, 2.0))
+    texts = [" ".join(drawn(table)) for table in display.shown]
+    assert texts[:3] == ["Pruning [2] …", *(f"generation 0: {done} of 12 trained" for done in (2, 4))]
+    assert re.search(r"left 0/5 -0\.2500 -0\.5000 .* Evolving$", texts[3])
+    assert len(texts) == 4
