@@ -7,16 +7,13 @@ import re
 import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 import ticketsearch as ts
 
-nbclient = pytest.importorskip("nbclient")
-nbformat = pytest.importorskip("nbformat")
-pytest.importorskip("ipykernel")
-
-# jupyter_client warns of its own use of the platform's folders, and of event loops that it starts.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.slow
 
 CELLS = {
     "data": """

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import every, refusal, refused
+from rich.console import Console
 from torch import nn
 
 import ticketsearch as ts
 from ticketsearch import cli, models
 from ticketsearch.python.keywords import setting_name
+from ticketsearch.python.progress import Line, NotebookTable
 from ticketsearch.report.text import content
 from ticketsearch.runs import generation_records, result_records, ticket_records
 from ticketsearch.settings import load, settings_digest
@@ -213,7 +217,7 @@ def test_a_run_is_finished_early_with_what_there_is(halted, tmp_path):
         assert run.finish().settings.evolution.generations == 1
         assert run.finished
         assert list(content(run)) == list(content(whole))
-        assert "can only be extended, but got 0" in refusal(run.resume, 0)
+        assert "has 1 generations already, but got 0" in refusal(run.resume, 0)
 
 
 def test_the_shell_finishes_a_run_early(halted, capsys):
@@ -222,7 +226,9 @@ def test_the_shell_finishes_a_run_early(halted, capsys):
         == shell("evolve", "--resume", halted, "--finish", "--generations", 3)
         == 2
     )
-    assert "give --resume RUN, and no --generations" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "give its name: --resume RUN --finish" in said
+    assert "--finish keeps the generations there are, but got --generations 3" in said
     assert shell("evolve", "--resume", halted, "--finish") == 0
     with ts.Run.open(halted) as run:
         assert (run.finished, run.progress()) == (True, 1)
@@ -493,7 +499,7 @@ def test_an_object_s_name_is_a_word_whatever_its_own_name_is(tmp_path):
 def test_a_run_is_short_as_text_and_has_figures_in_a_notebook(own):
     assert repr(own) == f"Run('arrays-build-001', finished, density 0.3, best ticket {own.best.number})"
     html = own._repr_html_()
-    assert html.count("<svg ") == 3
+    assert html.count("<svg ") == 5
     assert "Run arrays-build-001: " in html
     style = html[html.index("<style>") : html.index("</style>")]
     rules = re.findall(r"^ *([^@{}\n]+) \{", style, re.MULTILINE)
@@ -535,3 +541,46 @@ def test_functions_of_a_script_and_of_a_prompt_work_in_worker_processes_too(how,
     typed = SCRIPT if how == "prompt" else None
     done = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "True object:build torch.Size([300, 2])\n", done.stderr
+
+
+class Display:
+    """IPython's display, which keeps what is shown, and each update of it."""
+
+    def __init__(self):
+        self.shown = []
+
+    def display(self, table, display_id):
+        assert display_id is True
+        self.shown.append(table)
+        return self
+
+    def update(self, table):
+        self.shown.append(table)
+
+
+@pytest.fixture
+def display(monkeypatch):
+    display = Display()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=display))
+    return display
+
+
+def test_a_notebook_shows_one_table_in_which_evaluations_are_counted_some_times_a_second(
+    display, monkeypatch
+):
+    def drawn(table):
+        console = Console(file=io.StringIO(), width=120)
+        console.print(table)
+        return console.file.getvalue().split()
+
+    now = [0.0]
+    monkeypatch.setattr("ticketsearch.python.progress.time.monotonic", lambda: now[0])
+    shown = NotebookTable(5, Console(width=120))
+    shown.say("Pruning [2] …")
+    for now[0], done in ((0.1, 1), (0.25, 2), (0.3, 3), (0.5, 4)):
+        shown.on_evaluated(None, 0, done, 12)
+    shown.generation(Line(0, -0.25, -0.5, 0.05, 0.04, 7, 1, 32, 2.0))
+    texts = [" ".join(drawn(table)) for table in display.shown]
+    assert texts[:3] == ["Pruning [2] …", *(f"generation 0: {done} of 12 trained" for done in (2, 4))]
+    assert re.search(r"left 0/5 -0\.2500 -0\.5000 .* Evolving$", texts[3])
+    assert len(texts) == 4

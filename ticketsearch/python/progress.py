@@ -244,7 +244,10 @@ class LiveTable(GrowingTable):
 
 
 class NotebookTable(GrowingTable):
-    """The table in the output of a notebook's cell, which needs no widgets and is saved with the notebook."""
+    """The table in the output of a notebook's cell, which is saved with the notebook.
+
+    It is redrawn by IPython's display alone, as rich's own live display needs ipywidgets in a notebook.
+    """
 
     shown: Any = None
     drawn = 0.0
@@ -262,12 +265,15 @@ class NotebookTable(GrowingTable):
         """Draw the table and the line in place of those before."""
         from IPython import display  # it runs the notebook
 
-        table = self.table() if self.rows else Table(box=None)
-        table.caption, table.caption_justify = Text(text), "left"
+        output: Table | Text = Text(text)
+        if self.rows:
+            table = self.table()
+            table.caption, table.caption_justify = output, "left"
+            output = table
         if self.shown is None:
-            self.shown = display.display(table, display_id=True)  # type: ignore[no-untyped-call]
+            self.shown = display.display(output, display_id=True)  # type: ignore[no-untyped-call]
         else:
-            self.shown.update(table)
+            self.shown.update(output)
         self.drawn = time.monotonic()
 
 
