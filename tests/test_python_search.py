@@ -217,19 +217,7 @@ def test_a_run_is_finished_early_with_what_there_is(halted, tmp_path):
         assert run.finish().settings.evolution.generations == 1
         assert run.finished
         assert list(content(run)) == list(content(whole))
-        assert "can only be extended, but got 0" in refusal(run.resume, 0)
-
-
-def test_the_shell_finishes_a_run_early(halted, capsys):
-    assert (
-        shell("evolve", "--finish")
-        == shell("evolve", "--resume", halted, "--finish", "--generations", 3)
-        == 2
-    )
-    assert "give --resume RUN, and no --generations" in capsys.readouterr().err
-    assert shell("evolve", "--resume", halted, "--finish") == 0
-    with ts.Run.open(halted) as run:
-        assert (run.finished, run.progress()) == (True, 1)
+        assert "but got 0; give 1 or more" in refusal(run.resume, 0)
 
 
 def test_a_run_without_a_generation_cannot_be_finished(tmp_path):
@@ -240,8 +228,8 @@ def test_a_run_without_a_generation_cannot_be_finished(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         ts.search(**NAMED, **SMALL, root=tmp_path, name="none", callbacks=[Interrupt()])
     with ts.Run.open(tmp_path / "none") as run:
-        assert "no generation to compare yet" in refusal(run.finish)
-    assert shell("evolve", "--resume", tmp_path / "none", "--finish") == 2
+        assert repr(run) == "Run('none', no generation yet, density 0.3)"
+        assert "nothing to compare" in refusal(run.finish)
 
 
 def test_callbacks_take_the_run_and_each_generation(tmp_path):
@@ -497,7 +485,7 @@ def test_an_object_s_name_is_a_word_whatever_its_own_name_is(tmp_path):
 def test_a_run_is_short_as_text_and_has_figures_in_a_notebook(own):
     assert repr(own) == f"Run('arrays-build-001', finished, density 0.3, best ticket {own.best.number})"
     html = own._repr_html_()
-    assert html.count("<svg ") == 3
+    assert html.count("<svg ") == 5
     assert "Run arrays-build-001: " in html
     style = html[html.index("<style>") : html.index("</style>")]
     rules = re.findall(r"^ *([^@{}\n]+) \{", style, re.MULTILINE)

@@ -11,6 +11,7 @@ from ticketsearch.experiment.final_training import (
     save_tickets,
     trained_network,
 )
+from ticketsearch.experiment.forecast import Forecast, forecast
 from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.resuming import create_run, prepared, resume
@@ -21,6 +22,7 @@ __all__ = [
     "TRAINED",
     "Callback",
     "Callbacks",
+    "Forecast",
     "Objects",
     "Search",
     "candidates_of",
@@ -29,6 +31,7 @@ __all__ = [
     "create_run",
     "environment",
     "finish",
+    "forecast",
     "prepared",
     "resume",
     "save_tickets",

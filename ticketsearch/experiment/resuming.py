@@ -14,6 +14,7 @@ import torch
 
 from ticketsearch.datasets import load_dataset
 from ticketsearch.errors import BadInput
+from ticketsearch.experiment.contenders import cheap_contender
 from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search
@@ -34,7 +35,8 @@ def create_run(search: Search, root: Path, name: str | None = None, *, kind: typ
     """
     settings = search.settings
     here = {**environment(), "device": _device_name(settings.training.device)}
-    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds)
+    cheap = cheap_contender(settings)
+    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds, cheap)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
             return kind.create(root, counting_name(root, settings), *content)
@@ -45,18 +47,18 @@ def resume(
     path: Path,
     assignments: Mapping[str, Any],
     *,
+    finish: bool = False,
     trust: bool = False,
     objects: Objects | None = None,
     kind: type[Run] = Run,
 ) -> tuple[Search | None, Run]:
-    """Open a run to go on with it; a changed setting is refused, but for the number of generations.
+    """Open a run to go on with it, to another number of generations if that is given.
 
-    More generations extend the run, and fewer, down to those there are, end it early.
-
-    The search is None if the run is finished and not extended. A function in a file may be given anew if its
-    file has moved. Own code that is not given anew runs if the run is known to be the user's and the code is
-    unchanged (:mod:`ticketsearch.settings.trust`), or with ``trust``. ``objects`` are those that the settings
-    name ``object:NAME``, and ``kind`` is the class of the run that is returned.
+    ``finish`` ends it with the generations that there are. Any other changed setting is refused. The search
+    is None if the run is finished and not extended. A function in a file may be given anew if its file has
+    moved. Own code that is not given anew runs if the run is known to be the user's and the code is unchanged
+    (:mod:`ticketsearch.settings.trust`), or with ``trust``. ``objects`` are those that the settings name
+    ``object:NAME``, and ``kind`` is the class of the run that is returned.
 
     Raises :class:`BadInput` for changed settings, fewer generations than there are, changed data, and code
     that may not run.
@@ -65,7 +67,9 @@ def resume(
     try:
         settings = apply(run.settings, assignments.items())
         moved = _refuse_changes(run, settings)
-        wanted = settings.evolution.generations
+        wanted = max(run.progress(), 0) if finish else settings.evolution.generations
+        _check_length(run, wanted, finish)
+        settings = apply(settings, [("evolution.generations", wanted)])
         if run.finished and wanted == run.settings.evolution.generations:
             return None, run
         if not trust:
@@ -80,7 +84,7 @@ def resume(
         if outside(run.settings):
             run.adopt(apply(run.settings, moved.items()))
         if wanted != run.settings.evolution.generations:
-            run.extend(wanted)
+            run.plan(wanted)
     except BaseException:
         run.close()
         raise
@@ -129,10 +133,21 @@ def _refuse_changes(run: Run, settings: Settings) -> dict[str, Any]:
             f"a run goes on with its own settings, but {name} is {old!r} in {run.name!r} and {new!r} here; "
             "leave it out, or start a new run"
         )
-    wanted, done = settings.evolution.generations, run.progress()
-    if wanted < run.settings.evolution.generations and wanted < max(done, 0):
-        raise BadInput(f"run {run.name!r} has {done} generations and can only be extended, but got {wanted}")
     return moved
+
+
+def _check_length(run: Run, wanted: int, finish: bool) -> None:
+    """Raise :class:`BadInput` for fewer generations than a run has, and for the end of one without any."""
+    there = run.progress()
+    if finish and there < 0:
+        raise BadInput(
+            f"run {run.name!r} has no generation yet, so that there is nothing to compare; "
+            f"go on with: ticketsearch evolve --resume {run.name}"
+        )
+    if wanted < there:
+        raise BadInput(
+            f"run {run.name!r} has {there} generations already, but got {wanted}; give {there} or more"
+        )
 
 
 def _moved(old: Any, new: Any) -> bool:

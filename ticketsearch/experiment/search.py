@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -26,8 +27,15 @@ from ticketsearch.evolution import (
     Variation,
     evolve,
 )
-from ticketsearch.experiment.checks import check_evolution, check_local_search, resolve_operator
+from ticketsearch.experiment.callbacks import Callback
+from ticketsearch.experiment.checks import (
+    check_contenders,
+    check_evolution,
+    check_local_search,
+    resolve_operator,
+)
 from ticketsearch.experiment.objects import Objects
+from ticketsearch.experiment.unfinished import Unfinished, restore_evaluations
 from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network, initialize
@@ -58,6 +66,7 @@ class Search:
     final_recipe : of the final training, for any fitness.
     crossover, mutation : the operators, one or several of each.
     objects : those that the settings name ``object:NAME``.
+    began : time of a monotonic clock, in seconds, from which a limit of minutes counts.
     """
 
     settings: Settings
@@ -69,6 +78,7 @@ class Search:
     crossover: list[Callable[..., Mask]]
     mutation: list[Callable[..., Mask]]
     objects: Objects = field(default_factory=Objects)
+    began: float = field(default_factory=time.monotonic)
 
     @classmethod
     def prepare(
@@ -101,6 +111,7 @@ class Search:
         check_density(settings.seeding.density, network.spec)
         check_evolution(settings, network)
         pruners.method_options(as_list(settings.seeding.method), settings.seeding.options)
+        check_contenders(settings)
         evolution = settings.evolution
         crossover = [resolve_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
         mutation = [resolve_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
@@ -152,9 +163,9 @@ class Search:
 
     @cached_property
     def first_population(self) -> Tickets:
-        """The saved tickets, the seeds that are different networks, as many as fit, and mutants of them.
+        """The saved tickets, the pruned masks that are different networks, as many as fit, and their mutants.
 
-        With annealed density the seeds are pruned to the first density, for a Pareto front to several
+        With annealed density the networks are pruned to the first density, for a Pareto front to several
         densities in its range.
         """
         evolution = self.settings.evolution
@@ -223,8 +234,15 @@ class Search:
             return []
         return compaction_notes(self.network.wiring, self.settings.training.masking)
 
-    def generations(self, run: Run) -> Iterator[Generation]:
-        """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
+    def generations(self, run: Run, callback: Callback | None = None) -> Iterator[Generation]:
+        """Evolve from where the run stands; each generation is committed to the run before it is yielded.
+
+        ``callback`` takes the number of masks that have been evaluated, of each generation.
+        """
+        unfinished = Unfinished(run, callback or Callback())
+        if isinstance(self.fitness, ShortTraining):
+            restore_evaluations(run, self.fitness)
+            self.fitness.observer = unfinished
         evolution = self.settings.evolution
         variation = Variation(
             self.crossover,
@@ -256,6 +274,7 @@ class Search:
             after=after,
         ):
             run.append(generation)
+            unfinished.next_generation()
             yield generation
 
 
