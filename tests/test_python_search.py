@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import every, refusal, refused
-from rich.console import Console
+from conftest import refusal, refused
 from torch import nn
 
 import ticketsearch as ts
 from ticketsearch import cli, models
-from ticketsearch.python.keywords import setting_name
-from ticketsearch.python.progress import Line, NotebookTable
 from ticketsearch.report.text import content
 from ticketsearch.runs import generation_records, result_records, ticket_records
 from ticketsearch.settings import load, settings_digest
+
+pytestmark = pytest.mark.slow
 
 SMALL = {
     "density": 0.3,
@@ -80,6 +77,12 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def without_page(monkeypatch):
+    """Searches write no page: its figures take longer than a small search."""
+    monkeypatch.setattr("ticketsearch.report.write_report", lambda run: run.path / "report.html")
+
+
 @pytest.fixture(scope="module")
 def named(tmp_path_factory):
     """A finished run of listed names."""
@@ -128,6 +131,7 @@ def test_settings_come_in_any_form(given, named, tmp_path):
         assert run.settings == settings
 
 
+@pytest.mark.usefixtures("without_page")
 def test_keywords_take_precedence_over_settings_and_both_over_an_objective(tmp_path):
     run = ts.search(
         {"evolution": {"generations": 5, "population": 6}, "seeding": {"initializations": 2}},
@@ -142,51 +146,6 @@ def test_keywords_take_precedence_over_settings_and_both_over_an_objective(tmp_p
     assert run.finished
 
 
-@pytest.mark.parametrize(
-    ("keyword", "setting"),
-    [
-        ("generations", "evolution.generations"),
-        ("steps", "training.steps"),
-        ("method", "seeding.method"),
-        ("seed", "seed"),
-        ("initializations", "seeding.initializations"),
-        ("lr", "training.lr"),
-        ("final.steps", "final.steps"),
-    ],
-)
-def test_a_keyword_is_the_last_part_of_a_setting_as_a_flag_is(keyword, setting):
-    assert setting_name(keyword) == setting
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"generation": 3}, "unknown keyword 'generation' (did you mean 'generations'?)"),
-        ({"callback": []}, "unknown keyword 'callback' (did you mean 'callbacks'?)"),
-        ({"candidates": 3}, "several settings end in 'candidates': evolution.candidates, final.candidates;"),
-        ({"options": {}}, "**{'data.options': …}"),
-        ({"evolution.generatons": 3}, "did you mean 'evolution.generations'?"),
-        ({"generations": "many"}, "setting evolution.generations must be a valid integer, but got 'many'"),
-        ({"objective": "strang"}, "unknown objective 'strang' (did you mean 'strong'?)"),
-        ({"settings": 3}, "settings are a path of a TOML file, a mapping"),
-        ({"settings": {3: 2}}, "but got {3: 2}"),
-        ({"settings": "none.toml"}, "no settings file 'none.toml'"),
-        ({"data": 3}, "data are a name, a ticketsearch.Dataset, or arrays (x, y)"),
-        ({"data": (X, Y, X)}, "ticketsearch.from_arrays makes a dataset of other parts"),
-        ({"data": (X, Y), "data.options": {"seed": 1}}, "make the object with them"),
-        ({"model": nn.Linear(2, 2)}, "but got a Linear itself"),
-        ({"model": 3}, "a model is a name or a callable, but got 3"),
-        ({"model": "object:build"}, "model 'build' is a Python object, which no name finds"),
-        ({"fitness": 3}, "a fitness is a name or a callable, but got 3"),
-        ({"callbacks": [3]}, "a callback is a function(run, generation)"),
-        ({"name": "../x"}, "a run's name is up to 100 letters"),
-    ],
-)
-def test_bad_arguments_are_refused_in_one_line_before_there_is_a_folder(arguments, words, tmp_path):
-    refused(lambda: ts.search(**{**SMALL, **arguments}), words)
-    assert not (tmp_path / "runs").exists()
-
-
 def test_a_run_that_is_there_is_refused_with_the_ways_to_go_on(named):
     refused(lambda: ts.search(named.path), "is a run", f"Run.open({str(named.path)!r}).resume()")
     again = {"root": named.path.parent, "name": "made"}
@@ -198,6 +157,7 @@ def test_the_run_of_a_search_holds_no_lock_and_is_read_and_written_by_others(nam
         assert lines(writer) == lines(named)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_an_interrupted_search_says_how_to_go_on_and_ends_as_if_it_had_not_been(halted, named):
     with ts.Run.open(halted) as run:
         assert repr(run) == "Run('halted', generation 1 of 2, density 0.3)"
@@ -211,27 +171,14 @@ def test_an_interrupted_search_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     assert "Run.open(" in caught.value.__notes__[0]
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_run_is_finished_early_with_what_there_is(halted, tmp_path):
     whole = ts.search(**NAMED, **{**SMALL, "generations": 1}, root=tmp_path / "whole", name="halted")
     with ts.Run.open(halted) as run:
         assert run.finish().settings.evolution.generations == 1
         assert run.finished
         assert list(content(run)) == list(content(whole))
-        assert "has 1 generations already, but got 0" in refusal(run.resume, 0)
-
-
-def test_the_shell_finishes_a_run_early(halted, capsys):
-    assert (
-        shell("evolve", "--finish")
-        == shell("evolve", "--resume", halted, "--finish", "--generations", 3)
-        == 2
-    )
-    said = capsys.readouterr().err
-    assert "give its name: --resume RUN --finish" in said
-    assert "--finish keeps the generations there are, but got --generations 3" in said
-    assert shell("evolve", "--resume", halted, "--finish") == 0
-    with ts.Run.open(halted) as run:
-        assert (run.finished, run.progress()) == (True, 1)
+        assert "but got 0; give 1 or more" in refusal(run.resume, 0)
 
 
 def test_a_run_without_a_generation_cannot_be_finished(tmp_path):
@@ -242,10 +189,11 @@ def test_a_run_without_a_generation_cannot_be_finished(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         ts.search(**NAMED, **SMALL, root=tmp_path, name="none", callbacks=[Interrupt()])
     with ts.Run.open(tmp_path / "none") as run:
-        assert "no generation to compare yet" in refusal(run.finish)
-    assert shell("evolve", "--resume", tmp_path / "none", "--finish") == 2
+        assert repr(run) == "Run('none', no generation yet, density 0.3)"
+        assert "nothing to compare" in refusal(run.finish)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_callbacks_take_the_run_and_each_generation(tmp_path):
     taken = []
     run = ts.search(**NAMED, **SMALL, root=tmp_path, callbacks=[lambda *arguments: taken.append(arguments)])
@@ -253,10 +201,10 @@ def test_callbacks_take_the_run_and_each_generation(tmp_path):
     assert all(isinstance(given, ts.Run) and given.path == run.path for given, _ in taken)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_plain_lines_of_progress_are_shown_where_they_are_asked_for(tmp_path, capsys):
     options = {**NAMED, **SMALL, "generations": 0, "root": tmp_path}
     ts.search(**options)
-    ts.search(**options, progress=False)
     assert capsys.readouterr() == ("", "")
     ts.search(**options, progress=True)
     out, err = capsys.readouterr()
@@ -321,6 +269,7 @@ def test_the_compact_network_computes_the_same_from_the_live_units_alone(own):
     )
 
 
+@pytest.mark.usefixtures("without_page")
 def test_pruned_weights_that_are_not_zero_have_no_compact_network(tmp_path):
     options = {**SMALL, "generations": 0, "masking": "gradient", "root": tmp_path}
     run = ts.search(**NAMED, **options)
@@ -345,7 +294,7 @@ def loaded(path, form, x):
     return module(x)
 
 
-@pytest.mark.parametrize("form", every(("torch", "pruned", "compact", "onnx"), quick={"torch", "pruned"}))
+@pytest.mark.parametrize("form", ["torch", "pruned", "compact", "onnx"])
 def test_an_exported_network_computes_the_same_without_the_package(form, own, tmp_path):
     x = own.standardize(X)
     path = own.export(tmp_path / f"best.{'pt2' if form == 'compact' else form}", form)
@@ -424,6 +373,7 @@ def test_objects_stand_where_names_do_and_settings_name_them(own, capsys):
     assert "dataset 'arrays' is a Python object, which no name finds" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_run_of_objects_goes_on_with_the_same_objects_alone(own, tmp_path):
     with pytest.raises(StopError):
         ts.search(data=ARRAYS, model=build, **SMALL, root=tmp_path, name="own", callbacks=[stop_after(0)])
@@ -439,6 +389,7 @@ def test_a_run_of_objects_goes_on_with_the_same_objects_alone(own, tmp_path):
         assert lines(run) == lines(own)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_the_run_that_a_search_returned_holds_its_objects(own, tmp_path):
     run = ts.search(data=ARRAYS, model=build, **{**SMALL, "generations": 0}, root=tmp_path, name="own")
     run.resume(generations=2)
@@ -460,6 +411,7 @@ def test_a_finished_run_takes_objects_too(own):
         assert run.trained()(own.standardize(X)).shape == (260, 2)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_the_objects_of_listed_names_give_the_same_tickets(named, tmp_path):
     def mlp(input_shape, classes):
         return models.mlp(input_shape, classes, hidden="10")
@@ -473,6 +425,7 @@ def test_the_objects_of_listed_names_give_the_same_tickets(named, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::ticketsearch.evolution.GuidanceWarning")
+@pytest.mark.usefixtures("without_page")
 def test_a_fitness_may_be_a_function(tmp_path):
     def first_weights(masks):
         return masks[:, :20].sum(axis=1).astype(float)
@@ -487,6 +440,7 @@ def test_a_fitness_may_be_a_function(tmp_path):
     refused(lambda: ts.search(**NAMED, **SMALL, **options, root=tmp_path), "make the object with them")
 
 
+@pytest.mark.usefixtures("without_page")
 def test_an_object_s_name_is_a_word_whatever_its_own_name_is(tmp_path):
     dataset = ts.from_arrays("two words/../x.py:load,\n" + "y" * 99, X, Y)
     options = {**SMALL, "generations": 0, "root": tmp_path}
@@ -533,7 +487,7 @@ print(run.finished, run.settings.model.name, run.trained()(run.standardize(x)).s
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["script", "prompt"])
 def test_functions_of_a_script_and_of_a_prompt_work_in_worker_processes_too(how, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -541,46 +495,3 @@ def test_functions_of_a_script_and_of_a_prompt_work_in_worker_processes_too(how,
     typed = SCRIPT if how == "prompt" else None
     done = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "True object:build torch.Size([300, 2])\n", done.stderr
-
-
-class Display:
-    """IPython's display, which keeps what is shown, and each update of it."""
-
-    def __init__(self):
-        self.shown = []
-
-    def display(self, table, display_id):
-        assert display_id is True
-        self.shown.append(table)
-        return self
-
-    def update(self, table):
-        self.shown.append(table)
-
-
-@pytest.fixture
-def display(monkeypatch):
-    display = Display()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=display))
-    return display
-
-
-def test_a_notebook_shows_one_table_in_which_evaluations_are_counted_some_times_a_second(
-    display, monkeypatch
-):
-    def drawn(table):
-        console = Console(file=io.StringIO(), width=120)
-        console.print(table)
-        return console.file.getvalue().split()
-
-    now = [0.0]
-    monkeypatch.setattr("ticketsearch.python.progress.time.monotonic", lambda: now[0])
-    shown = NotebookTable(5, Console(width=120))
-    shown.say("Pruning [2] …")
-    for now[0], done in ((0.1, 1), (0.25, 2), (0.3, 3), (0.5, 4)):
-        shown.on_evaluated(None, 0, done, 12)
-    shown.generation(Line(0, -0.25, -0.5, 0.05, 0.04, 7, 1, 32, 2.0))
-    texts = [" ".join(drawn(table)) for table in display.shown]
-    assert texts[:3] == ["Pruning [2] …", *(f"generation 0: {done} of 12 trained" for done in (2, 4))]
-    assert re.search(r"left 0/5 -0\.2500 -0\.5000 .* Evolving$", texts[3])
-    assert len(texts) == 4

@@ -229,21 +229,6 @@ def _backend(
     return {"training.backend": cluster, "training.address": scheduler or address or ""}
 
 
-def _last_generation(resume: str | None, generations: str | None) -> int:
-    """Return the number of the last generation of the run that --finish ends."""
-    from ticketsearch.runs import Run
-
-    if resume is None or generations is not None:
-        raise BadInput(
-            "--finish ends the run of --resume after the generations that there are; give --resume RUN, and "
-            "no --generations"
-        )
-    with Run.open(run_folder(resume)) as run:
-        if (done := run.progress()) < 0:
-            raise BadInput(f"run {run.name!r} has no generation to compare yet; leave --finish out")
-    return done
-
-
 def _run_to_end(search: Search | None, run: Run) -> None:
     """Run the rest of a search and print its results; say how to go on, whatever stops it."""
     again = f"go on with: ticketsearch evolve --resume {shell_name(run)}"

@@ -265,11 +265,9 @@ class NotebookTable(GrowingTable):
         """Draw the table and the line in place of those before."""
         from IPython import display  # it runs the notebook
 
-        output: Table | Text = Text(text)
-        if self.rows:
-            table = self.table()
-            table.caption, table.caption_justify = output, "left"
-            output = table
+        table = self.table()
+        table.caption, table.caption_justify = Text(text), "left"
+        output = table if self.rows else Text(text)
         if self.shown is None:
             self.shown = display.display(output, display_id=True)  # type: ignore[no-untyped-call]
         else:

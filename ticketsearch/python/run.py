@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,8 +41,9 @@ class Run(runs.Run):
 
     def __repr__(self) -> str:
         try:
-            planned, best = self.settings.evolution.generations, winner(self)
-            state = "finished" if self.finished else f"generation {self.progress()} of {planned}"
+            done, planned, best = self.progress(), self.settings.evolution.generations, winner(self)
+            state = "finished" if self.finished else f"generation {done} of {planned}"
+            state = "no generation yet" if done < 0 else state
         except BadInput:  # its file is closed, or damaged
             return f"Run({shown(self.name, 40)})"
         ticket = f", best ticket {best.number}" if best is not None else ""
@@ -168,9 +169,7 @@ class Run(runs.Run):
 
         ``options`` are those of :meth:`resume`. Raises :class:`BadInput` for a run without a generation.
         """
-        if (done := self.progress()) < 0:
-            raise BadInput(f"run {self.name!r} has no generation to compare yet; resume() makes them")
-        return self.resume(done, **options)
+        return self._go_on({}, finish=True, **options)
 
     @checked
     def resume(
@@ -198,14 +197,36 @@ class Run(runs.Run):
         Raises :class:`BadInput` for missing objects, other data, another network, fewer generations than
         there are, and a run that another process works on.
         """
+        settings = {} if generations is None else {"evolution.generations": generations}
+        return self._go_on(
+            settings,
+            data=data,
+            model=model,
+            fitness=fitness,
+            callbacks=callbacks,
+            progress=progress,
+            trust=trust,
+        )
+
+    def _go_on(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        finish: bool = False,
+        data: Any = None,
+        model: Any = None,
+        fitness: Any = None,
+        callbacks: Iterable[Callback | Callable[..., Any]] = (),
+        progress: bool | None = None,
+        trust: bool = False,
+    ) -> Self:
+        """Go on with the search under other settings, which :meth:`resume` and :meth:`finish` explain."""
         objects = self._given(data, model, fitness)
-        assignments: dict[str, Any] = dict(names_of(data=data, model=model, fitness=fitness))
-        if generations is not None:
-            assignments["evolution.generations"] = generations
+        assignments = {**settings, **names_of(data=data, model=model, fitness=fitness)}
         self.close()
         try:
             search, run = experiment.resume(
-                self.path, assignments, trust=trust, objects=objects, kind=type(self)
+                self.path, assignments, finish=finish, trust=trust, objects=objects, kind=type(self)
             )
             with run:
                 if search is not None:

@@ -12,8 +12,8 @@ from ticketsearch.overlap_studies import Overlaps
 from ticketsearch.report.comparison import comparison_pictures
 from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, filled
-from ticketsearch.report.run import run_pictures
-from ticketsearch.report.text import comparison_headline, overlap_headline
+from ticketsearch.report.run import accuracy_pictures, search_pictures
+from ticketsearch.report.text import answer_lines, comparison_headline, overlap_headline
 from ticketsearch.runs import Run, contender_rows, state_of
 
 __all__ = ["comparison_html", "figures_html", "overlaps_html", "run_html"]
@@ -44,6 +44,6 @@ def run_html(run: Run) -> str:
         f"Run {run.name}: {settings.data.name}, {settings.model.name}, density {settings.seeding.density:g}; "
         f"{state_of(run)}, {max(run.progress(), 0)} of {settings.evolution.generations} generations."
     ]
-    if accuracies := [f"{row.contender} {row.accuracy:.4f}" for row in contender_rows(run)]:
-        lines.append(f"Test accuracy, mean over data orders: {'; '.join(accuracies)}.")
-    return figures_html(lines, run_pictures(run))
+    return figures_html(
+        [*lines, *answer_lines(run)], [*accuracy_pictures(contender_rows(run)), *search_pictures(run)]
+    )
