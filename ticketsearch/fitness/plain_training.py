@@ -78,16 +78,7 @@ def train(
     check("dataset", dataset, Dataset)
     check_options(Recipe, settings, "function", "train")
     recipe = replace(recipe or Recipe(), **settings)
-    dataset.check_fits(network)
-    check_batch(len(dataset.y_train), recipe)
-    check_normalisation(network.wiring, recipe)
-    check_noise(network.wiring)
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
-    if recipe.precision != "float32":
-        raise BadInput(
-            f"ts.train computes in precision 'float32', but got {recipe.precision!r}; leave it out"
-        )
+    _check_fits(network, dataset, recipe, dtype)
     place, kind = find_device(device), getattr(torch, dtype)
     masks = {
         name: torch.from_numpy(kept.copy()).to(place)
@@ -100,6 +91,20 @@ def train(
     with reproducible():
         _descend(network, module, masks, recipe, x, y, order, progress)
     return module.eval()
+
+
+def _check_fits(network: Network, dataset: Dataset, recipe: Recipe, dtype: str) -> None:
+    """Raise :class:`BadInput` for data, a recipe or a type that the network cannot be trained with."""
+    dataset.check_fits(network)
+    check_batch(len(dataset.y_train), recipe)
+    check_normalisation(network.wiring, recipe)
+    check_noise(network.wiring)
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    if recipe.precision != "float32":
+        raise BadInput(
+            f"ts.train computes in precision 'float32', but got {recipe.precision!r}; leave it out"
+        )
 
 
 def _descend(
