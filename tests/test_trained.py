@@ -20,6 +20,7 @@ from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.runs import BEST, Run
 from ticketsearch.settings import Settings, apply
 from ticketsearch.tickets import trained_metadata
+from ticketsearch.training import data_order
 
 SETTINGS = {
     "data.name": "digits",
@@ -265,6 +266,37 @@ def test_the_plain_loop_drops_the_units_that_the_engine_drops(name, digits):
     mask = masks_for(network, 1)[0]
     dropped, whole = (ts.train(n, mask, digits, steps=5, batch=32) for n in (network, without))
     assert not torch.equal(dropped[1].head.weight, whole[1].head.weight)
+
+
+def test_the_plain_loop_trains_the_winner_again_from_its_data_order(finished):
+    prepared, path, file = finished
+    with Run.open(path) as run:
+        winner = run.ticket(next(r.ticket for r in run.results() if r.contender == BEST))
+    network = prepared.network.reinitialized(*winner.initialization)
+    order = seed_sequence(prepared.settings.seed, Stream.REPORTING, 0)
+    module = ts.train(network, winner.mask, prepared.dataset, order=order, recipe=prepared.final_recipe)
+    kept, _ = ts.load_trained(file)
+    relevant = matters(network, winner.mask)
+    for name, parameter in module.named_parameters():
+        matter = relevant[name]
+        torch.testing.assert_close(parameter[matter], kept.get_parameter(name)[matter], rtol=0, atol=1e-6)
+
+
+def test_the_plain_loop_follows_a_data_order_that_is_given(digits):
+    network = ts.initialize("mlp:10", digits)
+    mask = np.ones(network.spec.size, bool)
+    order = data_order(len(digits.y_train), ts.Recipe(steps=4, batch=8), seed_sequence(7, Stream.ROUND, 0))
+    given = ts.train(network, mask, digits, order=order, steps=4, batch=8)
+    drawn = ts.train(network, mask, digits, seed=7, steps=4, batch=8)
+    turned = ts.train(network, mask, digits, order=order[::-1], steps=4, batch=8)
+    assert all(torch.equal(a, b) for a, b in zip(given.parameters(), drawn.parameters(), strict=True))
+    assert not torch.equal(next(given.parameters()), next(turned.parameters()))
+    with pytest.raises(
+        BadInput, match=r"shape \(steps, batch\), here \(3, 8\), but got int64 of shape \(4, 8\)"
+    ):
+        ts.train(network, mask, digits, order=order, steps=3, batch=8)
+    with pytest.raises(BadInput, match="indices of the 1079 training samples, from 0, but got -1"):
+        ts.train(network, mask, digits, order=order - order.min() - 1, steps=4, batch=8)
 
 
 def test_the_plain_loop_tells_its_progress_and_leaves_the_network_as_it_was(digits):

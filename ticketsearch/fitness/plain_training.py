@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ticketsearch.checks import check, checked
+from ticketsearch.checks import check, checked, real_array
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.fitness.options import DTYPES
@@ -39,12 +39,13 @@ __all__ = ["train"]
 
 
 @checked
-def train(
+def train(  # noqa: PLR0913 - the documented interface to a single training
     network: Network,
     mask: ArrayLike,
     dataset: Dataset,
     *,
-    seed: int | np.random.SeedSequence = 0,
+    seed: int = 0,
+    order: np.random.SeedSequence | ArrayLike | None = None,
     recipe: Recipe | None = None,
     device: str = "auto",
     dtype: str = "float32",
@@ -63,6 +64,7 @@ def train(
     dataset : its training part is learned.
     seed : draws the data order, one random permutation of the training part after another. The noise of
         dropout follows from the samples of each step.
+    order : in place of a seed, ``(steps, batch)`` indices of training samples, or a seed sequence.
     recipe : of the training, by default ``Recipe()``: see :class:`ticketsearch.Recipe`.
     device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     dtype : ``float32`` or ``float64``, of the training and of the module.
@@ -71,8 +73,8 @@ def train(
 
     Pruned weights of the module are zero, except under masking ``gradient``, whose forward pass uses them.
 
-    Raises :class:`BadInput` for a mask of another network, data of another shape, unknown or wrong settings,
-    a precision other than float32, and dropout in a network whose groups are declared by hand.
+    Raises :class:`BadInput` for a mask of another network, data or an order of another shape, unknown or
+    wrong settings, a precision other than float32, and dropout where groups are declared by hand.
     """
     check("network", network, Network)
     check("dataset", dataset, Dataset)
@@ -84,12 +86,11 @@ def train(
         name: torch.from_numpy(kept.copy()).to(place)
         for name, kept in network.spec.split(check_mask(mask, network.spec)).items()
     }
-    order_seed = seed if isinstance(seed, np.random.SeedSequence) else seed_sequence(seed, Stream.ROUND, 0)
-    order = data_order(len(dataset.y_train), recipe, order_seed)
+    batches = _batches(len(dataset.y_train), recipe, seed, order)
     module = copy.deepcopy(network.module).to(place, kind).train()
     x, y = dataset.x_train.to(place, kind), dataset.y_train.to(place)
     with reproducible():
-        _descend(network, module, masks, recipe, x, y, order, progress)
+        _descend(network, module, masks, recipe, x, y, batches, progress)
     return module.eval()
 
 
@@ -107,6 +108,26 @@ def _check_fits(network: Network, dataset: Dataset, recipe: Recipe, dtype: str) 
         )
 
 
+def _batches(
+    samples: int, recipe: Recipe, seed: int, order: np.random.SeedSequence | ArrayLike | None
+) -> NDArray[np.int64]:
+    """Return the indices of each step's samples, ``(steps, batch)``."""
+    if order is None or isinstance(order, np.random.SeedSequence):
+        return data_order(samples, recipe, seed_sequence(seed, Stream.ROUND, 0) if order is None else order)
+    indices = real_array("order", order)
+    if indices.dtype.kind not in "iu" or indices.shape != (recipe.steps, recipe.batch):
+        raise BadInput(
+            f"order must be integers of shape (steps, batch), here {(recipe.steps, recipe.batch)}, but got "
+            f"{indices.dtype} of shape {indices.shape}"
+        )
+    if indices.size and not 0 <= indices.min() <= indices.max() < samples:
+        raise BadInput(
+            f"order must hold indices of the {samples} training samples, from 0, but got {indices.min()} to "
+            f"{indices.max()}"
+        )
+    return indices.astype(np.int64)
+
+
 def _descend(
     network: Network,
     module: nn.Module,
@@ -114,7 +135,7 @@ def _descend(
     recipe: Recipe,
     x: Tensor,
     y: Tensor,
-    order: NDArray[np.int64],
+    batches: NDArray[np.int64],
     progress: Callable[[int, int], Any] | None,
 ) -> None:
     """Train a module in place; at the end its weights are those of the forward pass of training."""
@@ -126,7 +147,7 @@ def _descend(
             weight.copy_(masking.begin(weight, masks[name], start[name]))
     trainable: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = OPTIMIZERS[recipe.optimizer](trainable, recipe)
-    for step, batch in enumerate(order):
+    for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step)
         forward = {
@@ -139,7 +160,7 @@ def _descend(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if progress is not None:
-            progress(step + 1, len(order))
+            progress(step + 1, len(batches))
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(masking.forward(weight, masks[name], start[name]))
