@@ -45,7 +45,7 @@ def main() -> None:
             stdout=subprocess.DEVNULL,
         )
         with Run.open(path) as run:
-            names = contenders(run.settings)
+            names = contenders(run.settings, run.contenders)
             for row in contender_rows(run):
                 accuracy.setdefault(row.contender, []).append(row.accuracy)
     print(

@@ -54,7 +54,7 @@ ALLOWED = {
     "comparison": "cost masks random_streams statistics storage datasets settings training "
     "operators pruners tickets workers fitness runs experiment",
     "report": "halving masks plugins statistics storage settings models pruners tickets evolution "
-    "overlap theory runs overlap_studies comparison",
+    "overlap theory runs experiment overlap_studies comparison",
     "python": "datasets settings models workers seeding overlap_studies comparison report",
     "cli": "halving masks random_streams datasets settings models pruners tickets workers "
     "evolution seeding theory runs experiment overlap_studies comparison report python",

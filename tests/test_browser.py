@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: the package chromium)"),
 ]
 PAGES = ("run", "overlap", "audit", "compare", "one_density")
-WIDTHS = (390, 1280)
+WIDTHS = (390, 1400)
 # Pixels of an A4 page between margins of 12 mm.
 PAPER = {"width": 703, "height": 1032}
 

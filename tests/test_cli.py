@@ -402,7 +402,7 @@ def test_a_taken_name_is_refused_and_the_run_stays(finished, small_run):
 @pytest.mark.slow
 def test_resuming_with_other_settings_or_other_data_is_refused(finished):
     refused(finished("evolve", "--resume", "small", "--density", "0.2"), "seeding.density is 0.1", "0.2 here")
-    refused(finished("evolve", "--resume", "small", "--generations", "1"), "can only be extended", "1")
+    refused(finished("evolve", "--resume", "small", "--generations", "1"), "2 generations already", "1")
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from ticketsearch.settings import (
 from ticketsearch.settings import settings_digest as identity
 
 LEAVES = dict(leaves(Settings().model_dump()))
-# What two runs of one content may differ in: who computes it, and how far it has come.
-PLACES = {"training.workers", "training.backend", "training.address"}
+# What two runs of one content may differ in: who computes it, its limit of time, and how far it has come.
+PLACES = {"training.workers", "training.backend", "training.address", "evolution.minutes"}
 NO_CONTENT = {*PLACES, "evolution.generations"}
 
 

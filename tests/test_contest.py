@@ -668,6 +668,7 @@ def test_a_comparison_in_python_is_made_once(settings, tmp_path):
         ({"initializations": 0}, "initializations is an integer from 1 up, but got 0"),
         ({"orders": 0}, "orders is an integer from 1 up, but got 0"),
         ({"seeding.density": 0.3}, "but seeding.density is 0.3"),
+        ({"final.contenders": "imp"}, "a comparison lists its methods, but got final.contenders 'imp'"),
         ({"training.initialization": "own"}, "training.initialization is 'own'"),
         ({"training.masking": "gradient"}, "pruned weights take part too"),
         ({"seeding.tickets": ["best.safetensors"]}, "counts the whole cost of a mask"),

@@ -88,11 +88,11 @@ def test_the_page_has_every_section_and_figure(page, run):
     best = queries.winner(run)
     family = ["lineage"] if best.parents else []
     assert figures(page) == [
-        *("fitness", "accuracy", "layers"),
-        *("pairs", "bars", "profiles", "pixels"),
+        *("accuracy", "fitness", "validation", "diversity", "layers"),
+        *("nulls", "pairs", "bars", "profiles", "pixels"),
         *("network", *family),
     ]
-    assert page.count("<svg") == 9 + len(family)  # one of them has two panels
+    assert page.count("<svg") == 11 + len(family)
     assert page.count('role="img" aria-label="') == page.count("<svg")
 
 
@@ -118,6 +118,10 @@ def test_the_words_on_the_seeds_say_how_much_they_share_beside_chance(run):
     shared, chance = raw.whole[pairs].mean(), raw.chance[pairs].mean()
     assert f"share {shared:.1%} of the weights that either keeps, and {chance:.1%} by chance" in lines[0]
     assert f"at least {study.aligned[pairs].mean():.1%}." in lines[1]
+    for null in ("aligned_uniform", "aligned_degrees"):
+        draws = study.drawn[null]["iou"]
+        assert len(draws) == 19
+        assert f"{draws.min():.1%} to {draws.max():.1%}" in lines[1]
     assert "ticketsearch overlap" in lines[1]
     assert lines[2].endswith("they are all different networks.")
 
@@ -151,15 +155,22 @@ def test_the_words_compare_what_is_shared_with_chance(run, monkeypatch, shared, 
     planted = raw_overlap(run.seeds().masks, run.spec)._replace(whole=shared * level / 0.1, chance=level)
     monkeypatch.setattr("ticketsearch.report.text.run.seed_overlap", lambda run: planted)
     assert f": {words}." in text.study_lines(run, None)[0]
-    assert "not here" in text.study_lines(run, None)[1]
+    assert "not renumbered here" in text.study_lines(run, None)[1]
+
+
+@pytest.mark.parametrize(("alignments", "draws"), [(39, 19), (38, 18), (11, 5), (10, 0), (0, 0)])
+def test_renumbered_masks_stand_beside_null_models_or_not_at_all(run, monkeypatch, alignments, draws):
+    monkeypatch.setattr("ticketsearch.report.text.run.ALIGNED", alignments * 3 * run.spec.size)  # three pairs
+    study = text.seed_study(run)
+    assert (0 if study is None else len(study.drawn["aligned_degrees"]["iou"])) == draws
 
 
 def test_masks_of_very_large_networks_are_not_aligned_for_the_page(run, monkeypatch):
     monkeypatch.setattr("ticketsearch.report.text.run.ALIGNED", 3 * run.spec.size - 1)
-    assert text.seed_study(run) is None
     page = report.write_report(run).read_text(encoding="utf-8")
-    assert "pairs" not in figures(page)
+    assert not {"nulls", "pairs", "bars"} & {*figures(page)}
     assert "profiles" in figures(page)
+    assert "renumbered to match they share" not in page
 
 
 def test_the_page_says_where_the_time_went(page, run):
@@ -292,12 +303,12 @@ def test_an_unfinished_run_has_a_report_too(tmp_path, small_run):
     ):
         page = report.write_report(new).read_text(encoding="utf-8")
         assert "No generation is finished yet" in page
-        assert figures(page) == ["pairs", "bars", "profiles"]  # the seeds are there from the start
+        assert figures(page) == ["nulls", "pairs", "bars", "profiles"]  # of the masks of the pruner
         first = [t for t in run.tickets() if t.generation == 0]
         generations = evolve(first, lambda masks: -masks[:, :5].sum(axis=1), run.spec, generations=0)
         new.append(next(iter(generations)))
         page = report.write_report(new).read_text(encoding="utf-8")
-        assert figures(page) == ["fitness", "layers", "pairs", "bars", "profiles"]
+        assert figures(page) == ["fitness", "diversity", "layers", "nulls", "pairs", "bars", "profiles"]
 
 
 @pytest.fixture(scope="module")

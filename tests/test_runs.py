@@ -252,7 +252,7 @@ def test_results_come_back_and_extending_drops_them(run):
     ]
     run.save_results(results)
     assert run.results() == results
-    run.extend(50)
+    run.plan(50)
     assert run.results() == []
     with Run.open(run.path) as opened:
         assert opened.settings.evolution.generations == 50
@@ -344,7 +344,7 @@ def test_a_run_of_an_older_version_is_one_line_that_says_so(run):
     with pytest.raises(BadInput) as caught:
         Run.open(run.path)
     assert str(caught.value).endswith(
-        "has schema 2, but this version of ticketsearch reads 5 to 6; use the version that wrote it"
+        "has schema 2, but this version of ticketsearch reads 5 to 7; use the version that wrote it"
     )
 
 

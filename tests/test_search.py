@@ -161,7 +161,11 @@ def test_test_data_touch_nothing_but_the_test_results(tmp_path):
         _, path, _ = searched(tmp_path, f"other-{other}", name, ("data.options", {"other": other}))
         with Run.open(path) as run:
             contents.append(
-                [line for line in text.content(run) if not line.startswith(("run ", "network ", "seed of"))]
+                [
+                    line
+                    for line in text.content(run)
+                    if not line.startswith(("run ", "network ", "pruned mask of"))
+                ]
             )
     same, changed = [], []
     for a, b in zip(*contents, strict=True):

@@ -195,6 +195,7 @@ def to_schema_5(path):
         rows = [[r, g, v] for r, own in effects.until(number).effects.items() for g, v in own.items()]
         state = json.dumps(json.loads(state) | ({"worth": rows} if rows else {}))
         connection.execute("UPDATE generations SET state = ? WHERE number = ?", (state, number))
+    connection.execute("DROP TABLE evaluations")
     connection.execute("DROP TABLE worth")
     connection.execute("DROP INDEX assessments_of_generation")
     connection.execute("PRAGMA user_version = 5")
@@ -214,7 +215,7 @@ def told(run):
     ]
 
 
-def test_a_run_of_schema_5_is_read_as_it_is_and_goes_on_as_one_of_schema_6(folder, whole):
+def test_a_run_of_schema_5_is_read_as_it_is_and_goes_on_as_one_of_schema_7(folder, whole):
     to_schema_5(folder)
     before = (folder / "run.sqlite").read_bytes()
     with Run.open(folder) as old, Run.open(whole) as new:
@@ -227,7 +228,7 @@ def test_a_run_of_schema_5_is_read_as_it_is_and_goes_on_as_one_of_schema_6(folde
         for generation in evolve([], assess, SPEC, **plain(**longer, after=run.last())):
             run.append(generation)
         (version,) = run._connection.execute("PRAGMA user_version").fetchone()
-        assert version == SCHEMA_VERSION == 6
+        assert version == SCHEMA_VERSION == 7
         went_on = told(run)
     first = Tickets(
         Ticket(mask, *[Initialization("orthogonal", 3)] * 2, "synflow") for mask in first_masks(6)

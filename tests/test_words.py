@@ -29,6 +29,8 @@ GONE = {
     r"\bwhat (is|are) no\b": "invalid",
     r"\bsomething taken from them\b": "ablated controls",
     r'"""What\b': "begin with the noun",
+    r"(?<!\band )\b(its|their|these|pruned) seeds\b": "masks of the first population",
+    r"\bseed note\b": "Ross's notes",
 }
 
 

@@ -73,6 +73,24 @@ Resume = Annotated[
     ),
 ]
 
+Finish = Annotated[
+    bool,
+    option("--finish", "With --resume: end the search with the generations there are, and compare its best."),
+]
+Minutes = Annotated[
+    str | None,
+    option(
+        "--minutes",
+        "Begin no generation after this many minutes, and compare the best of those there are.",
+        default="no limit",
+        metavar="NUMBER",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    option("--dry-run", "Print settings, trainings and an estimate of time and memory; search nothing."),
+]
+
 # Settings that each objective stands for; settings that are given take precedence.
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "score": {"evolution.objective": "score"},
@@ -114,6 +132,9 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
     address: Address = None,
     name: Name = None,
     resume: Resume = None,
+    finish: Finish = False,
+    minutes: Minutes = None,
+    dry_run: DryRun = False,
     trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
@@ -130,22 +151,66 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
         "seed": seed,
         "training.device": device,
         "training.workers": _workers(workers),
+        "evolution.minutes": _minutes(minutes),
     }
     assignments = assigned(settings, assign, flags, trust)
     if objective is not None:
         assignments = _objective(objective) | assignments
     assignments |= _backend(backend, scheduler, address, assignments)
-    if resume is not None and name is not None:
-        raise BadInput(
-            f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
-        )
+    _check_resume(resume, name, finish, generations, dry_run)
+    if dry_run:
+        _print_forecast(assignments)
+        return
     try:
-        search, run = _open(assignments, name, resume, trust)
+        search, run = _open(assignments, name, resume, trust, finish)
     except KeyboardInterrupt:
         how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
         raise interrupted(f"Interrupted; {how}") from None
     with run:
         _run_to_end(search, run)
+
+
+def _check_resume(
+    resume: str | None, name: str | None, finish: bool, generations: str | None, dry_run: bool
+) -> None:
+    """Raise :class:`BadInput` for flags that contradict ``--resume``, or that need it."""
+    if resume is None:
+        if finish:
+            raise BadInput("--finish ends a run that is there; give its name: --resume RUN --finish")
+        return
+    if name is not None:
+        raise BadInput(
+            f"--resume goes on with {resume!r} itself and takes no --name, but got {name!r}; drop one"
+        )
+    if finish and generations is not None:
+        raise BadInput(
+            f"--finish keeps the generations there are, but got --generations {generations}; drop one"
+        )
+    if dry_run:
+        raise BadInput(f"--dry-run is for a new search, but got --resume {resume}; drop one")
+
+
+def _minutes(text: str | None) -> float | None:
+    """Return the limit of minutes of the flag, None where it is not given."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise BadInput(f"--minutes takes a number above 0, but got {text!r}; leave it out for no limit")
+    return value
+
+
+def _print_forecast(assignments: dict[str, Any]) -> None:
+    """Print what a search of these settings would be, without making a run."""
+    from ticketsearch import experiment
+    from ticketsearch.report.text import forecast_lines
+    from ticketsearch.settings import load
+
+    search = experiment.Search.prepare(load(None, assignments.items()))
+    show_lines(forecast_lines(search.settings, experiment.forecast(search)))
 
 
 def _workers(text: str | None) -> int | None:
@@ -212,7 +277,7 @@ def _run_to_end(search: Search | None, run: Run) -> None:
 
 
 def _open(
-    assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool
+    assignments: dict[str, Any], name: str | None, resume: str | None, trust: bool, finish: bool
 ) -> tuple[Search | None, Run]:
     """Return a new run, or the one to go on with, and its search; None for a finished run."""
     from ticketsearch.runs import check_free
@@ -221,7 +286,7 @@ def _open(
     if resume is not None:
         from ticketsearch import experiment
 
-        return experiment.resume(run_folder(resume), assignments, trust=trust)
+        return experiment.resume(run_folder(resume), assignments, finish=finish, trust=trust)
     settings = load(None, assignments.items())
     if name is not None:
         check_free(RUNS, name)
@@ -245,10 +310,16 @@ def _evolve(search: Search, run: Run) -> None:
 
 def _print_results(run: Run) -> None:
     from ticketsearch.report import write_report
-    from ticketsearch.report.text import comparison_lines, operator_lines, overlap_lines, rung_lines
+    from ticketsearch.report.text import (
+        answer_lines,
+        comparison_lines,
+        operator_lines,
+        overlap_lines,
+        rung_lines,
+    )
 
     path = write_report(run)
     show_lines([f"Run {run.name}"])
-    for lines in (comparison_lines, rung_lines, operator_lines, overlap_lines):
+    for lines in (answer_lines, comparison_lines, rung_lines, operator_lines, overlap_lines):
         show_lines(lines(run))
     show_lines([f"Report:  {path}", f"Tickets: {run.path / 'tickets'}"])

@@ -207,6 +207,11 @@ def _check_settings(settings: Settings) -> None:
             "a comparison counts the whole cost of a mask, which saved tickets do not record, but got "
             f"seeding.tickets {settings.seeding.tickets}; leave it out"
         )
+    if settings.final.contenders != type(settings.final)().contenders:
+        raise BadInput(
+            f"a comparison lists its methods, but got final.contenders {settings.final.contenders!r}; leave "
+            "it out and give --methods"
+        )
     if settings.seeding.density != type(settings.seeding)().density:
         raise BadInput(
             f"a comparison takes several densities, but seeding.density is {settings.seeding.density}; "

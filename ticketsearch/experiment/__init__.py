@@ -11,6 +11,7 @@ from ticketsearch.experiment.final_training import (
     save_tickets,
     trained_network,
 )
+from ticketsearch.experiment.forecast import Forecast, forecast
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.resuming import create_run, resume
 from ticketsearch.experiment.running import complete
@@ -20,6 +21,7 @@ __all__ = [
     "TRAINED",
     "Callback",
     "Callbacks",
+    "Forecast",
     "Search",
     "candidates_of",
     "choose",
@@ -27,6 +29,7 @@ __all__ = [
     "create_run",
     "environment",
     "finish",
+    "forecast",
     "resume",
     "save_tickets",
     "trained_network",

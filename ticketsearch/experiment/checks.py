@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ticketsearch import operators
+from ticketsearch import operators, pruners
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import LocalSearch
 from ticketsearch.masks import Mask
@@ -18,9 +18,10 @@ from ticketsearch.plugins import (
     resolve,
 )
 from ticketsearch.pruners import check_density
-from ticketsearch.settings import Settings
+from ticketsearch.runs import pruned_name
+from ticketsearch.settings import Settings, as_list
 
-__all__ = ["check_evolution", "check_local_search", "resolve_operator"]
+__all__ = ["check_contenders", "check_evolution", "check_local_search", "resolve_operator"]
 
 
 def check_evolution(settings: Settings, network: Network) -> None:
@@ -57,6 +58,20 @@ def _check_front(settings: Settings, network: Network) -> None:
         raise BadInput(
             "a Pareto front compares scores of one training, but training.steps is a list of rungs; "
             "give one number"
+        )
+
+
+def check_contenders(settings: Settings) -> None:
+    """Raise :class:`BadInput` for unknown pruners in ``final.contenders``, and for equal names."""
+    if settings.final.contenders in ("auto", "none"):
+        return
+    methods = as_list(settings.final.contenders)
+    pruners.method_options(methods, {})
+    names = [pruned_name(method) for method in methods]
+    if len(set(names)) < len(names):
+        raise BadInput(
+            f"contenders are told apart by the names of their functions, but got {', '.join(methods)}; "
+            "rename one"
         )
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from ticketsearch.evolution import pareto_front
+from ticketsearch.experiment.contenders import added_mask
 from ticketsearch.experiment.search import Search
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, module_of
 from ticketsearch.random_streams import Stream, seed_sequence
-from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, front_name, pruned_names
+from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, front_name, pruned_name, pruned_names
 from ticketsearch.storage import refuse_links
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket, save_trained
 
@@ -39,10 +40,11 @@ def finish(search: Search, run: Run) -> Iterator[str]:
     """Choose the winner on validation data, compare it on the test set, and save the best tickets.
 
     The candidates get the final training on several data orders; the one of highest mean validation accuracy
-    wins. It, the dense network, the pruners' masks of the same initialization and random masks of the same
-    layer densities (a new one for each data order) are then trained on other data orders and evaluated on
-    the test set. With a Pareto front, all its tickets are candidates, and those on the front of validation
-    accuracy and kept weights are evaluated on the test set beside the winner.
+    wins. It, the dense network, the pruners' masks of the same initialization, those of ``final.contenders``
+    too, and random masks of the same layer densities (a new one for each data order) are then trained on
+    other data orders and evaluated on the test set. With a Pareto front, all its tickets are candidates, and
+    those on the front of validation accuracy and kept weights are evaluated on the test set beside the
+    winner.
 
     Yields the names of contenders before their training; the results are in the run at the end.
     """
@@ -55,7 +57,7 @@ def finish(search: Search, run: Run) -> Iterator[str]:
     if search.front is not None:
         candidates = _validated_front(candidates, chosen)
         tickets |= {front_name(t.number): t for t in candidates if t is not winner}
-    contenders = contender_masks(search, winner, run.seeds())
+    contenders = contender_masks(search, winner, run.seeds(), run.contenders)
     contenders |= {name: _repeated(search, ticket.mask) for name, ticket in tickets.items()}
     compared: list[Result] = []
     for name, masks in contenders.items():
@@ -113,8 +115,14 @@ def _validated_front(candidates: Iterable[Ticket], results: Iterable[Result]) ->
     return [ticket for ticket in candidates if ticket.number in numbers]
 
 
-def contender_masks(search: Search, winner: Ticket, seeds: Tickets) -> dict[str, Mask]:
-    """Return ``{name: (orders, weights) masks}`` of the winner and its contenders on the test set."""
+def contender_masks(
+    search: Search, winner: Ticket, seeds: Tickets, added: Iterable[str] = ()
+) -> dict[str, Mask]:
+    """Return ``{name: (orders, weights) masks}`` of the winner and its contenders on the test set.
+
+    ``seeds`` are the masks of the first population's pruners; ``added`` are the pruners that prune the
+    winner's initialization now.
+    """
     names, spec = pruned_names(search.settings), search.network.spec
     pruned = {names[s.operator]: s.mask for s in seeds if s.pruned_from == winner.initialization}
     rng = np.random.default_rng(seed_sequence(search.settings.seed, Stream.CONTROL))
@@ -123,6 +131,7 @@ def contender_masks(search: Search, winner: Ticket, seeds: Tickets) -> dict[str,
     return {
         BEST: _repeated(search, winner.mask),
         **{name: _repeated(search, mask) for name, mask in pruned.items()},
+        **{pruned_name(name): _repeated(search, added_mask(search, winner, name)) for name in added},
         RANDOM: np.stack(shuffled),
         DENSE: _repeated(search, np.ones(spec.size, dtype=np.bool_)),
     }

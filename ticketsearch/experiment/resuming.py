@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ticketsearch.errors import BadInput
+from ticketsearch.experiment.contenders import cheap_contender
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search
 from ticketsearch.plugins import code_of
@@ -31,19 +32,23 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     """
     settings = search.settings
     here = {**environment(), "device": _device_name(settings.training.device)}
-    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds)
+    cheap = cheap_contender(settings)
+    content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds, cheap)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
             return Run.create(root, counting_name(root, settings), *content)
     return Run.create(root, name, *content)
 
 
-def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -> tuple[Search | None, Run]:
-    """Open a run to go on with it; more generations extend it, any other changed setting is refused.
+def resume(
+    path: Path, assignments: Mapping[str, Any], *, finish: bool = False, trust: bool = False
+) -> tuple[Search | None, Run]:
+    """Open a run to go on with it, to another number of generations if that is given.
 
-    The search is None if the run is finished and not extended. A function in a file may be given anew if its
-    file has moved. Own code that is not given anew runs if the run is known to be the user's and the code is
-    unchanged (:mod:`ticketsearch.settings.trust`), or with ``trust``.
+    ``finish`` ends it with the generations that there are. Any other changed setting is refused. The search
+    is None if the run is finished and not extended. A function in a file may be given anew if its file has
+    moved. Own code that is not given anew runs if the run is known to be the user's and the code is unchanged
+    (:mod:`ticketsearch.settings.trust`), or with ``trust``.
 
     Raises :class:`BadInput` for changed settings, fewer generations than there are, changed data, and code
     that may not run.
@@ -52,7 +57,9 @@ def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -
     try:
         settings = apply(run.settings, assignments.items())
         moved = _refuse_changes(run, settings)
-        wanted = settings.evolution.generations
+        wanted = max(run.progress(), 0) if finish else settings.evolution.generations
+        _check_length(run, wanted, finish)
+        settings = apply(settings, [("evolution.generations", wanted)])
         if run.finished and wanted == run.settings.evolution.generations:
             return None, run
         if not trust:
@@ -76,8 +83,8 @@ def resume(path: Path, assignments: Mapping[str, Any], *, trust: bool = False) -
             )
         if outside(run.settings):
             run.adopt(apply(run.settings, moved.items()))
-        if wanted > run.settings.evolution.generations:
-            run.extend(wanted)
+        if wanted != run.settings.evolution.generations:
+            run.plan(wanted)
     except BaseException:
         run.close()
         raise
@@ -96,10 +103,21 @@ def _refuse_changes(run: Run, settings: Settings) -> dict[str, Any]:
             f"a run goes on with its own settings, but {name} is {old!r} in {run.name!r} and {new!r} here; "
             "leave it out, or start a new run"
         )
-    wanted, have = settings.evolution.generations, run.settings.evolution.generations
-    if wanted < have:
-        raise BadInput(f"run {run.name!r} has {have} generations and can only be extended, but got {wanted}")
     return moved
+
+
+def _check_length(run: Run, wanted: int, finish: bool) -> None:
+    """Raise :class:`BadInput` for fewer generations than a run has, and for the end of one without any."""
+    there = run.progress()
+    if finish and there < 0:
+        raise BadInput(
+            f"run {run.name!r} has no generation yet, so that there is nothing to compare; "
+            f"go on with: ticketsearch evolve --resume {run.name}"
+        )
+    if wanted < there:
+        raise BadInput(
+            f"run {run.name!r} has {there} generations already, but got {wanted}; give {there} or more"
+        )
 
 
 def _moved(old: Any, new: Any) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
@@ -26,7 +27,14 @@ from ticketsearch.evolution import (
     Variation,
     evolve,
 )
-from ticketsearch.experiment.checks import check_evolution, check_local_search, resolve_operator
+from ticketsearch.experiment.callbacks import Callback
+from ticketsearch.experiment.checks import (
+    check_contenders,
+    check_evolution,
+    check_local_search,
+    resolve_operator,
+)
+from ticketsearch.experiment.unfinished import Unfinished, restore_evaluations
 from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.models import Initialization, Network, initialize
@@ -56,6 +64,7 @@ class Search:
     trainer : the short training of the settings, which is the fitness where that is one.
     final_recipe : of the final training, for any fitness.
     crossover, mutation : the operators, one or several of each.
+    began : time of a monotonic clock, in seconds, from which a limit of minutes counts.
     """
 
     settings: Settings
@@ -66,6 +75,7 @@ class Search:
     final_recipe: Recipe
     crossover: list[Callable[..., Mask]]
     mutation: list[Callable[..., Mask]]
+    began: float = field(default_factory=time.monotonic)
 
     @classmethod
     def prepare(
@@ -88,6 +98,7 @@ class Search:
         check_density(settings.seeding.density, network.spec)
         check_evolution(settings, network)
         pruners.method_options(as_list(settings.seeding.method), settings.seeding.options)
+        check_contenders(settings)
         evolution = settings.evolution
         crossover = [resolve_operator(name, "crossover", ("a", "b")) for name in as_list(evolution.crossover)]
         mutation = [resolve_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
@@ -138,9 +149,9 @@ class Search:
 
     @cached_property
     def first_population(self) -> Tickets:
-        """The saved tickets, the seeds that are different networks, as many as fit, and mutants of them.
+        """The saved tickets, the pruned masks that are different networks, as many as fit, and their mutants.
 
-        With annealed density the seeds are pruned to the first density, for a Pareto front to several
+        With annealed density the networks are pruned to the first density, for a Pareto front to several
         densities in its range.
         """
         evolution = self.settings.evolution
@@ -209,8 +220,15 @@ class Search:
             return []
         return compaction_notes(self.network.wiring, self.settings.training.masking)
 
-    def generations(self, run: Run) -> Iterator[Generation]:
-        """Evolve from where the run stands; each generation is committed to the run before it is yielded."""
+    def generations(self, run: Run, callback: Callback | None = None) -> Iterator[Generation]:
+        """Evolve from where the run stands; each generation is committed to the run before it is yielded.
+
+        ``callback`` takes the number of masks that have been evaluated, of each generation.
+        """
+        unfinished = Unfinished(run, callback or Callback())
+        if isinstance(self.fitness, ShortTraining):
+            restore_evaluations(run, self.fitness)
+            self.fitness.observer = unfinished
         evolution = self.settings.evolution
         variation = Variation(
             self.crossover,
@@ -242,6 +260,7 @@ class Search:
             after=after,
         ):
             run.append(generation)
+            unfinished.next_generation()
             yield generation
 
 

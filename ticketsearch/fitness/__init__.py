@@ -12,6 +12,7 @@ Training of populations (``trainer``, in the parts of ``jobs``)
 
 from __future__ import annotations
 
+from ticketsearch.fitness.memo import Evaluated, EvaluationKey
 from ticketsearch.fitness.named import build_fitness
 from ticketsearch.fitness.options import EvaluationOptions, recipe_and_options
 from ticketsearch.fitness.plain_training import train
@@ -20,6 +21,8 @@ from ticketsearch.fitness.trainer import Trainer
 from ticketsearch.fitness.untrained import Untrained
 
 __all__ = [
+    "Evaluated",
+    "EvaluationKey",
     "EvaluationOptions",
     "ShortTraining",
     "Trainer",

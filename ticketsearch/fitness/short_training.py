@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +14,8 @@ from ticketsearch.cost import Spent
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.fitness.deprecated import accepts_old_keywords
-from ticketsearch.fitness.jobs import Order, Stage
+from ticketsearch.fitness.jobs import Order, Outcome, Stage
+from ticketsearch.fitness.memo import Evaluated, EvaluationKey, Memo, Observer
 from ticketsearch.fitness.options import EvaluationOptions
 from ticketsearch.fitness.trainer import Trainer
 from ticketsearch.halving import HalvingResult, parse_steps, successive_halving
@@ -36,16 +36,6 @@ from ticketsearch.training import (
 )
 
 __all__ = ["ShortTraining"]
-
-# Number of evaluations of single masks in the memo, and of those with guidance, which are large.
-MEMO_SIZE, MEMO_SIZE_WITH_SCORES = 2**14, 2**9
-
-
-class Evaluated(NamedTuple):
-    """Evaluation of a mask: loss and accuracy of each pass, and its guidance, None if it diverged."""
-
-    passes: tuple[tuple[float, float], ...]
-    guidance: Guidance | None
 
 
 class ShortTraining:
@@ -89,7 +79,7 @@ class ShortTraining:
         recipe, options = recipe or Recipe(), options or EvaluationOptions()
         dataset.check_fits(network)
         _check_precision(recipe, options)
-        # Final, since the memo holds evaluations for as long as this lives: see _HalvingRun._key.
+        # Final, since the memo holds evaluations for as long as this lives: see EvaluationKey.
         self.network: Final = network
         self.dataset: Final = dataset
         self.rungs: Final = parse_steps(recipe.steps if steps is None else steps)
@@ -110,7 +100,8 @@ class ShortTraining:
             backend=options.backend,
             address=options.address,
         )
-        self._memo: OrderedDict[Any, Evaluated] = OrderedDict()
+        self.memo: Final = Memo(guided=options.candidates is not None)
+        self.observer: Observer | None = None
 
     def __call__(
         self, masks: ArrayLike, *, tickets: Sequence[Ticket] | None = None, round: int = 0
@@ -167,16 +158,6 @@ class ShortTraining:
         initializations = self._initializations(len(masks), tickets)
         trained = self.trainer.train(masks, initializations, orders, recipe, Stage(part=part))
         return trained.evaluations[0]
-
-    def remembered(self, key: Any) -> Evaluated | None:
-        """Return the evaluation of a key if the memo holds it."""
-        return self._memo.get(key)
-
-    def remember(self, key: Any, evaluated: Evaluated) -> None:
-        """Put an evaluation into the memo; the oldest one leaves a memo that is full."""
-        self._memo[key] = evaluated
-        if len(self._memo) > (MEMO_SIZE if self.options.candidates is None else MEMO_SIZE_WITH_SCORES):
-            self._memo.popitem(last=False)
 
     def _initializations(self, masks: int, tickets: Sequence[Ticket] | None) -> list[Initialization]:
         """Return the initializations of the training, one for all or one for each mask.
@@ -237,7 +218,7 @@ class _HalvingRun:
         self.seconds: dict[str, float] = {}
         self.spent = Spent()
         self.guidance: list[Guidance | None] = [None] * len(masks)
-        self._evaluated: dict[Any, Evaluated] = {}
+        self._evaluated: dict[EvaluationKey, Evaluated] = {}
         self._states: dict[Any, State | None] = {}  # by key at the first rung, as equal masks share one
         self._digests = [digest(mask) for mask in masks]
 
@@ -246,13 +227,22 @@ class _HalvingRun:
         keys = {index: self._key(index, rung) for index in positions.tolist()}
         missing: dict[Any, int] = {}  # equal masks once
         for index, key in keys.items():
-            evaluated = self.fitness.remembered(key)
+            evaluated = self.fitness.memo.get(key)
             if evaluated is not None:
                 self._evaluated[key] = evaluated
             else:
                 missing.setdefault(key, index)
+        restored = {
+            key: index
+            for index, key in keys.items()
+            if key not in missing and self.fitness.memo.first_use(key)
+        }
+        if restored:
+            self.spent += self.fitness.trainer.cost(
+                self.masks[list(restored.values())], self.fitness.recipe, self._stage(rung)
+            )
         if missing:
-            self._train(list(missing.values()), rung)
+            self._train(list(missing.values()), rung, done=len(positions) - len(missing))
         scores = np.empty(len(positions))
         for place, (index, key) in enumerate(keys.items()):
             evaluated = self._evaluated[key]
@@ -261,40 +251,62 @@ class _HalvingRun:
             self.guidance[index] = evaluated.guidance
         return scores
 
-    def _train(self, indices: list[int], rung: int) -> None:
-        fitness, rungs, options = self.fitness, self.fitness.rungs, self.fitness.options
+    def _stage(self, rung: int) -> Stage:
+        rungs, options = self.fitness.rungs, self.fitness.options
+        return Stage(
+            begin=rungs[rung - 1] if rung else 0,
+            until=rungs[rung],
+            keeps_states=rung + 1 < len(rungs),
+            passes=self.passes,
+            pooled=options.scored == "pooled",
+            candidates=options.candidates,
+            saliency=options.saliency,
+        )
+
+    def _train(self, indices: list[int], rung: int, done: int) -> None:
+        """Train masks on to a rung; ``done`` others are known already."""
+        fitness = self.fitness
         shared = len(self.initializations) == 1
+        total = done + len(indices)
+
+        def arrived(places: list[int], outcome: Outcome) -> None:
+            nonlocal done
+            done += len(places)
+            if fitness.observer is not None:
+                made = {
+                    self._key(indices[place], rung): _evaluated(
+                        outcome.evaluations, outcome.guidance, position
+                    )
+                    for position, place in enumerate(places)
+                }
+                fitness.observer(made, done, total)
+
         trained = fitness.trainer.train(
             self.masks[indices],
             self.initializations if shared else [self.initializations[index] for index in indices],
             [seed_sequence(fitness.seed, Stream.ROUND, self.round)],
             fitness.recipe,
-            Stage(
-                begin=rungs[rung - 1] if rung else 0,
-                until=rungs[rung],
-                keeps_states=rung + 1 < len(rungs),
-                passes=self.passes,
-                pooled=options.scored == "pooled",
-                candidates=options.candidates,
-                saliency=options.saliency,
-            ),
+            self._stage(rung),
             states=[self._states.get(self._key(index, 0)) for index in indices],
+            arrived=arrived,
         )
         for place, index in enumerate(indices):
             self._states[self._key(index, 0)] = trained.states[place]
             key = self._key(index, rung)
-            passes = ((float(e.loss[place]), float(e.accuracy[place])) for e in trained.evaluations)
-            self._evaluated[key] = Evaluated(tuple(passes), trained.guidance[place])
-            fitness.remember(key, self._evaluated[key])
+            self._evaluated[key] = _evaluated(trained.evaluations, trained.guidance, place)
+            fitness.memo.add(key, self._evaluated[key])
         self.spent += trained.spent
         for name, seconds in trained.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
-    def _key(self, index: int, rung: int) -> Any:
-        """Return everything that an evaluation depends on, but for the constants of the fitness.
-
-        The memo belongs to one fitness, whose network, data, seed, recipe, precision and device never change.
-        A memo that is shared or saved would need them in its keys.
-        """
+    def _key(self, index: int, rung: int) -> EvaluationKey:
         initialization = self.initializations[0 if len(self.initializations) == 1 else index]
-        return self._digests[index], initialization, self.round, self.fitness.rungs[rung]
+        return EvaluationKey(self._digests[index], initialization, self.round, self.fitness.rungs[rung])
+
+
+def _evaluated(
+    evaluations: Sequence[Evaluation], guidance: Sequence[Guidance | None] | None, place: int
+) -> Evaluated:
+    """Return the evaluation of one mask, by its place among those that were trained with it."""
+    passes = tuple((float(e.loss[place]), float(e.accuracy[place])) for e in evaluations)
+    return Evaluated(passes, None if guidance is None else guidance[place])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -113,12 +113,14 @@ class Trainer:
         stage: Stage | None = None,
         *,
         states: Sequence[State | None] | None = None,
+        arrived: Callable[[list[int], Outcome], object] | None = None,
     ) -> Trained:
         """Train masks ``(P, weights)`` for one stage, and evaluate them.
 
         Initializations and data orders are one for all masks or one for each. ``stage`` is by default the
         whole training and its evaluation on the validation part. ``states`` are those of the stage before;
-        masks without one are trained from the beginning, to the same result.
+        masks without one are trained from the beginning, to the same result. ``arrived`` takes the indices
+        and the outcome of each job as it ends.
 
         A data order given as an array ``(steps, batch)`` of sample indices is sent whole with each job that
         needs it, however large; its ``SeedSequence`` takes a few bytes.
@@ -140,13 +142,13 @@ class Trainer:
             together = self._batches(masks, population)
             jobs = [population.of(indices) for indices in together]
             start = time.perf_counter()
-            outcomes = self._outcomes(jobs)
+            outcomes = self._outcomes(jobs, together, arrived)
             elapsed = time.perf_counter() - start
         trained = _joined(together, outcomes)
         side_by_side = min(self._spread.workers, len(jobs))
         seconds = {name: spent / side_by_side for name, spent in trained.seconds.items()}
         seconds["workers"] = max(0.0, elapsed - sum(seconds.values()))
-        return trained._replace(seconds=seconds, spent=self._cost(masks, recipe, stage))
+        return trained._replace(seconds=seconds, spent=self.cost(masks, recipe, stage))
 
     def weights(
         self, mask: Mask, initialization: Initialization, order: Order, recipe: Recipe
@@ -160,7 +162,7 @@ class Trainer:
         with reproducible():
             return self.runner.weights(job)
 
-    def _cost(self, masks: Mask, recipe: Recipe, stage: Stage) -> Spent:
+    def cost(self, masks: Mask, recipe: Recipe, stage: Stage) -> Spent:
         """Return the steps and FLOPs of a stage."""
         _, y = self.runner.dataset.part(stage.part)
         _, y_train = self.runner.dataset.part("train")
@@ -200,13 +202,23 @@ class Trainer:
         sizes = [size + packed + state_bytes(state) for size, state in zip(sizes, states, strict=True)]
         return [part for indices in together for part in _sendable(indices, sizes, shared)]
 
-    def _outcomes(self, jobs: list[Job]) -> list[Outcome]:
-        """Return the outcomes of jobs, in their order."""
+    def _outcomes(
+        self,
+        jobs: list[Job],
+        together: list[list[int]],
+        arrived: Callable[[list[int], Outcome], object] | None,
+    ) -> list[Outcome]:
+        """Return the outcomes of jobs, in their order; ``arrived`` takes each as it ends."""
         if self._source is None:
-            by_index = dict(self._spread.run(self.runner.run, jobs))
+            outcomes = self._spread.run(self.runner.run, jobs)
         else:
             tasks = [(self._source, *self._place, job) for job in jobs]
-            by_index = dict(self._spread.run(_run_in_worker, tasks))
+            outcomes = self._spread.run(_run_in_worker, tasks)
+        by_index: dict[int, Outcome] = {}
+        for index, outcome in outcomes:
+            by_index[index] = outcome
+            if arrived is not None:
+                arrived(together[index], outcome)
         return [by_index[index] for index in range(len(jobs))]
 
 

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 from ticketsearch import lazy
 
 __all__ = [
+    "ALIGNED_DEGREES",
+    "ALIGNED_UNIFORM",
     "NULLS",
+    "UNIFORM",
     "Chance",
     "Diversity",
     "Masks",
@@ -41,7 +44,7 @@ __all__ = [
 _HOMES = {
     "chance": "Chance chance_iou",
     "draws": "Masks batches drawn stacked",
-    "null_models": "NULLS degree_shuffle",
+    "null_models": "ALIGNED_DEGREES ALIGNED_UNIFORM NULLS UNIFORM degree_shuffle",
     "null_tests": "Null",
     "profiles": "degrees",
     "raw": "Diversity RawOverlap containment diversity iou pairwise_iou raw_overlap",
@@ -52,7 +55,13 @@ _HOMES = {
 if TYPE_CHECKING:
     from ticketsearch.overlap.chance import Chance, chance_iou
     from ticketsearch.overlap.draws import Masks, batches, drawn, stacked
-    from ticketsearch.overlap.null_models import NULLS, degree_shuffle
+    from ticketsearch.overlap.null_models import (
+        ALIGNED_DEGREES,
+        ALIGNED_UNIFORM,
+        NULLS,
+        UNIFORM,
+        degree_shuffle,
+    )
     from ticketsearch.overlap.null_tests import Null
     from ticketsearch.overlap.profiles import degrees
     from ticketsearch.overlap.raw import (

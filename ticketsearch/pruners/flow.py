@@ -2,7 +2,7 @@
 
 R is the sum of the outputs of the network with weights |θ ⊙ mask|, identity activations (but for those that
 multiply by a number), no biases or shifts, batch normalisation as its evaluation-mode linear map, and
-all-ones inputs (equation 6 of the seed note). A weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) ·
+all-ones inputs (equation 6 of Ross's notes). A weight's score is ∂R/∂θ ⊙ θ = |w| · (flow into its source) ·
 (flow out of its target), equation 7. All values are float64 with a power of two as a separate exponent, so
 that no depth overflows.
 

@@ -1,6 +1,6 @@
 """Flow-preserving pruning: a search for the mask of a given count with the largest flow.
 
-The commentary of the seed note asks for a loss that seeks to preserve the flow R and compares it with the
+The commentary of Ross's notes asks for a loss that seeks to preserve the flow R and compares it with the
 optimum. This pruner maximises the retention of :mod:`ticketsearch.pruners.retention`.
 """
 

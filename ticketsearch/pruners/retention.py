@@ -1,6 +1,6 @@
 """Flow retention: the flow of a mask relative to the best flow of any mask of the same count.
 
-The commentary of the seed note asks to compare the score with the optimum for that network.
+The commentary of Ross's notes asks to compare the score with the optimum for that network.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Retention(NamedTuple):
 def flow_retention(mask: ArrayLike, network: Network) -> Retention:
     """Return R(mask) / R*(count) of a ``(weights,)`` mask: its share of the best flow at its count.
 
-    R is SynFlow's (equation 6 of the seed note); :func:`best_flow` explains R*.
+    R is SynFlow's (equation 6 of Ross's notes); :func:`best_flow` explains R*.
     Raises :class:`BadInput` for another shape, or a network whose computation is not known.
     """
     checked = check_mask(mask, network.spec)

@@ -65,7 +65,7 @@ def saliency(
     precision: str = "float32",
     device: str = "auto",
 ) -> Parts:
-    """Return the synaptic saliency ∂R/∂θ ⊙ θ of every weight (equation 5 of the seed note).
+    """Return the synaptic saliency ∂R/∂θ ⊙ θ of every weight (equation 5 of Ross's notes).
 
     The largest are kept: with sign, the weights that increase R most. If R is a loss these are the harmful
     ones; ``absolute`` keeps the weights that change R most in either direction, as :func:`snip` does.

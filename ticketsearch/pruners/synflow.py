@@ -95,7 +95,7 @@ def synflow(
     rng: np.random.Generator,
     biases: bool = False,
 ) -> Parts:
-    """Return the synaptic-flow scores of every weight (Tanaka et al. 2020, equation 6 of the seed note).
+    """Return the synaptic-flow scores of every weight (Tanaka et al. 2020, equation 6 of Ross's notes).
 
     R is the sum of the outputs of the network with weights |θ ⊙ mask|, identity activations and an
     all-ones input; a weight's score is ∂R/∂θ ⊙ θ. Max-pooling takes maxima of flows. All layers share one
@@ -116,7 +116,7 @@ def balanced_synflow(
 ) -> Parts:
     """Return synaptic-flow scores divided by (the mean score of their layer) to the power ``strength``.
 
-    In a chain the scores of each layer sum to the same R (theorem 2 of the seed note), so their mean is
+    In a chain the scores of each layer sum to the same R (theorem 2 of Ross's notes), so their mean is
     R / n for n weights: large layers have small scores and are cut first. With ``strength`` 1 every layer's
     mean over all its weights is 1, and a layer that has lost more than others has larger scores among the
     kept ones, so that compression is nearly equal for all layers, as the note's commentary asks. With 0 this

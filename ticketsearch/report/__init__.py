@@ -18,11 +18,13 @@ __all__ = [
     "DensityCurve",
     "FitnessCurve",
     "LayerDensities",
+    "PopulationCurves",
     "comparison_html",
     "density_curve",
     "fitness_curve",
     "layer_densities",
     "overlaps_html",
+    "population_curves",
     "write_audit",
     "write_comparison_files",
     "write_comparisons",
@@ -34,22 +36,23 @@ __all__ = [
 _HOMES = {
     "audit": "AuditPage DensityCurve density_curve write_audit",
     "comparison": "write_comparison_files write_comparisons",
+    "generations": "FitnessCurve PopulationCurves fitness_curve population_curves",
     "notebook": "comparison_html overlaps_html",
     "overlap": "write_overlap write_overlap_files",
-    "run": "FitnessCurve LayerDensities fitness_curve layer_densities write_report",
+    "run": "LayerDensities layer_densities write_report",
 }
 
 if TYPE_CHECKING:
     from ticketsearch.report.audit import AuditPage, DensityCurve, density_curve, write_audit
     from ticketsearch.report.comparison import write_comparison_files, write_comparisons
+    from ticketsearch.report.generations import (
+        FitnessCurve,
+        PopulationCurves,
+        fitness_curve,
+        population_curves,
+    )
     from ticketsearch.report.notebook import comparison_html, overlaps_html
     from ticketsearch.report.overlap import write_overlap, write_overlap_files
-    from ticketsearch.report.run import (
-        FitnessCurve,
-        LayerDensities,
-        fitness_curve,
-        layer_densities,
-        write_report,
-    )
+    from ticketsearch.report.run import LayerDensities, layer_densities, write_report
 
 __getattr__ = lazy.face(__name__, _HOMES)

@@ -20,6 +20,7 @@ __all__ = [
     "pair_picture",
     "pixel_pictures",
     "profile_pictures",
+    "raw_picture",
 ]
 
 # The most characters of a label; masks of longer names are numbered, with a list below the figures.
@@ -44,6 +45,13 @@ def pair_picture(study: OverlapStudy, prefix: str = "") -> Picture:
     return picture(f"{prefix}pairs", "Overlap (IoU) of each pair of masks", draws, 3.9, 4.4)
 
 
+def raw_picture(study: OverlapStudy) -> Picture:
+    """Return the figure of all pairs of masks as they are, in their given numbering."""
+    shown = pair_matrices(mask_labels(study), study.iou, study.iou)
+    draw = partial(draw_matrix, names=shown.names, shown=shown.raw, top=shown.top, title="as they are")
+    return picture("pairs", "Overlap (IoU) of each pair of masks", draw, 3.9, 4.4)
+
+
 def null_pictures(study: OverlapStudy, prefix: str = "") -> list[Picture]:
     """Return the figure of the null models with draws, if there are some."""
     panels = null_panels(study)
@@ -66,12 +74,14 @@ def layer_picture(study: OverlapStudy, prefix: str = "") -> Picture:
     """Return the figure of overlap by layer."""
     bars = layer_bars(study)
     compared = "as they are" if bars.aligned_null is None else "compared in the same way"
+    rewired = "" if bars.aligned_degrees is None else "; rewired: of the same fan-ins and fan-outs"
     return picture(
         f"{prefix}bars",
         "Overlap layer by layer",
         partial(draw_layer_bars, bars=bars),
         1 + 0.4 * len(bars.names),
-        caption=f"Chance: masks of the same layer counts, {compared}.",
+        caption=f"Lines: means of null models, {compared}. Shuffled: masks of the same layer counts"
+        f"{rewired}.",
     )
 
 

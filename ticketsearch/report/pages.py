@@ -36,6 +36,7 @@ __all__ = [
     "filled",
     "picture",
     "segments",
+    "with_code",
     "write_page",
 ]
 
@@ -146,6 +147,11 @@ def _opening(title: str, width: float) -> str:
 def _rounded(attribute: re.Match[str]) -> str:
     """Round coordinates to a hundredth of a point, which no eye sees and which halves the file."""
     return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
+
+
+def with_code(text: str) -> Markup:
+    """Return text as HTML in which commands between backticks are code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(Markup.escape(text))))
 
 
 def segments(ends: Floats, colour: str, width: float, opacity: float) -> PathPatch:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ticketsearch import settings as config
 from ticketsearch.masks import layer_counts
@@ -16,12 +16,25 @@ from ticketsearch.overlap import OverlapStudy, degrees
 from ticketsearch.plugins import relative_name
 from ticketsearch.report.best import Stored, lineage_picture, network_picture, stored
 from ticketsearch.report.front import front_picture
+from ticketsearch.report.generations import course_pictures
 from ticketsearch.report.lineage import lineage, lineage_sentence
-from ticketsearch.report.overlap_figures import layer_picture, pair_picture, pixel_pictures, profile_pictures
-from ticketsearch.report.pages import BLUE, DRAWN, GREY, ORANGE, Picture, picture, write_page
+from ticketsearch.report.null_strip import strip_picture
+from ticketsearch.report.overlap_figures import layer_picture, pixel_pictures, profile_pictures, raw_picture
+from ticketsearch.report.pages import GREY, ORANGE, Picture, picture, with_code, write_page
 from ticketsearch.report.profiles import profiles
-from ticketsearch.report.text import masking_lines, own_work, rung_lines, seed_study, spread, study_lines
+from ticketsearch.report.text import (
+    advantages,
+    answer_lines,
+    masking_lines,
+    own_work,
+    points_cell,
+    rung_lines,
+    seed_study,
+    spread,
+    study_lines,
+)
 from ticketsearch.runs import (
+    ContenderRow,
     Run,
     contender_rows,
     first_seeds,
@@ -31,46 +44,32 @@ from ticketsearch.runs import (
     winner,
 )
 from ticketsearch.tickets import Ticket
-from ticketsearch.typing import Floats, Integers
+from ticketsearch.typing import Floats
 
 __all__ = [
-    "FitnessCurve",
     "LayerDensities",
-    "fitness_curve",
     "layer_densities",
     "write_report",
 ]
 
 
-class FitnessCurve(NamedTuple):
-    """Fitness of the population by generation, of the highest rung alone; each ``(generations,)``."""
-
-    generation: Integers
-    best: Floats
-    mean: Floats
-    worst: Floats
-
-
 class LayerDensities(NamedTuple):
-    """Density of each layer: seeds ``(seeds, layers)``, winner ``(layers,)`` or None while unfinished."""
+    """Density of each layer.
+
+    Attributes
+    ----------
+    names : of the layers.
+    seeds : of the pruned masks of the first population, ``(masks, layers)``.
+    winner : ``(layers,)``, or None while the run is unfinished.
+    """
 
     names: list[str]
     seeds: Floats
     winner: Floats | None
 
 
-def fitness_curve(run: Run) -> FitnessCurve:
-    """Return the fitness of a run's populations, NaN where no member was finite."""
-    statistics = run.statistics()
-    columns = [
-        np.array([statistic.get(name, np.nan) for statistic in statistics])
-        for name in ("best", "mean", "worst")
-    ]
-    return FitnessCurve(np.arange(len(statistics)), *columns)
-
-
 def layer_densities(run: Run) -> LayerDensities:
-    """Return the layer densities of the seeds and of the winner."""
+    """Return the layer densities of the first population's pruned masks, and of the winner."""
     sizes = np.array([layer.size for layer in run.spec.layers])
     seeds, best = first_seeds(run), winner(run)
     return LayerDensities(
@@ -107,13 +106,17 @@ def write_report(run: Run) -> Path:
         operators=operator_rows(run),
         phases=phase_rows(run),
         own_work=own_work(run),
-        figures=_search_pictures(run, [(row.contender, row.accuracies) for row in rows]),
+        answers=[with_code(line) for line in answer_lines(run)],
+        points_cell=points_cell,
+        advantages={advantage.contender: advantage for advantage in advantages(run)},
+        accuracy=[_accuracy_picture(rows)] if rows else [],
+        figures=_search_pictures(run),
         overlap_lines=study_lines(run, study),
         overlap_figures=_overlap_pictures(run, study, best, file),
         network=None if best is None else network_picture(run, best, file),
         lineage=None if ancestry is None else lineage_picture(ancestry),
         lineage_sentence="" if ancestry is None else lineage_sentence(ancestry),
-        seeds=seeds,
+        first_masks=seeds,
         progress=run.progress(),
         winner=best,
         settings=config.to_toml(run.settings, run.folder, comments=False),
@@ -124,8 +127,8 @@ def write_report(run: Run) -> Path:
 def _overlap_pictures(
     run: Run, study: OverlapStudy | None, best: Ticket | None, file: Stored | None
 ) -> list[Picture]:
-    """Return the figures of the seeds beside the winner: pairs, layers, fan-in and fan-out, pixels."""
-    pictures = [] if study is None else [pair_picture(study), layer_picture(study)]
+    """Return the figures of the pruned masks beside the winner: null models, pairs, layers, fans, pixels."""
+    pictures = [] if study is None else [strip_picture(study), raw_picture(study), layer_picture(study)]
     seeds = first_seeds(run)
     if not seeds:
         return pictures
@@ -136,29 +139,27 @@ def _overlap_pictures(
     return pictures
 
 
-def _search_pictures(run: Run, points: list[tuple[str, tuple[float, ...]]]) -> list[Picture]:
-    """Return the figures of the search: fitness, layer densities, and test accuracy once there is some."""
+def _search_pictures(run: Run) -> list[Picture]:
+    """Return the figures of the search: its course by generation, and layer densities."""
     if run.progress() < 0:
         return []
-    curve, densities = fitness_curve(run), layer_densities(run)
-    members = "top rung" if run.agreements() else "population"
-    pictures = [
-        picture(
-            "fitness",
-            "Validation fitness by generation",
-            partial(_draw_fitness, curve=curve),
-            caption=f"Band: best to worst of the {members}.",
-        ),
-    ]
-    if points:
-        pictures.append(
-            picture("accuracy", "Test accuracy, a point a data order", partial(_draw_accuracy, points=points))
-        )
+    pictures, densities = course_pictures(run), layer_densities(run)
     if not len(densities.seeds) and densities.winner is None:
         return pictures
     height = max(2.9, 1 + 0.28 * len(densities.names))
     draw = partial(_draw_layers, densities=densities)
-    return [*pictures, picture("layers", "Density of each layer, seeds and winner", draw, height)]
+    return [*pictures, picture("layers", "Density of each layer, pruned masks and winner", draw, height)]
+
+
+def _accuracy_picture(rows: list[ContenderRow]) -> Picture:
+    """Return the figure of the test accuracies of the final table."""
+    points = [(row.contender, row.accuracies) for row in rows]
+    return picture(
+        "accuracy",
+        "Test accuracy, a point a data order",
+        partial(_draw_accuracy, points=points),
+        max(2.6, 0.7 + 0.42 * len(points)),
+    )
 
 
 def _steps_text(steps: int | list[int]) -> str:
@@ -167,19 +168,6 @@ def _steps_text(steps: int | list[int]) -> str:
         return f"{steps} training steps an evaluation"
     rungs = f"{', '.join(map(str, steps[:-1]))} or {steps[-1]}"
     return f"{rungs} training steps an evaluation (successive halving)"
-
-
-def _draw_fitness(figure: Figure, curve: FitnessCurve) -> None:
-    axes = figure.subplots()
-    generation = curve.generation
-    best, mean, worst = (np.where(np.abs(values) < DRAWN, values, np.nan) for values in curve[1:])
-    axes.fill_between(generation, worst, best, color=BLUE, alpha=0.15, linewidth=0)
-    axes.plot(generation, best, color=BLUE, marker=".", label="best")
-    axes.plot(generation, mean, color=ORANGE, marker=".", label="mean")
-    axes.set_xlabel("generation")
-    axes.set_ylabel("fitness")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, loc="lower right")
 
 
 def _draw_layers(figure: Figure, densities: LayerDensities) -> None:
@@ -193,7 +181,7 @@ def _draw_layers(figure: Figure, densities: LayerDensities) -> None:
     shown = np.where(rows > 0, rows, floor)
     for row in shown[: len(densities.seeds)]:
         axes.plot(row, places, color=GREY, marker="o", markersize=4, linewidth=0.8, alpha=0.6)
-    axes.plot([], [], color=GREY, marker="o", markersize=4, label=f"seeds ({len(densities.seeds)})")
+    axes.plot([], [], color=GREY, marker="o", markersize=4, label=f"pruned masks ({len(densities.seeds)})")
     if winner:
         axes.plot(shown[-1], places, color=ORANGE, marker="D", markersize=5, label="winner")
     axes.set_xscale("log")

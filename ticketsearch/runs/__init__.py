@@ -12,10 +12,12 @@ from ticketsearch import lazy
 
 __all__ = [
     "BEST",
+    "CHEAP",
     "DENSE",
     "OVERVIEW_COLUMNS",
     "RANDOM",
     "ContenderRow",
+    "EvaluationRow",
     "NameTaken",
     "OperatorRow",
     "PhaseRow",
@@ -23,6 +25,7 @@ __all__ = [
     "Run",
     "RunOverview",
     "State",
+    "Stopped",
     "check_free",
     "check_name",
     "contender_rows",
@@ -35,6 +38,7 @@ __all__ = [
     "list_runs",
     "operator_rows",
     "phase_rows",
+    "pruned_name",
     "pruned_names",
     "read_overview",
     "result_records",
@@ -45,16 +49,19 @@ __all__ = [
 
 _HOMES = {
     "folders": "NameTaken check_free check_name counting_name list_runs",
+    "header": "Stopped",
     "overview": "OVERVIEW_COLUMNS RunOverview State read_overview state_of",
     "queries": "ContenderRow OperatorRow PhaseRow contender_rows first_seeds front_rows operator_rows "
     "phase_rows winner",
     "records": "generation_records result_records ticket_records",
-    "results": "BEST DENSE RANDOM Result contenders front_name pruned_names",
+    "results": "BEST CHEAP DENSE RANDOM Result contenders front_name pruned_name pruned_names",
     "store": "Run",
+    "tables": "EvaluationRow",
 }
 
 if TYPE_CHECKING:
     from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
+    from ticketsearch.runs.header import Stopped
     from ticketsearch.runs.overview import OVERVIEW_COLUMNS, RunOverview, State, read_overview, state_of
     from ticketsearch.runs.queries import (
         ContenderRow,
@@ -68,7 +75,18 @@ if TYPE_CHECKING:
         winner,
     )
     from ticketsearch.runs.records import generation_records, result_records, ticket_records
-    from ticketsearch.runs.results import BEST, DENSE, RANDOM, Result, contenders, front_name, pruned_names
+    from ticketsearch.runs.results import (
+        BEST,
+        CHEAP,
+        DENSE,
+        RANDOM,
+        Result,
+        contenders,
+        front_name,
+        pruned_name,
+        pruned_names,
+    )
     from ticketsearch.runs.store import Run
+    from ticketsearch.runs.tables import EvaluationRow
 
 __getattr__ = lazy.face(__name__, _HOMES)

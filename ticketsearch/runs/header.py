@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Json, TypeAdapter
 
 from ticketsearch import settings as config
 from ticketsearch.masks import MaskSpec, check_spec
 from ticketsearch.runs import tables
-from ticketsearch.runs.results import Result
+from ticketsearch.runs.results import Result, added_pruners
 from ticketsearch.runs.schema import RUN
+from ticketsearch.runs.tables import Seconds
 from ticketsearch.settings import Origin, Settings
-from ticketsearch.storage import Database, Word, validated
+from ticketsearch.storage import Count, Database, Word, validated
 
-__all__ = ["RunHeader"]
+__all__ = ["RunHeader", "Stopped"]
 
 SETTINGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Json[dict[str, Any]])
 SPEC: TypeAdapter[MaskSpec] = TypeAdapter(Json[MaskSpec])
 ENVIRONMENT: TypeAdapter[dict[str, str]] = TypeAdapter(Json[dict[Word, Word]])
+
+
+class Stopped(NamedTuple):
+    """Early end of a search.
+
+    Attributes
+    ----------
+    planned : number of the last generation that was planned.
+    minutes : limit of time that ended the search; 0 where its user did.
+    """
+
+    planned: Count
+    minutes: Seconds
+
+
+STOPPED: TypeAdapter[Stopped] = TypeAdapter(Json[Stopped])
 
 
 class RunHeader(Database):
@@ -32,6 +49,8 @@ class RunHeader(Database):
     data_fingerprint : of the dataset.
     environment : versions, device and command, ``{name: text}``.
     origin : the place and the content of own code that the settings name.
+    stopped : where the search ended before the generations that were planned; None where it did not.
+    contenders : the pruners that ``final.contenders`` adds to the final comparison.
     """
 
     kind = RUN
@@ -40,6 +59,8 @@ class RunHeader(Database):
     data_fingerprint: str
     environment: dict[str, str]
     origin: Origin
+    stopped: Stopped | None
+    contenders: list[str]
 
     def _load(self) -> None:
         meta = {row.key: row.value for row in self._read(tables.META)}
@@ -50,8 +71,11 @@ class RunHeader(Database):
         tree: dict[str, Any] = validated(SETTINGS, meta["settings"], "settings")
         self.settings = config.stored(tree, self.folder)
         self.spec = check_spec(validated(SPEC, meta["spec"], "spec"))
+        self.contenders = added_pruners(self.settings, meta.get("contenders", ""))
         self.data_fingerprint = meta["data_fingerprint"]
         self.environment = validated(ENVIRONMENT, meta["environment"], "environment")
+        stopped = meta.get("stopped")
+        self.stopped = None if stopped is None else validated(STOPPED, stopped, "stopped")
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ def contender_rows(run: Run) -> list[ContenderRow]:
     """Return the rows of the final table, best ticket first; empty until the run is finished."""
     results = [result for result in run.results() if result.part == "test"]
     rows = []
-    for name in contenders(run.settings):
+    for name in contenders(run.settings, run.contenders):
         trainings = [result for result in results if result.contender == name]
         if trainings:
             rows.append(_contender_row(name, trainings))

@@ -12,7 +12,7 @@ from ticketsearch.halving import Agreement
 from ticketsearch.runs import rows, tables
 from ticketsearch.runs.header import RunHeader
 from ticketsearch.runs.replay import generation_of, replay
-from ticketsearch.runs.schema import RUN, old_order_effects
+from ticketsearch.runs.schema import ORDER_EFFECTS_SINCE, old_order_effects
 from ticketsearch.tickets import Ticket, Tickets
 
 __all__ = ["RunReader"]
@@ -25,7 +25,11 @@ class RunReader(RunHeader):
     """The queries of :class:`ticketsearch.Run`, which change nothing."""
 
     def tickets(self) -> Tickets:
-        """Return all tickets of the run by number."""
+        """Return all tickets of the run by number.
+
+        A ticket's ``score`` is the mean over all its evaluations, those after its first generation too, less
+        the effects of their data orders; ``first_score`` is that of the first one.
+        """
         return self._tickets("ORDER BY number")
 
     def chunks(self) -> Iterator[Tickets]:
@@ -149,7 +153,7 @@ class RunReader(RunHeader):
 
     def _order_effects(self, until: int) -> OrderEffects:
         """Return the effects of data orders that were known at a generation."""
-        if self._version < RUN.version:
+        if self._version < ORDER_EFFECTS_SINCE:
             with self._validation():
                 return OrderEffects(old_order_effects(self._connection, until))
         stored = self._read(tables.WORTH, "WHERE generation <= ? ORDER BY generation, rung", (until,))

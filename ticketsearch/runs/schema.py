@@ -5,20 +5,38 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Callable
 
 from ticketsearch.runs.tables import OLD_STATES, STATES, WORTH
 from ticketsearch.storage import Kind, transaction
 
-__all__ = ["RUN", "SCHEMA_VERSION", "migrate", "old_order_effects"]
+__all__ = ["ORDER_EFFECTS_SINCE", "RUN", "SCHEMA_VERSION", "migrate", "old_order_effects"]
 
+# 7: evaluations of a generation that is being made have a table.
 # 6: effects of data orders have a table, where 5 repeated all of them in each generation's state. Since
 # 6 the keys of new runs leave out kernel positions that can read padding alone; a run that began under 5
 # goes on with its own spec, which does not know such positions, so that its keys stay the same.
-SCHEMA_VERSION = 6
-# The oldest version that is read; it is migrated to the present one when it is opened for writing.
+SCHEMA_VERSION = 7
+# The oldest version that is read. A run of an older version than the present is migrated when it is opened
+# for writing.
 OLDEST = 5
+ORDER_EFFECTS_SINCE = 6
 # Generations whose states are converted at a time, as those of a long search do not fit into memory.
 CHUNK = 64
+EVALUATIONS = """
+CREATE TABLE evaluations (
+    round INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    scheme TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    passes BLOB NOT NULL,
+    saliency BLOB,
+    candidates BLOB,
+    growth BLOB,
+    PRIMARY KEY (round, steps, digest, scheme, seed)
+) WITHOUT ROWID;
+"""
 ORDER_EFFECTS = """
 CREATE TABLE worth (
     generation INTEGER NOT NULL REFERENCES generations (number),
@@ -102,6 +120,7 @@ CREATE TABLE results (
 ) WITHOUT ROWID;
 """
     + ORDER_EFFECTS
+    + EVALUATIONS
 )
 
 
@@ -130,19 +149,29 @@ def old_order_effects(connection: sqlite3.Connection, until: int) -> list[tuple[
 
 
 def migrate(connection: sqlite3.Connection, last: int) -> None:
-    """Bring a file of schema 5, whose last generation is given, to the present schema: all or nothing.
+    """Bring a file of schema 5 or 6, whose last generation is given, to the present schema: all or nothing.
 
     Raises :class:`ValueError` for content of another schema.
     """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     with transaction(connection) as execute:
-        for statement in ORDER_EFFECTS.split(";"):
-            execute(statement)
-        for rung, generation, value in old_order_effects(connection, last):
-            execute(WORTH.insert, (generation, rung, value))
-        for first in range(0, last + 1, CHUNK):
-            for row in STATES.read(connection, "WHERE number BETWEEN ? AND ?", (first, first + CHUNK - 1)):
-                state = json.dumps(row.state.content())
-                execute("UPDATE generations SET state = ? WHERE number = ?", (state, row.number))
+        execute(EVALUATIONS)
+        if version < ORDER_EFFECTS_SINCE:
+            _separate_order_effects(connection, last, execute)
         execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     with contextlib.suppress(sqlite3.Error):  # it only makes the file smaller; a reader may be in the way
         connection.execute("VACUUM")
+
+
+def _separate_order_effects(
+    connection: sqlite3.Connection, last: int, execute: Callable[..., object]
+) -> None:
+    """Put the effects of data orders of a file of schema 5 into a table of their own."""
+    for statement in ORDER_EFFECTS.split(";"):
+        execute(statement)
+    for rung, generation, value in old_order_effects(connection, last):
+        execute(WORTH.insert, (generation, rung, value))
+    for first in range(0, last + 1, CHUNK):
+        for row in STATES.read(connection, "WHERE number BETWEEN ? AND ?", (first, first + CHUNK - 1)):
+            state = json.dumps(row.state.content())
+            execute("UPDATE generations SET state = ? WHERE number = ?", (state, row.number))

@@ -14,9 +14,11 @@ from ticketsearch.evolution import STORE, Generation
 from ticketsearch.masks import MaskSpec
 from ticketsearch.runs import rows, tables
 from ticketsearch.runs.folders import check_free, discard, made_whole
+from ticketsearch.runs.header import Stopped
 from ticketsearch.runs.reading import RunReader
 from ticketsearch.runs.results import Result
 from ticketsearch.runs.schema import migrate
+from ticketsearch.runs.tables import EvaluationRow
 from ticketsearch.settings import Origin, Settings
 from ticketsearch.storage import create_file, write_atomically
 from ticketsearch.tickets import Ticket
@@ -46,12 +48,14 @@ class Run(RunReader):
         data_fingerprint: str,
         environment: Mapping[str, str],
         seeds: Iterable[Ticket] = (),
+        cheap: str = "",
     ) -> Run:
         """Make a run folder ``root/name`` and open it for writing.
 
         The folder is filled under a hidden name and renamed at the end: from the moment it exists it can be
-        resumed. ``seeds`` are the pruned masks, one an initialization, equal ones too. Where the first
-        generation fails, leaving the run as a context manager removes the folder.
+        resumed. ``seeds`` are the pruned masks, one an initialization, equal ones too. ``cheap`` is the
+        pruner that ``final.contenders = "auto"`` adds, "" for none. Where the first generation fails,
+        leaving the run as a context manager removes the folder.
         Raises :class:`BadInput` if the name is taken or would leave ``root``.
         """
         check_free(root, name)
@@ -62,6 +66,7 @@ class Run(RunReader):
             "spec": json.dumps(spec.to_json()),
             "data_fingerprint": data_fingerprint,
             "environment": json.dumps(dict(environment)),
+            "contenders": cheap,
         }
 
         def fill_file(connection: sqlite3.Connection) -> None:
@@ -120,6 +125,7 @@ class Run(RunReader):
                     execute(tables.ASSESSMENTS.insert, (ticket.number, *rows.assessment_row(last)))
             for rung, value in generation.order_effects.of(generation.number):
                 execute(tables.WORTH.insert, (generation.number, rung, value))
+            execute("DELETE FROM evaluations")
             # The guidance of living members is enough to go on from; diverged ones have none.
             execute("DELETE FROM guidance")
             for ticket in generation.population:
@@ -128,13 +134,33 @@ class Run(RunReader):
         seconds = time.perf_counter() - start
         self._stored = json.dumps({**generation.phases, STORE: seconds}), generation.number
 
-    def extend(self, generations: int) -> None:
-        """Set a larger number of generations; the final results no longer hold and are dropped."""
+    def plan(self, generations: int, minutes: float = 0) -> None:
+        """Set another number of generations, at least those there are; the final results are dropped.
+
+        Fewer generations than planned end the search early, by a limit of ``minutes`` or 0 by its user, until
+        a plan of as many takes it up again.
+        """
+        before = self.stopped.planned if self.stopped else self.settings.evolution.generations
+        stopped = Stopped(before, minutes) if generations < before else None
         settings = config.apply(self.settings, [("evolution.generations", generations)])
         with self._commit() as execute:
             self._store_settings(execute, settings)
             execute("DELETE FROM results")
+            execute("DELETE FROM meta WHERE key = 'stopped'")
+            if stopped is not None:
+                execute(tables.META.insert, ("stopped", json.dumps(stopped)))
+        self.stopped = stopped
         self._settings_stored(settings)
+
+    def save_evaluations(self, evaluations: Iterable[EvaluationRow]) -> None:
+        """Commit evaluations of the generation that is being made, which go with its commit."""
+        with self._commit() as execute:
+            for row in evaluations:
+                execute(tables.EVALUATIONS.insert.replace("INSERT", "INSERT OR REPLACE", 1), tuple(row))
+
+    def evaluations(self) -> list[EvaluationRow]:
+        """Return the evaluations of the generation that was being made when the search stopped."""
+        return self._read(tables.EVALUATIONS)
 
     def adopt(self, settings: Settings) -> None:
         """Store settings whose own code its user vouches for, with its present place and content."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, Field, Json
 
 from ticketsearch.masks import MaskSpec, digest, unpack
@@ -12,6 +13,7 @@ from ticketsearch.storage import Count, Finite, Share, Table, Word
 __all__ = [
     "AGREEMENTS",
     "ASSESSMENTS",
+    "EVALUATIONS",
     "GENERATIONS",
     "GUIDANCE",
     "KEYS",
@@ -29,6 +31,7 @@ __all__ = [
     "TICKETS",
     "WORTH",
     "AssessmentRow",
+    "EvaluationRow",
     "GenerationRow",
     "GuidanceRow",
     "MemberRow",
@@ -173,6 +176,23 @@ class GuidanceRow(NamedTuple):
     growth: bytes
 
 
+class EvaluationRow(NamedTuple):
+    """One evaluation of the generation that is being made.
+
+    ``passes`` are loss and accuracy of each pass, float64; the other blobs are guidance, None without.
+    """
+
+    round: Count
+    steps: Count
+    digest: str
+    scheme: Word
+    seed: Count
+    passes: bytes
+    saliency: bytes | None
+    candidates: bytes | None
+    growth: bytes | None
+
+
 class ResultRow(NamedTuple):
     """One final training."""
 
@@ -259,6 +279,16 @@ def _check_ticket(row: TicketRow, spec: MaskSpec) -> None:
             raise ValueError("an initialization has a scheme and a seed")
 
 
+def _check_evaluation(row: EvaluationRow, _: object) -> None:
+    values = np.frombuffer(row.passes, "<f8") if len(row.passes) % 8 == 0 else np.empty(0)
+    if not len(values) or len(values) % 2 or not ((values[1::2] >= 0) & (values[1::2] <= 1)).all():
+        raise ValueError("an evaluation holds pairs of a loss and an accuracy in [0, 1]")
+    if len({row.saliency is None, row.candidates is None, row.growth is None}) > 1:
+        raise ValueError("guidance has saliency, candidates and growth")
+    if any(blob is not None and len(blob) % 4 for blob in (row.saliency, row.candidates, row.growth)):
+        raise ValueError("guidance holds numbers of 4 bytes")
+
+
 def _check_parents(row: TicketRow | ParentsRow, _: object) -> None:
     if any(parent >= row.number for parent in row.parents):
         raise ValueError(f"parents come before ticket {row.number}, but are {row.parents}")
@@ -272,6 +302,7 @@ MEMBERS = Table("members", MemberRow)
 ASSESSMENTS = Table("assessments", AssessmentRow)
 WORTH = Table("worth", WorthRow)
 GUIDANCE = Table("guidance", GuidanceRow)
+EVALUATIONS = Table("evaluations", EvaluationRow, _check_evaluation)
 RESULTS = Table("results", ResultRow)
 # Some columns alone, which are quicker to read than all.
 STATISTICS = Table("generations", StatisticsRow)

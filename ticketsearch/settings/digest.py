@@ -12,7 +12,10 @@ from ticketsearch.settings.fields import Settings
 __all__ = ["WITHOUT_EFFECT_ON_CONTENT", "changes", "leaves", "settings_digest"]
 
 # A resumed run may change these settings.
-WITHOUT_EFFECT_ON_CONTENT = ("training.workers", "training.backend", "training.address")
+WITHOUT_EFFECT_ON_CONTENT = (
+    *("training.workers", "training.backend", "training.address"),
+    "evolution.minutes",  # as with fewer generations: the content is that of a search so long
+)
 
 
 def settings_digest(settings: Settings) -> str:

@@ -7,15 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ticketsearch.checks import Count, Generations, Members, Orders, Steps, Workers
-from ticketsearch.errors import BadInput, shown
-from ticketsearch.halving import parse_steps
+from ticketsearch.settings.values import Names, as_list, parse_paths, parse_rungs
 
 __all__ = ["NAMES", "Data", "Section", "Settings", "as_list"]
 
 # Settings whose values are names of functions, one or several.
 NAMES = (
     *(("data", "name"), ("model", "name"), ("fitness", "name"), ("seeding", "method")),
-    *(("evolution", "crossover"), ("evolution", "mutation")),
+    *(("evolution", "crossover"), ("evolution", "mutation"), ("final", "contenders")),
 )
 
 
@@ -23,36 +22,6 @@ class Section(BaseModel):
     """A section of the settings; it refuses unknown names, and its values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-def as_list(names: str | list[str]) -> list[str]:
-    """Return the names of a setting that takes one or several."""
-    return [names] if isinstance(names, str) else names
-
-
-def _names(value: Any) -> str | list[str]:
-    """Return one name as text, and several, of a list or separated by commas, as a list."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list) or not all(isinstance(name, str) and name.strip() for name in parts):
-        raise BadInput(f"must be a name, or several in a list or separated by commas, but got {shown(value)}")
-    names = [name.strip() for name in parts]
-    if len(set(names)) < len(names) or not names:
-        raise BadInput(f"must be names that differ, at least one, but got {shown(value)}")
-    return names if len(names) > 1 or "," in names[0] else names[0]
-
-
-def _paths(value: Any) -> list[str]:
-    """Return no path, one, or several, of a list or separated by commas, as a list."""
-    return as_list(_names(value)) if value not in ("", []) else []
-
-
-def _steps(value: Any) -> int | list[int]:
-    """Return one number of steps as it is, and the rungs of successive halving as a list."""
-    rungs = parse_steps(value)
-    return rungs[0] if len(rungs) == 1 else list(rungs)
-
-
-Names = Annotated[str | list[str], BeforeValidator(_names)]
 
 
 class Data(Section):
@@ -121,7 +90,7 @@ class Seeding(Section):
         le=1,
         description="Chance that a kept weight is swapped in the mutants that fill up the first population.",
     )
-    tickets: Annotated[list[str], BeforeValidator(_paths)] = Field(
+    tickets: Annotated[list[str], BeforeValidator(parse_paths)] = Field(
         [],
         description="Saved tickets that join the first population: ticket files, or folders of finished runs "
         "for their best tickets.",
@@ -137,6 +106,12 @@ class Evolution(Section):
     population: Members = Field(32, ge=1, description="Number of tickets in a generation.")
     generations: Generations = Field(
         20, ge=0, description="Number of generations after the first population."
+    )
+    minutes: float = Field(
+        0,
+        ge=0,
+        description="Minutes after which no generation begins any more, counted from each start of the "
+        "search; the final comparison of what there is follows. 0 sets no limit.",
     )
     elites: Count = Field(4, ge=0, description="Number of best tickets that always survive.")
     tournament: Members = Field(
@@ -239,7 +214,7 @@ class Evolution(Section):
 class Training(Section):
     """Short training of a masked network, which gives a ticket its fitness."""
 
-    steps: Annotated[int | list[int], BeforeValidator(_steps)] = Field(
+    steps: Annotated[int | list[int], BeforeValidator(parse_rungs)] = Field(
         200,
         description="Number of optimizer steps of an evaluation, ≥ 0, or the rungs of successive halving, "
         "such as 50,200,800: all masks are trained to the first rung, and the better half to each next one.",
@@ -322,6 +297,12 @@ class Final(Section):
         ge=1,
         description="Number of tickets of best fitness among which the winner is chosen; objective front "
         "takes the whole front.",
+    )
+    contenders: Names = Field(
+        "auto",
+        description="Pruners whose masks of the winner's initialization, at the winner's density, join the "
+        "comparison: one or several, such as imp. auto adds imp where its FLOPs are less than a tenth of the "
+        "search's, as estimated when the run is made; none adds none.",
     )
 
 

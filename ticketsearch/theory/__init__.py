@@ -1,7 +1,7 @@
 """Theory as code: conservation laws, layer collapse, and critical compression of pruners.
 
 After Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic flow",
-sections 4 and 5, and the equations of the seed note that :mod:`ticketsearch.pruners` follows.
+sections 4 and 5, and the equations of Ross's notes that :mod:`ticketsearch.pruners` follows.
 """
 
 from ticketsearch.theory.audit import Curve, MethodAudit, audit

@@ -1,4 +1,4 @@
-"""Critical compression: the largest without an empty layer (axiom 1 and theorem 3 of the seed note)."""
+"""Critical compression: the largest without an empty layer (axiom 1 and theorem 3 of Ross's notes)."""
 
 from __future__ import annotations
 

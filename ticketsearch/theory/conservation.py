@@ -1,6 +1,6 @@
 """Conservation of saliency: at each hidden neuron, and across each cut of the network.
 
-Theorem 1 of the seed note: at a hidden neuron the scores of incoming parameters sum to those of outgoing
+Theorem 1 of Ross's notes: at a hidden neuron the scores of incoming parameters sum to those of outgoing
 ones. Theorem 2: across any set of parameters that separates inputs from outputs they sum to <∂R/∂y, y>. Both
 hold for the saliency ∂R/∂θ ⊙ θ of any R of the outputs if activations are homogeneous. The contribution of a
 bias, or of the shift of a normalisation, counts as incoming; an identity shortcut that a cut crosses counts

@@ -93,11 +93,19 @@ class Ticket:
 
     @property
     def score(self) -> float:
-        """The score on its rung, larger is better; −inf if training diverged, NaN before evaluation.
+        """The mean score on its rung, larger is better; −inf if training diverged, NaN before evaluation.
+
+        The mean is over all evaluations, less the effects of their data orders; ``first_score`` is the first
+        one alone.
 
         Scores of different rungs do not compare; ``fitness`` does.
         """
         return float(self.fitness.values[1]) if self.fitness.valid else float("nan")
+
+    @property
+    def first_score(self) -> float:
+        """The score of the first evaluation as it was measured; −inf if it diverged, NaN before it."""
+        return self.assessments[0].score if self.assessments else float("nan")
 
     @property
     def rung(self) -> int:

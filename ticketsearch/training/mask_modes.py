@@ -1,6 +1,6 @@
 """Maskings: the effect of a mask on the weights in training, and so on their gradient.
 
-With g the gradient of the loss by a layer's output, and h its input, one layer of the seed note is
+With g the gradient of the loss by a layer's output, and h its input, one layer of Ross's notes is
 
 =============  ==========================  ================  ==========================================
 masking        forward                     gradient of W     weights that the mask does not keep

@@ -9,6 +9,8 @@ from ticketsearch import lazy
 __all__ = [
     "DIFFERENCE_HEADINGS",
     "METHOD_HEADINGS",
+    "advantages",
+    "answer_lines",
     "audit_lines",
     "audit_rows",
     "best_lines",
@@ -24,6 +26,8 @@ __all__ = [
     "difference_cells",
     "differences_at",
     "differences_csv",
+    "early_end_lines",
+    "forecast_lines",
     "mask_content",
     "mask_lines",
     "masking_lines",
@@ -37,6 +41,7 @@ __all__ = [
     "own_work",
     "pairs_csv",
     "phase_lines",
+    "points_cell",
     "protocol",
     "run_lines",
     "rung_lines",
@@ -48,12 +53,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "answers": "advantages answer_lines points_cell",
     "audit": "audit_lines audit_rows collapse_rows compression",
     "comparison": "DIFFERENCE_HEADINGS METHOD_HEADINGS cells_csv comparison_headline comparison_markdown "
     "comparison_text difference_cells differences_at differences_csv method_cells notes_on_tests protocol",
+    "forecast": "forecast_lines",
     "mask": "mask_content mask_lines",
     "overlap_study": "nulls_csv overlap_headline overlaps_text pairs_csv shown_effect",
-    "run": "comparison_lines masking_lines operator_lines overlap_lines own_work phase_lines "
+    "run": "comparison_lines early_end_lines masking_lines operator_lines overlap_lines own_work phase_lines "
     "rung_lines seed_study spread study_lines",
     "run_content": "content",
     "runs": "best_lines run_lines",
@@ -61,6 +68,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from ticketsearch.report.text.answers import advantages, answer_lines, points_cell
     from ticketsearch.report.text.audit import audit_lines, audit_rows, collapse_rows, compression
     from ticketsearch.report.text.comparison import (
         DIFFERENCE_HEADINGS,
@@ -76,6 +84,7 @@ if TYPE_CHECKING:
         notes_on_tests,
         protocol,
     )
+    from ticketsearch.report.text.forecast import forecast_lines
     from ticketsearch.report.text.mask import mask_content, mask_lines
     from ticketsearch.report.text.overlap_study import (
         nulls_csv,
@@ -86,6 +95,7 @@ if TYPE_CHECKING:
     )
     from ticketsearch.report.text.run import (
         comparison_lines,
+        early_end_lines,
         masking_lines,
         operator_lines,
         overlap_lines,

@@ -1,4 +1,4 @@
-"""A run as text: its state, final comparison, overlap of seeds, rungs, operators and times."""
+"""A run as text: its state, final comparison, overlap of pruned masks, rungs, operators and times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ticketsearch.evolution import EVOLUTION_PHASES
 from ticketsearch.halving import ENOUGH_PAIRS, LEAST_TAU, Tau, counted, pool
 from ticketsearch.masks import live
-from ticketsearch.overlap import RawOverlap, raw_overlap
+from ticketsearch.overlap import ALIGNED_DEGREES, ALIGNED_UNIFORM, RawOverlap, raw_overlap
 from ticketsearch.runs import (
     Run,
     contender_rows,
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "comparison_lines",
+    "early_end_lines",
     "masking_lines",
     "operator_lines",
     "overlap_lines",
     "own_work",
+    "pair_mean",
     "phase_lines",
     "rung_lines",
     "seed_overlap",
@@ -40,8 +42,26 @@ __all__ = [
     "study_lines",
 ]
 
-# The most weights, summed over pairs, of the masks that a report aligns: seconds of work.
+# The most weights, summed over pairs and draws, of the masks that a report aligns: seconds of work.
 ALIGNED = 20_000_000
+# Draws of each null model, and the fewest that are worth showing.
+DRAWS, FEWEST_DRAWS = 19, 5
+_TOO_LARGE = (
+    "Masks of this size are not renumbered here, as their null models would take long: “ticketsearch "
+    "overlap” renumbers and tests them."
+)
+
+
+def early_end_lines(run: Run) -> list[str]:
+    """Return a sentence on the early end of a search; empty where all planned generations are there."""
+    if run.stopped is None:
+        return []
+    there, planned = run.settings.evolution.generations, run.stopped.planned
+    reason = f"its limit of {run.stopped.minutes:g} minutes was over" if run.stopped.minutes else "as asked"
+    return [
+        f"The search ended after generation {there} of {planned}, {reason}; "
+        f"`ticketsearch evolve --resume {run.name} --generations {planned}` goes on with it."
+    ]
 
 
 def comparison_lines(run: Run) -> list[str]:
@@ -128,12 +148,12 @@ def overlap_lines(run: Run) -> list[str]:
         return ["Overlap: there are fewer than two masks of different initializations."]
     networks = len({seed.key for seed in seeds})
     layers = ", ".join(
-        f"{layer.name} {_pair_mean(iou):.4f} ({_pair_mean(chance):.4f})"
+        f"{layer.name} {pair_mean(iou):.4f} ({pair_mean(chance):.4f})"
         for layer, iou, chance in zip(run.spec.layers, overlap.layers, overlap.layers_chance, strict=True)
     )
     return [
         f"Overlap of {len(seeds)} {seeds[0].operator} masks from different initializations: "
-        f"IoU {_pair_mean(overlap.whole):.4f}, by chance {_pair_mean(overlap.chance):.4f} "
+        f"IoU {pair_mean(overlap.whole):.4f}, by chance {pair_mean(overlap.chance):.4f} "
         "(same layer densities); means over pairs.",
         f"By layer (chance in brackets): {layers}.",
         f"Up to a renumbering of hidden neurons they are {networks} different networks.",
@@ -141,19 +161,29 @@ def overlap_lines(run: Run) -> list[str]:
 
 
 def seed_study(run: Run) -> OverlapStudy | None:
-    """Return the overlap of the masks of all initializations, raw and aligned, without null models.
+    """Return the overlap of the masks of all initializations, raw and aligned, beside their null models.
 
     Masks are named by their numbers, from 1 on. None for fewer than two masks, and for networks whose
-    alignment would take long.
+    alignment, with enough draws of the null models, would take long.
     """
     from ticketsearch.overlap import overlap_study  # takes scipy, which the text of a run does without
 
     seeds = first_seeds(run)
     pairs = len(seeds) * (len(seeds) - 1) // 2
-    if not 0 < pairs * run.spec.size <= ALIGNED:
+    draws = _affordable_draws(pairs * run.spec.size)
+    if not draws:
         return None
     names = [str(number) for number in range(1, len(seeds) + 1)]
-    return overlap_study(seeds.masks, run.spec, names=names, draws=0, aligned_draws=0)
+    return overlap_study(seeds.masks, run.spec, names=names, draws=draws, aligned_draws=draws)
+
+
+def _affordable_draws(work: int) -> int:
+    """Return the draws of each null model; 0 where there is no pair, or not time for a few.
+
+    ``work`` is the number of weights of all pairs. Masks and the draws of two null models are aligned.
+    """
+    draws = (ALIGNED // work - 1) // 2 if work else 0
+    return min(draws, DRAWS) if draws >= FEWEST_DRAWS else 0
 
 
 def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
@@ -161,7 +191,7 @@ def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
     overlap, seeds = seed_overlap(run), first_seeds(run)
     if overlap is None:
         return overlap_lines(run)
-    shared, chance = _pair_mean(overlap.whole), _pair_mean(overlap.chance)
+    shared, chance = pair_mean(overlap.whole), pair_mean(overlap.chance)
     if shared <= chance:
         verdict = "no more than chance"
     else:
@@ -172,19 +202,33 @@ def study_lines(run: Run, study: OverlapStudy | None) -> list[str]:
         f"{shared:.1%} of the weights that either keeps, and {chance:.1%} by chance: {verdict}. "
         "(Mean over pairs of intersection over union; chance has the same number of weights in each layer.)",
     ]
-    if study is None:
-        lines.append("Masks of this size are renumbered to match by “ticketsearch overlap”, not here.")
-    else:
-        lines.append(
-            "With hidden neurons renumbered to match they share at least "
-            f"{_pair_mean(study.aligned):.1%}. Renumbering makes any two masks more alike; "
-            "“ticketsearch overlap” tests whether these masks share more than shuffled ones."
-        )
+    lines.append(_TOO_LARGE if study is None else _renumbered_line(study))
     return [*lines, _networks_line(run)]
 
 
+def _renumbered_line(study: OverlapStudy) -> str:
+    """Return the overlap of renumbered masks beside the range of each null model's draws."""
+    shared = study.mean(study.aligned)
+    draws = [study.drawn[null]["iou"] for null in (ALIGNED_UNIFORM, ALIGNED_DEGREES)]
+    (least, most), (fewest, highest) = ((values.min(), values.max()) for values in draws)
+    first, second = (_place(shared, values) for values in draws)
+    verdict = f"{first} both" if first == second else f"{first} the first and {second} the second"
+    return (
+        f"With hidden neurons renumbered to match they share at least {shared:.1%}. Renumbering makes any "
+        f"masks more alike: masks shuffled within layers then share {least:.1%} to {most:.1%}, and masks "
+        f"rewired with the same fan-in and fan-out of each neuron {fewest:.1%} to {highest:.1%}, in "
+        f"{len(draws[0])} draws of each. The overlap of the pruned masks is {verdict} of these ranges; "
+        "“ticketsearch overlap” tests it with more draws."
+    )
+
+
+def _place(value: float, draws: Floats) -> str:
+    """Return where a value lies among draws."""
+    return "above" if value > draws.max() else "below" if value < draws.min() else "within"
+
+
 def _networks_line(run: Run) -> str:
-    """Count the different networks among the seeds that are not disconnected."""
+    """Count the different networks among the masks that are not disconnected."""
     seeds = first_seeds(run)
     keys = [seed.key for seed in seeds if live(seed.mask, run.spec).any()]
     if not keys:
@@ -252,6 +296,6 @@ def phase_lines(run: Run) -> list[str]:
     ]
 
 
-def _pair_mean(matrix: Floats) -> float:
+def pair_mean(matrix: Floats) -> float:
     """Return the mean over the pairs of a symmetric ``(masks, masks)`` matrix."""
     return float(matrix[np.triu_indices(len(matrix), k=1)].mean())

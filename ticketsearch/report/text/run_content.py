@@ -15,11 +15,11 @@ __all__ = ["content"]
 
 
 def content(run: Run) -> Iterator[str]:
-    """Yield a run's content as lines: settings, seeds, generations, results, and the tables of the search."""
+    """Yield a run's content as lines: settings, pruned masks, generations, results, and tables."""
     yield f"run {run.name}"
     yield f"settings {settings_digest(run.settings)}"
     yield f"network {run.spec.signature}, {run.spec.size} weights; data {run.data_fingerprint}"
-    yield from _seed_lines(run)
+    yield from _pruned_lines(run)
     for generation in run.generations():
         yield from _generation_lines(generation, run.spec)
         if run.settings.evolution.objective == "front":
@@ -35,14 +35,14 @@ def content(run: Run) -> Iterator[str]:
     yield from overlap_lines(run)
 
 
-def _seed_lines(run: Run) -> Iterator[str]:
-    seeds = run.seeds()
-    several = len({seed.operator for seed in seeds}) > 1
-    for seed in seeds:
-        counts = "+".join(map(str, layer_counts(seed.mask, run.spec)))
-        scheme, number = seed.pruned_from or ("?", "?")
-        method = f" by {seed.operator}" if several else ""
-        yield f"seed of {scheme} {number}{method}: {seed.digest} key {seed.key}, kept {counts}"
+def _pruned_lines(run: Run) -> Iterator[str]:
+    pruned = run.seeds()
+    several = len({ticket.operator for ticket in pruned}) > 1
+    for ticket in pruned:
+        counts = "+".join(map(str, layer_counts(ticket.mask, run.spec)))
+        scheme, seed = ticket.pruned_from or ("?", "?")
+        method = f" by {ticket.operator}" if several else ""
+        yield f"pruned mask of {scheme} {seed}{method}: {ticket.digest} key {ticket.key}, kept {counts}"
 
 
 def _generation_lines(generation: Generation, spec: MaskSpec) -> Iterator[str]:
@@ -64,7 +64,8 @@ def _generation_lines(generation: Generation, spec: MaskSpec) -> Iterator[str]:
             yield f"  {_ticket_line(ticket, kept, effective, spec)}"
     for ticket in generation.population:
         if ticket.generation < ticket.assessments[-1].generation == generation.number:
-            yield f"  ticket {ticket.number} again: {_fitness(ticket)}"
+            count = len(ticket.assessments)
+            yield f"  ticket {ticket.number} again, mean of {count} evaluations: {_fitness(ticket)}"
     yield f"  survivors {' '.join(str(ticket.number) for ticket in generation.population)}"
 
 
@@ -79,6 +80,8 @@ def _ticket_line(ticket: Ticket, kept: list[int], effective: float, spec: MaskSp
 
 
 def _fitness(ticket: Ticket) -> str:
+    """Return the fitness as of the generation that is printed, after the first one where both differ."""
     measures = "".join(f", {name} {value!r}" for name, value in ticket.measures.items())
     rung = f"rung {ticket.rung}, " if ticket.rung else ""
-    return f"{rung}fitness {ticket.score!r}{measures}"
+    first = "" if ticket.score == ticket.first_score else f"first fitness {ticket.first_score!r}, "
+    return f"{rung}{first}fitness {ticket.score!r}{measures}"
