@@ -53,11 +53,14 @@ ALLOWED = {
     "workers overlap runs",
     "comparison": "cost masks random_streams statistics storage datasets settings training "
     "operators pruners tickets workers fitness runs experiment",
+    "sweeps": "datasets settings statistics storage workers runs experiment",
     "report": "halving masks plugins statistics storage settings models pruners tickets evolution "
-    "overlap theory runs experiment overlap_studies comparison",
-    "python": "datasets settings models workers seeding overlap_studies comparison report",
+    "overlap theory runs experiment overlap_studies comparison sweeps",
+    "python": "datasets settings models training workers seeding runs experiment overlap_studies comparison "
+    "sweeps report",
     "cli": "halving masks random_streams datasets settings models pruners tickets workers "
-    "evolution seeding theory runs experiment overlap_studies comparison report python",
+    "evolution seeding theory runs experiment overlap_studies comparison sweeps report "
+    "python",
     "__main__": "cli",
 }
 

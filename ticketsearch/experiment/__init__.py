@@ -16,13 +16,16 @@ from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.resuming import create_run, resume
 from ticketsearch.experiment.running import complete
 from ticketsearch.experiment.search import Search
+from ticketsearch.experiment.trackers import TRACKERS, Tracker, generation_figures, trackers_of
 
 __all__ = [
+    "TRACKERS",
     "TRAINED",
     "Callback",
     "Callbacks",
     "Forecast",
     "Search",
+    "Tracker",
     "candidates_of",
     "choose",
     "complete",
@@ -30,7 +33,9 @@ __all__ = [
     "environment",
     "finish",
     "forecast",
+    "generation_figures",
     "resume",
     "save_tickets",
+    "trackers_of",
     "trained_network",
 ]

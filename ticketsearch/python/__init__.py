@@ -12,14 +12,19 @@ from ticketsearch.python.studies import (
     read_overlaps,
     study_pruners,
 )
+from ticketsearch.python.sweeping import ShownSweep, finish_sweep, read_sweep, sweep
 
 __all__ = [
     "ShownComparison",
     "ShownOverlaps",
+    "ShownSweep",
     "compare",
     "finish_comparison",
     "finish_overlaps",
+    "finish_sweep",
     "read_comparison",
     "read_overlaps",
+    "read_sweep",
     "study_pruners",
+    "sweep",
 ]

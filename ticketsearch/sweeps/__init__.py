@@ -3,14 +3,14 @@
 The plan (``plan``)
     SweepPlan, Member, sweep_plan, combination_text
 The folder (``store``)
-    FILE, create_sweep, stored_plan, is_sweep
+    create_sweep, default_name, stored_plan, is_sweep
 The work (``run``)
     SweepWork
 Results (``results``) and their paired differences (``differences``)
     Sweep, SweepRow, read_sweep, SweepDifference, contender_differences, value_differences
 
-Each search is a run of its own, in a folder inside that of the sweep, with the content of the single run of the
-same settings and seed.
+Each search is a run of its own, in a folder inside that of the sweep, with the content of the single run of
+the same settings and seed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from ticketsearch.sweeps.differences import SweepDifference, contender_differenc
 from ticketsearch.sweeps.plan import Member, SweepPlan, Values, combination_text, sweep_plan
 from ticketsearch.sweeps.results import Sweep, SweepRow, read_sweep
 from ticketsearch.sweeps.run import SweepWork
-from ticketsearch.sweeps.store import FILE, create_sweep, is_sweep, stored_plan
+from ticketsearch.sweeps.store import create_sweep, default_name, is_sweep, stored_plan
 
 __all__ = [
-    "FILE",
     "Member",
     "Sweep",
     "SweepDifference",
@@ -33,6 +32,7 @@ __all__ = [
     "combination_text",
     "contender_differences",
     "create_sweep",
+    "default_name",
     "is_sweep",
     "read_sweep",
     "stored_plan",

@@ -10,7 +10,6 @@ import numpy as np
 
 from ticketsearch.runs import BEST
 from ticketsearch.statistics import Paired, holm, paired
-from ticketsearch.sweeps.plan import Values
 from ticketsearch.sweeps.results import Sweep, SweepRow
 
 __all__ = ["SweepDifference", "contender_differences", "value_differences"]
@@ -31,7 +30,7 @@ class SweepDifference(NamedTuple):
 def contender_differences(sweep: Sweep) -> list[SweepDifference]:
     """Return the best ticket minus each other contender of the same runs, for each combination of values."""
     pairs = []
-    for values in _combinations(sweep):
+    for values in sweep.combinations:
         first, *others = sweep.at(values)
         pairs += [(first, other) for other in others if first.contender == BEST]
     return _corrected(pairs)
@@ -40,10 +39,6 @@ def contender_differences(sweep: Sweep) -> list[SweepDifference]:
 def value_differences(sweep: Sweep) -> list[SweepDifference]:
     """Return the difference of the best tickets of each two combinations of values."""
     return _corrected(itertools.combinations([row for row in sweep.rows if row.contender == BEST], 2))
-
-
-def _combinations(sweep: Sweep) -> list[Values]:
-    return sweep.combinations
 
 
 def _corrected(pairs: Iterable[tuple[SweepRow, SweepRow]]) -> list[SweepDifference]:

@@ -117,7 +117,9 @@ def _check_several(what: str, values: Sequence[Any]) -> None:
     texts = [json.dumps(value, sort_keys=True, default=str) for value in values]
     if len(set(texts)) < len(texts):
         twice = next(value for value, text in zip(values, texts, strict=True) if texts.count(text) > 1)
-        raise BadInput(f"the {what} of a sweep must be different ones, but got {shown(twice)} twice; drop one")
+        raise BadInput(
+            f"the {what} of a sweep must be different ones, but got {shown(twice)} twice; drop one"
+        )
 
 
 def _check_setting(name: str) -> None:
@@ -126,13 +128,13 @@ def _check_setting(name: str) -> None:
         raise BadInput("the seeds of a sweep are not one of its settings, but got seed; give --seeds 0-9")
     if name in (*WITHOUT_EFFECT_ON_CONTENT, "training.device"):
         raise BadInput(
-            f"a sweep compares settings that change the content of a run, but got {name}, which changes at most "
-            "its time; leave it out"
+            f"a sweep compares settings that change the content of a run, but got {name}, which changes its "
+            "time at most; leave it out"
         )
     if name.partition(".")[0] == "data":
         raise BadInput(
-            f"a sweep compares accuracies on one test set, but got {name}, which changes the data; make a sweep "
-            "of each dataset"
+            f"a sweep compares accuracies on one test set, but got {name}, which changes the data; make a "
+            "sweep of each dataset"
         )
 
 

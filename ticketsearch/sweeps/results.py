@@ -72,7 +72,10 @@ class Sweep:
     @property
     def combinations(self) -> list[Values]:
         """The combinations of values that have results."""
-        return list(dict.fromkeys(row.values for row in self.rows))
+        found: list[Values] = []
+        for row in self.rows:  # values may be lists, which are no keys
+            found += [row.values] if row.values not in found else []
+        return found
 
     def at(self, values: Values) -> list[SweepRow]:
         """Return the rows of a combination."""

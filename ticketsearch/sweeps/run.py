@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ticketsearch import settings as config
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
-from ticketsearch.experiment import Callbacks, Search, complete, create_run, resume, trackers
+from ticketsearch.experiment import Callbacks, Search, complete, create_run, resume, trackers_of
 from ticketsearch.runs import Run
 from ticketsearch.settings import Data, Settings, leaves
 from ticketsearch.storage import lock_folder
@@ -41,7 +41,7 @@ class SweepWork:
     path : folder of the sweep.
     workers : number of runs side by side; the result is the same for any number.
     gpus : number of GPUs that the processes share, each of which sees one.
-    track : names of trackers, which each run has, see :func:`ticketsearch.experiment.trackers`.
+    track : names of trackers, which each run has, see :func:`ticketsearch.experiment.trackers_of`.
     report : makes the page of a run; it is called in the process of the run, at its end.
     """
 
@@ -80,19 +80,19 @@ def check_member(run: Run, member: Member) -> None:
     differs.pop("evolution.generations", None)
     for name, (old, new) in differs.items():
         raise BadInput(
-            f"{str(run.path)!r} is not a run of this sweep: {name} is {old!r} in it and {new!r} in the sweep; "
-            "move it away"
+            f"{str(run.path)!r} is not a run of this sweep: {name} is {old!r} in it and {new!r} in the "
+            "sweep; move it away"
         )
 
 
 def _is_finished(path: Path, member: Member) -> bool:
-    """Return whether a member has all its generations and its final comparison."""
+    """Return whether a member has its final comparison, after all generations or the minutes it is given."""
     if not (path / member.name).exists():
         return False
     with Run.open(path / member.name) as run:
         check_member(run, member)
-        there, wanted = run.settings.evolution.generations, member.settings.evolution.generations
-        return run.finished and there >= wanted
+        there, wanted = run.settings.evolution, member.settings.evolution
+        return run.finished and (there.generations >= wanted.generations or wanted.minutes > 0)
 
 
 def _finish(task: _Task) -> None:
@@ -108,7 +108,7 @@ def _finish(task: _Task) -> None:
         run = create_run(search, task.root, task.name)
     with run:
         if search is not None:
-            complete(search, run, Callbacks(trackers(task.track)))
+            complete(search, run, Callbacks(trackers_of(task.track)))
         if task.report is not None:
             task.report(run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ticketsearch import settings as config
 from ticketsearch.errors import BadInput, shown
+from ticketsearch.runs import SWEEP
 from ticketsearch.storage import refuse_links, write_atomically
 from ticketsearch.sweeps.plan import MOST, SweepPlan
 
-__all__ = ["FILE", "create_sweep", "is_sweep", "stored_plan"]
+__all__ = ["create_sweep", "default_name", "is_sweep", "stored_plan"]
 
-FILE = "sweep.json"
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 
@@ -32,7 +33,20 @@ class _Stored(BaseModel):
 
 def is_sweep(path: Path) -> bool:
     """Return whether a folder is that of a sweep."""
-    return (path / FILE).is_file()
+    return (path / SWEEP).is_file()
+
+
+def default_name(plan: SweepPlan) -> str:
+    """Return the name of a sweep's folder: its settings, data, model and a digest of all other settings.
+
+    More seeds, values or generations do not change it: the sweep goes on in its folder.
+    """
+    varied = [name.rpartition(".")[2] for name in plan.over] or ["seeds"]
+    names = [
+        Path(name.partition(":")[0]).stem for name in (plan.settings.data.name, plan.settings.model.name)
+    ]
+    words = [re.sub(r"[^A-Za-z0-9_]+", "-", word)[:20] for word in ["sweep", *varied[:3], *names]]
+    return "-".join([*words, config.settings_digest(plan.settings)[:8]])
 
 
 def create_sweep(path: Path, plan: SweepPlan) -> None:
@@ -46,13 +60,13 @@ def create_sweep(path: Path, plan: SweepPlan) -> None:
         kind = "a run" if (path / "run.sqlite").exists() else "not a sweep"
         raise BadInput(f"{str(path)!r} exists already and is {kind}; choose another --name")
     path.mkdir(parents=True, exist_ok=True)
-    refuse_links(path, [FILE])
+    refuse_links(path, [SWEEP])
     content = _Stored(
         settings=plan.settings.model_dump(),
         seeds=list(plan.seeds),
         over={name: list(values) for name, values in plan.over.items()},
     )
-    write_atomically(path / FILE, content.model_dump_json(indent=2) + "\n")
+    write_atomically(path / SWEEP, content.model_dump_json(indent=2) + "\n")
 
 
 def stored_plan(path: Path) -> SweepPlan:
@@ -60,12 +74,12 @@ def stored_plan(path: Path) -> SweepPlan:
 
     Raises :class:`BadInput` for a folder without a sweep, and for a file that is not as it was written.
     """
-    file = path / FILE
-    refuse_links(path, [FILE])
+    file = path / SWEEP
+    refuse_links(path, [SWEEP])
     try:
         content = _Stored.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise BadInput(f"{str(path)!r} is no sweep: it has no {FILE}") from error
+        raise BadInput(f"{str(path)!r} is no sweep: it has no {SWEEP}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
