@@ -48,7 +48,7 @@ ALLOWED = {
     "theory": "masks datasets wiring models pruners",
     "runs": "cost halving masks storage settings models tickets evolution",
     "experiment": "cost masks plugins random_streams storage canonical datasets settings models "
-    "training operators pruners tickets evolution fitness seeding runs",
+    "training operators pruners tickets evolution fitness overlap seeding runs",
     "overlap_studies": "masks random_streams storage canonical datasets alignment models pruners "
     "workers overlap runs",
     "comparison": "cost masks random_streams statistics storage datasets settings training "

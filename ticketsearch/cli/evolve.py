@@ -153,8 +153,7 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
         "evolution.minutes": _minutes(minutes),
     }
     assignments = assigned(settings, assign, flags, trust)
-    if objective is not None:
-        assignments = _objective(objective) | assignments
+    assignments = ({} if objective is None else _objective(objective)) | assignments
     assignments |= backend_settings(backend, scheduler, address, assignments)
     _check_resume(resume, name, finish, generations, dry_run)
     if is_sweep:

@@ -74,6 +74,7 @@ def write_sweep_files(sweep: Sweep) -> list[Path]:
         notes=sweep_notes(sweep),
         settings=[(name, value) for name, value in leaves(sweep.settings.model_dump()) if name != "seed"],
         over=sweep.over,
+        runs=sweep.finished,
         seeds=sweep.seeds,
     )
     return [page, *(sweep.path / name for name in tables)]
@@ -116,7 +117,8 @@ def draw_series(figure: Figure, series: list[Series], labels: list[str], swept: 
         colour = COLOURS.get(one.contender) or next(others)
         for row, accuracy, points in zip(one.row, one.accuracy, one.points, strict=True):
             place = row + step * (number - (len(series) - 1) / 2) if swept else float(number)
-            axes.plot(points, np.full(len(points), place), "o", color=colour, markersize=2.6, alpha=0.45)
+            below = np.full(len(points), place + (0.35 * step if swept else 0.2))
+            axes.plot(points, below, "o", color=colour, markersize=2.2, alpha=0.5)
             axes.hlines(place, accuracy.low, accuracy.high, color=colour, linewidth=1.6)
             axes.plot(accuracy.mean, place, "o", color=colour, markersize=5, label=one.contender)
     axes.set_yticks(range(len(labels)), [_broken(label) for label in labels])

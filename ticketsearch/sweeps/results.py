@@ -54,7 +54,7 @@ class Sweep:
     seeds : of the runs of each combination.
     over : ``{dotted setting: its values}``.
     rows : by combination, then by contender in the order of a run's table.
-    unfinished : names of the runs without results.
+    finished, unfinished : names of the runs with and without results.
     """
 
     path: Path
@@ -62,6 +62,7 @@ class Sweep:
     seeds: tuple[int, ...]
     over: Mapping[str, tuple[Any, ...]]
     rows: tuple[SweepRow, ...] = field(repr=False)
+    finished: tuple[str, ...] = ()
     unfinished: tuple[str, ...] = ()
 
     @property
@@ -116,7 +117,8 @@ def read_sweep(folder: str | Path) -> Sweep:
         )
         for (_, contender), (values, by_seed) in finished.items()
     ]
-    return Sweep(path, plan.settings, plan.seeds, plan.over, tuple(rows_of_sweep), tuple(unfinished))
+    done = tuple(member.name for member in plan.members if member.name not in unfinished)
+    return Sweep(path, plan.settings, plan.seeds, plan.over, tuple(rows_of_sweep), done, tuple(unfinished))
 
 
 def _rows(path: Path, member: Member) -> list[ContenderRow]:

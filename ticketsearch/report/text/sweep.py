@@ -171,9 +171,10 @@ def sweep_notes(sweep: Sweep) -> list[str]:
             continue
         fewest, count = min(difference.test.pairs for difference in tested), len(tested)
         seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
+        tests = "one test" if count == 1 else f"{count} tests, corrected together by Holm's method"
         note = (
-            f"{subject[0].upper()}{subject[1:]}: two-sided permutation tests of the mean difference, paired "
-            f"over {seeds}, {count} in all, corrected together by Holm's method."
+            f"{subject[0].upper()}{subject[1:]}: two-sided permutation test of the mean difference, paired "
+            f"over {seeds}; {tests}."
         )
         least = smallest_p(fewest)
         if least < SIGNIFICANT <= least * count:
