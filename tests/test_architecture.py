@@ -46,7 +46,7 @@ ALLOWED = {
     "overlap": "masks random_streams statistics canonical alignment workers",
     "seeding": "cost masks plugins random_streams canonical datasets models operators pruners tickets",
     "theory": "masks datasets wiring models pruners",
-    "runs": "cost halving masks storage settings models tickets evolution",
+    "runs": "cost halving masks plugins storage settings models tickets evolution",
     "experiment": "cost masks plugins random_streams storage canonical datasets settings models "
     "training operators pruners tickets evolution fitness overlap seeding runs",
     "overlap_studies": "masks random_streams storage canonical datasets alignment models pruners "
@@ -56,11 +56,10 @@ ALLOWED = {
     "sweeps": "datasets settings statistics storage workers runs experiment",
     "report": "halving masks plugins statistics storage settings models pruners tickets evolution "
     "overlap theory runs experiment overlap_studies comparison sweeps",
-    "python": "datasets settings models training workers seeding runs experiment overlap_studies comparison "
-    "sweeps report",
-    "cli": "halving masks random_streams datasets settings models pruners tickets workers "
-    "evolution seeding theory runs experiment overlap_studies comparison sweeps report "
-    "python",
+    "python": "halving masks datasets settings models training tickets workers evolution seeding runs "
+    "experiment overlap_studies comparison sweeps report",
+    "cli": "random_streams datasets settings models pruners tickets workers "
+    "seeding theory runs experiment overlap_studies comparison sweeps report python",
     "__main__": "cli",
 }
 

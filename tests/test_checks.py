@@ -80,6 +80,7 @@ def arguments():
         "to_pruned": {"network": network, "mask": mask},
         "to_sparse": {"network": network, "mask": mask},
         "train": {"network": network, "mask": mask, "dataset": data, "steps": 1},
+        "search": {"settings": "/dev/null/none"},
         "Dataset": {n: getattr(data, n) for n in inspect.signature(ts.Dataset).parameters},
         "DensitySchedule": {"start": 0.5, "final": 0.1},
         "Duplicates": {},
@@ -121,6 +122,7 @@ OTHERS = (
 # Neither functions nor made of what users give.
 APART = {
     "BadInput",
+    "Callback",
     "EqualScoresWarning",
     "Generation",
     "Guidance",

@@ -15,11 +15,11 @@ from rich.live import Live
 
 from ticketsearch import cli
 from ticketsearch.cli.following import follow
-from ticketsearch.cli.progress import Line, LiveTable, PlainLines
 from ticketsearch.comparison import DEFAULT_DENSITIES, DEFAULT_METHODS
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution.timing import EVOLUTION_PHASES
 from ticketsearch.halving import Tau
+from ticketsearch.python.progress import Line, LiveTable, PlainLines
 from ticketsearch.runs import Run
 from ticketsearch.settings import Settings, default_text, description, leaves
 from ticketsearch.workers import Step
@@ -529,7 +529,7 @@ def test_the_columns_of_rungs_and_time_stay_where_there_is_room(width, room):
 
 def test_lines_tell_of_evaluations_at_most_every_30_seconds(capsys, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("ticketsearch.cli.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ticketsearch.python.progress.time.monotonic", lambda: now[0])
     lines, said = PlainLines(5), []
     for seconds, done in ((10, 1), (29.9, 2), (30, 3), (59, 4), (60, 5), (75, 6), (99, 7), (105, 8)):
         now[0] = 100.0 + seconds

@@ -116,7 +116,7 @@ def test_a_network_that_adds_its_inputs_to_its_outputs_is_connected():
     ("model", "options", "shape", "density"),
     [
         ("lenet5", {"width": 0.25}, (1, 12, 12), 0.02),
-        ("lenet5", {"width": 0.25}, (1, 12, 12), 0.05),
+        pytest.param("lenet5", {"width": 0.25}, (1, 12, 12), 0.05, marks=pytest.mark.full),
         ("mlp:20,20,20,20", {}, (1, 8, 8), 0.02),
     ],
 )

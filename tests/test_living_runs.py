@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from conftest import refused
+from conftest import every, refused
 
 from ticketsearch import experiment
 from ticketsearch.errors import BadInput
@@ -79,7 +79,8 @@ def stopped(root, generation, after):
     return root / "made"
 
 
-@pytest.mark.parametrize(("generation", "after"), [(0, 2), (1, 1), (2, 3)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("generation", "after"), every([(0, 2), (1, 1), (2, 3)], default=[(1, 1)]))
 def test_a_search_that_stops_in_a_generation_repeats_no_evaluation(
     generation, after, whole, tmp_path, monkeypatch
 ):

@@ -51,3 +51,18 @@ def test_a_checkout_without_git_or_a_commit_has_none(checkout, monkeypatch, tmp_
     assert checkout_commit(empty) == ""
     monkeypatch.setenv("PATH", str(empty))
     assert checkout_commit(checkout) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["/bin/ticketsearch", "evolve", "--name", "a b"], "ticketsearch evolve --name 'a b'"),
+        (["/lib/ticketsearch/__main__.py", "evolve"], "ticketsearch evolve"),
+        (["search/mine.py", "--fast"], "ticketsearch in mine.py"),
+        (["ipykernel_launcher", "-f", "/home/me/kernel.json"], "ticketsearch in Python"),
+        ([""], "ticketsearch in Python"),
+    ],
+)
+def test_the_command_is_that_of_the_shell_or_the_script_that_searched(arguments, command, monkeypatch):
+    monkeypatch.setattr("sys.argv", arguments)
+    assert environment()["command"] == command

@@ -18,6 +18,7 @@ from ticketsearch.masks import layer_counts
 from ticketsearch.pruners import prune
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.report import text
+from ticketsearch.report.text.run import seed_overlap
 from ticketsearch.runs import BEST, DENSE, RANDOM, Run, queries
 from ticketsearch.tickets import Ticket, load_ticket
 from ticketsearch.tickets.duplicates import initial_weights
@@ -125,7 +126,7 @@ def test_random_seeds_differ_and_equal_seeds_count_in_the_overlap(tmp_path):
         run = experiment.create_run(prepared, tmp_path, "same")
     with run:
         assert len(prepared.first_population) == 6
-        assert text.run.seed_overlap(run).whole.tolist() == [[1.0] * 3] * 3
+        assert seed_overlap(run).whole.tolist() == [[1.0] * 3] * 3
         assert "IoU 1.0000" in text.overlap_lines(run)[0]
         assert "they are 1 different networks" in text.overlap_lines(run)[2]
 

@@ -475,7 +475,7 @@ def test_another_fitness_remembers_nothing_of_this_one(tiny, advanced):
 
 
 def test_the_oldest_is_forgotten_where_there_are_too_many(tiny, advanced, monkeypatch):
-    monkeypatch.setattr("ticketsearch.fitness.short_training.MEMO_SIZE", 3)
+    monkeypatch.setattr("ticketsearch.fitness.memo.MEMO_SIZE", 3)
     network = initialize("mlp", tiny, hidden="9")
     fitness, masks = short(network, tiny, candidates=None), masks_for(network, 5)
     first = fitness(masks)  # more than are remembered

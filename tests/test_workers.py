@@ -461,7 +461,7 @@ def test_every_backend_trains_to_the_same_bits(spread, alone):
     assert all(np.array_equal(found[index], wanted[index]) for index in wanted)
 
 
-@on(*PROCESSES)
+@on(*every(PROCESSES, default=["loky"]))
 def test_a_process_makes_network_and_data_once(spread, alone):
     _, tasks, _ = alone
     made = {}

@@ -23,8 +23,8 @@ Comparisons
     compare, read_comparison, comparison_text
 Sweeps over seeds and settings
     sweep, read_sweep, sweep_text
-Runs
-    Run, save_ticket, load_ticket, load_trained
+Searches and runs
+    search, Callback, Run, save_ticket, load_ticket, load_trained
 Errors
     BadInput
 
@@ -43,6 +43,7 @@ _HOMES = {
     "canonical": "canonical_form canonical_identity canonical_key isomorphic to_networkx",
     "datasets": "Dataset from_arrays load_dataset",
     "errors": "BadInput",
+    "experiment": "Callback",
     "evolution": "DensitySchedule Duplicates Generation GuidanceWarning LocalSearch NSGA2 Tournament "
     "Variation evolve",
     "fitness": "EvaluationOptions ShortTraining train",
@@ -53,8 +54,7 @@ _HOMES = {
     "overlap": "overlap_study",
     "report.text": "comparison_text overlaps_text sweep_text",
     "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
-    "python": "compare read_comparison read_overlaps read_sweep study_pruners sweep",
-    "runs": "Run",
+    "python": "Run compare read_comparison read_overlaps read_sweep search study_pruners sweep",
     "seeding": "initializations seed_population",
     "tickets": "Scores Ticket Tickets from_pruned load_ticket load_trained save_ticket",
     "training": "Recipe",
@@ -66,6 +66,7 @@ _imported = lazy.face(__name__, _HOMES)
 __all__ = [
     "NSGA2",
     "BadInput",
+    "Callback",
     "Dataset",
     "DensitySchedule",
     "Duplicates",
@@ -120,6 +121,7 @@ __all__ = [
     "read_overlaps",
     "read_sweep",
     "save_ticket",
+    "search",
     "seed_population",
     "study_pruners",
     "successive_halving",
@@ -156,6 +158,7 @@ if TYPE_CHECKING:
         Variation,
         evolve,
     )
+    from ticketsearch.experiment import Callback
     from ticketsearch.fitness import EvaluationOptions, ShortTraining, train
     from ticketsearch.halving import HalvingResult, successive_halving
     from ticketsearch.masks import Guidance, MaskSpec, density, effective_density, live, live_units, permute
@@ -170,15 +173,16 @@ if TYPE_CHECKING:
         prune_all,
     )
     from ticketsearch.python import (
+        Run,
         compare,
         read_comparison,
         read_overlaps,
         read_sweep,
+        search,
         study_pruners,
         sweep,
     )
     from ticketsearch.report.text import comparison_text, overlaps_text, sweep_text
-    from ticketsearch.runs import Run
     from ticketsearch.seeding import initializations, seed_population
     from ticketsearch.tickets import (
         Scores,

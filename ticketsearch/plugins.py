@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from ticketsearch.errors import BadInput, nearest, unknown
 
 __all__ = [
+    "OBJECT",
     "Code",
     "call",
     "check_call",
@@ -33,6 +34,11 @@ __all__ = [
     "resolve",
     "source_digest",
 ]
+
+# Names of Python objects in settings begin so; no name of a function does.
+OBJECT = "object:"
+# Keywords of objects in Python, by the noun of error messages.
+KEYWORDS = {"dataset": "data"}
 
 
 class Code(NamedTuple):
@@ -132,6 +138,11 @@ def resolve(
     name, colon, argument = text.partition(":")
     if name in known:
         return _with_argument(known[name], name, argument if colon else None, kind, supplied)
+    if text.startswith(OBJECT):
+        raise BadInput(
+            f"{kind} {text.removeprefix(OBJECT)!r} is a Python object, which no name finds; give the object "
+            f"itself in Python, {KEYWORDS.get(kind, kind)}=…"
+        )
     code = code_of(text, known)
     if code is None:
         raise unknown(kind, name, known, "file.py:function names one of your own")

@@ -23,6 +23,7 @@ from ticketsearch.cli.docs import docs
 from ticketsearch.cli.endings import BAD_INPUT, INTERRUPTED, fail, reason, user_code_fault
 from ticketsearch.cli.evolve import evolve
 from ticketsearch.cli.examples import epilog
+from ticketsearch.cli.export import export
 from ticketsearch.cli.flags import SettingsCommand
 from ticketsearch.cli.listing import list_
 from ticketsearch.cli.overlap import overlap
@@ -115,7 +116,7 @@ def options(
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(evolve, prune, audit, overlap, compare),
-    *(list_, show, report, settings, docs),
+    *(list_, show, report, export, settings, docs),
 )
 for command in COMMANDS:
     name = command.__name__.rstrip("_")

@@ -27,7 +27,7 @@ from ticketsearch.cli.flags import (
 )
 from ticketsearch.cli.runs import RUNS, run_folder, shell_name
 from ticketsearch.cli.sweep import Seeds, Sweeps, Track, evolve_sweep, is_asked
-from ticketsearch.errors import BadInput, unknown
+from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
     from ticketsearch.experiment import Search
@@ -84,25 +84,6 @@ DryRun = Annotated[
     option("--dry-run", "Print settings, trainings and an estimate of time and memory; search nothing."),
 ]
 
-# Settings that each objective stands for; settings that are given take precedence.
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "score": {"evolution.objective": "score"},
-    "front": {"evolution.objective": "front"},
-    "strong": {
-        "fitness.name": "untrained",
-        "final.steps": 0,
-        "evolution.mutation": "swap_mutation",
-        "evolution.mutation_rate": 0.05,
-        "evolution.crossover": "uniform_crossover",
-        "evolution.identity": "ticket",  # masks equal up to renumbering select different weights
-        "evolution.population": 200,
-        "evolution.generations": 100,
-        "seeding.method": "random",
-        "seeding.density": 0.3,
-        "seeding.schemes": ["uniform"],
-    },
-}
-
 
 def evolve(  # noqa: PLR0913 - a parameter for each flag
     settings: SettingsFile = None,
@@ -153,7 +134,7 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
         "evolution.minutes": _minutes(minutes),
     }
     assignments = assigned(settings, assign, flags, trust)
-    assignments = ({} if objective is None else _objective(objective)) | assignments
+    assignments = _objective(objective) | assignments
     assignments |= backend_settings(backend, scheduler, address, assignments)
     _check_resume(resume, name, finish, generations, dry_run)
     if is_sweep:
@@ -239,11 +220,11 @@ def _workers(text: str | None) -> int | None:
         raise BadInput(f"{error}; leave it out for one a core or GPU") from None
 
 
-def _objective(name: str) -> dict[str, Any]:
-    """Return the settings that an objective stands for."""
-    if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
-    return OBJECTIVES[name]
+def _objective(name: str | None) -> dict[str, Any]:
+    """Return the settings that an objective stands for, none where the flag is not given."""
+    from ticketsearch.settings import objective_settings
+
+    return {} if name is None else objective_settings(name)
 
 
 def _run_to_end(search: Search | None, run: Run, track: Sequence[str]) -> None:
@@ -296,15 +277,15 @@ def _evolve(search: Search | None, run: Run, track: Sequence[str]) -> None:
     """Run the rest of a search, None for a finished one; trackers take it, and its progress is on stderr."""
     if search is None and not track:
         return
-    from ticketsearch.cli.progress import progress
     from ticketsearch.experiment import Callbacks, complete, trackers_of
+    from ticketsearch.python import displayed
 
     trackers = Callbacks(trackers_of(track))
     if search is None:
         trackers.on_start(run)
         trackers.on_finish(run)
         return
-    with progress(search.settings.evolution.generations) as shown:
+    with displayed(search.settings.evolution.generations) as shown:
         complete(search, run, Callbacks([shown, trackers]))
 
 

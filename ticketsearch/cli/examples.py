@@ -43,6 +43,11 @@ EXAMPLES = {
         "ticketsearch report digits-mlp-001",
         "ticketsearch report elsewhere/runs/digits-mlp-001",
     ),
+    "export": (
+        "ticketsearch export digits-mlp-001 --format onnx --out best.onnx",
+        "ticketsearch export digits-mlp-001 --format csv --out kept-weights.csv",
+        "ticketsearch export runs/digits-mlp-001/tickets/best.safetensors --format pruned --out initial.pt",
+    ),
     "settings": (
         "ticketsearch settings",
         "ticketsearch settings density",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -174,11 +173,10 @@ def assigned(
     Code that a settings file names is trusted, as its user wrote it, except in the folder of a run, which
     may be anybody's: :class:`BadInput` says so unless the user made that run, or with ``trust``.
     """
+    from ticketsearch.runs import read_settings
     from ticketsearch.settings import parse_assignment, parse_value
 
-    assignments = dict(_read(settings)) if settings else {}
-    if settings and not trust:
-        _check_word(settings)
+    assignments = read_settings(settings, trust=trust) if settings else {}
     assignments |= dict(parse_assignment(text) for text in assign or [])
     given = {name: value for name, value in flags.items() if value is not None}
     return assignments | {name: parse_value(v) if isinstance(v, str) else v for name, v in given.items()}
@@ -236,35 +234,16 @@ def network_line(settings: Settings, network: Network) -> str:
     )
 
 
-def check_output(path: Path, what: str, *, overwrite: bool) -> None:
-    """Raise :class:`BadInput` if an output file, named ``what``, cannot be written; before any work."""
+def check_output(path: Path, what: str, *, overwrite: bool, flag: str = "--output") -> None:
+    """Raise :class:`BadInput` if an output file, named ``what``, cannot be written; before any work.
+
+    ``flag`` is the flag that gives the file.
+    """
     if path.is_dir():
-        raise BadInput(f"the {what} goes into a file, but {str(path)!r} is a folder; give --output FILE")
+        raise BadInput(f"the {what} goes into a file, but {str(path)!r} is a folder; give {flag} FILE")
     if path.exists() and not overwrite:
-        raise BadInput(f"{str(path)!r} exists already; give another --output, or --force to overwrite it")
+        raise BadInput(f"{str(path)!r} exists already; give another {flag}, or --force to overwrite it")
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {str(path.parent)!r} for {path.name!r}; make it first")
     if not os.access(path.parent, os.W_OK):
-        raise BadInput(f"the folder {str(path.parent)!r} cannot be written to; give another --output")
-
-
-def _check_word(path: Path) -> None:
-    """Raise :class:`BadInput` if the settings file of a run names code, unless the user made that run."""
-    if not (path.parent / "run.sqlite").is_file():
-        return
-    from ticketsearch.runs import Run
-    from ticketsearch.settings import Origin, changes, check_word, load, outside
-
-    settings = load(path)
-    if not outside(settings):
-        return
-    with Run.open(path.parent) as run:
-        origin = Origin() if changes(settings, run.settings) else run.origin
-        check_word(f"{str(path)!r} in the folder of a run", settings, origin, run.folder)
-
-
-def _read(path: Path) -> list[tuple[str, Any]]:
-    from ticketsearch.settings import leaves, load
-
-    load(path)  # refuses the file by its own content, before flags are added to it
-    return leaves(tomllib.loads(path.read_text(encoding="utf-8")))
+        raise BadInput(f"the folder {str(path.parent)!r} cannot be written to; give another {flag}")

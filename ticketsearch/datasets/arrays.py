@@ -79,7 +79,8 @@ def from_arrays(  # noqa: PLR0913 - the documented interface to data of one's ow
         raise BadInput(f"{where}: give validation, a number to split off, or x_validation, but not both")
     if renumber:
         known, (train, held, test) = _renumbered([train, held, test])
-        class_names = class_names or [str(label) for label in known]
+        if class_names is None and classes in (None, len(known)):
+            class_names = [str(label) for label in known]
     labels = np.concatenate([part[1] for part in (train, held, test) if part])
     classes = _infer_classes(where, labels) if classes is None else classes
     check_labels(where, labels, classes)

@@ -34,8 +34,8 @@ def csv(  # noqa: PLR0913 - the documented options of a loader
 
     ``label`` is the column of the labels: its name in the header, its number from 0, or by default the last
     one; the other columns are the features, which are numbers. The first line is a header if it holds a text
-    where the second line has a number. Labels that are texts are numbered in alphabetical order. For the
-    other options see :func:`from_arrays`.
+    where the second line has a number. Labels that are texts are numbered in alphabetical order, and are the
+    class names. For the other options see :func:`from_arrays`.
 
     Raises :class:`BadInput` for a missing file, lines of unequal length, or features that are no numbers.
     """
@@ -55,17 +55,18 @@ def csv(  # noqa: PLR0913 - the documented options of a loader
         )
     common: dict[str, Any] = {"delimiter": delimiter, "skiprows": int(header), "ndmin": 2}
     x = _columns(what, path, usecols=features, dtype=np.float64, **common)
-    y = _columns(what, path, usecols=[column], dtype=np.str_, **common)[:, 0]
+    y, names = _numbered(_columns(what, path, usecols=[column], dtype=np.str_, **common)[:, 0])
     return from_arrays(
         path.stem,
         x,
-        _numbered(y),
+        y,
         validation=validation,
         seed=seed,
         classes=classes,
         standardize=standardize,
         split=split,
         renumber=renumber,
+        class_names=names if names and classes in (None, len(names)) else None,
     )
 
 
@@ -164,12 +165,13 @@ def _unreadable(what: str, error: Exception) -> BadInput:
     )
 
 
-def _numbered(labels: NDArray[np.str_]) -> NDArray[Any]:
-    """Return whole labels as integers, and texts by their number in alphabetical order."""
+def _numbered(labels: NDArray[np.str_]) -> tuple[NDArray[Any], list[str]]:
+    """Return whole labels as integers, and texts by their number in alphabetical order, with these texts."""
     try:
-        return whole(labels.astype(np.float64))
+        return whole(labels.astype(np.float64)), []
     except ValueError:
-        return np.unique(np.char.strip(labels), return_inverse=True)[1]
+        names, numbers = np.unique(np.char.strip(labels), return_inverse=True)
+        return numbers, names.tolist()
 
 
 def _is_number(text: str) -> bool:

@@ -12,8 +12,9 @@ from ticketsearch.experiment.final_training import (
     trained_network,
 )
 from ticketsearch.experiment.forecast import Forecast, forecast
+from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
-from ticketsearch.experiment.resuming import create_run, resume
+from ticketsearch.experiment.resuming import create_run, prepared, resume
 from ticketsearch.experiment.running import complete
 from ticketsearch.experiment.search import Search
 from ticketsearch.experiment.trackers import TRACKERS, Tracker, generation_figures, trackers_of
@@ -24,6 +25,7 @@ __all__ = [
     "Callback",
     "Callbacks",
     "Forecast",
+    "Objects",
     "Search",
     "Tracker",
     "candidates_of",
@@ -34,6 +36,7 @@ __all__ = [
     "finish",
     "forecast",
     "generation_figures",
+    "prepared",
     "resume",
     "save_tickets",
     "trackers_of",

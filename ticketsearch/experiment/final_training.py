@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from ticketsearch.evolution import pareto_front
 from ticketsearch.experiment.contenders import added_mask
 from ticketsearch.experiment.search import Search
+from ticketsearch.fitness import Stage, Trained
 from ticketsearch.masks import Mask, density, effective_density, layer_shuffle
 from ticketsearch.models import Initialization, Network, module_of
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.runs import BEST, DENSE, RANDOM, Result, Run, front_name, pruned_name, pruned_names
 from ticketsearch.storage import refuse_links
 from ticketsearch.tickets import Ticket, TicketFitness, Tickets, save_ticket, save_trained
+from ticketsearch.training import State
 
 __all__ = [
     "TRAINED",
@@ -32,6 +34,9 @@ __all__ = [
     "trained_weights",
 ]
 
+# Streams of the data orders of the final training, and the part of the dataset that each is evaluated on.
+ReportedStream = Literal[Stream.CHOOSING, Stream.REPORTING]
+PARTS = {Stream.CHOOSING: "validation", Stream.REPORTING: "test"}
 # File of the winner's trained network, in the folder of tickets.
 TRAINED = "best-trained.safetensors"
 
@@ -60,18 +65,18 @@ def finish(search: Search, run: Run) -> Iterator[str]:
     contenders = contender_masks(search, winner, run.seeds(), run.contenders)
     contenders |= {name: _repeated(search, ticket.mask) for name, ticket in tickets.items()}
     compared: list[Result] = []
+    trained: dict[str, Trained] = {}
     for name, masks in contenders.items():
         yield name
         ticket = tickets.get(name, winner)
         number = ticket.number if name in tickets else None
-        compared += train_contender(search, name, masks, ticket.initialization, Stream.REPORTING, number)
-    accuracy = next(
-        result.accuracy for result in compared if result.contender == BEST and not result.data_order
-    )
-    weights = trained_weights(search, winner, 0)
+        trained[name] = train_masks(
+            search, masks, ticket.initialization, Stream.REPORTING, keeps_states=name == BEST
+        )
+        compared += _results(search, name, masks, trained[name], Stream.REPORTING, number)
     run.check_place()
     save_tickets(search, run.path / "tickets", candidates, winner)
-    save_trained_winner(search, run.path / "tickets", winner, weights, accuracy)
+    save_trained_winner(search, run.path / "tickets", winner, trained[BEST])
     run.save_results([*chosen, *compared])
 
 
@@ -147,29 +152,55 @@ def train_contender(
     name: str,
     masks: Mask,
     initialization: Initialization | None,
-    stream: Literal[Stream.CHOOSING, Stream.REPORTING],
+    stream: ReportedStream,
     ticket: int | None,
 ) -> list[Result]:
-    """Return the results of the final training of ``(orders, weights)`` masks, one for each data order.
+    """Return the results of :func:`train_masks`, one for each data order."""
+    return _results(search, name, masks, train_masks(search, masks, initialization, stream), stream, ticket)
+
+
+def train_masks(
+    search: Search,
+    masks: Mask,
+    initialization: Initialization | None,
+    stream: ReportedStream,
+    *,
+    keeps_states: bool = False,
+) -> Trained:
+    """Return the outcome of the final training of ``(orders, weights)`` masks, one for each data order.
 
     ``stream`` draws the data orders: those of choosing are evaluated on validation data, those of reporting
-    on the test set.
+    on the test set. ``keeps_states`` keeps the trained weights.
     """
-    seed, final = search.settings.seed, search.settings.final
-    orders = [seed_sequence(seed, stream, order) for order in range(final.orders)]
-    part: Literal["validation", "test"] = "validation" if stream == Stream.CHOOSING else "test"
-    tickets = Tickets(Ticket(mask, initialization or search.network.initialization) for mask in masks)
-    trained = search.trainer.trained(masks, search.final_recipe, orders, tickets=tickets, part=part)
+    return search.trainer.trainer.train(
+        masks,
+        [initialization or search.network.initialization],
+        [_data_order(search, stream, order) for order in range(search.settings.final.orders)],
+        search.final_recipe,
+        Stage(part=PARTS[stream], keeps_states=keeps_states),
+    )
+
+
+def _data_order(search: Search, stream: ReportedStream, order: int) -> np.random.SeedSequence:
+    """Return the seed of a data order of the final training."""
+    return seed_sequence(search.settings.seed, stream, order)
+
+
+def _results(
+    search: Search, name: str, masks: Mask, trained: Trained, stream: ReportedStream, ticket: int | None
+) -> list[Result]:
+    """Return the rows of a contender's final training."""
+    (evaluation,) = trained.evaluations
     return [
         Result(
             name,
             order,
-            part,
+            PARTS[stream],
             ticket,
             density(mask),
             effective_density(mask, search.network.spec),
-            float(trained.loss[order]),
-            float(trained.accuracy[order]),
+            float(evaluation.loss[order]),
+            float(evaluation.accuracy[order]),
         )
         for order, mask in enumerate(masks)
     ]
@@ -194,14 +225,21 @@ def save_tickets(search: Search, folder: Path, ranked: Iterable[Ticket], winner:
             stale.unlink()
 
 
-def trained_weights(search: Search, ticket: Ticket, order: int) -> dict[str, Tensor]:
+def trained_weights(
+    search: Search, ticket: Ticket, order: int, state: State | None = None
+) -> dict[str, Tensor]:
     """Return parameters and buffers of a ticket's network after the final training on a data order.
 
-    The data orders are those that test accuracies are reported for, from 0 on.
+    The data orders are those that test accuracies are reported for, from 0 on. ``state`` is that of the end
+    of this training; without it the ticket is trained now.
     """
-    initialization = ticket.initialization or search.network.initialization
-    seeds = seed_sequence(search.settings.seed, Stream.REPORTING, order)
-    return search.trainer.trainer.weights(ticket.mask, initialization, seeds, search.final_recipe)
+    return search.trainer.trainer.weights(
+        ticket.mask,
+        ticket.initialization or search.network.initialization,
+        _data_order(search, Stream.REPORTING, order),
+        search.final_recipe,
+        state,
+    )
 
 
 def trained_network(search: Search, ticket: Ticket, order: int) -> nn.Module:
@@ -213,19 +251,17 @@ def trained_network(search: Search, ticket: Ticket, order: int) -> nn.Module:
     return module_of(model, network.input_shape, network.classes, network.options, tensors, buffers)
 
 
-def save_trained_winner(
-    search: Search, folder: Path, winner: Ticket, weights: Mapping[str, Tensor], accuracy: float
-) -> None:
-    """Write the trained network of the winner, whose test accuracy is given, into the folder of tickets."""
+def save_trained_winner(search: Search, folder: Path, winner: Ticket, trained: Trained) -> None:
+    """Write the network that the first data order trained of the winner into the folder of tickets."""
     whole = folder / f".{TRAINED}"
     whole.unlink(missing_ok=True)
     save_trained(
         whole,
         _network_of(search, winner),
         winner.mask,
-        weights,
+        trained_weights(search, winner, 0, trained.states[0]),
         search.dataset,
-        accuracy=accuracy,
+        accuracy=float(trained.evaluations[0].accuracy[0]),
         steps=search.final_recipe.steps,
         masking=search.final_recipe.masking,
     )

@@ -26,8 +26,16 @@ def environment() -> dict[str, str]:
         **({"commit": commit} if commit else {}),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "command": shlex.join(["ticketsearch", *sys.argv[1:]]),
+        "command": _command(sys.argv),
     }
+
+
+def _command(arguments: list[str]) -> str:
+    """Return the command line of the shell's program, or the name of the Python script."""
+    program = Path(arguments[0]).name if arguments else ""
+    if program in ("ticketsearch", "__main__.py"):
+        return shlex.join(["ticketsearch", *arguments[1:]])
+    return f"ticketsearch in {program if program.endswith('.py') else 'Python'}"
 
 
 def checkout_commit(root: Path) -> str:

@@ -12,22 +12,25 @@ from typing import Any
 
 import torch
 
+from ticketsearch.datasets import load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.experiment.contenders import cheap_contender
+from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.search import Search
-from ticketsearch.plugins import code_of
+from ticketsearch.plugins import OBJECT, code_of
 from ticketsearch.runs import NameTaken, Run, counting_name
 from ticketsearch.settings import Settings, apply, as_list, changes, check_word, outside
 from ticketsearch.training import find_device
 
-__all__ = ["create_run", "resume"]
+__all__ = ["create_run", "prepared", "resume"]
 
 
-def create_run(search: Search, root: Path, name: str | None = None) -> Run:
+def create_run(search: Search, root: Path, name: str | None = None, *, kind: type[Run] = Run) -> Run:
     """Make the run folder ``root/name`` of a search; without a name it gets the next counting one.
 
-    Call it when the search is prepared and its first population is made: no bad setting leaves a folder.
+    ``kind`` is the class of the run that is returned. Call it when the search is prepared and its first
+    population is made: no bad setting leaves a folder.
     Raises :class:`BadInput` for a name that is taken or would leave ``root``.
     """
     settings = search.settings
@@ -36,24 +39,31 @@ def create_run(search: Search, root: Path, name: str | None = None) -> Run:
     content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds, cheap)
     while name is None:
         with suppress(NameTaken):  # by a search that began at the same moment
-            return Run.create(root, counting_name(root, settings), *content)
-    return Run.create(root, name, *content)
+            return kind.create(root, counting_name(root, settings), *content)
+    return kind.create(root, name, *content)
 
 
 def resume(
-    path: Path, assignments: Mapping[str, Any], *, finish: bool = False, trust: bool = False
+    path: Path,
+    assignments: Mapping[str, Any],
+    *,
+    finish: bool = False,
+    trust: bool = False,
+    objects: Objects | None = None,
+    kind: type[Run] = Run,
 ) -> tuple[Search | None, Run]:
     """Open a run to go on with it, to another number of generations if that is given.
 
     ``finish`` ends it with the generations that there are. Any other changed setting is refused. The search
     is None if the run is finished and not extended. A function in a file may be given anew if its file has
     moved. Own code that is not given anew runs if the run is known to be the user's and the code is unchanged
-    (:mod:`ticketsearch.settings.trust`), or with ``trust``.
+    (:mod:`ticketsearch.settings.trust`), or with ``trust``. ``objects`` are those that the settings name
+    ``object:NAME``, and ``kind`` is the class of the run that is returned.
 
     Raises :class:`BadInput` for changed settings, fewer generations than there are, changed data, and code
     that may not run.
     """
-    run = Run.open(path, write=True)
+    run = kind.open(path, write=True)
     try:
         settings = apply(run.settings, assignments.items())
         moved = _refuse_changes(run, settings)
@@ -64,17 +74,7 @@ def resume(
             return None, run
         if not trust:
             check_word(f"run {run.name!r}", run.settings, run.origin, run.folder, assignments)
-        search = Search.prepare(settings, spec=run.spec)
-        if search.dataset.fingerprint != run.data_fingerprint:
-            raise BadInput(
-                f"the data of {settings.data.name!r} are not those run {run.name!r} began with; "
-                "put them back, or start a new run"
-            )
-        if search.network.spec.signature != run.spec.signature:
-            raise BadInput(
-                f"model {settings.model.name!r} is not the network that run {run.name!r} began with; "
-                "put it back, or start a new run"
-            )
+        search = prepared(run, settings, objects)
         if run.environment.get("device") != (device := _device_name(settings.training.device)):
             warnings.warn(
                 f"run {run.name!r} began on {run.environment.get('device')} and goes on on {device}: its "
@@ -89,6 +89,36 @@ def resume(
         run.close()
         raise
     return search, run
+
+
+def prepared(run: Run, settings: Settings, objects: Objects | None = None) -> Search:
+    """Return the search of a run, with settings that differ from the run's in its length at most.
+
+    Raises :class:`BadInput` for data or a network that are not those the run began with, and where objects
+    are missing.
+    """
+    objects = objects or Objects()
+    if missing := objects.missing(settings):
+        given, names = ", ".join(f"{kind}=…" for kind in missing), ", ".join(missing.values())
+        raise BadInput(
+            f"run {run.name!r} needs the Python objects of its search ({names}), which no file holds: "
+            f"ticketsearch.Run.open({str(run.path)!r}).resume({given}) takes them"
+        )
+    objects.check(settings)
+    data, model = (name.removeprefix(OBJECT) for name in (settings.data.name, settings.model.name))
+    dataset = objects.data or load_dataset(settings.data.name, **settings.data.options)
+    if dataset.fingerprint != run.data_fingerprint:
+        raise BadInput(
+            f"the data of {data!r} are not those run {run.name!r} began with; "
+            "put them back, or start a new run"
+        )
+    search = Search.prepare(settings, dataset, run.spec, objects)
+    if search.network.spec.signature != run.spec.signature:
+        raise BadInput(
+            f"model {model!r} is not the network that run {run.name!r} began with; "
+            "put it back, or start a new run"
+        )
+    return search
 
 
 def _refuse_changes(run: Run, settings: Settings) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from ticketsearch.experiment.checks import (
     check_local_search,
     resolve_operator,
 )
+from ticketsearch.experiment.objects import Objects
 from ticketsearch.experiment.unfinished import Unfinished, restore_evaluations
 from ticketsearch.fitness import ShortTraining, build_fitness, recipe_and_options
 from ticketsearch.masks import Mask, MaskSpec
@@ -64,6 +65,7 @@ class Search:
     trainer : the short training of the settings, which is the fitness where that is one.
     final_recipe : of the final training, for any fitness.
     crossover, mutation : the operators, one or several of each.
+    objects : those that the settings name ``object:NAME``.
     began : time of a monotonic clock, in seconds, from which a limit of minutes counts.
     """
 
@@ -75,24 +77,35 @@ class Search:
     final_recipe: Recipe
     crossover: list[Callable[..., Mask]]
     mutation: list[Callable[..., Mask]]
+    objects: Objects = field(default_factory=Objects)
     began: float = field(default_factory=time.monotonic)
 
     @classmethod
     def prepare(
-        cls, settings: Settings, dataset: Dataset | None = None, spec: MaskSpec | None = None
+        cls,
+        settings: Settings,
+        dataset: Dataset | None = None,
+        spec: MaskSpec | None = None,
+        objects: Objects | None = None,
     ) -> Search:
         """Check all settings, and load and build the objects that they name.
 
-        ``dataset`` is that of the settings where it has been loaded before. ``spec`` is the stored one of a
-        run that goes on, by which its keys were made: it replaces that of the same network today, which may
-        know more weights that cannot be live.
+        ``dataset`` is that of the settings where it has been loaded before, ``objects`` are those that
+        settings name ``object:NAME``. ``spec`` is the stored one of a run that goes on, by which its keys
+        were made: it replaces that of the same network today, which may know more weights that cannot be
+        live.
 
         Raises :class:`BadInput` for any setting that cannot be used.
         """
+        objects = objects or Objects()
+        objects.check(settings)
         if dataset is None:
-            dataset = load_dataset(settings.data.name, **settings.data.options)
+            dataset = objects.data or load_dataset(settings.data.name, **settings.data.options)
         first = initializations(1, schemes=settings.seeding.schemes, seed=settings.seed)[0]
-        network = initialize(settings.model.name, dataset, *first, **settings.model.options)
+        model = objects.model or settings.model.name
+        network = initialize(model, dataset, *first, **settings.model.options)
+        if objects.model is not None:  # which may have the name of a listed model
+            network = replace(network, name=settings.model.name)
         if spec is not None and spec.signature == network.spec.signature:
             network = replace(network, wiring=replace(network.wiring, spec=spec))
         check_density(settings.seeding.density, network.spec)
@@ -104,13 +117,14 @@ class Search:
         mutation = [resolve_operator(name, "mutation", ("mask",)) for name in as_list(evolution.mutation)]
         takes_guidance = any("guidance" in parameters_of(operator) for operator in (*crossover, *mutation))
         guided = takes_guidance or evolution.trial or evolution.start_density > 0
-        fitness = _fitness(settings, network, dataset, evolution.candidates if guided else None)
+        candidates = evolution.candidates if guided else None
+        fitness = objects.fitness or _fitness(settings, network, dataset, candidates)
         if settings.fitness.name == "short_training":
             trainer = cast(ShortTraining, fitness)
         else:
             trainer = _short_training(settings, network, dataset)
         final_recipe = replace(trainer.recipe, steps=settings.final.steps)
-        search = cls(settings, dataset, network, fitness, trainer, final_recipe, crossover, mutation)
+        search = cls(settings, dataset, network, fitness, trainer, final_recipe, crossover, mutation, objects)
         check_local_search(settings, search.local_search)
         return search
 

@@ -7,17 +7,18 @@ Fitness by name (``named``)
 Training of one ticket, step by step (``plain_training``)
     train
 Training of populations (``trainer``, in the parts of ``jobs``)
-    Trainer
+    Trainer, Trained, Stage
 """
 
 from __future__ import annotations
 
+from ticketsearch.fitness.jobs import Stage
 from ticketsearch.fitness.memo import Evaluated, EvaluationKey
 from ticketsearch.fitness.named import build_fitness
 from ticketsearch.fitness.options import EvaluationOptions, recipe_and_options
 from ticketsearch.fitness.plain_training import train
 from ticketsearch.fitness.short_training import ShortTraining
-from ticketsearch.fitness.trainer import Trainer
+from ticketsearch.fitness.trainer import Trained, Trainer
 from ticketsearch.fitness.untrained import Untrained
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "EvaluationKey",
     "EvaluationOptions",
     "ShortTraining",
+    "Stage",
+    "Trained",
     "Trainer",
     "Untrained",
     "build_fitness",

@@ -58,7 +58,8 @@ class Stage:
     ----------
     begin : number of steps that the given states have behind them.
     until : step to stop at; None is the recipe's last one.
-    keeps_states : whether another stage follows, which goes on from the states of this one.
+    keeps_states : whether the states at its end are returned: another stage goes on from them, and they
+        hold the trained weights.
     part : part of the dataset for the evaluation, ``train``, ``validation`` or ``test``.
     passes : forward passes to evaluate, each the ``masked`` of :func:`~ticketsearch.training.evaluate`.
     pooled : whether losses, not accuracies, are means over ``part`` and the training part together.
@@ -246,11 +247,7 @@ class JobRunner:
 
     def _run_once(self, job: Job) -> Outcome:
         stage, start = job.stage, time.perf_counter()
-        cohort, training = self._training(job)
-        if job.states is not None:
-            training.restore([state for state in job.states if state is not None], stage.begin)
-        until = job.recipe.steps if stage.until is None else stage.until
-        training.advance(until, after_step=lambda _: check_stopped())
+        cohort, training = self._trained(job)
         states: list[State | None] | None = None
         if stage.keeps_states:
             most = math.inf if job.largest_state is None else job.largest_state
@@ -264,13 +261,12 @@ class JobRunner:
         return Outcome(evaluations, states, seconds, guidance)
 
     def weights(self, job: Job) -> Tensors:
-        """Return parameters and buffers of the one network of a job after its training, on the CPU.
+        """Return parameters and buffers of the one network of a job at the end of its stage, on the CPU.
 
         Weights are those of the forward pass of training: masked, except under a masking that leaves the mask
         out of it.
         """
-        cohort, training = self._training(job)
-        training.advance(job.recipe.steps, after_step=lambda _: check_stopped())
+        cohort, _ = self._trained(job)
         tensors = {**cohort.parameters(), **cohort.buffers()}
         named = {name: tensor[0].detach().cpu() for name, tensor in tensors.items()}
         if not MASKINGS[job.recipe.masking].dense:
@@ -279,8 +275,8 @@ class JobRunner:
                 named[name] = named[name] * torch.from_numpy(kept.copy())
         return named
 
-    def _training(self, job: Job) -> tuple[Cohort, Training]:
-        """Return the cohort of a job, and its training before the first step."""
+    def _trained(self, job: Job) -> tuple[Cohort, Training]:
+        """Return the cohort of a job, trained to the end of its stage, and its training."""
         x, y = self.resident("train")
         cohort = Cohort(
             self.network.wiring,
@@ -295,7 +291,12 @@ class JobRunner:
             order if isinstance(order, np.ndarray) else data_order(len(y), job.recipe, order)
             for order in job.orders
         ]
-        return cohort, Training(cohort, TrainingPart(x, y), job.recipe, orders)
+        training = Training(cohort, TrainingPart(x, y), job.recipe, orders)
+        if job.states is not None:
+            training.restore([state for state in job.states if state is not None], job.stage.begin)
+        until = job.recipe.steps if job.stage.until is None else job.stage.until
+        training.advance(until, after_step=lambda _: check_stopped())
+        return cohort, training
 
     def _evaluation(self, cohort: Cohort, stage: Stage, masked: bool | None) -> Evaluation:
         """Return loss and accuracy of one pass on the stage's part, the loss pooled if asked for."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ticketsearch.checks import check, checked
+from ticketsearch.checks import check, checked, real_array
 from ticketsearch.datasets import Dataset
-from ticketsearch.errors import BadInput
+from ticketsearch.errors import BadInput, unknown
+from ticketsearch.fitness.options import DTYPES
 from ticketsearch.masks import check_mask
 from ticketsearch.models import Network
 from ticketsearch.plugins import check_options
@@ -24,8 +25,10 @@ from ticketsearch.training import (
     MASKINGS,
     OPTIMIZERS,
     Masking,
+    Noise,
     Recipe,
     check_batch,
+    check_noise,
     check_normalisation,
     data_order,
     find_device,
@@ -36,73 +39,103 @@ __all__ = ["train"]
 
 
 @checked
-def train(
+def train(  # noqa: PLR0913 - the documented interface to a single training
     network: Network,
     mask: ArrayLike,
     dataset: Dataset,
     *,
-    seed: int | np.random.SeedSequence = 0,
+    seed: int = 0,
+    order: np.random.SeedSequence | ArrayLike | None = None,
     recipe: Recipe | None = None,
     device: str = "auto",
+    dtype: str = "float32",
     progress: Callable[[int, int], Any] | None = None,
     **settings: Any,
 ) -> nn.Module:
     """Train one ticket in plain PyTorch, and return its module in evaluation mode.
 
-    The engine that searches train by gives the same weights to 1e-6 (float32). This loop reads as one would
-    write it for one network; it forms no cohort and leaves no unit out.
+    The engine that searches train by gives the same weights up to rounding: its sums have another order.
+    This loop reads as one would write it for one network; it forms no cohort and leaves no unit out.
 
     Parameters
     ----------
     network : its parameters are the initial weights; it is not changed.
     mask : ``(weights,)`` bool.
     dataset : its training part is learned.
-    seed : draws the data order, one random permutation of the training part after another, and the noise of
-        dropout, which is torch's own here.
+    seed : draws the data order, one random permutation of the training part after another. The noise of
+        dropout follows from the samples of each step.
+    order : in place of a seed, ``(steps, batch)`` indices of training samples, or a seed sequence.
     recipe : of the training, by default ``Recipe()``: see :class:`ticketsearch.Recipe`.
     device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    dtype : ``float32`` or ``float64``, of the training and of the module.
     progress : is called with (steps done, all steps) after each step.
     settings : fields of the recipe in place of its own, such as ``steps=1000, lr=0.1``.
 
     Pruned weights of the module are zero, except under masking ``gradient``, whose forward pass uses them.
 
-    Raises :class:`BadInput` for a mask of another network, data of another shape, unknown or wrong settings,
-    and a precision other than float32.
+    Raises :class:`BadInput` for a mask of another network, data or an order of another shape, unknown or
+    wrong settings, a precision other than float32, and dropout where groups are declared by hand.
     """
     check("network", network, Network)
     check("dataset", dataset, Dataset)
     check_options(Recipe, settings, "function", "train")
     recipe = replace(recipe or Recipe(), **settings)
-    dataset.check_fits(network)
-    check_batch(len(dataset.y_train), recipe)
-    check_normalisation(network.wiring, recipe)
-    if recipe.precision != "float32":
-        raise BadInput(
-            f"ts.train computes in precision 'float32', but got {recipe.precision!r}; leave it out"
-        )
-    place = find_device(device)
+    _check_fits(network, dataset, recipe, dtype)
+    place, kind = find_device(device), getattr(torch, dtype)
     masks = {
         name: torch.from_numpy(kept.copy()).to(place)
         for name, kept in network.spec.split(check_mask(mask, network.spec)).items()
     }
-    order_seed = seed if isinstance(seed, np.random.SeedSequence) else seed_sequence(seed, Stream.ROUND, 0)
-    order = torch.from_numpy(data_order(len(dataset.y_train), recipe, order_seed)).to(place)
-    module = copy.deepcopy(network.module).to(place)
-    x, y = dataset.x_train.to(place), dataset.y_train.to(place)
-    noise = torch.random.fork_rng(devices=[place] if place.type == "cuda" else [])
-    with reproducible(), noise:
-        torch.manual_seed(int(order_seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-        _descend(module.train(), masks, recipe, x, y, order, progress)
+    batches = _batches(len(dataset.y_train), recipe, seed, order)
+    module = copy.deepcopy(network.module).to(place, kind).train()
+    x, y = dataset.x_train.to(place, kind), dataset.y_train.to(place)
+    with reproducible():
+        _descend(network, module, masks, recipe, x, y, batches, progress)
     return module.eval()
 
 
+def _check_fits(network: Network, dataset: Dataset, recipe: Recipe, dtype: str) -> None:
+    """Raise :class:`BadInput` for data, a recipe or a type that the network cannot be trained with."""
+    dataset.check_fits(network)
+    check_batch(len(dataset.y_train), recipe)
+    check_normalisation(network.wiring, recipe)
+    check_noise(network.wiring)
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    if recipe.precision != "float32":
+        raise BadInput(
+            f"ts.train computes in precision 'float32', but got {recipe.precision!r}; leave it out"
+        )
+
+
+def _batches(
+    samples: int, recipe: Recipe, seed: int, order: np.random.SeedSequence | ArrayLike | None
+) -> NDArray[np.int64]:
+    """Return the indices of each step's samples, ``(steps, batch)``."""
+    if order is None or isinstance(order, np.random.SeedSequence):
+        return data_order(samples, recipe, seed_sequence(seed, Stream.ROUND, 0) if order is None else order)
+    indices = real_array("order", order)
+    if indices.dtype.kind not in "iu" or indices.shape != (recipe.steps, recipe.batch):
+        raise BadInput(
+            f"order must be integers of shape (steps, batch), here {(recipe.steps, recipe.batch)}, but got "
+            f"{indices.dtype} of shape {indices.shape}"
+        )
+    if indices.size and not 0 <= indices.min() <= indices.max() < samples:
+        raise BadInput(
+            f"order must hold indices of the {samples} training samples, from 0, but got {indices.min()} to "
+            f"{indices.max()}"
+        )
+    return indices.astype(np.int64)
+
+
 def _descend(
+    network: Network,
     module: nn.Module,
-    masks: dict[str, Tensor],
+    masks: Mapping[str, Tensor],
     recipe: Recipe,
     x: Tensor,
     y: Tensor,
-    order: Tensor,
+    batches: NDArray[np.int64],
     progress: Callable[[int, int], Any] | None,
 ) -> None:
     """Train a module in place; at the end its weights are those of the forward pass of training."""
@@ -114,19 +147,31 @@ def _descend(
             weight.copy_(masking.begin(weight, masks[name], start[name]))
     trainable: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = OPTIMIZERS[recipe.optimizer](trainable, recipe)
-    for step, batch in enumerate(order):
+    for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step)
         forward = {
             name: masking.forward(weight, masks[name], start[name]) for name, weight in weights.items()
         }
-        logits = torch.func.functional_call(module, forward, (x[batch],))
+        chosen = torch.from_numpy(batch).to(x.device)
+        logits = _logits(network, module, forward, x[chosen], Noise(batch[None], step))
         optimizer.zero_grad()
-        loss = F.cross_entropy(logits, y[batch])
+        loss = F.cross_entropy(logits, y[chosen])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if progress is not None:
-            progress(step + 1, len(order))
+            progress(step + 1, len(batches))
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(masking.forward(weight, masks[name], start[name]))
+
+
+def _logits(
+    network: Network, module: nn.Module, weights: Mapping[str, Tensor], x: Tensor, noise: Noise
+) -> Tensor:
+    """Return the logits of the network's module in training, with these weights in place of its own."""
+    if network.wiring.drops:  # torch's own dropout would draw other noise than the engine
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers()), **weights}
+        return noise.forward(network.wiring, tensors, x)
+    logits: Tensor = torch.func.functional_call(module, dict(weights), (x,))
+    return logits

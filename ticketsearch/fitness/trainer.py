@@ -45,7 +45,7 @@ class Trained(NamedTuple):
     Attributes
     ----------
     evaluations : one for each pass.
-    states : one for each mask; None where states are not kept, or one is too large to be sent.
+    states : one for each mask; None where states are not kept, or one is too large to be sent on.
     seconds : of ``training`` and ``validation``, divided by the number of workers side by side, and of
         ``workers``: until they have started, and until the last has ended.
     guidance : one for each mask; None where it is not asked for, or training diverged.
@@ -128,7 +128,9 @@ class Trainer:
         stage = stage or Stage()
         if len(masks) == 0:
             return Trained([Evaluation(np.empty(0), np.empty(0)) for _ in stage.passes], [], {}, [])
-        largest_state = None if self.in_process else JOB_BYTES - -(-masks.shape[1] // 8)
+        # The states of the last stage are not sent on.
+        any_size = self.in_process or stage.until in (None, recipe.steps)
+        largest_state = None if any_size else JOB_BYTES - -(-masks.shape[1] // 8)
         with reproducible():
             population = Job(
                 tuple(zlib.compress(pack(mask), 1) for mask in masks),
@@ -151,14 +153,20 @@ class Trainer:
         return trained._replace(seconds=seconds, spent=self.cost(masks, recipe, stage))
 
     def weights(
-        self, mask: Mask, initialization: Initialization, order: Order, recipe: Recipe
+        self,
+        mask: Mask,
+        initialization: Initialization,
+        order: Order,
+        recipe: Recipe,
+        state: State | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return parameters and buffers of one mask's network after a whole training, to the bit as trained.
 
-        The training runs in this process. Pruned weights are zero, except under a masking whose forward pass
-        leaves the mask out.
+        ``state`` is that of the end of this training; without it the training runs now, in this process.
+        Pruned weights are zero, except under a masking whose forward pass leaves the mask out.
         """
-        job = Job((zlib.compress(pack(mask), 1),), (initialization,), (order,), recipe, Stage())
+        stage, states = (Stage(), None) if state is None else (Stage(begin=recipe.steps), (state,))
+        job = Job((zlib.compress(pack(mask), 1),), (initialization,), (order,), recipe, stage, states)
         with reproducible():
             return self.runner.weights(job)
 

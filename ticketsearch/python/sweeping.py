@@ -10,8 +10,9 @@ from typing import Any
 from ticketsearch import sweeps
 from ticketsearch.checks import Workers, checked
 from ticketsearch.experiment import trackers_of
+from ticketsearch.python.keywords import given_settings, setting_name
 from ticketsearch.runs import check_name
-from ticketsearch.settings import Settings
+from ticketsearch.settings import Settings, load
 from ticketsearch.sweeps import Sweep, SweepPlan, SweepWork, create_sweep, default_name, sweep_plan
 from ticketsearch.training import shared_gpus
 from ticketsearch.workers import Step
@@ -64,9 +65,12 @@ def finish_sweep(
 
 
 @checked
-def sweep(
-    settings: Settings | None = None,
+def sweep(  # noqa: PLR0913 - the documented interface
+    settings: Settings | Mapping[str, Any] | str | Path | None = None,
     *,
+    data: str | None = None,
+    model: str | None = None,
+    density: float | None = None,
     seeds: Sequence[int] = tuple(range(10)),
     over: Mapping[str, Sequence[Any]] | None = None,
     root: str | Path = "runs",
@@ -74,6 +78,8 @@ def sweep(
     workers: Workers = 1,
     track: Sequence[str] = (),
     follow: Follow | None = None,
+    trust: bool = False,
+    **others: Any,
 ) -> ShownSweep:
     """Make a run for each of several seeds and values of settings, and read them together.
 
@@ -82,16 +88,18 @@ def sweep(
 
     Parameters
     ----------
-    settings : of all runs.
+    settings, data, model, density, others : of all runs, as of :func:`ticketsearch.search`, but names alone:
+        the processes of a sweep load what they name.
     seeds : of the runs of each combination of values; differences are paired by seed.
-    over : ``{dotted setting: its values}``, e.g. ``{"evolution.temperature": [0.1, 0.3]}``; of several
-        settings all combinations are run.
+    over : ``{setting: its values}``, e.g. ``{"evolution.temperature": [0.1, 0.3]}``, or the last part of its
+        name; of several settings all combinations are run.
     root, name : folder of the sweep. Called again with the same arguments it goes on where it stopped, and
         with more seeds or values it adds their runs. The default name is made of the settings.
     workers : number of runs side by side, in processes of one job each; the result is the same for any
         number.
     track : names of trackers of each run: ``csv``, ``tensorboard``, ``mlflow``.
     follow : goes through the steps of the work, an iterable of ``(kind, number done, total)``, for progress.
+    trust : whether a settings file in the folder of somebody else's run may name code.
 
     Returns the results: accuracies by contender, value and seed. Page and tables are in the folder, as
     ``ticketsearch evolve --seeds`` writes them.
@@ -100,7 +108,10 @@ def sweep(
     values, values that cannot be used, and a folder that holds something else.
     """
     trackers_of(track)
-    plan = sweep_plan(settings or Settings(), seeds, over)
+    given = {"data.name": data, "model.name": model, "seeding.density": density}
+    named = others | {setting: value for setting, value in given.items() if value is not None}
+    wanted = load(None, given_settings(settings, named, trust=trust).items())
+    plan = sweep_plan(wanted, seeds, {setting_name(key): values for key, values in (over or {}).items()})
     path = Path(root) / (default_name(plan) if name is None else check_name(name))
     create_sweep(path, plan)
     return finish_sweep(plan, path, workers, track, follow)

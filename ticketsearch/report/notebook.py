@@ -12,11 +12,13 @@ from ticketsearch.overlap_studies import Overlaps
 from ticketsearch.report.comparison import comparison_pictures
 from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, filled
+from ticketsearch.report.run import accuracy_pictures, search_pictures
 from ticketsearch.report.sweep import sweep_picture
-from ticketsearch.report.text import comparison_headline, overlap_headline, sweep_headline
+from ticketsearch.report.text import answer_lines, comparison_headline, overlap_headline, sweep_headline
+from ticketsearch.runs import Run, contender_rows, state_of
 from ticketsearch.sweeps import Sweep
 
-__all__ = ["comparison_html", "figures_html", "overlaps_html", "sweep_html"]
+__all__ = ["comparison_html", "figures_html", "overlaps_html", "run_html", "sweep_html"]
 
 
 def figures_html(lines: Iterable[str], figures: Sequence[Picture]) -> str:
@@ -41,3 +43,15 @@ def sweep_html(sweep: Sweep) -> str:
     """Return a sweep as HTML for a notebook: its headline, and the figure of its page."""
     figures = [sweep_picture(sweep)] if sweep.rows else []
     return figures_html(sweep_headline(sweep) or ["No results yet."], figures)
+
+
+def run_html(run: Run) -> str:
+    """Return a run as HTML for a notebook: its state and main figures, and the first pictures of its page."""
+    settings = run.settings
+    lines = [
+        f"Run {run.name}: {settings.data.name}, {settings.model.name}, density {settings.seeding.density:g}; "
+        f"{state_of(run)}, {max(run.progress(), 0)} of {settings.evolution.generations} generations."
+    ]
+    return figures_html(
+        [*lines, *answer_lines(run)], [*accuracy_pictures(contender_rows(run)), *search_pictures(run)]
+    )

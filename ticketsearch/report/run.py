@@ -48,7 +48,9 @@ from ticketsearch.typing import Floats
 
 __all__ = [
     "LayerDensities",
+    "accuracy_pictures",
     "layer_densities",
+    "search_pictures",
     "write_report",
 ]
 
@@ -109,8 +111,8 @@ def write_report(run: Run) -> Path:
         answers=[with_code(line) for line in answer_lines(run)],
         points_cell=points_cell,
         advantages={advantage.contender: advantage for advantage in advantages(run)},
-        accuracy=[_accuracy_picture(rows)] if rows else [],
-        figures=_search_pictures(run),
+        accuracy=accuracy_pictures(rows),
+        figures=search_pictures(run),
         overlap_lines=study_lines(run, study),
         overlap_figures=_overlap_pictures(run, study, best, file),
         network=None if best is None else network_picture(run, best, file),
@@ -139,7 +141,7 @@ def _overlap_pictures(
     return pictures
 
 
-def _search_pictures(run: Run) -> list[Picture]:
+def search_pictures(run: Run) -> list[Picture]:
     """Return the figures of the search: its course by generation, and layer densities."""
     if run.progress() < 0:
         return []
@@ -151,15 +153,19 @@ def _search_pictures(run: Run) -> list[Picture]:
     return [*pictures, picture("layers", "Density of each layer, pruned masks and winner", draw, height)]
 
 
-def _accuracy_picture(rows: list[ContenderRow]) -> Picture:
-    """Return the figure of the test accuracies of the final table."""
+def accuracy_pictures(rows: list[ContenderRow]) -> list[Picture]:
+    """Return the figure of the test accuracies of the final table; none without rows."""
+    if not rows:
+        return []
     points = [(row.contender, row.accuracies) for row in rows]
-    return picture(
-        "accuracy",
-        "Test accuracy, a point a data order",
-        partial(_draw_accuracy, points=points),
-        max(2.6, 0.7 + 0.42 * len(points)),
-    )
+    return [
+        picture(
+            "accuracy",
+            "Test accuracy, a point a data order",
+            partial(_draw_accuracy, points=points),
+            max(2.6, 0.7 + 0.42 * len(points)),
+        )
+    ]
 
 
 def _steps_text(steps: int | list[int]) -> str:

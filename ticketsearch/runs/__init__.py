@@ -42,6 +42,7 @@ __all__ = [
     "pruned_name",
     "pruned_names",
     "read_overview",
+    "read_settings",
     "result_records",
     "state_of",
     "ticket_records",
@@ -56,6 +57,7 @@ _HOMES = {
     "phase_rows winner",
     "records": "generation_records result_records ticket_records",
     "results": "BEST CHEAP DENSE RANDOM Result contenders front_name pruned_name pruned_names",
+    "settings_files": "read_settings",
     "store": "Run",
     "tables": "EvaluationRow",
 }
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
         pruned_name,
         pruned_names,
     )
+    from ticketsearch.runs.settings_files import read_settings
     from ticketsearch.runs.store import Run
     from ticketsearch.runs.tables import EvaluationRow
 

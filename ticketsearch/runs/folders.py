@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ticketsearch.errors import BadInput
+from ticketsearch.plugins import OBJECT
 from ticketsearch.settings import Settings
 from ticketsearch.storage import LOCK, lock_folder
 
@@ -62,14 +63,14 @@ def check_free(root: Path, name: str) -> None:
         raise NameTaken(f"{str(root / name)!r} exists already and is not a run; choose another --name")
     if (root / name).exists():
         raise NameTaken(
-            f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name}, "
-            "or choose another --name"
+            f"run {name!r} exists already in {str(root)!r}; continue it with --resume {name} (in Python "
+            f"ticketsearch.Run.open({str(root / name)!r}).resume()), or choose another --name"
         )
 
 
 def counting_name(root: Path, settings: Settings) -> str:
     """Return the next free readable name, e.g. ``digits-mlp-003``."""
-    names = [settings.data.name, settings.model.name]
+    names = [name.removeprefix(OBJECT) for name in (settings.data.name, settings.model.name)]
     stems = [Path(n.rpartition(":")[0]).stem if ".py:" in n else n.partition(":")[0] for n in names]
     stem = "-".join(re.sub(r"[^A-Za-z0-9_]+", "_", s).strip("_")[:30] or "run" for s in stems)
     taken = [re.fullmatch(rf"{re.escape(stem)}-(\d+)", path.name) for path in root.glob(f"{stem}-*")]

@@ -18,6 +18,7 @@ from ticketsearch.settings.files import (
     stored,
     to_toml,
 )
+from ticketsearch.settings.objectives import OBJECTIVES, objective_settings
 from ticketsearch.settings.reference import (
     SettingRow,
     default_text,
@@ -29,6 +30,7 @@ from ticketsearch.settings.reference import (
 from ticketsearch.settings.trust import Origin, check_word, outside
 
 __all__ = [
+    "OBJECTIVES",
     "WITHOUT_EFFECT_ON_CONTENT",
     "Data",
     "Origin",
@@ -42,6 +44,7 @@ __all__ = [
     "description",
     "leaves",
     "load",
+    "objective_settings",
     "outside",
     "parse_assignment",
     "parse_value",

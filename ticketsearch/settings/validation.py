@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ticketsearch.errors import BadInput, nearest, shown
+from ticketsearch.plugins import OBJECT
 from ticketsearch.settings.digest import leaves
 from ticketsearch.settings.fields import NAMES, Section, Settings, as_list
 
@@ -96,7 +97,7 @@ def _absolute(settings: Settings, folder: Path) -> dict[str, Section]:
 def _absolute_name(name: str, section: str, folder: Path) -> str:
     """Return a name with the path in it, if there is one, absolute."""
     left, colon, right = name.rpartition(":")
-    if not colon:
+    if not colon or name.startswith(OBJECT):
         return name
     if left.endswith(".py"):
         return f"{(folder / left).resolve()}:{right}"

@@ -26,6 +26,7 @@ __all__ = [
     "save_ticket",
     "save_trained",
     "trained_metadata",
+    "trained_transform",
 ]
 
 _HOMES = {
@@ -34,7 +35,7 @@ _HOMES = {
     "pruned": "from_pruned",
     "scores": "Assessment Scores TicketFitness",
     "ticket": "Ticket Tickets as_tickets",
-    "trained": "LoadedNetwork load_trained save_trained trained_metadata",
+    "trained": "LoadedNetwork load_trained save_trained trained_metadata trained_transform",
 }
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     from ticketsearch.tickets.pruned import from_pruned
     from ticketsearch.tickets.scores import Assessment, Scores, TicketFitness
     from ticketsearch.tickets.ticket import Ticket, Tickets, as_tickets
-    from ticketsearch.tickets.trained import LoadedNetwork, load_trained, save_trained, trained_metadata
+    from ticketsearch.tickets.trained import (
+        LoadedNetwork,
+        load_trained,
+        save_trained,
+        trained_metadata,
+        trained_transform,
+    )
 
 __getattr__ = lazy.face(__name__, _HOMES)

@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 FORMAT = "ticketsearch-ticket-1"
+# Function that reads the files of each format.
+READERS = {FORMAT: "load_ticket", "ticketsearch-trained-1": "load_trained"}
 # Largest number of values in one sample: tracing a network takes several such arrays.
 MAX_INPUT = 2**20
 MAX_CLASSES = 2**20
@@ -244,14 +246,14 @@ def path_of(path: object) -> Path:
 
 
 def _metadata(path: Path, content: Mapping[str, str], kind: type[M], form: str, code: bool) -> M:
-    if content.get("format") != form:
-        raise BadInput(
-            f"{str(path)!r} is no ticket: its format is {_cut(content.get('format'))}, not {form!r}"
-        )
+    got = content.get("format")
+    if got != form:
+        hint = f"; ticketsearch.{READERS[got]} reads it" if got in READERS else ""
+        raise BadInput(f"{str(path)!r} is no ticket: its format is {_cut(got)}, not {form!r}{hint}")
     if not code and code_of(model := content.get("model", ""), MODELS):  # the first check
         raise BadInput(
             f"a ticket file runs no code, but {str(path)!r} names the model {_cut(model)}; give the function "
-            "that builds it, load_ticket(path, factory=…), or trust=True after reading that code"
+            f"that builds it, {READERS[form]}(path, factory=…), or trust=True after reading that code"
         )
     try:
         metadata = kind.model_validate(content)

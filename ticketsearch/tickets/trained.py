@@ -29,7 +29,14 @@ from ticketsearch.tickets.files import (
     write_file,
 )
 
-__all__ = ["LoadedNetwork", "TrainedMetadata", "load_trained", "save_trained", "trained_metadata"]
+__all__ = [
+    "LoadedNetwork",
+    "TrainedMetadata",
+    "load_trained",
+    "save_trained",
+    "trained_metadata",
+    "trained_transform",
+]
 
 FORMAT = "ticketsearch-trained-1"
 # Prefixes of tensors that are no parameters, whose names have no slash.
@@ -163,6 +170,15 @@ def trained_metadata(path: str | Path) -> TrainedMetadata:
     Raises :class:`BadInput` for a file that is missing, torn or of another format.
     """
     return read_file(path, TrainedMetadata, FORMAT, code=True)[0]
+
+
+def trained_transform(path: str | Path) -> Callable[[ArrayLike | Tensor], Tensor]:
+    """Return the transform of raw samples to the inputs of a trained network's file; nothing is built.
+
+    Raises :class:`BadInput` for a file that is missing, torn or of another format.
+    """
+    metadata, content = read_file(path, TrainedMetadata, FORMAT, code=True)
+    return _transform(path, _taken(content, INPUTS), metadata.input_shape)
 
 
 def _taken(content: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ Networks that are trained together, without their dead units (``layout``), and t
     growable_operations, operations_a_sample, BLOCK
 Training and evaluation (``loop``; ``dropout`` draws its noise, ``cuda_graphs`` records steps on CUDA,
 ``checkpoints`` are states to go on from, ``saliency`` scores weights)
-    Training, train, evaluate, Evaluation, TrainingPart, State, SALIENCIES, check_normalisation, check_noise
+    Training, train, evaluate, Evaluation, TrainingPart, State, SALIENCIES, Noise, check_normalisation,
+    check_noise
 Independence of a sample's outputs of the samples beside it (``independence``)
     check_independence
 """
@@ -20,7 +21,7 @@ Independence of a sample's outputs of the samples beside it (``independence``)
 from ticketsearch.training.checkpoints import State
 from ticketsearch.training.cohort import Cohort, resident
 from ticketsearch.training.device import find_device, one_thread, reproducible, shared_gpus
-from ticketsearch.training.dropout import check_noise
+from ticketsearch.training.dropout import Noise, check_noise
 from ticketsearch.training.flops import (
     BLOCK,
     growable_operations,
@@ -52,6 +53,7 @@ __all__ = [
     "Cohort",
     "Evaluation",
     "Masking",
+    "Noise",
     "Recipe",
     "State",
     "Training",

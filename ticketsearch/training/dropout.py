@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,19 @@ class Noise:
         shape = len(compactions), samples, kept.shape[1], *factors.shape[3:]
         kept = kept.view(len(compactions), 1, -1, *[1] * (factors.ndim - 3)).expand(shape)
         return factors.expand(len(compactions), *factors.shape[1:]).gather(2, kept)
+
+    def forward(self, wiring: Wiring, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Return the outputs ``(samples, classes)`` of one whole network in training, under this noise.
+
+        ``tensors`` are its parameters and buffers; running statistics are updated in place.
+        """
+
+        def evaluate(step: Step, values: list[Tensor]) -> Tensor:
+            if step.operation == "dropout":
+                return values[0] * self.factors(step, tuple(values[0].shape), values[0])[0]
+            return wiring.evaluate(step, values, tensors, training=True)
+
+        return wiring.run(x, evaluate)[-1]
 
     def _rngs(self) -> list[np.random.Generator]:
         if not self._generators:

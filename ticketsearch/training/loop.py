@@ -85,11 +85,10 @@ class Training:
         self._x, y = cohort.resident(dataset.x_train), dataset.y_train.to(cohort.device)
         self._targets = F.one_hot(y, cohort.classes).to(cohort.dtype)
         self._work = []
-        drops = any(step.operation == "dropout" for step in cohort.wiring.steps)
         for indices, part in cohort.placed():
             order = np.stack(orders if len(orders) == 1 else [orders[index] for index in indices])
             optimizer = OPTIMIZERS[recipe.optimizer](part.trainable, recipe)
-            steps = RecordedSteps(cohort.device, order, recordable=not drops)
+            steps = RecordedSteps(cohort.device, order, recordable=not cohort.wiring.drops)
             self._work.append((part, optimizer, order, steps))
 
     def advance(self, until: int, *, after_step: Callable[[int], Any] | None = None) -> None:

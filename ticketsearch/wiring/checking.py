@@ -67,7 +67,6 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
     Raises :class:`BadInput` for a difference, or if the module itself fails.
     """
     subject = _Subject(wiring.module, _samples(input_shape))
-    drops = any(step.operation == "dropout" for step in wiring.steps)
     moving = {
         name for step in wiring.steps if step.operation == "normalize" for name in step.names[2:] if name
     }
@@ -83,8 +82,10 @@ def check_trace(wiring: Wiring, input_shape: tuple[int, ...]) -> None:
             SEEDS[training],
         )
         # The module's dropout may draw the random numbers that its trace draws, and no others.
-        repeated = training and drops and torch.equal(expected.state, traced.state)
-        subject.check_calls(training, expected, moving, repeated=repeated, dropout=repeated or not drops)
+        repeated = training and wiring.drops and torch.equal(expected.state, traced.state)
+        subject.check_calls(
+            training, expected, moving, repeated=repeated, dropout=repeated or not wiring.drops
+        )
         used = {name for step in wiring.steps for name in step.names}
         same = all(_alike(value, tensors[name]) for name, value in statistics.items() if name in used)
         if not _alike(expected.outputs, traced.outputs) or not same:

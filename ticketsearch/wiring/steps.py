@@ -116,6 +116,11 @@ class Wiring:
             for step in self.steps
         )
 
+    @property
+    def drops(self) -> bool:
+        """Whether dropout is among the steps."""
+        return any(step.operation == "dropout" for step in self.steps)
+
     def numbered_axis(self, name: str, shape: tuple[int, ...]) -> int:
         """Return the axis of a tensor of this shape that ``axes`` numbers: the first of that length."""
         return shape.index(sum(self.spec.groups[s.group].size * s.block for s in self.axes[name]))

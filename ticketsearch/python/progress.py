@@ -1,4 +1,4 @@
-"""Progress of a search on stderr: a live table on a terminal, one plain line a generation elsewhere."""
+"""Progress of a search: a growing table on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.measure import Measurement
 from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 
 from ticketsearch.evolution import Generation
 from ticketsearch.experiment import Callback
@@ -21,10 +23,12 @@ from ticketsearch.halving import Pool, Tau, counted
 from ticketsearch.masks import density, effective_density
 from ticketsearch.runs import Run
 
-__all__ = ["Line", "Progress", "progress"]
+__all__ = ["Line", "LiveTable", "NotebookTable", "PlainLines", "Progress", "displayed"]
 
 # Seconds between two lines on the evaluations of a generation, without a terminal.
 EVERY = 30.0
+# Seconds between two drawings on the evaluations of a generation, in a notebook.
+REDRAWN = 0.2
 # Generations that the time left is estimated from, and rows of the live table.
 RECENT = 10
 TAU = "τ (pairs)"
@@ -60,7 +64,7 @@ class Line:
 
 
 class Progress(Callback):
-    """Display of a search's progress, line by line; subclasses show the lines."""
+    """Display of a search's progress, line by line; subclasses show the lines, and this shows nothing."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -69,15 +73,12 @@ class Progress(Callback):
 
     def say(self, text: str) -> None:
         """Show a line on the current work."""
-        raise NotImplementedError
 
     def evaluated(self, text: str) -> None:
         """Show a line on the evaluations of the current generation, which comes often."""
-        raise NotImplementedError
 
     def generation(self, line: Line) -> None:
         """Show a generation."""
-        raise NotImplementedError
 
     def on_start(self, run: Run) -> None:
         """Count the agreement of rungs from the beginning of the run."""
@@ -111,13 +112,21 @@ class Progress(Callback):
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Progress]:
-    """Show progress towards generation ``total`` while inside."""
-    if not sys.stderr.isatty():
-        yield PlainLines(total)
-        return
-    with Live(console=Console(stderr=True), refresh_per_second=4, transient=False) as live:
-        yield LiveTable(total, live)
+def displayed(total: int, wanted: bool | None = True) -> Iterator[Progress]:
+    """Show progress towards generation ``total`` while inside: a table where there is a screen, else lines.
+
+    ``wanted=None`` leaves the lines out, and ``wanted=False`` the table too.
+    """
+    console = Console(stderr=True)
+    if wanted is False:
+        yield Progress(total)
+    elif console.is_jupyter:
+        yield NotebookTable(total, console)
+    elif sys.stderr.isatty():
+        with Live(console=console, refresh_per_second=4, transient=False) as live:
+            yield LiveTable(total, live)
+    else:
+        yield PlainLines(total) if wanted else Progress(total)
 
 
 class _Clock:
@@ -169,23 +178,25 @@ class PlainLines(Progress):
         )
 
 
-class LiveTable(Progress):
-    """Progress as a table of the latest generations that grows in place."""
+class GrowingTable(Progress):
+    """Progress as a table of the latest generations with a line on the current work; subclasses draw both."""
 
-    def __init__(self, total: int, live: Live) -> None:
+    def __init__(self, total: int, console: Console) -> None:
         super().__init__(total)
-        self.live = live
+        self.console = console
         self.rows: deque[tuple[str, ...]] = deque(maxlen=RECENT)
-        self.spinner = Spinner("dots")
+
+    def draw(self, text: str) -> None:
+        """Draw the table with a line below it."""
+        raise NotImplementedError
 
     def say(self, text: str) -> None:
         """Show the line under the table until the next one."""
-        self.spinner.update(text=text)
-        self._draw()
+        self.draw(text)
 
     def evaluated(self, text: str) -> None:
         """Show the line under the table until the next one."""
-        self.say(text)
+        self.draw(text)
 
     def generation(self, line: Line) -> None:
         """Add the generation's row."""
@@ -203,24 +214,65 @@ class LiveTable(Progress):
                 self.clock.left(line),
             )
         )
-        self.spinner.update(text="Evolving")
-        self._draw()
+        self.draw("Evolving")
 
-    def _draw(self) -> None:
-        self.live.update(Group(self._table(), self.spinner) if self.rows else self.spinner)
-
-    def _table(self) -> Table:
-        """Return the table of the columns that the terminal has room for; figures are never cut."""
+    def table(self) -> Table:
+        """Return the table of the columns that the screen has room for; figures are never cut."""
         columns = {heading: cells for heading, *cells in zip(HEADINGS, *self.rows, strict=True)}
         if not any(columns[TAU]):  # without successive halving there is no τ
             del columns[TAU]
-        console = self.live.console
-        unlimited = console.options.update(max_width=UNLIMITED)
+        unlimited = self.console.options.update(max_width=UNLIMITED)
         for heading in LEFT_OUT:
-            if Measurement.get(console, unlimited, _grid(columns)).maximum <= console.width:
+            if Measurement.get(self.console, unlimited, _grid(columns)).maximum <= self.console.width:
                 break
             columns.pop(heading, None)
         return _grid(columns)
+
+
+class LiveTable(GrowingTable):
+    """The table on a terminal, above a spinner."""
+
+    def __init__(self, total: int, live: Live) -> None:
+        super().__init__(total, live.console)
+        self.live = live
+        self.spinner = Spinner("dots")
+
+    def draw(self, text: str) -> None:
+        """Draw the table and the spinner with the line."""
+        self.spinner.update(text=Text(text))
+        self.live.update(Group(self.table(), self.spinner) if self.rows else self.spinner)
+
+
+class NotebookTable(GrowingTable):
+    """The table in the output of a notebook's cell, which is saved with the notebook.
+
+    It is redrawn by IPython's display alone, as rich's own live display needs ipywidgets in a notebook.
+    """
+
+    shown: Any = None
+    drawn = 0.0
+
+    def evaluated(self, text: str) -> None:
+        """Show the line under the table, some times a second: each drawing is a message to the browser."""
+        if time.monotonic() - self.drawn >= REDRAWN:
+            self.draw(text)
+
+    def on_finish(self, run: Run) -> None:
+        """Show the end in place of the current work."""
+        self.draw(f"Run {run.name} is finished")
+
+    def draw(self, text: str) -> None:
+        """Draw the table and the line in place of those before."""
+        from IPython import display  # it runs the notebook
+
+        table = self.table()
+        table.caption, table.caption_justify = Text(text), "left"
+        output = table if self.rows else Text(text)
+        if self.shown is None:
+            self.shown = display.display(output, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self.shown.update(output)
+        self.drawn = time.monotonic()
 
 
 def _grid(columns: Mapping[str, Sequence[str]]) -> Table:
