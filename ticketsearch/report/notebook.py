@@ -14,10 +14,12 @@ from ticketsearch.report.comparison import comparison_pictures
 from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, filled, with_code
 from ticketsearch.report.run import accuracy_pictures, search_pictures
-from ticketsearch.report.text import answer_lines, comparison_headline, overlap_headline
+from ticketsearch.report.sweep import sweep_picture
+from ticketsearch.report.text import answer_lines, comparison_headline, overlap_headline, sweep_headline
 from ticketsearch.runs import Run, contender_rows, state_of
+from ticketsearch.sweeps import Sweep
 
-__all__ = ["comparison_html", "figures_html", "overlaps_html", "run_html"]
+__all__ = ["comparison_html", "figures_html", "overlaps_html", "run_html", "sweep_html"]
 
 
 def figures_html(lines: Iterable[str], figures: Sequence[Picture]) -> str:
@@ -36,6 +38,12 @@ def overlaps_html(overlaps: Overlaps) -> str:
     """Return an overlap study as HTML for a notebook: its headline, and the overview of its page."""
     figures = [overview_picture(overlaps.cases)] if overlaps.cases else []
     return figures_html([overlap_headline(overlaps.cases)], figures)
+
+
+def sweep_html(sweep: Sweep) -> str:
+    """Return a sweep as HTML for a notebook: its headline, and the figure of its page."""
+    figures = [sweep_picture(sweep)] if sweep.rows else []
+    return figures_html(sweep_headline(sweep) or ["No results yet."], figures)
 
 
 def run_html(run: Run) -> str:
