@@ -48,7 +48,8 @@ def sweep_html(sweep: Sweep) -> str:
 
 def run_html(run: Run) -> str:
     """Return a run as HTML for a notebook: its state, its answers, and the first figures of its page."""
-    settings, state = run.settings, state_of(run)
+    settings = run.settings
+    state: str = state_of(run)
     data, model = (relative_name(name, run.folder) for name in (settings.data.name, settings.model.name))
     if state != "finished":
         state = f"{state}, {max(run.progress(), 0)} of {settings.evolution.generations} generations"
