@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from ticketsearch.experiment import (
 )
 from ticketsearch.runs import Run, contender_rows
 from ticketsearch.settings import Settings, leaves
-from ticketsearch.tickets import Ticket, Tickets
+from ticketsearch.tickets import Assessment, Ticket, Tickets
 
 SMALL = {
     "data.name": "moons",
@@ -112,8 +111,7 @@ def test_the_figures_of_a_generation_are_those_of_its_best_ticket_and_of_its_pop
     masks[0, :4] = masks[1, 1:5] = masks[2, 2:6] = True
     population = Tickets(Ticket(mask, None, None, "made", key=str(i)) for i, mask in enumerate(masks))
     for ticket, score in zip(population, (0.25, 0.75, 0.5), strict=True):
-        ticket.score = score
-        ticket.measures = {"accuracy": score / 2}
+        ticket.add_evaluation(Assessment(0, 0, score, {"accuracy": score / 2}))
     generation = Generation(
         3,
         population,
@@ -142,7 +140,7 @@ def test_the_figures_of_a_generation_are_those_of_its_best_ticket_and_of_its_pop
 
 def test_figures_that_are_not_known_are_left_out():
     population = Tickets([Ticket(np.ones(SPEC.size, dtype=np.bool_), None, None, "made", key="k")])
-    population[0].score = float("-inf")
+    population[0].add_evaluation(Assessment(0, 0, float("-inf"), {}))
     figures = generation_figures(Generation(0, population, Tickets()), SPEC)
     assert set(figures).isdisjoint({"best_fitness", "mean_fitness", "accuracy"})
     assert figures["mean_iou"] == 1
@@ -272,7 +270,7 @@ def test_unknown_trackers_and_trackers_that_are_not_installed_are_refused(monkey
         cli.main(["evolve", "--track", "mlflow"])
     assert ended.value.code == 2
     assert "ticketsearch[mlflow]" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("tracker", "name"), [("csv", "results.csv"), ("tensorboard", "tensorboard")])
