@@ -26,7 +26,7 @@ from ticketsearch.cli.flags import (
     whole_number,
 )
 from ticketsearch.cli.runs import RUNS, run_folder, shell_name
-from ticketsearch.cli.sweep import Seeds, Sweeps, Track, evolve_sweep, is_asked
+from ticketsearch.cli.sweep import Seeds, SweepFlags, Sweeps, Track, evolve_sweep, is_asked
 from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
     _check_resume(resume, name, finish, generations, dry_run)
     if is_sweep:
         single = {"--finish": finish, "--dry-run": dry_run, "--seed": seed is not None}
-        given = {"seeds": seeds, "sweeps": sweep, "name": name, "resume": resume, "workers": workers}
-        evolve_sweep(assignments, **given, track=track or (), trust=trust, refused=single)
+        chosen = SweepFlags(seeds, sweep, name, resume, workers, track or (), trust)
+        evolve_sweep(assignments, chosen, refused=single)
     elif dry_run:
         _print_forecast(assignments)
     else:

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from ticketsearch.cli import completion
 from ticketsearch.cli.endings import interrupted, resumable, show_lines
@@ -17,7 +17,7 @@ from ticketsearch.errors import BadInput, shown
 if TYPE_CHECKING:
     from ticketsearch.sweeps import SweepPlan
 
-__all__ = ["Seeds", "Sweeps", "Track", "evolve_sweep", "is_asked"]
+__all__ = ["Seeds", "SweepFlags", "Sweeps", "Track", "evolve_sweep", "is_asked"]
 
 Seeds = Annotated[
     str | None,
@@ -62,27 +62,26 @@ def is_asked(seeds: str | None, sweeps: Sequence[str] | None, resume: str | None
     return (run_folder(resume) / SWEEP).is_file()
 
 
-def evolve_sweep(  # noqa: PLR0913 - a parameter for each flag
-    assignments: Mapping[str, Any],
-    *,
-    seeds: str | None,
-    sweeps: Sequence[str] | None,
-    name: str | None,
-    resume: str | None,
-    workers: str | None,
-    track: Sequence[str],
-    trust: bool,
-    refused: Mapping[str, bool],
-) -> None:
+class SweepFlags(NamedTuple):
+    """The flags of a sweep, as they are given."""
+
+    seeds: str | None
+    sweeps: Sequence[str] | None
+    name: str | None
+    resume: str | None
+    workers: str | None
+    track: Sequence[str]
+    trust: bool
+
+
+def evolve_sweep(assignments: Mapping[str, Any], flags: SweepFlags, *, refused: Mapping[str, bool]) -> None:
     """Do the rest of a sweep and print its results; ``refused`` says which flags of single runs are given."""
     for flag, given in refused.items():
         if given:
             raise BadInput(f"{flag} is for a single run, but got a sweep too; leave it out, or run it alone")
-    wanted = None if seeds is None else parsed_seeds(seeds)
-    over = parsed_sweeps(sweeps or [])
-    side_by_side = None if workers is None else whole_number("--workers", workers, 0)
+    workers = None if flags.workers is None else whole_number("--workers", flags.workers, 0)
     try:
-        plan, path = _planned(assignments, wanted, over, name, resume, trust)
+        plan, path = _planned(assignments, flags)
     except KeyboardInterrupt:
         raise interrupted("Interrupted; no run was begun") from None
     from ticketsearch.cli.following import follow
@@ -92,42 +91,37 @@ def evolve_sweep(  # noqa: PLR0913 - a parameter for each flag
     from ticketsearch.report.text import sweep_text
     from ticketsearch.sweeps import create_sweep
 
-    trackers_of(track)
+    trackers_of(flags.track)
     create_sweep(path, plan)
     with resumable("sweep", path):
         count = len(plan.members)
         print(f"Sweep of {count} run{'s' * (count != 1)} in {path}", file=sys.stderr, flush=True)
-        found = finish_sweep(plan, path, side_by_side or default_workers(plan.settings), track, follow)
+        found = finish_sweep(plan, path, workers or default_workers(plan.settings), flags.track, follow)
         show_lines(sweep_text(found).splitlines())
         show_lines([f"Page:   {path / 'sweep.html'}"])
         show_lines([f"Tables: {path / 'runs.csv'}, {path / 'differences.csv'}"])
 
 
-def _planned(
-    assignments: Mapping[str, Any],
-    seeds: list[int] | None,
-    over: Mapping[str, list[Any]],
-    name: str | None,
-    resume: str | None,
-    trust: bool,
-) -> tuple[SweepPlan, Path]:
+def _planned(assignments: Mapping[str, Any], flags: SweepFlags) -> tuple[SweepPlan, Path]:
     """Return the plan of a sweep and its folder: those of the flags, or of the sweep to go on with."""
     from ticketsearch.runs import check_name
     from ticketsearch.settings import apply, load
 
-    if resume is None:
+    seeds = None if flags.seeds is None else parsed_seeds(flags.seeds)
+    over = parsed_sweeps(flags.sweeps or [])
+    if flags.resume is None:
         settings = load(None, assignments.items())
-        if name is not None:
-            check_name(name)
+        if flags.name is not None:
+            check_name(flags.name)
         from ticketsearch.sweeps import default_name, sweep_plan  # after the checks that take no time
 
         plan = sweep_plan(settings, [settings.seed] if seeds is None else seeds, over)
-        return plan, RUNS / (default_name(plan) if name is None else name)
+        return plan, RUNS / (default_name(plan) if flags.name is None else flags.name)
     from ticketsearch.sweeps import stored_plan, sweep_plan
 
-    path = run_folder(resume)
+    path = run_folder(flags.resume)
     stored = stored_plan(path)
-    if not trust:
+    if not flags.trust:
         _check_trust(stored, path)
     settings = apply(stored.settings, assignments.items())
     return sweep_plan(settings, stored.seeds if seeds is None else seeds, over or stored.over), path

@@ -33,7 +33,7 @@ class TensorBoard(Tracker):
 
         refuse_links(run.path, [FOLDER])
         self.logged = _logged(run.path / FOLDER)
-        self.writer = SummaryWriter(str(run.path / FOLDER))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(run.path / FOLDER))
         return self.logged.get(f"generation/{ALWAYS}", -1)
 
     def log(self, generation: int, figures: Mapping[str, float]) -> None:
