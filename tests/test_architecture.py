@@ -48,17 +48,18 @@ ALLOWED = {
     "theory": "masks datasets wiring models pruners",
     "runs": "cost halving masks plugins storage settings models tickets evolution",
     "experiment": "cost masks plugins random_streams storage canonical datasets settings models "
-    "training operators pruners tickets evolution fitness seeding runs",
+    "training operators pruners tickets evolution fitness overlap seeding runs",
     "overlap_studies": "masks random_streams storage canonical datasets alignment models pruners "
     "workers overlap runs",
     "comparison": "cost masks random_streams statistics storage datasets settings training "
     "operators pruners tickets workers fitness runs experiment",
+    "sweeps": "datasets settings statistics storage workers runs experiment",
     "report": "halving masks plugins statistics storage settings models pruners tickets evolution "
-    "overlap theory runs experiment overlap_studies comparison",
-    "python": "halving masks datasets settings models tickets workers evolution seeding runs experiment "
-    "overlap_studies comparison report",
+    "overlap theory runs experiment overlap_studies comparison sweeps",
+    "python": "halving masks datasets settings models training tickets workers evolution seeding runs "
+    "experiment overlap_studies comparison sweeps report",
     "cli": "random_streams datasets settings models pruners tickets workers "
-    "seeding theory runs experiment overlap_studies comparison report python",
+    "seeding theory runs experiment overlap_studies comparison sweeps report python",
     "__main__": "cli",
 }
 

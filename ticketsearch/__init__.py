@@ -21,6 +21,8 @@ Canonical forms and overlap
     study_pruners, read_overlaps, overlaps_text
 Comparisons
     compare, read_comparison, comparison_text
+Sweeps over seeds and settings
+    sweep, read_sweep, sweep_text
 Searches and runs
     search, Callback, Run, save_ticket, load_ticket, load_trained
 Errors
@@ -50,9 +52,9 @@ _HOMES = {
     "models": "Initialization Network compact initialize to_pruned to_sparse",
     "alignment": "align",
     "overlap": "overlap_study",
-    "report.text": "comparison_text overlaps_text",
+    "report.text": "comparison_text overlaps_text sweep_text",
     "pruners": "EqualScoresWarning LayerCollapseWarning batched flow_retention prune prune_all",
-    "python": "Run compare read_comparison read_overlaps search study_pruners",
+    "python": "Run compare read_comparison read_overlaps read_sweep search study_pruners sweep",
     "seeding": "initializations seed_population",
     "tickets": "Scores Ticket Tickets from_pruned load_ticket load_trained save_ticket",
     "training": "Recipe",
@@ -117,11 +119,14 @@ __all__ = [
     "prune_all",
     "read_comparison",
     "read_overlaps",
+    "read_sweep",
     "save_ticket",
     "search",
     "seed_population",
     "study_pruners",
     "successive_halving",
+    "sweep",
+    "sweep_text",
     "theory",
     "to_networkx",
     "to_pruned",
@@ -167,8 +172,17 @@ if TYPE_CHECKING:
         prune,
         prune_all,
     )
-    from ticketsearch.python import Run, compare, read_comparison, read_overlaps, search, study_pruners
-    from ticketsearch.report.text import comparison_text, overlaps_text
+    from ticketsearch.python import (
+        Run,
+        compare,
+        read_comparison,
+        read_overlaps,
+        read_sweep,
+        search,
+        study_pruners,
+        sweep,
+    )
+    from ticketsearch.report.text import comparison_text, overlaps_text, sweep_text
     from ticketsearch.seeding import initializations, seed_population
     from ticketsearch.tickets import (
         Scores,

@@ -17,7 +17,8 @@ def run_names(incomplete: str) -> list[str]:
     """Return the names of the runs in runs/."""
     from ticketsearch.runs import list_runs
 
-    return [path.name for path in list_runs(RUNS) if path.name.startswith(incomplete)]
+    names = [path.relative_to(RUNS).as_posix() for path in list_runs(RUNS)]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def setting_names(incomplete: str) -> list[tuple[str, str]]:

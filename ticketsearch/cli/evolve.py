@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ticketsearch.cli import completion
+from ticketsearch.cli.backends import Address, Backend, Scheduler, backend_settings
 from ticketsearch.cli.endings import interrupted, reason, show_lines
 from ticketsearch.cli.flags import (
     Assignments,
@@ -25,6 +26,7 @@ from ticketsearch.cli.flags import (
     whole_number,
 )
 from ticketsearch.cli.runs import RUNS, run_folder, shell_name
+from ticketsearch.cli.sweep import Seeds, SweepFlags, Sweeps, Track, evolve_sweep, is_asked
 from ticketsearch.errors import BadInput
 
 if TYPE_CHECKING:
@@ -47,15 +49,6 @@ Objective = Annotated[
 ]
 Steps = Annotated[str | None, setting_option("training.steps", "--steps", "INTEGER[,…]")]
 Workers = Annotated[str | None, setting_option("training.workers", "--workers", "INTEGER")]
-Backend = Annotated[str | None, setting_option("training.backend", "--backend")]
-Scheduler = Annotated[
-    str | None,
-    option("--scheduler", "Address of the Dask scheduler, for backend dask.", metavar="HOST:PORT"),
-]
-Address = Annotated[
-    str | None,
-    option("--address", "Address of the Ray cluster, or auto, for backend ray.", metavar="HOST:PORT"),
-]
 Device = Annotated[str | None, setting_option("training.device", "--device")]
 Name = Annotated[
     str | None,
@@ -91,9 +84,6 @@ DryRun = Annotated[
     option("--dry-run", "Print settings, trainings and an estimate of time and memory; search nothing."),
 ]
 
-# Flag of the address of each cluster backend.
-CLUSTERS = {"dask": "--scheduler", "ray": "--address"}
-
 
 def evolve(  # noqa: PLR0913 - a parameter for each flag
     settings: SettingsFile = None,
@@ -117,10 +107,18 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
     finish: Finish = False,
     minutes: Minutes = None,
     dry_run: DryRun = False,
+    seeds: Seeds = None,
+    sweep: Sweeps = None,
+    track: Track = None,
     trust: Trust = False,
     assign: Assignments = None,
 ) -> None:
-    """Search for a lottery ticket: prune initializations, evolve the masks, test the best one."""
+    """Search for a lottery ticket: prune initializations, evolve the masks, test the best one.
+
+    With --seeds or --sweep there is a run for each seed and value, side by side,
+    and one table of them all; the same command goes on where it stopped.
+    """
+    is_sweep = is_asked(seeds, sweep, resume)
     flags = {
         "data.name": data,
         "model.name": model,
@@ -132,26 +130,43 @@ def evolve(  # noqa: PLR0913 - a parameter for each flag
         "seeding.initializations": initializations,
         "seed": seed,
         "training.device": device,
-        "training.workers": _workers(workers),
+        "training.workers": None if is_sweep else _workers(workers),
         "evolution.minutes": _minutes(minutes),
     }
     assignments = assigned(settings, assign, flags, trust)
-    if objective is not None:
-        from ticketsearch.settings import objective_settings
-
-        assignments = objective_settings(objective) | assignments
-    assignments |= _backend(backend, scheduler, address, assignments)
+    assignments = _objective(objective) | assignments
+    assignments |= backend_settings(backend, scheduler, address, assignments)
     _check_resume(resume, name, finish, generations, dry_run)
-    if dry_run:
+    if is_sweep:
+        single = {"--finish": finish, "--dry-run": dry_run, "--seed": seed is not None}
+        chosen = SweepFlags(seeds, sweep, name, resume, workers, track or (), trust)
+        evolve_sweep(assignments, chosen, refused=single)
+    elif dry_run:
         _print_forecast(assignments)
-        return
+    else:
+        _evolve_one(assignments, name, resume, trust, finish, track or ())
+
+
+def _evolve_one(
+    assignments: dict[str, Any],
+    name: str | None,
+    resume: str | None,
+    trust: bool,
+    finish: bool,
+    track: Sequence[str],
+) -> None:
+    """Make a run or go on with one, to its end."""
     try:
+        if track:
+            from ticketsearch.experiment import trackers_of
+
+            trackers_of(track)  # unknown ones are refused before there is a run
         search, run = _open(assignments, name, resume, trust, finish)
     except KeyboardInterrupt:
         how = f"go on with: ticketsearch evolve --resume {resume}" if resume else "no run was made"
         raise interrupted(f"Interrupted; {how}") from None
     with run:
-        _run_to_end(search, run)
+        _run_to_end(search, run, track)
 
 
 def _check_resume(
@@ -205,36 +220,18 @@ def _workers(text: str | None) -> int | None:
         raise BadInput(f"{error}; leave it out for one a core or GPU") from None
 
 
-def _backend(
-    backend: str | None, scheduler: str | None, address: str | None, settings: Mapping[str, Any]
-) -> dict[str, str]:
-    """Return the settings of backend and address that the flags stand for; ``settings`` are the others given.
+def _objective(name: str | None) -> dict[str, Any]:
+    """Return the settings that an objective stands for, none where the flag is not given."""
+    from ticketsearch.settings import objective_settings
 
-    Raises :class:`BadInput` where the flags contradict each other or these settings.
-    """
-    if scheduler is not None and address is not None:
-        raise BadInput(f"a cluster has one address, but got {scheduler!r} and {address!r}; drop one")
-    if scheduler is None and address is None:
-        if backend is None:
-            return {}
-        # The address of a settings file, or of the run to go on with, may be another backend's.
-        keep = "training.address" in settings and settings.get("training.backend", backend) == backend
-        return {"training.backend": backend} | ({} if keep else {"training.address": ""})
-    cluster = "dask" if address is None else "ray"
-    chosen = str(backend or settings.get("training.backend", cluster))
-    if chosen != cluster:
-        way_out = f"give {CLUSTERS[chosen]}" if chosen in CLUSTERS else "drop it"
-        way_out += "" if backend else f", or add --backend {cluster}"
-        raise BadInput(f"{CLUSTERS[cluster]} is for backend {cluster!r}, but got {chosen!r}; {way_out}")
-    return {"training.backend": cluster, "training.address": scheduler or address or ""}
+    return {} if name is None else objective_settings(name)
 
 
-def _run_to_end(search: Search | None, run: Run) -> None:
+def _run_to_end(search: Search | None, run: Run, track: Sequence[str]) -> None:
     """Run the rest of a search and print its results; say how to go on, whatever stops it."""
     again = f"go on with: ticketsearch evolve --resume {shell_name(run)}"
     try:
-        if search is not None:
-            _evolve(search, run)
+        _evolve(search, run, track)
         _print_results(run)
     except KeyboardInterrupt:
         done = f"after generation {run.progress()}" if run.progress() >= 0 else "in the first generation"
@@ -276,13 +273,20 @@ def _open(
     return search, experiment.create_run(search, RUNS, name)
 
 
-def _evolve(search: Search, run: Run) -> None:
-    """Run the rest of a search and show its progress on stderr."""
-    from ticketsearch.experiment import complete
+def _evolve(search: Search | None, run: Run, track: Sequence[str]) -> None:
+    """Run the rest of a search, None for a finished one; trackers take it, and its progress is on stderr."""
+    if search is None and not track:
+        return
+    from ticketsearch.experiment import Callbacks, complete, trackers_of
     from ticketsearch.python import displayed
 
+    trackers = Callbacks(trackers_of(track))
+    if search is None:
+        trackers.on_start(run)
+        trackers.on_finish(run)
+        return
     with displayed(search.settings.evolution.generations) as shown:
-        complete(search, run, shown)
+        complete(search, run, Callbacks([shown, trackers]))
 
 
 def _print_results(run: Run) -> None:

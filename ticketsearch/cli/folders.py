@@ -14,9 +14,11 @@ RUNS = Path("runs")
 
 
 def run_folder(run: str) -> Path:
-    """Return the folder of a run that is given by name or path."""
+    """Return the folder of a run or sweep that is given by name or path; runs of sweeps are ``SWEEP/RUN``."""
     path = Path(run)
-    return path if len(path.parts) > 1 or (path / "run.sqlite").is_file() else RUNS / run
+    is_path = len(path.parts) > 1 or (path / "run.sqlite").is_file()
+    inside = (RUNS / run / "run.sqlite").is_file() and not path.exists()
+    return RUNS / run if inside or not is_path else path
 
 
 def shell_name(run: Run) -> str:

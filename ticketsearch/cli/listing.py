@@ -6,7 +6,7 @@ import json
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,12 +91,13 @@ def _read(path: Path) -> RunOverview | Unreadable:
     """Return a run's overview; a run that cannot be read hides no others."""
     from ticketsearch.runs import read_overview
 
+    name = path.relative_to(RUNS).as_posix()
     try:
-        return read_overview(path)
+        return replace(read_overview(path), name=name)
     except BadInput as problem:
-        return Unreadable(path.name, str(problem))
+        return Unreadable(name, str(problem))
     except Exception as problem:
-        return Unreadable(path.name, " ".join(reason(problem).split()))
+        return Unreadable(name, " ".join(reason(problem).split()))
 
 
 def _lines(runs: Sequence[RunOverview | Unreadable]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from joblib import cpu_count
 
 from ticketsearch import settings as config
@@ -41,7 +40,7 @@ from ticketsearch.errors import unknown
 from ticketsearch.experiment import Search
 from ticketsearch.masks import Mask, pack, unpack
 from ticketsearch.settings import Data, Settings
-from ticketsearch.training import find_device
+from ticketsearch.training import shared_gpus
 from ticketsearch.workers import Step, side_by_side
 
 __all__ = ["ComparisonWork", "check_reference", "default_workers"]
@@ -202,7 +201,9 @@ class ComparisonWork:
             yield Step("final trainings", done, total)
 
     def _spread(self, function: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        yield from side_by_side(function, tasks, self.workers, gpus=_gpus(self.plan.settings))
+        yield from side_by_side(
+            function, tasks, self.workers, gpus=shared_gpus(self.plan.settings.training.device)
+        )
 
 
 def check_reference(reference: str, plan: ComparisonPlan, folder: Path) -> None:
@@ -216,12 +217,7 @@ def check_reference(reference: str, plan: ComparisonPlan, folder: Path) -> None:
 
 def default_workers(settings: Settings) -> int:
     """Return the default number of processes: one a GPU if the settings use GPUs, else one a core."""
-    return _gpus(settings) or cpu_count()
-
-
-def _gpus(settings: Settings) -> int:
-    device = find_device(settings.training.device)
-    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 0
+    return shared_gpus(settings.training.device) or cpu_count()
 
 
 @lru_cache(maxsize=1)

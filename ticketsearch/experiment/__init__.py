@@ -17,14 +17,17 @@ from ticketsearch.experiment.provenance import environment
 from ticketsearch.experiment.resuming import create_run, prepared, resume
 from ticketsearch.experiment.running import complete
 from ticketsearch.experiment.search import Search
+from ticketsearch.experiment.trackers import TRACKERS, Tracker, generation_figures, trackers_of
 
 __all__ = [
+    "TRACKERS",
     "TRAINED",
     "Callback",
     "Callbacks",
     "Forecast",
     "Objects",
     "Search",
+    "Tracker",
     "candidates_of",
     "choose",
     "complete",
@@ -32,8 +35,10 @@ __all__ = [
     "environment",
     "finish",
     "forecast",
+    "generation_figures",
     "prepared",
     "resume",
     "save_tickets",
+    "trackers_of",
     "trained_network",
 ]

@@ -8,6 +8,8 @@ Progress on a terminal, in a notebook and in logs (``progress``)
     displayed
 Comparisons and overlap studies (``studies``)
     compare, study_pruners, read_comparison, read_overlaps, finish_comparison, finish_overlaps
+Sweeps over seeds and settings (``sweeping``)
+    sweep, read_sweep, finish_sweep
 """
 
 from __future__ import annotations
@@ -21,16 +23,20 @@ __all__ = [
     "Run",
     "ShownComparison",
     "ShownOverlaps",
+    "ShownSweep",
     "check_format",
     "compare",
     "displayed",
     "finish_comparison",
     "finish_overlaps",
+    "finish_sweep",
     "masked_module",
     "read_comparison",
     "read_overlaps",
+    "read_sweep",
     "search",
     "study_pruners",
+    "sweep",
     "write_export",
 ]
 
@@ -41,6 +47,7 @@ _HOMES = {
     "searching": "search",
     "studies": "ShownComparison ShownOverlaps compare finish_comparison finish_overlaps read_comparison "
     "read_overlaps study_pruners",
+    "sweeping": "ShownSweep finish_sweep read_sweep sweep",
 }
 
 if TYPE_CHECKING:
@@ -58,5 +65,6 @@ if TYPE_CHECKING:
         read_overlaps,
         study_pruners,
     )
+    from ticketsearch.python.sweeping import ShownSweep, finish_sweep, read_sweep, sweep
 
 __getattr__ = lazy.face(__name__, _HOMES)

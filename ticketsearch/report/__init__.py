@@ -26,21 +26,24 @@ __all__ = [
     "overlaps_html",
     "population_curves",
     "run_html",
+    "sweep_html",
     "write_audit",
     "write_comparison_files",
     "write_comparisons",
     "write_overlap",
     "write_overlap_files",
     "write_report",
+    "write_sweep_files",
 ]
 
 _HOMES = {
     "audit": "AuditPage DensityCurve density_curve write_audit",
     "comparison": "write_comparison_files write_comparisons",
     "generations": "FitnessCurve PopulationCurves fitness_curve population_curves",
-    "notebook": "comparison_html overlaps_html run_html",
+    "notebook": "comparison_html overlaps_html run_html sweep_html",
     "overlap": "write_overlap write_overlap_files",
     "run": "LayerDensities layer_densities write_report",
+    "sweep": "write_sweep_files",
 }
 
 if TYPE_CHECKING:
@@ -52,8 +55,9 @@ if TYPE_CHECKING:
         fitness_curve,
         population_curves,
     )
-    from ticketsearch.report.notebook import comparison_html, overlaps_html, run_html
+    from ticketsearch.report.notebook import comparison_html, overlaps_html, run_html, sweep_html
     from ticketsearch.report.overlap import write_overlap, write_overlap_files
     from ticketsearch.report.run import LayerDensities, layer_densities, write_report
+    from ticketsearch.report.sweep import write_sweep_files
 
 __getattr__ = lazy.face(__name__, _HOMES)

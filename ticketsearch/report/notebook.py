@@ -14,10 +14,12 @@ from ticketsearch.report.comparison import comparison_pictures
 from ticketsearch.report.overview import overview_picture
 from ticketsearch.report.pages import Picture, filled, with_code
 from ticketsearch.report.run import accuracy_pictures, search_pictures
-from ticketsearch.report.text import answer_lines, comparison_headline, overlap_headline
+from ticketsearch.report.sweep import sweep_picture
+from ticketsearch.report.text import answer_lines, comparison_headline, overlap_headline, sweep_headline
 from ticketsearch.runs import Run, contender_rows, state_of
+from ticketsearch.sweeps import Sweep
 
-__all__ = ["comparison_html", "figures_html", "overlaps_html", "run_html"]
+__all__ = ["comparison_html", "figures_html", "overlaps_html", "run_html", "sweep_html"]
 
 
 def figures_html(lines: Iterable[str], figures: Sequence[Picture]) -> str:
@@ -38,9 +40,16 @@ def overlaps_html(overlaps: Overlaps) -> str:
     return figures_html([overlap_headline(overlaps.cases)], figures)
 
 
+def sweep_html(sweep: Sweep) -> str:
+    """Return a sweep as HTML for a notebook: its headline, and the figure of its page."""
+    figures = [sweep_picture(sweep)] if sweep.rows else []
+    return figures_html(sweep_headline(sweep) or ["No results yet."], figures)
+
+
 def run_html(run: Run) -> str:
     """Return a run as HTML for a notebook: its state, its answers, and the first figures of its page."""
-    settings, state = run.settings, str(state_of(run))
+    settings = run.settings
+    state: str = state_of(run)
     data, model = (relative_name(name, run.folder) for name in (settings.data.name, settings.model.name))
     if state != "finished":
         state = f"{state}, {max(run.progress(), 0)} of {settings.evolution.generations} generations"

@@ -16,6 +16,7 @@ __all__ = [
     "DENSE",
     "OVERVIEW_COLUMNS",
     "RANDOM",
+    "SWEEP",
     "ContenderRow",
     "EvaluationRow",
     "NameTaken",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "folders": "NameTaken check_free check_name counting_name list_runs",
+    "folders": "SWEEP NameTaken check_free check_name counting_name list_runs",
     "header": "Stopped",
     "overview": "OVERVIEW_COLUMNS RunOverview State read_overview state_of",
     "queries": "ContenderRow OperatorRow PhaseRow contender_rows first_seeds front_rows operator_rows "
@@ -62,7 +63,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from ticketsearch.runs.folders import NameTaken, check_free, check_name, counting_name, list_runs
+    from ticketsearch.runs.folders import SWEEP, NameTaken, check_free, check_name, counting_name, list_runs
     from ticketsearch.runs.header import Stopped
     from ticketsearch.runs.overview import OVERVIEW_COLUMNS, RunOverview, State, read_overview, state_of
     from ticketsearch.runs.queries import (

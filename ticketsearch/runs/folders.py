@@ -38,6 +38,8 @@ UNFINISHED = {
     "tickets",
 }
 UNLOCKED_FOR = 86_400
+# The file of a sweep, whose runs are in its folder.
+SWEEP = "sweep.json"
 
 
 class NameTaken(BadInput):
@@ -76,10 +78,22 @@ def counting_name(root: Path, settings: Settings) -> str:
 
 
 def list_runs(root: Path) -> list[Path]:
-    """Return the run folders inside ``root``, by name; a folder that cannot be read may be a run."""
+    """Return the run folders inside ``root`` and in its sweeps, by name.
+
+    A folder that cannot be read may be a run.
+    """
     if not root.is_dir():
         return []
-    return sorted(path for path in root.iterdir() if not path.name.startswith(".") and _may_be_run(path))
+    folders = [path for path in root.iterdir() if not path.name.startswith(".")]
+    inside = [run for path in folders if _is_sweep(path) for run in list_runs(path)]
+    return sorted([*filter(_may_be_run, folders), *inside])
+
+
+def _is_sweep(path: Path) -> bool:
+    try:
+        return (path / SWEEP).is_file() and not path.is_symlink()
+    except OSError:
+        return False
 
 
 def _may_be_run(path: Path) -> bool:

@@ -7,7 +7,7 @@ signatures of the code that settings name in ``trust``.
 
 from __future__ import annotations
 
-from ticketsearch.settings.digest import changes, leaves, settings_digest
+from ticketsearch.settings.digest import WITHOUT_EFFECT_ON_CONTENT, changes, leaves, settings_digest
 from ticketsearch.settings.fields import Data, Settings, as_list
 from ticketsearch.settings.files import (
     apply,
@@ -31,6 +31,7 @@ from ticketsearch.settings.trust import Origin, check_word, outside
 
 __all__ = [
     "OBJECTIVES",
+    "WITHOUT_EFFECT_ON_CONTENT",
     "Data",
     "Origin",
     "SettingRow",

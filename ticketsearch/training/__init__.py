@@ -20,7 +20,7 @@ Independence of a sample's outputs of the samples beside it (``independence``)
 
 from ticketsearch.training.checkpoints import State
 from ticketsearch.training.cohort import Cohort, resident
-from ticketsearch.training.device import find_device, one_thread, reproducible
+from ticketsearch.training.device import find_device, one_thread, reproducible, shared_gpus
 from ticketsearch.training.dropout import Noise, check_noise
 from ticketsearch.training.flops import (
     BLOCK,
@@ -74,6 +74,7 @@ __all__ = [
     "operations_a_sample",
     "reproducible",
     "resident",
+    "shared_gpus",
     "train",
     "training_cost",
     "why_not_compacted",

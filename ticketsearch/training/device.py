@@ -61,6 +61,12 @@ def find_device(device: str) -> torch.device:
     return parsed
 
 
+def shared_gpus(device: str) -> int:
+    """Return the number of GPUs that processes side by side share: all, or 0 for the CPU or a single GPU."""
+    found = find_device(device)
+    return torch.cuda.device_count() if found.type == "cuda" and found.index is None else 0
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Run torch on one CPU thread inside the block.

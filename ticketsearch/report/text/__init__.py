@@ -9,6 +9,7 @@ from ticketsearch import lazy
 __all__ = [
     "DIFFERENCE_HEADINGS",
     "METHOD_HEADINGS",
+    "VALUE_HEADINGS",
     "advantages",
     "answer_lines",
     "audit_lines",
@@ -21,6 +22,7 @@ __all__ = [
     "comparison_markdown",
     "comparison_text",
     "compression",
+    "contender_table",
     "content",
     "csv_text",
     "difference_cells",
@@ -49,7 +51,14 @@ __all__ = [
     "shown_effect",
     "spread",
     "study_lines",
+    "sweep_csv",
+    "sweep_differences_csv",
+    "sweep_headline",
+    "sweep_notes",
+    "sweep_protocol",
+    "sweep_text",
     "table_lines",
+    "value_table",
 ]
 
 _HOMES = {
@@ -64,6 +73,8 @@ _HOMES = {
     "rung_lines seed_study spread study_lines",
     "run_content": "content",
     "runs": "best_lines run_lines",
+    "sweep": "VALUE_HEADINGS contender_table sweep_csv sweep_differences_csv sweep_headline sweep_notes "
+    "sweep_protocol sweep_text value_table",
     "table": "csv_text table_lines",
 }
 
@@ -108,6 +119,17 @@ if TYPE_CHECKING:
     )
     from ticketsearch.report.text.run_content import content
     from ticketsearch.report.text.runs import best_lines, run_lines
+    from ticketsearch.report.text.sweep import (
+        VALUE_HEADINGS,
+        contender_table,
+        sweep_csv,
+        sweep_differences_csv,
+        sweep_headline,
+        sweep_notes,
+        sweep_protocol,
+        sweep_text,
+        value_table,
+    )
     from ticketsearch.report.text.table import csv_text, table_lines
 
 __getattr__ = lazy.face(__name__, _HOMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ticketsearch.checks import checked
@@ -17,6 +16,14 @@ from ticketsearch.comparison import (
     MethodResult,
     differences,
     families,
+)
+from ticketsearch.report.text.intervals import (
+    FEWEST,
+    SIGNIFICANT,
+    interval_ends,
+    interval_text,
+    signed,
+    too_few,
 )
 from ticketsearch.report.text.table import csv_text, table_lines
 from ticketsearch.statistics import Interval, smallest_p
@@ -38,9 +45,6 @@ __all__ = [
 
 METHOD_HEADINGS = ("method", "test accuracy (95 %)", "steps", "live FLOPs", "seconds", "chosen of")
 DIFFERENCE_HEADINGS = ("minus", "difference (95 %)", "p (Holm)", "p", "Wilcoxon")
-SIGNIFICANT = 0.05
-# The least number of initializations with which a single paired test can be significant.
-FEWEST = 6
 CELL_COLUMNS = (
     *("comparison", "method", "density", "initialization", "test_accuracy", "validation_accuracy"),
     *("evaluations", "steps", "flops", "candidates", "seconds"),
@@ -136,7 +140,7 @@ def comparison_headline(tested: Sequence[Difference]) -> list[str]:
         return []
     most = max(difference.test.pairs for difference in tested)
     few = smallest_p(most) >= SIGNIFICANT
-    sentences = [_too_few(most)] if few else []
+    sentences = [too_few(most, "initialization")] if few else []
     several = len({difference.comparison for difference in tested}) > 1
     for comparison, density in dict.fromkeys((d.comparison, d.density) for d in tested):
         rival = _closest([d for d in tested if (d.comparison, d.density) == (comparison, density)])
@@ -145,15 +149,6 @@ def comparison_headline(tested: Sequence[Difference]) -> list[str]:
             sentences.append(_difference(rival, f"{comparison}, {where}" if several else where.capitalize()))
     family = [difference for difference in tested if difference.family == BUDGET]
     return sentences if few or not family else [*sentences, _significant(family)]
-
-
-def _too_few(pairs: int) -> str:
-    """Return the sentence for so few initializations that no test can be significant."""
-    initializations = "one initialization" if pairs == 1 else f"{pairs} initializations"
-    return (
-        f"With {initializations} no test can be significant: p is at least {smallest_p(pairs):.2g} "
-        f"(2/2^{pairs}); that takes {FEWEST} initializations or more."
-    )
 
 
 def _closest(tested: Sequence[Difference]) -> Difference | None:
@@ -171,7 +166,7 @@ def _closest(tested: Sequence[Difference]) -> Difference | None:
 def _difference(difference: Difference, where: str) -> str:
     """Return the sentence on one difference: points of test accuracy, interval, and the corrected p."""
     points = Interval(*(100 * value for value in difference.test.difference))
-    mean, ends = _number(points.mean, "+.2f"), _ends(points, "+.2f")
+    mean, ends = signed(points.mean, "+.2f"), interval_ends(points, "+.2f")
     return (
         f"{where}: {difference.reference} minus {difference.other} is {mean} points of test accuracy"
         f"{f' (95 % {ends})' if ends else ''}, corrected p = {difference.holm:.2g}."
@@ -225,7 +220,7 @@ def method_cells(result: MethodResult) -> tuple[str, ...]:
     spent = result.spent
     return (
         result.method,
-        _interval(result.accuracy, ".4f"),
+        interval_text(result.accuracy, ".4f"),
         f"{spent.steps:,}" if spent.steps else "-",
         f"{spent.flops:.2e}" if spent.flops else "-",
         _seconds(result.seconds),
@@ -238,7 +233,7 @@ def difference_cells(difference: Difference) -> tuple[str, ...]:
     test = difference.test
     return (
         difference.other,
-        _interval(test.difference, "+.4f"),
+        interval_text(test.difference, "+.4f"),
         *(f"{p:.2g}" for p in (difference.holm, test.permutation, test.wilcoxon)),
     )
 
@@ -248,22 +243,6 @@ def _seconds(seconds: float | None) -> str:
     if not seconds:
         return "-"
     return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.2g}"
-
-
-def _interval(interval: Interval, form: str) -> str:
-    """Return a mean with its interval, if there is one."""
-    ends = _ends(interval, form)
-    return f"{_number(interval.mean, form)} ({ends})" if ends else _number(interval.mean, form)
-
-
-def _ends(interval: Interval, form: str) -> str:
-    """Return the ends of an interval; the empty string where there is none."""
-    return "" if math.isnan(interval.low) else " to ".join(_number(end, form) for end in interval[1:])
-
-
-def _number(value: float, form: str) -> str:
-    """Return a number as text, with a true minus sign."""
-    return f"{value:{form}}".replace("-", "−")
 
 
 def cells_csv(comparisons: Sequence[Comparison]) -> str:
