@@ -111,7 +111,9 @@ def sweep_plan(
 
 
 def _check_several(what: str, values: Sequence[Any]) -> None:
-    """Raise :class:`BadInput` for no values, and for equal ones."""
+    """Raise :class:`BadInput` for anything but a list, for no values, and for equal ones."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise BadInput(f"the {what} of a sweep are a list, such as [0, 1], but got {shown(values)}")
     if not len(values):
         raise BadInput(f"a sweep takes at least one of the {what}, but got none; name some")
     texts = [json.dumps(value, sort_keys=True, default=str) for value in values]
