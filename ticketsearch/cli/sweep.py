@@ -96,8 +96,8 @@ def evolve_sweep(assignments: Mapping[str, Any], flags: SweepFlags, *, refused: 
     with resumable("sweep", path):
         count = len(plan.members)
         print(f"Sweep of {count} run{'s' * (count != 1)} in {path}", file=sys.stderr, flush=True)
-        found = finish_sweep(plan, path, workers or default_workers(plan.settings), flags.track, follow)
-        show_lines(sweep_text(found).splitlines())
+        sweep = finish_sweep(plan, path, workers or default_workers(plan.settings), flags.track, follow)
+        show_lines(sweep_text(sweep).splitlines())
         show_lines([f"Page:   {path / 'sweep.html'}"])
         show_lines([f"Tables: {path / 'runs.csv'}, {path / 'differences.csv'}"])
 

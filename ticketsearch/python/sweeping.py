@@ -38,8 +38,8 @@ def read_sweep(folder: str | Path) -> ShownSweep:
 
     Raises :class:`BadInput` for a folder without one, and for one that holds a run of other settings.
     """
-    found = sweeps.read_sweep(folder)
-    return ShownSweep(**{field.name: getattr(found, field.name) for field in fields(found)})
+    sweep = sweeps.read_sweep(folder)
+    return ShownSweep(**{field.name: getattr(sweep, field.name) for field in fields(sweep)})
 
 
 def finish_sweep(
@@ -59,9 +59,9 @@ def finish_sweep(
         list(work.steps())
     else:
         follow(work.steps())
-    found = read_sweep(path)
-    write_sweep_files(found)
-    return found
+    results = read_sweep(path)
+    write_sweep_files(results)
+    return results
 
 
 @checked

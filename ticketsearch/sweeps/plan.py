@@ -1,4 +1,4 @@
-"""The plan of a sweep: its seeds and the values of its settings; each combination is a run."""
+"""The plan of a sweep: random seeds and values of settings; each combination is a run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SweepPlan:
     def combinations(self) -> list[Values]:
         """All combinations of values, the last setting's changing fastest; a single empty one without any."""
         values = itertools.product(*self.over.values())
-        return [tuple(zip(self.over, each, strict=True)) for each in values]
+        return [tuple(zip(self.over, chosen, strict=True)) for chosen in values]
 
     @cached_property
     def members(self) -> list[Member]:

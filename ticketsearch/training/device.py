@@ -63,8 +63,8 @@ def find_device(device: str) -> torch.device:
 
 def shared_gpus(device: str) -> int:
     """Return the number of GPUs that processes side by side share: all, or 0 for the CPU or a single GPU."""
-    found = find_device(device)
-    return torch.cuda.device_count() if found.type == "cuda" and found.index is None else 0
+    place = find_device(device)
+    return torch.cuda.device_count() if place.type == "cuda" and place.index is None else 0
 
 
 @contextmanager

@@ -45,14 +45,14 @@ class MLflow(Tracker):
         self.client = MlflowClient(tracking_uri=(run.path / FOLDER).resolve().as_uri())
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         number = experiment.experiment_id if experiment else self.client.create_experiment(EXPERIMENT)
-        found = self.client.search_runs([number], order_by=["attributes.start_time ASC"], max_results=1)
+        logged = self.client.search_runs([number], order_by=["attributes.start_time ASC"], max_results=1)
         self.logged = {}
-        if not found:
+        if not logged:
             self._create(run, number)
             return -1
-        self.run_id = found[0].info.run_id
+        self.run_id = logged[0].info.run_id
         self.client.set_terminated(self.run_id, "RUNNING")
-        for name in found[0].data.metrics:
+        for name in logged[0].data.metrics:
             history = self.client.get_metric_history(self.run_id, name)
             self.logged[name] = max(metric.step for metric in history)
         return self.logged.get(ALWAYS, -1)
