@@ -141,7 +141,7 @@ class TestFlags:
         code, _, errors = shell(capsys, "evolve", *flags(), *words)
         assert code == 2
         assert said in errors
-        assert [line for line in errors.splitlines() if line != "Starting …"][0].startswith("error: ")
+        assert next(line for line in errors.splitlines() if line != "Starting …").startswith("error: ")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -318,7 +318,7 @@ class TestRuns:
                     table = {each.contender: each for each in contender_rows(run)}
                 assert accuracy == table[row.contender].accuracy
             assert row.accuracy == bootstrap(np.array(list(row.accuracies.values())))
-        assert [row.contender for row in found.at(found.combinations[0])][0] == BEST
+        assert next(row.contender for row in found.at(found.combinations[0])) == BEST
 
     def test_called_again_it_does_nothing_and_with_another_seed_that_run_alone(self, swept):
         found, _ = swept
