@@ -40,8 +40,7 @@ class Unfinished:
     def __call__(self, made: Mapping[EvaluationKey, Evaluated], done: int, total: int) -> None:
         """Take evaluations that have just been made, the number of masks done, and that of all masks."""
         self._waiting |= made
-        # The last ones come with the generation itself, unless a further rung or round follows.
-        if done < total and time.monotonic() - self._stored >= EVERY:
+        if time.monotonic() - self._stored >= EVERY:
             self.run.save_evaluations([_row(key, evaluated) for key, evaluated in self._waiting.items()])
             self._waiting.clear()
             self._stored = time.monotonic()
