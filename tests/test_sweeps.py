@@ -492,11 +492,13 @@ class TestPage:
         assert "temperature 0.1  best ticket" in text
 
 
-class TestShell:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
-        return tmp_path_factory.mktemp("shell")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The working folder of the tests at the shell, which build on each other."""
+    return tmp_path_factory.mktemp("shell")
 
+
+class TestShell:
     def test_a_sweep_prints_its_table_and_its_runs_are_listed_and_shown(self, folder, monkeypatch, capsys):
         monkeypatch.chdir(folder)
         command = ["evolve", *flags(), "--seeds", "0-1", "--name", "both", "--workers", "1", "--track", "csv"]
@@ -562,8 +564,8 @@ class TestShell:
         assert "the same command goes on from there" in errors
 
 
-@pytest.mark.slow
 class TestProcesses:
+    @pytest.mark.slow
     def test_several_workers_make_the_same_runs_as_one(self, swept, tmp_path):
         found, _ = swept
         again = ts.sweep(small(), seeds=[0, 3], over=TEMPERATURES, root=tmp_path, name="two", workers=2)
@@ -571,7 +573,8 @@ class TestProcesses:
         for name in found.finished:
             assert lines_of(again.path / name) == lines_of(found.path / name)
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.full)])
+    @pytest.mark.full
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
     def test_a_sweep_that_was_ended_goes_on_to_the_same_content(self, number, tmp_path):
         changes = {"evolution.generations": 8, "training.steps": 100}
         words = [sys.executable, "-m", "ticketsearch", "evolve", *flags(**changes), "--seeds", "0,2"]
