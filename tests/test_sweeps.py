@@ -289,6 +289,7 @@ class TestFolder:
         refused(lambda: ts.read_sweep(tmp_path / "nowhere"), "is no sweep")
 
 
+@pytest.mark.slow
 class TestRuns:
     def test_each_run_has_the_content_of_the_single_run_of_its_settings_and_seed(self, swept, tmp_path):
         found, _ = swept
@@ -455,6 +456,7 @@ class TestDifferences:
         np.testing.assert_array_equal(best.points[1], np.array(SEVEN) - 0.1)
 
 
+@pytest.mark.slow
 class TestPage:
     def test_page_and_tables_are_in_the_folder(self, swept):
         found, _ = swept
@@ -498,6 +500,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("shell")
 
 
+@pytest.mark.slow
 class TestShell:
     def test_a_sweep_prints_its_table_and_its_runs_are_listed_and_shown(self, folder, monkeypatch, capsys):
         monkeypatch.chdir(folder)
