@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from ticketsearch.comparison import Comparison, differences
 from ticketsearch.overlap_studies import Overlaps
+from ticketsearch.plugins import relative_name
 from ticketsearch.report.comparison import comparison_pictures
 from ticketsearch.report.overview import overview_picture
-from ticketsearch.report.pages import Picture, filled
+from ticketsearch.report.pages import Picture, filled, with_code
 from ticketsearch.report.run import accuracy_pictures, search_pictures
 from ticketsearch.report.sweep import sweep_picture
 from ticketsearch.report.text import answer_lines, comparison_headline, overlap_headline, sweep_headline
@@ -46,12 +47,14 @@ def sweep_html(sweep: Sweep) -> str:
 
 
 def run_html(run: Run) -> str:
-    """Return a run as HTML for a notebook: its state and main figures, and the first pictures of its page."""
+    """Return a run as HTML for a notebook: its state, its answers, and the first figures of its page."""
     settings = run.settings
-    lines = [
-        f"Run {run.name}: {settings.data.name}, {settings.model.name}, density {settings.seeding.density:g}; "
-        f"{state_of(run)}, {max(run.progress(), 0)} of {settings.evolution.generations} generations."
-    ]
+    state: str = state_of(run)
+    data, model = (relative_name(name, run.folder) for name in (settings.data.name, settings.model.name))
+    if state != "finished":
+        state = f"{state}, {max(run.progress(), 0)} of {settings.evolution.generations} generations"
+    first = f"Run {run.name}: {data}, {model}, density {settings.seeding.density:g}; {state}."
     return figures_html(
-        [*lines, *answer_lines(run)], [*accuracy_pictures(contender_rows(run)), *search_pictures(run)]
+        [first, *map(with_code, answer_lines(run))],
+        [*accuracy_pictures(contender_rows(run)), *search_pictures(run)],
     )

@@ -141,5 +141,6 @@ def check_batch(samples: int, recipe: Recipe) -> None:
     """Raise :class:`BadInput` if a batch is larger than a training part of this many samples."""
     if recipe.batch > samples:
         raise BadInput(
-            f"a batch is at most the training part, {samples} samples, but got batch={recipe.batch}"
+            f"a batch is at most the training part, {samples} samples, but got batch={recipe.batch}; "
+            "take a smaller one (training.batch)"
         )

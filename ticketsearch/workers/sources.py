@@ -29,7 +29,7 @@ from ticketsearch import models
 from ticketsearch.datasets import PARTS, Dataset, Origin, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.models import Factory, Initialization, Network, initialize
-from ticketsearch.plugins import listed, resolve
+from ticketsearch.plugins import OBJECT, listed, resolve
 from ticketsearch.workers.attempts import one_line
 
 __all__ = ["Source"]
@@ -108,17 +108,20 @@ class Source:
             path=tuple(folder or str(Path.cwd()) for folder in sys.path),
             versions=_versions(),
         )
-        way_out = "name a file.py:function or package.module:function, or let threads train"
+        name = network.name.removeprefix(OBJECT)
+        way_out = (
+            "name a file.py:function or package.module:function, or let threads train, backend 'threads'"
+        )
         try:
             content = dumps(source)
         except Exception as error:  # an object may raise anything when it is pickled
             raise BadInput(
-                f"model {network.name!r} cannot be sent to other processes ({one_line(error)}); {way_out}"
+                f"model {name!r} cannot be sent to other processes ({one_line(error)}); {way_out}"
             ) from error
         if len(content) > MAX_BYTES:
             raise BadInput(
                 f"a model and its options must take at most {MAX_BYTES:,} bytes to be sent to other "
-                f"processes, but {network.name!r} takes {len(content):,}; {way_out}"
+                f"processes, but {name!r} takes {len(content):,}; {way_out}"
             )
         return replace(source, key=hashlib.blake2b(content, digest_size=16).hexdigest())
 
