@@ -5,6 +5,8 @@ import warnings
 from functools import cache
 from operator import attrgetter
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from ticketsearch.comparison import Comparison
 from ticketsearch.errors import shown
 from ticketsearch.overlap_studies import Overlaps
 from ticketsearch.settings import Settings
+from ticketsearch.sweeps import Sweep
 
 
 def uniform(masks):
@@ -45,6 +48,7 @@ def arguments():
         },
         "comparison_text": {"comparisons": Comparison("mine", Settings(), 1, (), ())},
         "overlaps_text": {"overlaps": Overlaps("mine", {}, spec, (), ())},
+        "sweep_text": {"sweep": Sweep(Path("mine"), Settings(), (0,), {}, ())},
         "compare": {"folder": "/dev/null/none"},
         "density": {"mask": mask},
         "effective_density": {"mask": mask, "spec": spec},
@@ -81,6 +85,8 @@ def arguments():
         "to_sparse": {"network": network, "mask": mask},
         "train": {"network": network, "mask": mask, "dataset": data, "steps": 1},
         "search": {"settings": "/dev/null/none"},
+        "read_sweep": {"folder": "/dev/null/none"},
+        "sweep": {"settings": "/dev/null/none"},
         "Dataset": {n: getattr(data, n) for n in inspect.signature(ts.Dataset).parameters},
         "DensitySchedule": {"start": 0.5, "final": 0.1},
         "Duplicates": {},

@@ -289,6 +289,7 @@ class TestFolder:
         refused(lambda: ts.read_sweep(tmp_path / "nowhere"), "is no sweep")
 
 
+@pytest.mark.slow
 class TestRuns:
     def test_each_run_has_the_content_of_the_single_run_of_its_settings_and_seed(self, swept, tmp_path):
         found, _ = swept
@@ -455,6 +456,7 @@ class TestDifferences:
         np.testing.assert_array_equal(best.points[1], np.array(SEVEN) - 0.1)
 
 
+@pytest.mark.slow
 class TestPage:
     def test_page_and_tables_are_in_the_folder(self, swept):
         found, _ = swept
@@ -492,11 +494,14 @@ class TestPage:
         assert "temperature 0.1  best ticket" in text
 
 
-class TestShell:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
-        return tmp_path_factory.mktemp("shell")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The working folder of the tests at the shell, which build on each other."""
+    return tmp_path_factory.mktemp("shell")
 
+
+@pytest.mark.slow
+class TestShell:
     def test_a_sweep_prints_its_table_and_its_runs_are_listed_and_shown(self, folder, monkeypatch, capsys):
         monkeypatch.chdir(folder)
         command = ["evolve", *flags(), "--seeds", "0-1", "--name", "both", "--workers", "1", "--track", "csv"]
@@ -562,8 +567,8 @@ class TestShell:
         assert "the same command goes on from there" in errors
 
 
-@pytest.mark.slow
 class TestProcesses:
+    @pytest.mark.slow
     def test_several_workers_make_the_same_runs_as_one(self, swept, tmp_path):
         found, _ = swept
         again = ts.sweep(small(), seeds=[0, 3], over=TEMPERATURES, root=tmp_path, name="two", workers=2)
@@ -571,7 +576,8 @@ class TestProcesses:
         for name in found.finished:
             assert lines_of(again.path / name) == lines_of(found.path / name)
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.full)])
+    @pytest.mark.full
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
     def test_a_sweep_that_was_ended_goes_on_to_the_same_content(self, number, tmp_path):
         changes = {"evolution.generations": 8, "training.steps": 100}
         words = [sys.executable, "-m", "ticketsearch", "evolve", *flags(**changes), "--seeds", "0,2"]

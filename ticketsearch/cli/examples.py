@@ -9,6 +9,7 @@ EXAMPLES = {
         "ticketsearch evolve --density 0.02 --generations 10",
         "ticketsearch evolve --data moons --model mlp:20,20 --seed 1 --name moons",
         "ticketsearch evolve --resume moons --generations 40",
+        "ticketsearch evolve --seeds 0-9 --sweep evolution.temperature=0.1,0.3",
     ),
     "prune": (
         "ticketsearch prune --method snip --density 0.02",
