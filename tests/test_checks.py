@@ -4,7 +4,6 @@ import inspect
 import warnings
 from functools import cache
 from operator import attrgetter
-
 from pathlib import Path
 
 import numpy as np
