@@ -198,7 +198,10 @@ def _minutes(text: str | None) -> float | None:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise BadInput(f"--minutes takes a number above 0, but got {text!r}; leave it out for no limit")
+        raise BadInput(
+            f"--minutes takes a number above 0, but got {text!r}; "
+            "leave it out for no limit; --set evolution.minutes=0 lifts that of a resumed run"
+        )
     return value
 
 
