@@ -163,8 +163,10 @@ def test_no_generation_begins_after_the_limit_of_minutes(whole, tmp_path):
     with Run.open(path) as run:
         assert run.finished
         assert (run.progress(), run.stopped) == (0, (2, 1e-9))
-        assert "its limit of 1e-09 minutes was over" in early_end_lines(run)[0]
-    resumed(path, {"evolution.generations": 2, "evolution.minutes": 100})
+        (line,) = early_end_lines(run)
+        assert "its limit of 1e-09 minutes was over" in line
+        assert "--generations 2 --set evolution.minutes=0`" in line
+    resumed(path, {"evolution.generations": 2, "evolution.minutes": 0})
     assert told(path)[1] == told(whole)[1]
     with pytest.raises(BadInput, match=r"evolution\.minutes"):
         load(None, {"evolution.minutes": -1}.items())

@@ -23,7 +23,7 @@ def forecast_lines(settings: Settings, expected: Forecast) -> list[str]:
     return [
         *given,
         *table_lines(("part", "trainings", "steps each"), trainings),
-        f"Time: about {time}{side}, by trainings of a few steps here; pruning and pages are left out.",
+        f"Time: about {time}{side}, by trainings of a few steps here, without pruning, evaluation and pages.",
         *([memory] if expected.bytes else []),
         "No run was made.",
     ]

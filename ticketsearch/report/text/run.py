@@ -58,9 +58,10 @@ def early_end_lines(run: Run) -> list[str]:
         return []
     there, planned = run.settings.evolution.generations, run.stopped.planned
     reason = f"its limit of {run.stopped.minutes:g} minutes was over" if run.stopped.minutes else "as asked"
+    lifted = " --set evolution.minutes=0" if run.stopped.minutes else ""
     return [
         f"The search ended after generation {there} of {planned}, {reason}; "
-        f"`ticketsearch evolve --resume {run.name} --generations {planned}` goes on with it."
+        f"`ticketsearch evolve --resume {run.name} --generations {planned}{lifted}` goes on with it."
     ]
 
 
