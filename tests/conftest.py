@@ -35,9 +35,15 @@ settings.load_profile("middle")
 # Files that take longest, which begin first, so that no process is left alone with one at the end.
 LONGEST = ("test_resume", "test_workers", "test_distributed", "test_contest", "test_flow", "test_canonical")
 
+# Dear members of products, whose cheaper siblings hold the rule in the other tiers.
+DEAR = frozenset(Path(__file__).with_name("full_tier.txt").read_text(encoding="utf-8").splitlines()[1:])
+
 
 def pytest_collection_modifyitems(items):
-    """Order the tests by file, the longest files first."""
+    """Order the tests by file, the longest files first, and mark those of the full tier alone."""
+    for item in items:
+        if f"{item.path.name}::{item.nodeid.partition('::')[2]}" in DEAR:
+            item.add_marker(pytest.mark.full)
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
 

@@ -155,7 +155,7 @@ def test_a_network_of_declared_groups_stays_whole():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["resnet20", mixed])
+@pytest.mark.parametrize("model", every(["resnet20", mixed], default=[mixed]))
 def test_the_compact_network_runs_where_there_is_no_ticketsearch(model, tmp_path):
     network, mask, x = made(model, 0.1)
     small = ts.compact(network, mask)
