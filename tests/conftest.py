@@ -27,7 +27,7 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 # Examples of a property of which no number is given; a test that gives one gives that of the full tier.
-for tier, number in (("quick", 15), ("middle", 40), ("full", 100)):
+for tier, number in (("quick", 15), ("middle", 25), ("full", 100)):
     settings.register_profile(tier, max_examples=number, deadline=None)
 settings.load_profile("middle")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
-from conftest import refusal, refused
+from conftest import examples, refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -307,7 +307,7 @@ def test_a_number_as_people_write_it_is_a_number():
         assert "setting evolution.population" in refusal(load, None, [("evolution.population", value)])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text(st.characters(codec="ascii", exclude_characters="\r\n"), max_size=12))
 def test_an_assignment_always_reads(value):
     assert parse_assignment(f"data.options.x={value}")[0] == "data.options.x"

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
@@ -51,7 +52,7 @@ from ticketsearch.masks import (
     weight_numbers,
 )
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=examples(100), deadline=None)
 
 
 def make_spec(shapes, groups, nodes):
@@ -621,7 +622,7 @@ def test_a_sum_carries_a_unit_past_an_emptied_layer():
     assert live(mask, residual(2, 2, 1)).tolist() == mask.tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(networks_with_masks(), st.booleans())
 def test_live_weights_and_units_are_those_on_some_enumerated_path(case, constants):
     spec, mask = case
