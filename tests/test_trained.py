@@ -9,8 +9,6 @@ import torch
 from conftest import every
 from loops import Parts, images, masks_for, matters, recipes
 from safetensors.torch import load_file, safe_open, save_file
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 import ticketsearch as ts
@@ -56,6 +54,9 @@ def accuracy_of(path, order=0):
 
 def raw_test_digits():
     """Return the raw test images of the dataset ``digits``, and their labels."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     fifth = len(bunch.target) // 5
     _, test = train_test_split(
