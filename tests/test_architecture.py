@@ -14,13 +14,14 @@ import pytest
 import ticketsearch
 
 PACKAGE = Path(ticketsearch.__file__).parent
-ROOMS, FILE_LINES, FUNCTION_LINES = 38, 350, 60
+ROOMS, FILE_LINES, FUNCTION_LINES = 39, 350, 60
 
 # The rooms that each room imports, from the ground floor up: a room imports only rooms above it in this
 # table, and everything may import these.
-GROUND = {"errors", "checks", "lazy", "typing"}
+GROUND = {"errors", "checks", "compiled", "lazy", "typing"}
 ALLOWED = {
     "checks": "",
+    "compiled": "",
     "cost": "",
     "errors": "",
     "halving": "",
