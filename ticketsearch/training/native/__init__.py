@@ -1,0 +1,1 @@
+"""Native engine: networks trained by their kept weights, by compiled loops."""

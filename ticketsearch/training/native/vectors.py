@@ -1,0 +1,245 @@
+"""Vector code: sums of products over samples, with the sums in registers, as LLVM instructions.
+
+A vector has 64 bytes whatever the processor, which LLVM divides into registers of its own, and every sum has
+one order. So a value has the same bits on all processors that fuse multiplication and addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+__all__ = ["BYTES", "exponential", "rows_dot", "rows_sum"]
+
+# Bytes of a vector.
+BYTES = 64
+# exp(r) for |r| <= log(2) / 2, to rounding in float32: coefficients of r², …, r⁶ as of the Taylor series.
+LOG2_E = 1.4426950408889634
+LN2_HIGH, LN2_LOW = 0.693145751953125, 1.42860677e-06
+LARGEST, SMALLEST = 88.3762626647949, -87.3
+
+INDEX = ir.IntType(64)
+
+
+class _Code:
+    """Instructions on vectors of one type of numbers."""
+
+    def __init__(self, context: Any, builder: Any, array_type: Any) -> None:
+        self.context, self.builder = context, builder
+        self.number = context.get_value_type(array_type.dtype)
+        self.lanes = BYTES // (array_type.dtype.bitwidth // 8)
+        self.vector = ir.VectorType(self.number, self.lanes)
+        self.size = array_type.dtype.bitwidth // 8
+
+    def index(self, value: int) -> Any:
+        return ir.Constant(INDEX, value)
+
+    def load(self, pointer: Any, offset: Any, vector: int = 0) -> Any:
+        place = self.builder.gep(pointer, [self.builder.add(offset, self.index(vector * self.lanes))])
+        loaded = self.builder.load(self.builder.bitcast(place, self.vector.as_pointer()))
+        loaded.align = self.size
+        return loaded
+
+    def store(self, value: Any, pointer: Any, offset: Any, vector: int = 0) -> None:
+        place = self.builder.gep(pointer, [self.builder.add(offset, self.index(vector * self.lanes))])
+        self.builder.store(value, self.builder.bitcast(place, value.type.as_pointer()), align=self.size)
+
+    def splat(self, number: Any, lanes: int | None = None) -> Any:
+        vector = ir.VectorType(self.number, lanes or self.lanes)
+        zero = ir.Constant(ir.IntType(32), 0)
+        single = self.builder.insert_element(ir.Constant(vector, ir.Undefined), number, zero)
+        order = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+        return self.builder.shuffle_vector(single, single, order)
+
+    def fused(self, a: Any, b: Any, c: Any) -> Any:
+        """Return a b + c, rounded once."""
+        return self.called("fma", a, b, c)
+
+    def called(self, name: str, *arguments: Any) -> Any:
+        """Return an LLVM intrinsic's result for vectors of one type."""
+        kind = arguments[0].type
+        number = "f32" if self.size == 4 else "f64"
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(kind, [kind] * len(arguments)),
+            f"llvm.{name}.v{kind.count}{number}",
+        )
+        return self.builder.call(function, arguments)
+
+    def constant(self, value: float) -> Any:
+        return ir.Constant(self.vector, [value] * self.lanes)
+
+    def exponential(self, x: Any) -> Any:
+        """Return exp(x) of float32 to about one unit in the last place; libm's of float64."""
+        if self.size == 8:
+            return self.called("exp", x)
+        b, constant = self.builder, self.constant
+        clipped = self.called("minnum", self.called("maxnum", x, constant(SMALLEST)), constant(LARGEST))
+        power = self.called("floor", self.fused(clipped, constant(LOG2_E), constant(0.5)))
+        rest = self.fused(power, constant(-LN2_HIGH), clipped)
+        rest = self.fused(power, constant(-LN2_LOW), rest)
+        value = constant(1 / 5040)
+        for divisor in (720, 120, 24, 6, 2, 1, 1):
+            value = self.fused(value, rest, constant(1 / divisor))
+        integers = ir.VectorType(ir.IntType(32), self.lanes)
+        shift = b.add(b.fptosi(power, integers), ir.Constant(integers, [127] * self.lanes))
+        scale = b.bitcast(b.shl(shift, ir.Constant(integers, [23] * self.lanes)), self.vector)
+        value = b.fmul(value, scale)
+        # NaN stays, and what underflows is 0.
+        value = b.select(b.fcmp_ordered("<", x, constant(SMALLEST)), constant(0.0), value)
+        return b.select(b.fcmp_unordered("uno", x, x), x, value)
+
+    def part(self, vector: Any, lanes: Sequence[int], other: Any = None) -> Any:
+        order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+        return self.builder.shuffle_vector(vector, vector if other is None else other, order)
+
+    def totals(self, vectors: Sequence[Any]) -> Any:
+        """Return the sums of 4 vectors as a vector of 4."""
+        parts = list(vectors)
+        while parts[0].type.count > 4:
+            half = parts[0].type.count // 2
+            parts = [
+                self.builder.fadd(self.part(v, range(half)), self.part(v, range(half, 2 * half)))
+                for v in parts
+            ]
+        a, b, c, d = parts
+        ab = self.builder.fadd(self.part(a, [0, 2, 4, 6], b), self.part(a, [1, 3, 5, 7], b))
+        cd = self.builder.fadd(self.part(c, [0, 2, 4, 6], d), self.part(c, [1, 3, 5, 7], d))
+        return self.builder.fadd(self.part(ab, [0, 2, 4, 6], cd), self.part(ab, [1, 3, 5, 7], cd))
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _loop(builder: Any, begin: Any, end: Any, step: int, carried: Sequence[Any], body: Callable[..., Any]) -> list[Any]:
+    """Build ``for k in range(begin, end, step)`` with values carried in registers; return their last values."""
+    before = builder.block
+    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    k = builder.phi(INDEX)
+    k.add_incoming(begin, before)
+    phis = []
+    for value in carried:
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, before)
+        phis.append(phi)
+    builder.cbranch(builder.icmp_signed("<", k, end), inside, after)
+    builder.position_at_end(inside)
+    values = body(k, *phis)
+    last = builder.block
+    k.add_incoming(builder.add(k, ir.Constant(INDEX, step)), last)
+    for phi, value in zip(phis, values, strict=True):
+        phi.add_incoming(value, last)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return phis
+
+
+def _sum_of(vectors: int) -> Callable[..., Any]:
+    @intrinsic
+    def rows_sum(typing, out, at, start, weights, begin, end, rows, x, x_at, stride):  # type: ignore[no-untyped-def]
+        """Write start + Σ_k weights[k] x[x_at + rows[k] stride + s] to out[at + s] for a block of samples s."""
+
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = _Code(context, builder, out)
+            into = _pointer(context, builder, out, arguments[0])
+            weight = _pointer(context, builder, weights, arguments[3])
+            row = _pointer(context, builder, rows, arguments[6])
+            read = _pointer(context, builder, x, arguments[7])
+
+            def add(k: Any, *sums: Any) -> list[Any]:
+                factor = code.splat(builder.load(builder.gep(weight, [k])))
+                place = builder.mul(builder.sext(builder.load(builder.gep(row, [k])), INDEX), arguments[9])
+                offset = builder.add(place, arguments[8])
+                return [code.fused(code.load(read, offset, v), factor, total) for v, total in enumerate(sums)]
+
+            sums = _loop(builder, arguments[4], arguments[5], 1, [code.splat(arguments[2])] * vectors, add)
+            for v, total in enumerate(sums):
+                code.store(total, into, arguments[1], v)
+            return context.get_dummy_value()
+
+        integers = types.int64
+        signature = types.void(
+            out, integers, out.dtype, weights, integers, integers, rows, x, integers, integers
+        )
+        return signature, build
+
+    return rows_sum
+
+
+def _dot_of(vectors: int) -> Callable[..., Any]:
+    @intrinsic
+    def rows_dot(typing, out, fresh, begin, end, rows, x, x_at, stride, change, change_at):  # type: ignore[no-untyped-def]
+        """Set (fresh) or add Σ_s x[x_at + rows[k] stride + s] change[change_at + s] to out[k], k in [begin, end)."""
+
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = _Code(context, builder, out)
+            into = _pointer(context, builder, out, arguments[0])
+            row = _pointer(context, builder, rows, arguments[4])
+            read = _pointer(context, builder, x, arguments[5])
+            changes = _pointer(context, builder, change, arguments[8])
+            held = [code.load(changes, arguments[9], v) for v in range(vectors)]
+            begin, end = arguments[2], arguments[3]
+
+            def dot(k: Any) -> Any:
+                place = builder.mul(builder.sext(builder.load(builder.gep(row, [k])), INDEX), arguments[7])
+                offset = builder.add(place, arguments[6])
+                total = builder.fmul(code.load(read, offset), held[0])
+                for v in range(1, vectors):
+                    total = code.fused(code.load(read, offset, v), held[v], total)
+                return total
+
+            def four(k: Any) -> list[Any]:
+                dots = code.totals([dot(builder.add(k, code.index(i))) for i in range(4)])
+                place = builder.bitcast(builder.gep(into, [k]), dots.type.as_pointer())
+                old = builder.load(place)
+                old.align = code.size
+                old = builder.select(
+                    arguments[1], ir.Constant(dots.type, [0.0] * 4), old
+                )
+                builder.store(builder.fadd(dots, old), place, align=code.size)
+                return []
+
+            def one(k: Any) -> list[Any]:
+                alone = dot(k)
+                total = builder.extract_element(code.totals([alone] * 4), ir.Constant(ir.IntType(32), 0))
+                place = builder.gep(into, [k])
+                old = builder.select(arguments[1], ir.Constant(code.number, 0.0), builder.load(place))
+                builder.store(builder.fadd(total, old), place)
+                return []
+
+            whole = builder.sub(end, builder.srem(builder.sub(end, begin), code.index(4)))
+            _loop(builder, begin, whole, 4, [], four)
+            _loop(builder, whole, end, 1, [], one)
+            return context.get_dummy_value()
+
+        integers = types.int64
+        signature = types.void(
+            out, types.boolean, integers, integers, rows, x, integers, integers, change, integers
+        )
+        return signature, build
+
+    return rows_dot
+
+
+@intrinsic
+def exponential(typing, y, at):  # type: ignore[no-untyped-def]
+    """Set the vector ``y[at : at + 64 bytes]`` to its exponentials."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, y)
+        values = _pointer(context, builder, y, arguments[0])
+        code.store(code.exponential(code.load(values, arguments[1])), values, arguments[1])
+        return context.get_dummy_value()
+
+    return types.void(y, types.int64), build
+
+
+rows_sum = {vectors: _sum_of(vectors) for vectors in (1, 2, 4)}
+rows_dot = {vectors: _dot_of(vectors) for vectors in (1, 2, 4)}
