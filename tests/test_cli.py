@@ -314,7 +314,8 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(shell, tmp_path, argume
 
 
 @pytest.mark.parametrize(("total", "lines"), [(50, 50), (51, 2)])
-def test_of_few_steps_each_has_its_line_and_of_many_one_now_and_then(total, lines, capsys):
+def test_of_few_steps_each_has_its_line_and_of_many_one_now_and_then(total, lines, capsys, monkeypatch):
+    monkeypatch.setattr("ticketsearch.cli.following.time.monotonic", lambda: 100.0)
     follow(Step("masks", done, total) for done in range(1, total + 1))
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == lines
