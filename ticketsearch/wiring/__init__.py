@@ -10,9 +10,9 @@ is refused by name and location. For such networks the groups may be declared by
 from ticketsearch.wiring.checking import tensors_of
 from ticketsearch.wiring.compaction import Compaction, compact, fixed_groups, live_groups, spec_for, whole
 from ticketsearch.wiring.constants import is_constant
-from ticketsearch.wiring.functions import Scale, Shift, Sum
+from ticketsearch.wiring.functions import Scale, Select, Shift, Sum
 from ticketsearch.wiring.graph_modules import standalone
-from ticketsearch.wiring.operations import BatchNormalization, Convolution, Reshape, drop_path, factor
+from ticketsearch.wiring.operations import BatchNormalization, Convolution, Replay, Reshape, drop_path, factor
 from ticketsearch.wiring.preconditions import check_module
 from ticketsearch.wiring.steps import Step, Wiring
 from ticketsearch.wiring.tracing import trace
@@ -21,8 +21,10 @@ __all__ = [
     "BatchNormalization",
     "Compaction",
     "Convolution",
+    "Replay",
     "Reshape",
     "Scale",
+    "Select",
     "Shift",
     "Step",
     "Sum",

@@ -1,6 +1,6 @@
 """Elementwise maps and their slopes, for all samples of a range of rows.
 
-``MAPS`` numbers them; each has up to two numbers of its own.
+Each map has up to two numbers of its own.
 """
 
 from __future__ import annotations
@@ -8,21 +8,15 @@ from __future__ import annotations
 import math
 
 from ticketsearch.compiled import compiler
+from ticketsearch.training.native.names import MAPS
 from ticketsearch.training.native.vectors import BYTES, exponential
 
-__all__ = ["IN_PLACE", "MAPS", "exponentials", "map_backward", "map_forward"]
+__all__ = ["exponentials", "map_backward", "map_forward"]
 
 compiled = compiler(__name__, "the training engine")
-MAPS = {
-    name: number
-    for number, name in enumerate(
-        ("affine", "relu", "leaky_relu", "clamp", "hardtanh", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh", "elu", "softplus")
-        + ("square", "abs")
-    )
-}
-AFFINE, RELU, LEAKY, CLAMP, HARDTANH, TANH, SIGMOID, SILU, GELU, GELU_TANH, ELU, SOFTPLUS, SQUARE, ABS = MAPS.values()
-# Maps whose slope follows from their output: they may write over their input.
-IN_PLACE = frozenset({RELU})
+AFFINE, RELU, LEAKY, CLAMP, HARDTANH, TANH, SIGMOID, SILU, GELU, GELU_TANH, ELU, SOFTPLUS, SQUARE, ABS, SIN, COS, EXP = (
+    MAPS.values()
+)
 ROOT_HALF = math.sqrt(0.5)
 DENSITY = 1 / math.sqrt(2 * math.pi)
 GELU_INNER, GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
@@ -97,6 +91,15 @@ def map_forward(kind, first, second, x, x_at, y, y_at, count):  # type: ignore[n
     elif kind == SQUARE:
         for i in range(count):
             y[i] = x[i] * x[i]
+    elif kind == SIN:
+        for i in range(count):
+            y[i] = math.sin(x[i])
+    elif kind == COS:
+        for i in range(count):
+            y[i] = math.cos(x[i])
+    elif kind == EXP:
+        for i in range(count):
+            y[i] = math.exp(x[i])
     else:
         for i in range(count):
             y[i] = abs(x[i])
@@ -146,6 +149,12 @@ def map_backward(kind, first, second, x, x_at, y, y_at, dy, dx, count, adds):  #
             slope = one if a * x[i] > b else one / (one + math.exp(-a * x[i]))
         elif kind == SQUARE:
             slope = number(2.0) * x[i]
+        elif kind == SIN:
+            slope = math.cos(x[i])
+        elif kind == COS:
+            slope = -math.sin(x[i])
+        elif kind == EXP:
+            slope = y[i]
         else:
             slope = one if x[i] > zero else (-one if x[i] < zero else zero)
         dx[i] = (dx[i] if adds else zero) + slope * dy[i]

@@ -1,0 +1,374 @@
+"""The native engine: masked networks trained by their kept weights alone, by compiled loops on a CPU.
+
+A cost per kept weight and none per operator call. Networks of one call share the gathered batch and nothing
+else, so that each gets the bits that it would get alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticketsearch.masks import Guidance, Mask, MaskSpec
+from ticketsearch.training.checkpoints import State
+from ticketsearch.training.dropout import Noise
+from ticketsearch.training.flops import BLOCK
+from ticketsearch.training.native.names import FIELDS, OPTIMIZERS
+from ticketsearch.training.native.program import Program, program_of
+from ticketsearch.training.native.steps import Tables, backward, forward, gather, train
+from ticketsearch.training.recipe import Recipe
+from ticketsearch.training.saliency import Slopes, guidance_of
+from ticketsearch.wiring import Compaction
+
+__all__ = ["Native", "NativeTraining"]
+
+# Numbers of a line of the cache, to whose multiples rows are padded.
+LINE = 16
+# Samples that are evaluated at once: their values fit the cache. Changes no result.
+AT_ONCE = 128
+# Multiplications of one call, and numbers of dropout factors: Ctrl-C waits for its end.
+CALL, FACTORS = 5e8, 2**24
+
+
+class Native:
+    """P networks of one architecture, each with its own mask, under masking ``parameter``.
+
+    Parameters
+    ----------
+    compactions : kept units of each network.
+    masks : ``(P, weights)`` bool.
+    initial : initial parameters and buffers ``{name: tensor}``; one for all or one for each mask.
+    dtype : precision of the training.
+    """
+
+    # Samples of a block of an evaluation, which bounds memory. Fixed: a sum's last bits follow its blocks.
+    block = BLOCK
+    stacked = True
+
+    def __init__(
+        self,
+        compactions: Sequence[Compaction],
+        masks: Mask,
+        initial: Sequence[Mapping[str, Tensor]],
+        *,
+        dtype: torch.dtype,
+    ) -> None:
+        self.size = len(compactions)
+        self.compactions = compactions
+        self.whole_mask = masks
+        self.initial = initial if len(initial) == self.size else [*initial] * self.size
+        self.dtype = dtype
+        self.kind: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
+        networks = zip(compactions, masks, self.initial, strict=True)
+        self.programs = [program_of(c, mask, tensors, self.kind) for c, mask, tensors in networks]
+        self.param_starts = _starts([len(p.params) for p in self.programs], LINE)
+        self.moved_starts = _starts([len(p.moved) for p in self.programs], LINE)
+        self.tables = self._tables()
+        self.rows = max((p.rows for p in self.programs), default=0)
+        self.outputs = np.array([p.output for p in self.programs], dtype=np.int64).reshape(-1, 2)
+        self.noise_rows = max((p.noise_rows for p in self.programs), default=0)
+        self.used = np.unique(np.concatenate([_used(p) for p in self.programs]))
+
+    def _tables(self) -> Tables:
+        """Return the programs as flat arrays, in which places are counted from the first of all."""
+        programs, params = self.programs, self.param_starts
+        operation_starts = _starts([len(p.operations) for p in programs])
+        networks = np.zeros((self.size, 4), dtype=np.int64)
+        networks[:, 0], networks[:, 1] = operation_starts[:-1], operation_starts[1:]
+        networks[:, 2] = params[:-1]
+        networks[:, 3] = params[:-1] + [p.learning for p in programs]
+        sources = np.zeros(params[-1], dtype=np.int32)
+        values, moved = _aligned(params[-1], self.kind), _aligned(self.moved_starts[-1], self.kind)
+        counts = {
+            name: _starts([sum(map(len, getattr(p, name))) for p in programs])
+            for name in ("begins", "turned_begins", "turned_order", "indices")
+        }
+        operations = []
+        for index, program in enumerate(programs):
+            at = params[index]
+            values[at : at + len(program.params)] = program.params
+            moved_at = self.moved_starts[index]
+            moved[moved_at : moved_at + len(program.moved)] = program.moved
+            for (name, _), row in zip(program.layers.items(), program.sources, strict=True):
+                begin = at + program.named[name][0]
+                sources[begin : begin + len(row)] = row
+            offsets = {name: int(starts[index]) for name, starts in counts.items()}
+            operations += [
+                program.shifted(operation, int(at), int(moved_at), offsets) for operation in program.operations
+            ]
+
+        def joined(name: str, kind: Any, starts: NDArray[np.int64] | None = None) -> NDArray[Any]:
+            parts = [
+                part + (0 if starts is None else int(starts[index]))
+                for index, program in enumerate(programs)
+                for part in getattr(program, name)
+            ]
+            return np.concatenate([*parts, np.zeros(0, kind)]).astype(kind)
+
+        order = joined("turned_order", np.int64, params)
+        return Tables(
+            networks,
+            np.array(operations, dtype=np.int64).reshape(-1, FIELDS),
+            np.array([pair for p in programs for pair in p.numbers], dtype=np.float64).reshape(-1, 2),
+            values,
+            sources,
+            joined("begins", np.int64, params),
+            joined("turned_sources", np.int32),
+            joined("turned_begins", np.int64, counts["turned_order"]),
+            order,
+            _aligned(len(order), self.kind),
+            joined("indices", np.int32),
+            moved,
+        )
+
+    def scratch(self, stride: int) -> NDArray[Any]:
+        """Return room for what operations keep between forward and backward."""
+        a_sample = max(p.scratch[0] for p in self.programs)
+        return _aligned(max(p.scratch[1] for p in self.programs) + a_sample * stride, self.kind)
+
+    def values(self, stride: int) -> NDArray[Any]:
+        """Return room for the values of one network."""
+        return _aligned(self.rows * stride, self.kind)
+
+    def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
+        """Return logits ``(P, classes, samples)`` of resident samples, as in evaluation.
+
+        Weights that masks do not keep are zero, whatever ``masked``.
+        """
+        samples = x.numpy().ravel()
+        logits = np.empty((self.size, int(self.outputs[0, 1]), len(x)), dtype=self.kind)
+        values, scratch, none = self.values(AT_ONCE), self.scratch(AT_ONCE), _aligned(0, self.kind)
+        for begin in range(0, len(x), AT_ONCE):
+            order = np.arange(begin, min(begin + AT_ONCE, len(x)))
+            gather(samples, x.shape[1], self.used, order, values, AT_ONCE)
+            for network, (row, classes) in enumerate(self.outputs):
+                forward(self.tables, network, values, AT_ONCE, len(order), False, none, scratch)
+                of_network = values[row * AT_ONCE : (row + classes) * AT_ONCE].reshape(classes, AT_ONCE)
+                logits[network, :, begin : begin + len(order)] = of_network[:, : len(order)]
+        return torch.from_numpy(logits)
+
+    def slopes(self, network: int, x: Tensor, gradient: Callable[[Tensor], Tensor], *, curved: bool) -> Slopes:
+        """Return gradients by all weights between a network's kept units, ``{layer: (1, *kept shape)}``.
+
+        ``x`` are resident samples; ``gradient(logits)`` is the gradient of the mean loss by the logits.
+        ``curved`` adds the mean of the samples' squared gradients.
+        """
+        count = len(x)
+        stride = -(-count // LINE) * LINE
+        values, changes, scratch = self.values(stride), self.values(stride), self.scratch(stride)
+        slopes, none = np.zeros_like(self.tables.params), _aligned(0, self.kind)
+        gather(x.numpy().ravel(), x.shape[1], self.used, np.arange(count), values, stride)
+        forward(self.tables, network, values, stride, count, False, none, scratch)
+        row, classes = self.outputs[network]
+        rows = {"values": values.reshape(-1, stride), "changes": changes.reshape(-1, stride)}
+        logits = torch.from_numpy(rows["values"][row : row + classes, :count].copy())[None]
+        rows["changes"][row : row + classes, :count] = gradient(logits)[0].numpy()
+        backward(self.tables, network, values, changes, slopes, stride, count, none, scratch)
+        means, squares = {}, {}
+        for name, (read, inputs, out, units) in self.programs[network].layers.items():
+            change = torch.from_numpy(rows["changes"][out : out + units, :count])
+            inputs_of = torch.from_numpy(rows["values"][read : read + inputs, :count])
+            means[name] = (change @ inputs_of.t())[None]
+            if curved:
+                # A weight's gradient by a sample is its input times the gradient by its output.
+                squares[name] = ((change.square() @ inputs_of.square().t()) * count)[None]
+        return Slopes(means, squares if curved else None)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return ``{name: (P, *shape) tensor}``: copies of trained parameters; pruned weights are zero."""
+        masks = self.compactions[0].wiring.spec.split(self.whole_mask)
+        named: dict[str, list[Tensor]] = {}
+        for index in range(self.size):
+            for name, tensor in self._trained(index).items():
+                kept = torch.from_numpy(masks[name][index].copy()) if name in masks else None
+                named.setdefault(name, []).append(tensor if kept is None else tensor * kept)
+        return {name: torch.stack(tensors) for name, tensors in named.items()}
+
+    def _trained(self, index: int) -> dict[str, Tensor]:
+        """Return all parameters of a network; those that were not trained have their initial values."""
+        program, compaction, start = self.programs[index], self.compactions[index], self.param_starts[index]
+        learnt = torch.from_numpy(self.tables.params)
+        trained = {}
+        for name, _ in compaction.wiring.module.named_parameters():
+            whole = self.initial[index][name].detach().cpu().to(self.dtype)
+            if name not in program.named:
+                trained[name] = whole.clone()
+                continue
+            begin, place = program.named[name]
+            small = compaction.shrunk(name, whole).clone()
+            if isinstance(place, int):
+                small = learnt[start + begin : start + begin + place].view(small.shape)
+            else:
+                count = len(place[0])
+                small[tuple(map(torch.from_numpy, place))] = learnt[start + begin : start + begin + count]
+            trained[name] = compaction.scattered(name, small, whole)
+        return trained
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return ``{name: (P, *shape) tensor}``: copies of the running statistics."""
+        moved = torch.from_numpy(self.tables.moved)
+        named: dict[str, list[Tensor]] = {}
+        for index, (program, compaction) in enumerate(zip(self.programs, self.compactions, strict=True)):
+            for name, buffer in compaction.wiring.module.named_buffers():
+                whole = self.initial[index].get(name, buffer).detach().cpu()
+                if name in program.moved_names:
+                    begin, count = program.moved_names[name]
+                    begin += int(self.moved_starts[index])
+                    whole = compaction.scattered(name, moved[begin : begin + count], whole.to(self.dtype))
+                named.setdefault(name, []).append(whole.clone())
+        return {name: torch.stack(tensors) for name, tensors in named.items()}
+
+
+class NativeTraining:
+    """The training of native networks, which can stop at any step and go on.
+
+    Parameters
+    ----------
+    part : is trained in place.
+    recipe : of masking ``parameter``.
+    x, y : resident samples and labels of the training part.
+    order : ``(1 or P, steps, batch)`` sample indices, over all steps of the recipe.
+    """
+
+    def __init__(
+        self, part: Native, recipe: Recipe, x: Tensor, y: Tensor, order: NDArray[np.int64]
+    ) -> None:
+        self.part, self.recipe, self.order = part, recipe, order
+        self._samples, self._labels = x.numpy(), y.numpy()
+        stride = -(-recipe.batch // LINE) * LINE
+        length = len(part.tables.params)
+        self._first, self._second = (_aligned(length, part.kind) for _ in range(2))
+        self._second_used = recipe.optimizer in ("adam", "adamw")
+        self._stride = stride
+
+    @cached_property
+    def _buffers(self) -> tuple[NDArray[Any], ...]:
+        part, length = self.part, len(self.part.tables.params)
+        values, changes = part.values(self._stride), part.values(self._stride)
+        slopes, scratch = _aligned(length, part.kind), part.scratch(self._stride)
+        return values, changes, slopes, self._first, self._second, scratch
+
+    def advance(self, begin: int, until: int, after_step: Callable[[int], Any] | None = None) -> None:
+        """Train from step ``begin`` to step ``until`` of the recipe."""
+        recipe, tables = self.recipe, self.part.tables
+        cost = 3.0 * len(tables.params) * self._stride
+        factors = max(1, self.part.size * self.part.noise_rows * self._stride)
+        at_once = max(1, min(int(CALL / cost) if cost else until, FACTORS // factors))
+        rule = OPTIMIZERS[recipe.optimizer], recipe.momentum, recipe.weight_decay
+        for start in range(begin, until, at_once):
+            end = min(start + at_once, until)
+            rates = np.array([recipe.rate(step) for step in range(start, end)])
+            orders = self.order[:, start:end]
+            noise = self._noise(start, end)
+            train(
+                tables, rule, self._samples, self._labels, self.part.used, orders, rates, start, noise,
+                self.part.noise_rows, self._buffers, self.part.outputs,
+            )  # fmt: skip
+            if after_step is not None:
+                for step in range(start, end):
+                    after_step(step)
+
+    def _noise(self, begin: int, end: int) -> NDArray[Any]:
+        """Return the factors of dropout of these steps, ``(steps, P, noise rows, stride)`` flat."""
+        part = self.part
+        if not part.noise_rows:
+            return _aligned(0, part.kind)
+        noise = _aligned((end - begin) * part.size * part.noise_rows * self._stride, part.kind)
+        noise[:] = 1.0
+        shaped = noise.reshape(end - begin, part.size, part.noise_rows, self._stride)
+        like = torch.empty(0, dtype=part.dtype)
+        steps, wiring = sorted(part.programs[0].drops), part.compactions[0].wiring
+        batch = self.order.shape[2]
+        for place, step in enumerate(range(begin, end)):
+            drawn = Noise(self.order[:, step], step)
+            for index in steps:
+                whole = wiring.steps[index]
+                factors = drawn.factors(whole, (batch, *whole.shape), like).numpy()
+                for network, program in enumerate(part.programs):
+                    own = factors[0 if len(factors) == 1 else network]
+                    features = part.compactions[network].features[index]
+                    kept = own[:, features] if own.shape[1] == whole.shape[0] else own
+                    rows = slice(program.drops[index], program.drops[index] + len(features))
+                    shaped[place, network, rows, :batch] = kept.T
+        return noise
+
+    def states(self) -> list[State]:
+        """Return each network's state, from which :meth:`restore` goes on."""
+        states: list[State] = []
+        for network in range(self.part.size):
+            state: State = {name: array.copy() for name, array in self._arrays(network).items()}
+            states.append(state)
+        return states
+
+    def restore(self, states: Sequence[State]) -> None:
+        """Go on from the states of networks with the same masks and recipe."""
+        for network, state in enumerate(states):
+            for name, array in self._arrays(network).items():
+                array[:] = state[name]
+
+    def _arrays(self, network: int) -> dict[str, NDArray[Any]]:
+        """Return views of all that training moves."""
+        part, tables = self.part, self.part.tables
+        learning = slice(*tables.networks[network, 2:4])
+        moved = slice(part.moved_starts[network], part.moved_starts[network] + len(part.programs[network].moved))
+        arrays = {
+            "parameters": tables.params[learning],
+            "first moments": self._first[learning],
+            "buffers": tables.moved[moved],
+        }
+        return arrays | ({"second moments": self._second[learning]} if self._second_used else {})
+
+    def guidance(
+        self,
+        begin: int,
+        share: float,
+        saliency: str,
+        specs: Sequence[MaskSpec] | None,
+        gradient: Callable[[Tensor, Tensor], Tensor],
+    ) -> list[Guidance | None]:
+        """Return the guidance of each network: see :meth:`ticketsearch.training.Training.guidance`."""
+        part = self.part
+        count = min(BLOCK, len(self._samples))
+        guidance: list[Guidance | None] = []
+        for network in range(part.size):
+            order = self.order[0 if len(self.order) == 1 else network, begin:].ravel()[:count]
+            chosen = torch.from_numpy(order if len(order) else np.arange(count))
+            x, y = torch.from_numpy(self._samples)[chosen], torch.from_numpy(self._labels)[chosen]
+            slopes = part.slopes(
+                network, x, lambda logits, y=y: gradient(logits, y), curved=saliency != "magnitude"
+            )
+            trained = {name: tensor[None] for name, tensor in part._trained(network).items()}
+            guidance += guidance_of(
+                [part.compactions[network]],
+                part.whole_mask[network][None],
+                trained,
+                slopes,
+                None if specs is None else [specs[network]],
+                share,
+                saliency,
+            )
+        return guidance
+
+
+def _starts(lengths: Sequence[int], multiple: int = 1) -> NDArray[np.int64]:
+    """Return the first places of parts one after another, each at a multiple, and the end."""
+    rounded = [-(-length // multiple) * multiple for length in lengths]
+    return np.cumsum([0, *rounded]).astype(np.int64)
+
+
+def _aligned(length: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    """Return zeros that begin on a line of the cache."""
+    memory = np.zeros(int(length) * kind.itemsize + 64, dtype=np.uint8)
+    begin = -memory.ctypes.data % 64
+    return memory[begin : begin + int(length) * kind.itemsize].view(kind)
+
+
+def _used(program: Program) -> NDArray[np.int64]:
+    """Return the features of the samples that a network reads."""
+    return program.used()
