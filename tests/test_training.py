@@ -31,6 +31,7 @@ from ticketsearch.training import (
     train,
 )
 from ticketsearch.training.dropout import Noise
+from ticketsearch.training.native import Native
 from ticketsearch.training.single import Single
 from ticketsearch.training.stacked import Stack
 from ticketsearch.wiring import Step
@@ -42,7 +43,8 @@ CPU = torch.device("cpu")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 RECIPES = recipes(50, 16)
 optimizers = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-engines = pytest.mark.parametrize("stacked", [True, False], ids=["dense", "general"])
+engines = pytest.mark.parametrize("engine", ["native", "stacked", "single"])
+PARTS = {"native": Native, "stacked": Stack, "single": Single}
 maskings = pytest.mark.parametrize("masking", MASKINGS)
 
 
@@ -71,6 +73,11 @@ MODELS = {
 def hidden_weights(cohort):
     """Yield the weights that were not left out, as the optimizer left them, and their masks."""
     for part in cohort.parts:
+        if isinstance(part, Native):  # it holds kept weights alone
+            masks = part.compactions[0].wiring.spec.split(part.whole_mask)
+            found = part.parameters()
+            yield from ((found[name], torch.from_numpy(mask.copy())) for name, mask in masks.items())
+            continue
         for layer in cohort.wiring.spec.layers:
             weight = (part.weights if isinstance(part, Single) else part.leaves)[layer.name].detach()
             yield weight, part.masks[layer.name]
@@ -103,9 +110,9 @@ PLAIN = ("mlp", "momentum")
 
 
 @pytest.mark.parametrize(
-    ("model", "optimizer", "dtype", "stacked"),
+    ("model", "optimizer", "dtype", "engine"),
     every(
-        list(itertools.product(MODELS, RECIPES, TOLERANCE, (True, False))),
+        list(itertools.product(MODELS, RECIPES, TOLERANCE, PARTS)),
         default=lambda member: (
             member[:2] == PLAIN
             or (member[2] == torch.float64 and PLAIN[0] == member[0])
@@ -113,15 +120,15 @@ PLAIN = ("mlp", "momentum")
         ),
     ),
 )
-def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model, optimizer, dtype, stacked):
+def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model, optimizer, dtype, engine):
     """Own initial parameters and own data order for each mask, the most general case."""
     recipe = RECIPES[optimizer]
     networks = [MODELS[model](tiny, seed) for seed in range(3)]
     masks = masks_for(networks[0], 3)
     initial = [network.parameters() for network in networks]
     orders = [data_order(61, recipe, [seed]) for seed in range(3)]
-    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=dtype, stacked=stacked)
-    assert {type(part) for part in cohort.parts} == {Stack if stacked else Single}
+    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=dtype, engine=engine)
+    assert {type(part) for part in cohort.parts} == {PARTS[engine]}
     train(cohort, tiny, recipe, orders)
     found = evaluate(cohort, tiny.x_validation, tiny.y_validation)
     for i, mask in enumerate(masks):
@@ -136,13 +143,13 @@ def test_a_cohort_equals_each_network_trained_alone_by_a_plain_loop(tiny, model,
 @engines
 @pytest.mark.parametrize("own_orders", [False, True])
 @pytest.mark.parametrize("own_parameters", [False, True])
-def test_what_is_given_once_is_shared_by_all_masks(tiny, own_parameters, own_orders, stacked):
+def test_what_is_given_once_is_shared_by_all_masks(tiny, own_parameters, own_orders, engine):
     recipe = RECIPES["momentum"]
     networks = [MODELS["mlp"](tiny, seed) for seed in range(4)]
     masks = masks_for(networks[0], 4)
     initial = [n.parameters() for n in networks][: 4 if own_parameters else 1]
     orders = [data_order(61, recipe, [seed]) for seed in range(4)][: 4 if own_orders else 1]
-    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=torch.float64, stacked=stacked)
+    cohort = Cohort(networks[0].wiring, masks, initial, device=CPU, dtype=torch.float64, engine=engine)
     train(cohort, tiny, recipe, orders)
     for i, mask in enumerate(masks):
         theta, order = initial[i if own_parameters else 0], orders[i if own_orders else 0]
@@ -224,14 +231,14 @@ def test_initial_parameters_are_one_for_all_or_one_a_mask(tiny):
 
 @engines
 @pytest.mark.parametrize("samples", [1, 45, Single.block, Stack.block, 2 * Stack.block + 371])
-def test_an_evaluation_is_the_mean_over_all_samples(tiny, samples, stacked):
+def test_an_evaluation_is_the_mean_over_all_samples(tiny, samples, engine):
     network = MODELS["residual"](tiny, 0)
     masks = masks_for(network, 3)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(samples, 7, generator=generator)
     y = torch.randint(3, (samples,), generator=generator)
     cohort = Cohort(
-        network.wiring, masks, [network.parameters()], device=CPU, dtype=torch.float64, stacked=stacked
+        network.wiring, masks, [network.parameters()], device=CPU, dtype=torch.float64, engine=engine
     )
     found = evaluate(cohort, x, y)
     for i, mask in enumerate(masks):
@@ -275,14 +282,16 @@ def cross_entropy_gradient(weight, bias, x, y):
 
 @engines
 @maskings
-def test_one_step_of_sgd_on_one_layer_is_what_the_equations_say(tiny, masking, stacked):
+def test_one_step_of_sgd_on_one_layer_is_what_the_equations_say(tiny, masking, engine):
+    if engine == "native" and masking != "parameter":
+        pytest.skip("the native engine trains kept weights alone")
     network = one_layer(tiny)
     mask = masks_for(network, 1, seed=4)
     recipe = Recipe(steps=1, batch=11, lr=0.3, momentum=0.0, masking=masking)
     order = data_order(61, recipe, [0])
     cohort = Cohort(
         network.wiring, mask, [network.parameters()],
-        device=CPU, dtype=torch.float64, masking=masking, stacked=stacked,
+        device=CPU, dtype=torch.float64, masking=masking, engine=engine,
     )  # fmt: skip
     train(cohort, tiny, recipe, [order])
     x, y = tiny.x_train[order[0]].double().numpy(), tiny.y_train[order[0]].numpy()
@@ -308,10 +317,11 @@ def decaying(recipe, masking, steps=12):
 
 
 CASES = {
-    "dense": (lambda tiny, digits: (tiny, MODELS["mlp"](tiny, 0)), True),
-    "dense, residual": (lambda tiny, digits: (tiny, MODELS["residual"](tiny, 0)), True),
-    "general": (lambda tiny, digits: (tiny, MODELS["mlp"](tiny, 0)), False),
-    "convolutions": (lambda tiny, digits: (digits, images(digits)), False),
+    "dense": (lambda tiny, digits: (tiny, MODELS["mlp"](tiny, 0)), None),
+    "dense, residual": (lambda tiny, digits: (tiny, MODELS["residual"](tiny, 0)), None),
+    "stacked": (lambda tiny, digits: (tiny, MODELS["residual"](tiny, 0)), "stacked"),
+    "general": (lambda tiny, digits: (tiny, MODELS["mlp"](tiny, 0)), "single"),
+    "convolutions": (lambda tiny, digits: (digits, images(digits)), "single"),
 }
 cases = pytest.mark.parametrize("case", CASES)
 settings_of_training = pytest.mark.parametrize(
@@ -324,11 +334,11 @@ settings_of_training = pytest.mark.parametrize(
 
 
 def begun(case, tiny, digits, masking, size=3):
-    make, stacked = CASES[case]
+    make, engine = CASES[case]
     dataset, network = make(tiny, digits)
     masks = masks_for(network, size, density=0.5)
     cohort = Cohort(
-        network.wiring, masks, [tensors_of(network)], device=CPU, masking=masking, stacked=stacked
+        network.wiring, masks, [tensors_of(network)], device=CPU, masking=masking, engine=engine
     )
     return dataset, network, masks, cohort
 
@@ -408,11 +418,11 @@ def trained_module(network, tensors, mask=None):
 @cases
 @maskings
 def test_an_evaluation_is_of_the_weights_through_the_mask_or_of_all_weights(tiny, digits, case, masking):
-    make, stacked = CASES[case]
+    make, engine = CASES[case]
     dataset, network = make(tiny, digits)
     masks = masks_for(network, 3, density=0.5)
     initial = [tensors_of(network)]
-    options = {"device": CPU, "dtype": torch.float64, "masking": masking, "stacked": stacked}
+    options = {"device": CPU, "dtype": torch.float64, "masking": masking, "engine": engine}
     cohort = Cohort(network.wiring, masks, initial, **options)
     recipe = Recipe(20, 16, lr=0.05, masking=masking)
     train(cohort, dataset, recipe, [data_order(len(dataset.y_train), recipe, [0])])
@@ -458,15 +468,15 @@ ENGINE_MODELS = {
 
 @maskings
 @pytest.mark.parametrize("model", ENGINE_MODELS)
-def test_both_engines_train_the_same_networks(tiny, model, masking):
+def test_engines_train_the_same_networks(tiny, model, masking):
     networks = [ENGINE_MODELS[model](tiny, seed) for seed in range(3)]
     masks = masks_for(networks[0], 3)
     recipe = Recipe(30, 13, lr=0.05, weight_decay=1e-3, masking=masking)
     orders = [data_order(61, recipe, [seed]) for seed in range(3)]
     cohorts = []
-    for stacked in (True, False):
+    for engine in ("native" if masking == "parameter" else "stacked", "single"):
         initial = [network.parameters() for network in networks]
-        options = {"device": CPU, "dtype": torch.float64, "masking": masking, "stacked": stacked}
+        options = {"device": CPU, "dtype": torch.float64, "masking": masking, "engine": engine}
         cohorts.append(Cohort(networks[0].wiring, masks, initial, **options))
         train(cohorts[-1], tiny, recipe, orders)
     dense, general = (cohort.parameters() for cohort in cohorts)
@@ -691,19 +701,19 @@ def test_noise_depends_on_samples_and_step_and_nothing_else():
 
 def with_dropout(kind, tiny, digits):
     if kind == "convolutions":
-        return digits, images(digits, p=0.4), False
-    return tiny, ENGINE_MODELS["concatenation and dropout"](tiny, 0), kind == "dense"
+        return digits, images(digits, p=0.4), "single"
+    return tiny, ENGINE_MODELS["concatenation and dropout"](tiny, 0), kind
 
 
-@pytest.mark.parametrize("kind", ["dense", "general", "convolutions"])
+@pytest.mark.parametrize("kind", [*PARTS, "convolutions"])
 def test_dropout_is_the_same_in_any_cohort_and_leaves_torchs_generator_alone(tiny, digits, kind):
-    dataset, network, stacked = with_dropout(kind, tiny, digits)
+    dataset, network, engine = with_dropout(kind, tiny, digits)
     masks = masks_for(network, 4)
     recipe = Recipe(12, 13)
     orders = [data_order(len(dataset.y_train), recipe, [seed]) for seed in (0, 0, 1, 1)]
 
     def losses(masks, orders):
-        cohort = Cohort(network.wiring, masks, [tensors_of(network)], device=CPU, stacked=stacked)
+        cohort = Cohort(network.wiring, masks, [tensors_of(network)], device=CPU, engine=engine)
         torch.manual_seed(len(masks))  # of no account
         state = torch.get_rng_state()
         train(cohort, dataset, recipe, orders)

@@ -6,9 +6,12 @@ numba is not installed the same functions run as plain Python: right, and a hund
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 numba: Any
@@ -52,10 +55,22 @@ def compiler(module: str, title: str) -> Callable[[Callable[P, R]], Callable[P, 
             dispatcher = numba.njit(cache=True, **OPTIONS)(function)
         except RuntimeError:  # no folder is writable
             dispatcher = numba.njit(**OPTIONS)(function)
+        else:
+            # Code holds that of the functions it calls, which may lie in other files of the folder.
+            dispatcher._cache._cache_file._source_stamp = _stamp(Path(function.__code__.co_filename).parent)
         lazily: Callable[P, R] = dispatcher
         return lazily
 
     return compile_later
+
+
+@cache
+def _stamp(folder: Path) -> str:
+    """Return a digest of the modules of a folder: compiled code of others is not theirs."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _announce(title: str) -> None:

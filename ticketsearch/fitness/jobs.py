@@ -214,8 +214,7 @@ class JobRunner:
         """Return samples and labels of a part on the device, where they stay."""
         if part not in self._parts:
             x, y = self.dataset.part(part)
-            stacked = self.network.wiring.dense
-            samples = resident(x, stacked=stacked, device=self.device, dtype=self.dtype)
+            samples = resident(x, flat=self.network.wiring.dense, device=self.device, dtype=self.dtype)
             self._parts[part] = samples, y.to(self.device)
         return self._parts[part]
 
@@ -295,7 +294,7 @@ class JobRunner:
         if job.states is not None:
             training.restore([state for state in job.states if state is not None], job.stage.begin)
         until = job.recipe.steps if job.stage.until is None else job.stage.until
-        training.advance(until, after_step=lambda _: check_stopped())
+        training.advance(until, between=check_stopped)
         return cohort, training
 
     def _evaluation(self, cohort: Cohort, stage: Stage, masked: bool | None) -> Evaluation:

@@ -77,7 +77,7 @@ class Untrained:
         # Sorted by class, so that a block has one label: see _correct.
         sizes = torch.bincount(y, minlength=dataset.classes).numpy()
         counts = np.diff(np.cumsum([0, *sizes]) * self.samples // len(y))
-        ready = resident(x, stacked=network.wiring.dense, device=self.device, dtype=torch.float32)
+        ready = resident(x, flat=network.wiring.dense, device=self.device, dtype=torch.float32)
         self._blocks = [
             torch.split(ready[np.flatnonzero(y == label)[:count]], BLOCK)
             for label, count in enumerate(counts)

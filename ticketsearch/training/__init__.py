@@ -4,8 +4,8 @@ Recipe (``recipe``) and devices (``device``)
     Recipe, OPTIMIZERS, PRECISIONS, data_order, check_batch, find_device, one_thread, reproducible
 Effect of a mask in training (``mask_modes``)
     MASKINGS, Masking
-Networks (``cohort``; ``stacked`` trains networks of Linear layers as one tensor program, ``csr`` those of few
-weights, ``single`` all others one by one; ``batched_forward`` is the forward pass of the first two)
+Networks (``cohort``; ``native`` trains them by their kept weights on CPUs, by compiled loops; otherwise
+``stacked`` trains networks of Linear layers as one tensor program, ``single`` all others one by one)
     Cohort, resident
 Networks that are trained together, without their dead units (``layout``), and their FLOPs (``flops``)
     batches, why_not_compacted, compaction_notes, training_cost, live_operations, kept_operations,
@@ -18,7 +18,6 @@ Independence of a sample's outputs of the samples beside it (``independence``)
     check_independence
 """
 
-from ticketsearch.training.checkpoints import State
 from ticketsearch.training.cohort import Cohort, resident
 from ticketsearch.training.device import find_device, one_thread, reproducible, shared_gpus
 from ticketsearch.training.dropout import Noise, check_noise
@@ -41,6 +40,7 @@ from ticketsearch.training.loop import (
     train,
 )
 from ticketsearch.training.mask_modes import MASKINGS, Masking
+from ticketsearch.training.parts import State
 from ticketsearch.training.recipe import OPTIMIZERS, PRECISIONS, Recipe, check_batch, data_order
 from ticketsearch.training.saliency import SALIENCIES
 

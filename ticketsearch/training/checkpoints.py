@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ticketsearch.training.cohort import Part
+from ticketsearch.training.parts import AutogradPart, State
 
-__all__ = ["State", "load_states", "states_of"]
-
-# Kept weights, biases, their optimizer state, and buffers; the engine names the arrays.
-State = dict[str, NDArray[Any]]
+__all__ = ["load_states", "states_of"]
 
 
-def states_of(part: Part, optimizer: torch.optim.Optimizer) -> list[State]:
+def states_of(part: AutogradPart, optimizer: torch.optim.Optimizer) -> list[State]:
     """Return one state for each network of a part; on a device this waits for all work on it."""
     states: list[State] = [{} for _ in range(part.size)]
     for name, rows, kept in _tensors(part, optimizer):
@@ -34,7 +29,7 @@ def states_of(part: Part, optimizer: torch.optim.Optimizer) -> list[State]:
 
 
 @torch.no_grad()
-def load_states(part: Part, optimizer: torch.optim.Optimizer, states: Sequence[State]) -> None:
+def load_states(part: AutogradPart, optimizer: torch.optim.Optimizer, states: Sequence[State]) -> None:
     """Load states of networks with the same masks into a part and its new optimizer."""
     for index, tensor in enumerate(part.trainable):
         for name, value in states[0].items():
@@ -54,7 +49,9 @@ def load_states(part: Part, optimizer: torch.optim.Optimizer, states: Sequence[S
                 rows[index][kept[index] != 0] = values
 
 
-def _tensors(part: Part, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+def _tensors(
+    part: AutogradPart, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, Tensor, Tensor | None]]:
     """Yield (name, tensor, its mask or None): trainable tensors, their optimizer state, and buffers.
 
     First axes are of the part's size.

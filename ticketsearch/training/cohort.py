@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,63 +12,32 @@ from torch import Tensor
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.masks import Mask, MaskSpec
 from ticketsearch.training.batched_forward import filled
-from ticketsearch.training.csr import Sparse
-from ticketsearch.training.dropout import Noise, check_noise
-from ticketsearch.training.layout import compacts, layouts, networks_at_once, runs_sparse
+from ticketsearch.training.dropout import check_noise
+from ticketsearch.training.layout import compacts, engine_for, exact_compactions, layouts, networks_at_once
 from ticketsearch.training.mask_modes import MASKINGS
-from ticketsearch.training.saliency import Slopes
+from ticketsearch.training.parts import Part
 from ticketsearch.training.single import Single
 from ticketsearch.training.stacked import Stack
-from ticketsearch.wiring import Compaction, Wiring, spec_for
+from ticketsearch.wiring import Wiring, spec_for
 
-__all__ = ["Cohort", "Part", "resident"]
-
-
-class Part(Protocol):
-    """Networks of a cohort that one engine trains with one optimizer; first axes have length ``size``."""
-
-    size: int
-    block: int
-    stacked: bool
-    compactions: Sequence[Compaction]
-    whole_mask: Mask
-    moved: dict[str, Tensor]
-
-    @property
-    def trainable(self) -> list[Tensor]: ...  # noqa: D102 - see the engines
-
-    @property
-    def keeps(self) -> Sequence[Tensor | None]: ...  # noqa: D102
-
-    def forward(  # noqa: D102
-        self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None
-    ) -> Tensor: ...
-
-    def backward(self, logits: Tensor, gradient: Tensor) -> None: ...  # noqa: D102
-
-    def slopes(  # noqa: D102
-        self, x: Tensor, gradient: Callable[[Tensor, slice], Tensor], *, curved: bool
-    ) -> Slopes: ...
-
-    def parameters(self) -> dict[str, Tensor]: ...  # noqa: D102
-
-    def buffers(self) -> dict[str, Tensor]: ...  # noqa: D102
+__all__ = ["Cohort", "resident"]
 
 
-def resident(x: Tensor, *, stacked: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
+def resident(x: Tensor, *, flat: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return samples ``(samples, *input_shape)`` on the device, in the form of the engines.
 
-    Samples of stacked networks are flat, and padded to whole vectors.
+    Samples of networks whose values are vectors are flat, and padded to whole vectors.
     """
-    return filled(x.flatten(1).to(device, dtype)) if stacked else x.to(device, dtype)
+    return filled(x.flatten(1).to(device, dtype)) if flat else x.to(device, dtype)
 
 
 class Cohort:
     """P networks of one architecture, each with its own mask.
 
-    Networks are trained without their dead units. Dense networks of the same widths are one tensor program;
-    so are dense networks of few live weights, which are computed by these weights alone. For networks that
-    are trained whole, :func:`~ticketsearch.training.why_not_compacted` gives the reason.
+    Networks are trained without their dead units. On a CPU the native engine trains them by their kept
+    weights alone, where it has all of their steps; otherwise torch trains networks of Linear layers with the
+    same widths as one tensor program, and all others one by one. For networks that are trained whole,
+    :func:`~ticketsearch.training.why_not_compacted` gives the reason.
 
     Parameters
     ----------
@@ -79,7 +47,8 @@ class Cohort:
         networks need no buffers.
     device, dtype : place and precision of the training.
     masking : ``parameter``, ``gradient`` or ``forward``; see :mod:`ticketsearch.training.mask_modes`.
-    stacked : whether several networks are one tensor program; only for dense wiring, where it is the default.
+    engine : ``native``, ``stacked`` (only for dense wiring) or ``single``; None takes the first that fits,
+        see :func:`ticketsearch.training.layout.engine_for`.
     precision : precision of products in training: see :class:`~ticketsearch.training.Recipe`.
 
     Raises :class:`BadInput` for a wrong number of initial parameters, an unknown masking, or dropout in a
@@ -95,7 +64,7 @@ class Cohort:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         masking: str = "parameter",
-        stacked: bool | None = None,
+        engine: str | None = None,
         precision: str = "float32",
     ) -> None:
         if len(initial) not in (1, len(masks)):
@@ -113,25 +82,36 @@ class Cohort:
         self.parts: list[Part] = []
         self.indices: list[NDArray[np.intp]] = []
         self._initial = initial
-        rules = MASKINGS[masking]
-        stacked = self._stacked = wiring.dense if stacked is None else stacked
-        sparse = stacked and runs_sparse(wiring, masking, device, precision)
-        for layout in layouts(wiring, masks, initial, masking=masking, stacked=stacked, sparse=sparse):
+        self.engine = engine_for(wiring, masking, device, precision) if engine is None else engine
+        if self.engine == "native":
+            self._native(masks)
+        else:
+            self._by_torch(masks)
+
+    def _native(self, masks: Mask) -> None:
+        """Make one part of all networks."""
+        from ticketsearch.training.native import Native  # compiled loops
+
+        if len(masks):
+            compactions = exact_compactions(self.wiring, masks, self._initial)
+            self.parts.append(Native(compactions, masks, self._initial, dtype=self.dtype))
+            self.indices.append(np.arange(len(masks)))
+
+    def _by_torch(self, masks: Mask) -> None:
+        """Make parts of networks that are one tensor program."""
+        initial, device, dtype, rules = self._initial, self.device, self.dtype, MASKINGS[self.masking]
+        stacked = self.engine == "stacked"
+        for layout in layouts(self.wiring, masks, initial, masking=self.masking, stacked=stacked):
             at_once = networks_at_once(layout, device) if stacked else 1
             for start in range(0, len(layout.masks), at_once):
                 indices = np.array(layout.masks[start : start + at_once])
                 kept = layout.compactions[start : start + at_once]
                 tensors = initial if len(initial) == 1 else [initial[index] for index in indices]
-                part: Part
-                if layout.live:
-                    live = np.stack(layout.live[start : start + at_once])
-                    part = Sparse(kept, masks[indices], live, tensors, dtype=dtype)
-                elif stacked:
-                    part = Stack(kept, masks[indices], tensors, rules, device=device, dtype=dtype)
+                if stacked:
+                    self.parts.append(Stack(kept, masks[indices], tensors, rules, device=device, dtype=dtype))
                 else:
                     mask = masks[indices[0]]
-                    part = Single(kept[0], mask, tensors[0], rules, device=device, dtype=dtype)
-                self.parts.append(part)
+                    self.parts.append(Single(kept[0], mask, tensors[0], rules, device=device, dtype=dtype))
                 self.indices.append(indices)
 
     def specs(self, indices: NDArray[np.intp]) -> list[MaskSpec] | None:
@@ -153,7 +133,7 @@ class Cohort:
 
     def resident(self, x: Tensor) -> Tensor:
         """Return samples in the form of :func:`resident`, the same tensor if they have it already."""
-        return resident(x, stacked=self._stacked, device=self.device, dtype=self.dtype)
+        return resident(x, flat=self.engine != "single", device=self.device, dtype=self.dtype)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return ``{name: (P, *shape) tensor}``: copies of the trained parameters.

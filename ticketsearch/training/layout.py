@@ -14,11 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ticketsearch.masks import Mask, MaskSpec, Piece, between_live
-from ticketsearch.training.flops import BLOCK, compacted_operations, layer_positions, layer_sizes
+from ticketsearch import compiled
+from ticketsearch.masks import Mask, MaskSpec, Piece
+from ticketsearch.training.flops import (
+    BLOCK,
+    compacted_operations,
+    kept_operations,
+    layer_positions,
+    layer_sizes,
+)
 from ticketsearch.training.mask_modes import MASKINGS
+from ticketsearch.training.native.program import lacking_step
 from ticketsearch.wiring import Compaction, Wiring, compact, fixed_groups, live_groups, spec_for, whole
 
 __all__ = [
@@ -26,10 +35,12 @@ __all__ = [
     "batches",
     "compaction_notes",
     "compacts",
+    "engine_for",
+    "exact_compactions",
     "layouts",
     "networks_at_once",
-    "runs_sparse",
     "why_not_compacted",
+    "why_not_native",
 ]
 
 # Floating-point operations of one step that take as long as the overhead of a batch's step (0.2 ms on one
@@ -44,23 +55,13 @@ NARROWEST = 8
 # Weights of one batch of networks, and of each of its gradients and momenta: more saves no further overhead,
 # and leaves the caches. Changes no result.
 WEIGHTS = 2**20
-# Time of a step of a sparse network for each live weight, and for each unit, in weights of a dense product
-# (measured on one core). Fixed, as is OVERHEAD.
-SPARSE_WEIGHT, SPARSE_UNIT = 3.5, 30.0
-# Sparse networks of one batch: more save no further overhead.
-SPARSE_AT_ONCE = 16
 
 
 class Layout(NamedTuple):
-    """Masks whose networks have the same widths: their indices, and the compaction of each.
-
-    Sparse networks are whole, and trained by the kept weights between live units alone: ``live``,
-    ``(weights,)`` bool for each.
-    """
+    """Masks whose networks have the same widths: their indices, and the compaction of each."""
 
     masks: list[int]
     compactions: list[Compaction]
-    live: Sequence[Mask] = ()
 
 
 def why_not_compacted(wiring: Wiring, masking: str) -> str | None:
@@ -94,11 +95,44 @@ def compacts(wiring: Wiring, masking: str) -> bool:
     return why_not_compacted(wiring, masking) is None
 
 
-def runs_sparse(wiring: Wiring, masking: str, device: torch.device, precision: str = "float32") -> bool:
-    """Return whether networks may be trained by their live weights alone: on a CPU, with MKL's products."""
-    able: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    able = able and device.type == "cpu" and precision == "float32"
-    return able and wiring.dense and compacts(wiring, masking)
+def engine_for(wiring: Wiring, masking: str, device: torch.device, precision: str = "float32") -> str:
+    """Return the engine that trains networks: ``native``, ``stacked`` or ``single``.
+
+    The native one where :func:`why_not_native` finds no reason against it, else torch: networks of Linear
+    layers stacked as one tensor program, others one by one.
+    """
+    if why_not_native(wiring, masking, device, precision) is None:
+        return "native"
+    return "stacked" if wiring.dense else "single"
+
+
+def why_not_native(
+    wiring: Wiring, masking: str, device: torch.device, precision: str = "float32"
+) -> str | None:
+    """Return the reason why torch trains networks; None where the native engine does."""
+    reason = why_not_compacted(wiring, masking)
+    if reason is not None:
+        return reason
+    if device.type != "cpu":
+        return "they are trained on a GPU"
+    if precision != "float32":
+        return f"the native engine has no precision {precision}"
+    if not compiled.AVAILABLE:
+        return "numba is not installed"
+    lacking = lacking_step(wiring)
+    return None if lacking is None else f"the native engine lacks {lacking}"
+
+
+def exact_compactions(
+    wiring: Wiring, masks: Mask, initial: Sequence[Mapping[str, Tensor]]
+) -> list[Compaction]:
+    """Return the compaction of each mask ``(P, weights)`` to its live units."""
+    specs = [spec_for(wiring, tensors) for tensors in initial]
+    fixed = fixed_groups(wiring)
+    return [
+        compact(wiring, live_groups(mask, specs[index if len(specs) > 1 else 0], fixed, lambda _, live: live))
+        for index, mask in enumerate(masks)
+    ]
 
 
 def layouts(
@@ -108,13 +142,11 @@ def layouts(
     *,
     masking: str,
     stacked: bool,
-    sparse: bool = False,
 ) -> list[Layout]:
     """Return the layouts of masks ``(P, weights)``, each mask in one of them, widest first.
 
     ``initial`` are the initial parameters and buffers, one for all or one for each mask. ``stacked`` rounds
-    widths up so that masks share them; otherwise widths are the live units. ``sparse`` takes networks whole
-    where their live weights alone are quicker; they are the last layout.
+    widths up so that masks share them; otherwise widths are the live units.
     """
     if not compacts(wiring, masking):
         return _uncompacted(wiring, len(masks))
@@ -129,21 +161,13 @@ def layouts(
         return _rounded(wiring.spec, costs, sizes, live) if stacked else live
 
     dense: dict[tuple[int, ...], Layout] = {}
-    sparse_masks: dict[int, Mask] = {}
     for index, mask in enumerate(masks):
         spec = specs[index] if len(specs) > 1 else specs[0]
         units = live_groups(mask, spec, fixed, widths)
-        if sparse and (live := _sparse_mask(mask, spec, [len(kept) for kept in units])) is not None:
-            sparse_masks[index] = live
-            continue
         layout = dense.setdefault(tuple(map(len, units)), Layout([], []))
         layout.masks.append(index)
         layout.compactions.append(compact(wiring, units))
-    widest_first = [dense[key] for key in sorted(dense, reverse=True)]
-    if not sparse_masks:
-        return widest_first
-    compactions = [whole(wiring)] * len(sparse_masks)
-    return [*widest_first, Layout([*sparse_masks], compactions, [*sparse_masks.values()])]
+    return [dense[key] for key in sorted(dense, reverse=True)]
 
 
 def _uncompacted(wiring: Wiring, count: int) -> list[Layout]:
@@ -166,19 +190,17 @@ def batches(
     Masks of one layout are divided evenly. Several workers get at least one batch each, as far as there are
     masks, and none much larger than half of a worker's share of the cost.
     """
-    sparse = runs_sparse(wiring, masking, device, precision)
-    cohort = layouts(wiring, masks, initial, masking=masking, stacked=wiring.dense, sparse=sparse)
-    costs = [
-        _sparse_operations(wiring.spec, max(int(np.count_nonzero(live)) for live in layout.live))
-        if layout.live
-        else compacted_operations(layout.compactions[0])
-        for layout in cohort
-    ]
+    engine = engine_for(wiring, masking, device, precision)
+    if engine == "native":
+        return _dealt(kept_operations(wiring, masks), workers)
+    stacked = engine == "stacked"
+    cohort = layouts(wiring, masks, initial, masking=masking, stacked=stacked)
+    costs = [compacted_operations(layout.compactions[0]) for layout in cohort]
     total = sum(cost * len(layout.masks) for cost, layout in zip(costs, cohort, strict=True))
     parts: list[tuple[float, list[int]]] = []
     for cost, layout in zip(costs, cohort, strict=True):
         size = len(layout.masks)
-        count = size if not wiring.dense else -(-size // networks_at_once(layout, device))
+        count = size if not stacked else -(-size // networks_at_once(layout, device))
         if workers > 1:
             count = max(count, -(-size * workers // len(masks)), math.ceil(2 * workers * cost * size / total))
         count = min(count, size)
@@ -187,10 +209,15 @@ def batches(
     return [indices for _, indices in sorted(parts, key=lambda part: -part[0])]
 
 
+def _dealt(costs: NDArray[np.int64], workers: int) -> list[list[int]]:
+    """Return masks dealt to two batches for each worker, of about equal cost; one batch for one worker."""
+    count = min(len(costs), 1 if workers == 1 else 2 * workers)
+    order = np.argsort(-costs, kind="stable")
+    return [sorted(order[part::count].tolist()) for part in range(count)]
+
+
 def networks_at_once(layout: Layout, device: torch.device) -> int:
     """Return the number of networks of one batch of a layout; on CUDA half the free memory holds them."""
-    if layout.live:
-        return SPARSE_AT_ONCE
     compaction = layout.compactions[0]
     weights = sum(layer_sizes(compaction))
     if device.type == "cuda":
@@ -201,25 +228,6 @@ def networks_at_once(layout: Layout, device: torch.device) -> int:
         # Weights, gradients, masks, two momenta and intermediate tensors; values forward and backward.
         return max(1, int(free / 2 / (8 * (6 * weights + 3 * BLOCK * values))))
     return max(1, WEIGHTS // weights)
-
-
-def _sparse_mask(mask: Mask, spec: MaskSpec, units: Sequence[int]) -> Mask | None:
-    """Return the kept weights between live units where they are quicker than dense products of these units.
-
-    One of them is dead where it adds to a sum after the step that reads the sum; guidance sees it all the
-    same. ``units`` are the widths of the groups. None where dense products are quicker.
-    """
-    weights = sum(_joined_pairs(piece, units) for piece in spec.pieces)
-    if weights <= _sparse_operations(spec, 0):
-        return None
-    live = mask & between_live(mask, spec)
-    return live if _sparse_operations(spec, int(np.count_nonzero(live))) < weights else None
-
-
-def _sparse_operations(spec: MaskSpec, weights: int) -> float:
-    """Return the time of live weights for one sample, forward, in weights of a dense product."""
-    units = sum(group.size for group in spec.groups if group.kind != "input")
-    return SPARSE_WEIGHT * weights + SPARSE_UNIT * units
 
 
 def _joined_pairs(piece: Piece, units: Sequence[int]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,14 +16,10 @@ from ticketsearch.checks import is_integer
 from ticketsearch.datasets import Dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Guidance
-from ticketsearch.training.checkpoints import State, load_states, states_of
-from ticketsearch.training.cohort import Cohort, Part
-from ticketsearch.training.cuda_graphs import RecordedSteps
-from ticketsearch.training.device import in_precision, with_tf32
-from ticketsearch.training.dropout import Noise
-from ticketsearch.training.flops import BLOCK
-from ticketsearch.training.recipe import OPTIMIZERS, Recipe
-from ticketsearch.training.saliency import guidance_of
+from ticketsearch.training.cohort import Cohort
+from ticketsearch.training.device import with_tf32
+from ticketsearch.training.parts import State
+from ticketsearch.training.recipe import Recipe
 from ticketsearch.wiring import Wiring
 
 __all__ = ["Evaluation", "Training", "TrainingPart", "check_normalisation", "evaluate", "train"]
@@ -82,42 +77,50 @@ class Training:
         self.cohort = cohort
         self.recipe = recipe
         self.done = self._begin = begin
-        self._x, y = cohort.resident(dataset.x_train), dataset.y_train.to(cohort.device)
-        self._targets = F.one_hot(y, cohort.classes).to(cohort.dtype)
-        self._work = []
-        for indices, part in cohort.placed():
-            order = np.stack(orders if len(orders) == 1 else [orders[index] for index in indices])
-            optimizer = OPTIMIZERS[recipe.optimizer](part.trainable, recipe)
-            steps = RecordedSteps(cohort.device, order, recordable=not cohort.wiring.drops)
-            self._work.append((part, optimizer, order, steps))
+        x, y = cohort.resident(dataset.x_train), dataset.y_train.to(cohort.device)
+        self._parts = [
+            part.training(
+                recipe, x, y, np.stack(orders if len(orders) == 1 else [orders[index] for index in indices])
+            )
+            for indices, part in cohort.placed()
+        ]
 
-    def advance(self, until: int, *, after_step: Callable[[int], Any] | None = None) -> None:
+    def advance(
+        self,
+        until: int,
+        *,
+        after_step: Callable[[int], Any] | None = None,
+        between: Callable[[], Any] | None = None,
+    ) -> None:
         """Train to step ``until`` of the recipe; no step synchronises with the device.
 
-        ``after_step(step)`` is called after each optimizer step of all networks.
+        ``after_step(step)`` is called after each optimizer step of all networks; ``between()`` is called now
+        and then, and ends the training by an exception.
         """
+        most = 1 if after_step else min((part.at_once for part in self._parts), default=until)
         with with_tf32(self.recipe.precision):
-            for step in range(self.done, until):
-                for part, optimizer, order, steps in self._work:
-                    if self.recipe.lr_schedule != "constant":
-                        _set_rate(optimizer, self.recipe.rate(step))
-                    steps.run(self._step(part, optimizer, order, step), step)
-                self.done = step + 1
+            while self.done < until:
+                end = min(self.done + most, until)
+                for part in self._parts:
+                    part.advance(self.done, end)
+                self.done = end
                 if after_step is not None:
-                    after_step(step)
+                    after_step(end - 1)
+                if between is not None:
+                    between()
 
     def states(self) -> list[State]:
         """Return each network's state, from which :meth:`restore` goes on."""
         states: list[State] = [{}] * self.cohort.size
-        for (indices, part), (_, optimizer, *_) in zip(self.cohort.placed(), self._work, strict=True):
-            for index, state in zip(indices, states_of(part, optimizer), strict=True):
+        for indices, part in zip(self.cohort.indices, self._parts, strict=True):
+            for index, state in zip(indices, part.states(), strict=True):
                 states[index] = state
         return states
 
     def restore(self, states: Sequence[State], done: int) -> None:
         """Go on from the states of networks with the same masks and recipe, after ``done`` steps."""
-        for (indices, part), (_, optimizer, *_) in zip(self.cohort.placed(), self._work, strict=True):
-            load_states(part, optimizer, [states[index] for index in indices])
+        for indices, part in zip(self.cohort.indices, self._parts, strict=True):
+            part.restore([states[index] for index in indices])
         self.done = done
 
     def guidance(self, share: float, saliency: str = "magnitude") -> list[Guidance | None]:
@@ -129,36 +132,12 @@ class Training:
         :func:`ticketsearch.training.saliency.guidance_of`.
         """
         guidance: list[Guidance | None] = [None] * self.cohort.size
-        for (indices, part), (_, _, order, _) in zip(self.cohort.placed(), self._work, strict=True):
-            first = order[:, self._begin :].reshape(len(order), -1)[:, : min(BLOCK, len(self._x))]
-            if not first.size:
-                first = np.arange(min(BLOCK, len(self._x)))[None]
-            chosen = torch.from_numpy(first[0] if len(first) == 1 else first).to(self.cohort.device)
-            targets = _taken(self._targets, chosen)
-            slopes = part.slopes(
-                _taken(self._x, chosen),
-                partial(_gradient_of, targets),
-                curved=saliency != "magnitude",
-            )
+        for indices, part in zip(self.cohort.indices, self._parts, strict=True):
             specs = self.cohort.specs(indices)
-            trained = part.parameters()
-            scores = guidance_of(part.compactions, part.whole_mask, trained, slopes, specs, share, saliency)
+            scores = part.guidance(self._begin, share, saliency, specs)
             for index, network_guidance in zip(indices, scores, strict=True):
                 guidance[index] = network_guidance
         return guidance
-
-    def _step(
-        self, part: Part, optimizer: torch.optim.Optimizer, order: NDArray[np.int64], step: int
-    ) -> Callable[[Tensor], None]:
-        """Return one optimizer step of a part as a function of its sample indices."""
-
-        def run(chosen: Tensor) -> None:
-            with in_precision(self.recipe.precision, self.cohort.device):
-                logits = part.forward(_taken(self._x, chosen), Noise(order[:, step], step))
-            part.backward(logits, _gradient(logits.detach(), _taken(self._targets, chosen)))
-            optimizer.step()
-
-        return run
 
 
 def train(
@@ -175,33 +154,6 @@ def train(
     :func:`ticketsearch.training.reproducible`.
     """
     Training(cohort, dataset, recipe, orders).advance(recipe.steps, after_step=after_step)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def _taken(rows: Tensor, indices: Tensor) -> Tensor:
-    """Return ``rows[indices]``, several times as fast on a CPU."""
-    return rows.index_select(0, indices.flatten()).view(*indices.shape, *rows.shape[1:])
-
-
-def _gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the gradient of each network's mean cross-entropy by its logits ``(P, classes, samples)``.
-
-    ``targets`` hold 1 at each sample's class, ``(samples, classes)`` for all or ``(P, samples, classes)``.
-    """
-    gradient = F.softmax(logits.to(targets.dtype), dim=1)
-    gradient -= targets.transpose(-1, -2)
-    return gradient.div_(logits.shape[2]).to(logits.dtype)
-
-
-def _gradient_of(targets: Tensor, logits: Tensor, samples: slice) -> Tensor:
-    return _gradient(logits, targets[..., samples, :])
 
 
 @torch.no_grad()

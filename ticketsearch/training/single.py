@@ -13,13 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ticketsearch.errors import BadInput
 from ticketsearch.masks import Mask
+from ticketsearch.training.autograd import AutogradTraining
 from ticketsearch.training.dropout import Noise
 from ticketsearch.training.mask_modes import Masking
+from ticketsearch.training.recipe import Recipe
 from ticketsearch.training.saliency import Slopes, gradients
 from ticketsearch.wiring import Compaction, Reshape, Step, Wiring
 
@@ -93,6 +97,15 @@ class Single:
             name: tensor for name, tensor in {**self.weights, **self.others}.items() if name not in frozen
         }
         self.moved = {name: tensor.clone() for name, tensor in kept.items() if name not in parameters}
+
+    @property
+    def classes(self) -> int:
+        """Number of output units."""
+        return self.wiring.spec.outputs
+
+    def training(self, recipe: Recipe, x: Tensor, y: Tensor, order: NDArray[np.int64]) -> AutogradTraining:
+        """Return the training of the network, not begun: see :class:`AutogradTraining`."""
+        return AutogradTraining(self, recipe, x, y, order)
 
     @property
     def trainable(self) -> list[Tensor]:

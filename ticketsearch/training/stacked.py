@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.masks import Mask
+from ticketsearch.training.autograd import AutogradTraining
 from ticketsearch.training.batched_forward import ALIGNMENT, Stacked, filled
 from ticketsearch.training.dropout import Noise
 from ticketsearch.training.mask_modes import Masking
 from ticketsearch.training.matmul import products
+from ticketsearch.training.recipe import Recipe
 from ticketsearch.training.saliency import Slopes, gradients, outer
 from ticketsearch.wiring import Compaction
 
@@ -78,6 +81,15 @@ class Stack(Stacked):
             self.masks[name] = fixed.masks[name]
         # Initial values, which masking ``parameter`` does not need.
         self.start = {} if masking.only_kept else {name: weight.clone() for name, weight in weights.items()}
+
+    @property
+    def classes(self) -> int:
+        """Number of output units of each network."""
+        return self.wiring.spec.outputs
+
+    def training(self, recipe: Recipe, x: Tensor, y: Tensor, order: NDArray[np.int64]) -> AutogradTraining:
+        """Return the training of the networks, not begun: see :class:`AutogradTraining`."""
+        return AutogradTraining(self, recipe, x, y, order)
 
     def bias(self, name: str) -> Tensor:
         """Return the biases ``(P, units)`` of a layer."""

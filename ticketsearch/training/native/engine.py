@@ -7,21 +7,22 @@ else, so that each gets the bits that it would get alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch.masks import Guidance, Mask, MaskSpec
-from ticketsearch.training.checkpoints import State
 from ticketsearch.training.dropout import Noise
 from ticketsearch.training.flops import BLOCK
 from ticketsearch.training.native.names import FIELDS, OPTIMIZERS
 from ticketsearch.training.native.program import Program, program_of
 from ticketsearch.training.native.steps import Tables, backward, forward, gather, train
+from ticketsearch.training.parts import State, loss_gradient
 from ticketsearch.training.recipe import Recipe
 from ticketsearch.training.saliency import Slopes, guidance_of
 from ticketsearch.wiring import Compaction
@@ -100,7 +101,8 @@ class Native:
                 sources[begin : begin + len(row)] = row
             offsets = {name: int(starts[index]) for name, starts in counts.items()}
             operations += [
-                program.shifted(operation, int(at), int(moved_at), offsets) for operation in program.operations
+                program.shifted(operation, int(at), int(moved_at), offsets)
+                for operation in program.operations
             ]
 
         def joined(name: str, kind: Any, starts: NDArray[np.int64] | None = None) -> NDArray[Any]:
@@ -136,7 +138,11 @@ class Native:
         """Return room for the values of one network."""
         return _aligned(self.rows * stride, self.kind)
 
-    def forward(self, x: Tensor, noise: Noise | None = None, *, masked: bool | None = None) -> Tensor:
+    def training(self, recipe: Recipe, x: Tensor, y: Tensor, order: NDArray[np.int64]) -> NativeTraining:
+        """Return the training of the networks, not begun."""
+        return NativeTraining(self, recipe, x, y, order)
+
+    def forward(self, x: Tensor, *, masked: bool | None = None) -> Tensor:
         """Return logits ``(P, classes, samples)`` of resident samples, as in evaluation.
 
         Weights that masks do not keep are zero, whatever ``masked``.
@@ -153,7 +159,9 @@ class Native:
                 logits[network, :, begin : begin + len(order)] = of_network[:, : len(order)]
         return torch.from_numpy(logits)
 
-    def slopes(self, network: int, x: Tensor, gradient: Callable[[Tensor], Tensor], *, curved: bool) -> Slopes:
+    def slopes(
+        self, network: int, x: Tensor, gradient: Callable[[Tensor], Tensor], *, curved: bool
+    ) -> Slopes:
         """Return gradients by all weights between a network's kept units, ``{layer: (1, *kept shape)}``.
 
         ``x`` are resident samples; ``gradient(logits)`` is the gradient of the mean loss by the logits.
@@ -236,9 +244,7 @@ class NativeTraining:
     order : ``(1 or P, steps, batch)`` sample indices, over all steps of the recipe.
     """
 
-    def __init__(
-        self, part: Native, recipe: Recipe, x: Tensor, y: Tensor, order: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, part: Native, recipe: Recipe, x: Tensor, y: Tensor, order: NDArray[np.int64]) -> None:
         self.part, self.recipe, self.order = part, recipe, order
         self._samples, self._labels = x.numpy(), y.numpy()
         stride = -(-recipe.batch // LINE) * LINE
@@ -254,25 +260,24 @@ class NativeTraining:
         slopes, scratch = _aligned(length, part.kind), part.scratch(self._stride)
         return values, changes, slopes, self._first, self._second, scratch
 
-    def advance(self, begin: int, until: int, after_step: Callable[[int], Any] | None = None) -> None:
-        """Train from step ``begin`` to step ``until`` of the recipe."""
-        recipe, tables = self.recipe, self.part.tables
-        cost = 3.0 * len(tables.params) * self._stride
+    @cached_property
+    def at_once(self) -> int:
+        """Steps of one call."""
+        cost = 3.0 * max(len(self.part.tables.params), 1) * self._stride
         factors = max(1, self.part.size * self.part.noise_rows * self._stride)
-        at_once = max(1, min(int(CALL / cost) if cost else until, FACTORS // factors))
+        return max(1, min(int(CALL / cost), FACTORS // factors))
+
+    def advance(self, begin: int, until: int) -> None:
+        """Train from step ``begin`` to step ``until`` of the recipe."""
+        recipe, part = self.recipe, self.part
         rule = OPTIMIZERS[recipe.optimizer], recipe.momentum, recipe.weight_decay
-        for start in range(begin, until, at_once):
-            end = min(start + at_once, until)
+        for start in range(begin, until, self.at_once):
+            end = min(start + self.at_once, until)
             rates = np.array([recipe.rate(step) for step in range(start, end)])
-            orders = self.order[:, start:end]
-            noise = self._noise(start, end)
             train(
-                tables, rule, self._samples, self._labels, self.part.used, orders, rates, start, noise,
-                self.part.noise_rows, self._buffers, self.part.outputs,
+                part.tables, rule, self._samples, self._labels, part.used, self.order[:, start:end], rates,
+                start, self._noise(start, end), part.noise_rows, self._buffers, part.outputs,
             )  # fmt: skip
-            if after_step is not None:
-                for step in range(start, end):
-                    after_step(step)
 
     def _noise(self, begin: int, end: int) -> NDArray[Any]:
         """Return the factors of dropout of these steps, ``(steps, P, noise rows, stride)`` flat."""
@@ -316,7 +321,9 @@ class NativeTraining:
         """Return views of all that training moves."""
         part, tables = self.part, self.part.tables
         learning = slice(*tables.networks[network, 2:4])
-        moved = slice(part.moved_starts[network], part.moved_starts[network] + len(part.programs[network].moved))
+        moved = slice(
+            part.moved_starts[network], part.moved_starts[network] + len(part.programs[network].moved)
+        )
         arrays = {
             "parameters": tables.params[learning],
             "first moments": self._first[learning],
@@ -330,7 +337,6 @@ class NativeTraining:
         share: float,
         saliency: str,
         specs: Sequence[MaskSpec] | None,
-        gradient: Callable[[Tensor, Tensor], Tensor],
     ) -> list[Guidance | None]:
         """Return the guidance of each network: see :meth:`ticketsearch.training.Training.guidance`."""
         part = self.part
@@ -340,9 +346,9 @@ class NativeTraining:
             order = self.order[0 if len(self.order) == 1 else network, begin:].ravel()[:count]
             chosen = torch.from_numpy(order if len(order) else np.arange(count))
             x, y = torch.from_numpy(self._samples)[chosen], torch.from_numpy(self._labels)[chosen]
-            slopes = part.slopes(
-                network, x, lambda logits, y=y: gradient(logits, y), curved=saliency != "magnitude"
-            )
+            targets = F.one_hot(y, int(part.outputs[network, 1])).to(part.dtype)
+            gradient = partial(loss_gradient, targets=targets)
+            slopes = part.slopes(network, x, gradient, curved=saliency != "magnitude")
             trained = {name: tensor[None] for name, tensor in part._trained(network).items()}
             guidance += guidance_of(
                 [part.compactions[network]],

@@ -8,7 +8,7 @@ row ``x_row + sources[k]`` by weight k.
 from __future__ import annotations
 
 from ticketsearch.compiled import compiler
-from ticketsearch.training.native.vectors import BYTES, rows_dot, rows_sum
+from ticketsearch.training.native.vectors import BYTES, rows_dot, rows_sum, total
 
 __all__ = ["bias_gradient", "gradient_by_weights", "products"]
 
@@ -18,7 +18,7 @@ _dot_1, _dot_2, _dot_4 = (rows_dot[vectors] for vectors in (1, 2, 4))
 
 
 @compiled
-def products(out, out_row, starts, start_at, weights, begins, at, units, sources, x, x_row, stride):  # type: ignore[no-untyped-def]
+def products(out, out_row, starts, start_at, weights, begins, at, units, sources, x, x_row, stride):
     """Set rows of ``out`` to the sums of weighted rows of ``x``, from ``starts`` (0 where start_at < 0)."""
     lanes = BYTES // x.itemsize
     for unit in range(units):
@@ -36,34 +36,58 @@ def products(out, out_row, starts, start_at, weights, begins, at, units, sources
 
 
 @compiled
-def gradient_by_weights(slopes, begins, at, units, sources, x, x_row, changes, change_row, stride):  # type: ignore[no-untyped-def]
-    """Set ``slopes`` to the gradient by the weights of a layer, of its inputs and the gradient by its outputs."""
+def gradient_by_weights(slopes, begins, at, units, sources, x, x_row, changes, change_row, stride):
+    """Set ``slopes`` to the gradient by a layer's weights: sums of inputs times gradients by outputs."""
     lanes = BYTES // x.itemsize
     for unit in range(units):
         begin, end = begins[at + unit], begins[at + unit + 1]
         read, sample = (change_row + unit) * stride, 0
         while sample + 4 * lanes <= stride:
             _dot_4(
-                slopes, sample == 0, begin, end, sources, x, x_row * stride + sample, stride, changes, read + sample
+                slopes,
+                sample == 0,
+                begin,
+                end,
+                sources,
+                x,
+                x_row * stride + sample,
+                stride,
+                changes,
+                read + sample,
             )
             sample += 4 * lanes
         if sample + 2 * lanes <= stride:
             _dot_2(
-                slopes, sample == 0, begin, end, sources, x, x_row * stride + sample, stride, changes, read + sample
+                slopes,
+                sample == 0,
+                begin,
+                end,
+                sources,
+                x,
+                x_row * stride + sample,
+                stride,
+                changes,
+                read + sample,
             )
             sample += 2 * lanes
         if sample < stride:
             _dot_1(
-                slopes, sample == 0, begin, end, sources, x, x_row * stride + sample, stride, changes, read + sample
+                slopes,
+                sample == 0,
+                begin,
+                end,
+                sources,
+                x,
+                x_row * stride + sample,
+                stride,
+                changes,
+                read + sample,
             )
 
 
 @compiled
-def bias_gradient(slopes, bias_at, units, changes, change_row, stride):  # type: ignore[no-untyped-def]
+def bias_gradient(slopes, bias_at, units, changes, change_row, stride):
     """Set the gradient by the biases of a layer: sums of rows."""
     for unit in range(units):
         begin = (change_row + unit) * stride
-        total = slopes.dtype.type(0.0)
-        for sample in range(begin, begin + stride):
-            total += changes[sample]
-        slopes[bias_at + unit] = total
+        slopes[bias_at + unit] = total(changes, begin, begin + stride)

@@ -9,28 +9,44 @@ import math
 
 from ticketsearch.compiled import compiler
 from ticketsearch.training.native.names import MAPS
-from ticketsearch.training.native.vectors import BYTES, exponential
+from ticketsearch.training.native.vectors import BYTES, exponential, rectified_gradient, rectify
 
 __all__ = ["exponentials", "map_backward", "map_forward"]
 
 compiled = compiler(__name__, "the training engine")
-AFFINE, RELU, LEAKY, CLAMP, HARDTANH, TANH, SIGMOID, SILU, GELU, GELU_TANH, ELU, SOFTPLUS, SQUARE, ABS, SIN, COS, EXP = (
-    MAPS.values()
-)
+(
+    AFFINE,
+    RELU,
+    LEAKY,
+    CLAMP,
+    HARDTANH,
+    TANH,
+    SIGMOID,
+    SILU,
+    GELU,
+    GELU_TANH,
+    ELU,
+    SOFTPLUS,
+    SQUARE,
+    ABS,
+    SIN,
+    COS,
+    EXP,
+) = MAPS.values()
 ROOT_HALF = math.sqrt(0.5)
 DENSITY = 1 / math.sqrt(2 * math.pi)
 GELU_INNER, GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 
 @compiled
-def exponentials(y, begin, end):  # type: ignore[no-untyped-def]
+def exponentials(y, begin, end):
     """Set numbers of whole vectors to their exponentials."""
     for at in range(begin, end, BYTES // y.itemsize):
         exponential(y, at)
 
 
 @compiled
-def _logistic(x, y, begin, end):  # type: ignore[no-untyped-def]
+def _logistic(x, y, begin, end):
     """Set y = 1 / (1 + exp(-x))."""
     for i in range(begin, end):
         y[i] = -x[i]
@@ -41,18 +57,21 @@ def _logistic(x, y, begin, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _tangent(x, y, begin, end):  # type: ignore[no-untyped-def]
+def _tangent(x, y, begin, end):
     """Set y = tanh(x)."""
     for i in range(begin, end):
         y[i] = math.tanh(x[i])
 
 
 @compiled
-def map_forward(kind, first, second, x, x_at, y, y_at, count):  # type: ignore[no-untyped-def]  # noqa: C901
+def map_forward(kind, first, second, x, x_at, y, y_at, count):
     """Set ``y[y_at : y_at + count]`` to the map of ``x[x_at : x_at + count]``."""
     number = x.dtype.type
     a, b = number(first), number(second)
     zero, one = number(0.0), number(1.0)
+    if kind == RELU and x_at == y_at:
+        rectify(y, y_at, y_at + count)
+        return
     x, y = x[x_at : x_at + count], y[y_at : y_at + count]
     if kind == AFFINE:
         for i in range(count):
@@ -63,7 +82,7 @@ def map_forward(kind, first, second, x, x_at, y, y_at, count):  # type: ignore[n
     elif kind == LEAKY:
         for i in range(count):
             y[i] = x[i] if x[i] > zero else a * x[i]
-    elif kind == CLAMP or kind == HARDTANH:
+    elif kind in (CLAMP, HARDTANH):
         for i in range(count):
             low = a if x[i] < a else x[i]
             y[i] = b if low > b else low
@@ -106,17 +125,16 @@ def map_forward(kind, first, second, x, x_at, y, y_at, count):  # type: ignore[n
 
 
 @compiled
-def map_backward(kind, first, second, x, x_at, y, y_at, dy, dx, count, adds):  # type: ignore[no-untyped-def]  # noqa: C901
+def map_backward(kind, first, second, x, x_at, y, y_at, dy, dx, count, adds):
     """Set or add the gradient by the input, ``dx[x_at …]``, of that by the output, ``dy[y_at …]``."""
     number = x.dtype.type
     a, b = number(first), number(second)
     zero, one = number(0.0), number(1.0)
+    if kind == RELU and x_at == y_at:
+        rectified_gradient(y, dx, y_at, y_at + count)
+        return
     x, y = x[x_at : x_at + count], y[y_at : y_at + count]
     dx, dy = dx[x_at : x_at + count], dy[y_at : y_at + count]
-    if kind == RELU and not adds:
-        for i in range(count):
-            dx[i] = zero if y[i] <= zero else dy[i]
-        return
     for i in range(count):
         if kind == AFFINE:
             slope = a

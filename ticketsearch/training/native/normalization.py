@@ -12,7 +12,7 @@ compiled = compiler(__name__, "the training engine")
 
 
 @compiled
-def batch_norm(tables, index, values, stride, count, training, scratch):  # type: ignore[no-untyped-def]
+def batch_norm(tables, index, values, stride, count, training, scratch):
     """Normalise each channel; in training the running statistics move."""
     operations, params, moved = tables.operations, tables.params, tables.moved
     number = values.dtype.type
@@ -53,7 +53,7 @@ def batch_norm(tables, index, values, stride, count, training, scratch):  # type
 
 
 @compiled
-def batch_norm_gradient(tables, index, values, changes, slopes, stride, count, scratch):  # type: ignore[no-untyped-def]
+def batch_norm_gradient(tables, index, values, changes, slopes, stride, count, scratch):
     """Compute the gradients by scale, shift and, where needed, the input."""
     operations, params = tables.operations, tables.params
     number = values.dtype.type

@@ -15,7 +15,7 @@ ADD, MULTIPLY, MAXIMUM, MINIMUM = (CODES[name] for name in ("add", "multiply", "
 
 
 @compiled
-def combine(code, scale, a, b, out, count):  # type: ignore[no-untyped-def]
+def combine(code, scale, a, b, out, count):
     """Set ``out`` to a + scale b, a b, or the larger or smaller of a and b, number by number."""
     if code == ADD:
         for i in range(count):
@@ -32,7 +32,7 @@ def combine(code, scale, a, b, out, count):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def combined_gradient(code, scale, a, b, change, into, count, first, adds):  # type: ignore[no-untyped-def]
+def combined_gradient(code, scale, a, b, change, into, count, first, adds):
     """Set or add the gradient by an operand, the first or the second; equal operands get half each."""
     number = change.dtype.type
     for i in range(count):
@@ -48,8 +48,8 @@ def combined_gradient(code, scale, a, b, change, into, count, first, adds):  # t
 
 
 @compiled
-def layer_norm(x, out, rows, stride, params, scale_at, shift_at, eps, spread):  # type: ignore[no-untyped-def]
-    """Normalise each sample over its rows; ``spread`` gets the mean and the inverse deviation of each sample."""
+def layer_norm(x, out, rows, stride, params, scale_at, shift_at, eps, spread):
+    """Normalise each sample over its rows; ``spread`` gets each sample's mean and inverse deviation."""
     number = x.dtype.type
     mean, inverse = spread[:stride], spread[stride : 2 * stride]
     for s in range(stride):
@@ -75,7 +75,7 @@ def layer_norm(x, out, rows, stride, params, scale_at, shift_at, eps, spread):  
 
 
 @compiled
-def layer_norm_gradient(x, change, into, rows, stride, params, slopes, places, spread, mode):  # type: ignore[no-untyped-def]
+def layer_norm_gradient(x, change, into, rows, stride, params, slopes, places, spread, mode):
     """Set the gradients by scale and shift; set (mode 1) or add (2) that by the input.
 
     ``places`` are those of scale and shift; ``spread`` is that of :func:`layer_norm`, and has room for two

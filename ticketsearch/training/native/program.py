@@ -1,6 +1,6 @@
 """Programs: the computation of one masked network as operations on rows of values.
 
-A value is rows, one for each unit, of numbers, one for each sample. Row 0 and those after it hold the samples.
+A value is rows, one for each unit, of numbers, one for each sample. The first rows hold the samples.
 An operation has ``FIELDS`` integers: its code; the first row of its output; the first row of its (first)
 input; its number of rows; what the gradient by that input is, not needed (0), set (1) or added (2); and what
 its code needs. The last one says whether anything learns from it. ``steps.py`` runs them.
@@ -22,16 +22,14 @@ from ticketsearch.training.native.known_maps import known_map
 from ticketsearch.training.native.names import CODES, FIELDS, IN_PLACE
 from ticketsearch.wiring import BatchNormalization, Compaction, Select, Step, Sum, Wiring
 
-__all__ = ["Program", "program_of", "why_not_native"]
+__all__ = ["Program", "lacking_step", "program_of"]
 
 SET, ADDED = 1, 2
 TWO_CODES = tuple(CODES[name] for name in ("add", "multiply", "maximum", "minimum"))
 
 
-def why_not_native(wiring: Wiring) -> str | None:
+def lacking_step(wiring: Wiring) -> str | None:
     """Return the step that the native engine lacks, in words; None where it has all of the network's."""
-    if not wiring.steps:
-        return "neuron groups that are declared by hand"
     for step in wiring.steps:
         lacking = _lacking(step)
         if lacking is not None:
@@ -114,7 +112,9 @@ class Program:
 
     def used(self) -> NDArray[np.int64]:
         """Return the features of the samples that anything reads: by layers, those of kept weights."""
-        parts = [source for (read, *_), source in zip(self.layers.values(), self.sources, strict=True) if read == 0]
+        parts = [
+            source for (read, *_), source in zip(self.layers.values(), self.sources, strict=True) if read == 0
+        ]
         linear = CODES["linear"]
         if any(o[0] != linear and 0 in (o[2], o[5] if o[0] in TWO_CODES else -1) for o in self.operations):
             return np.arange(self.features)
@@ -144,9 +144,7 @@ class _Builder:
         self.first: list[int] = []  # row of each value
         self.needed: list[bool] = []  # whether anything before a value learns
         self.of_step: list[int] = []  # step of each operation
-        self.readers = np.bincount(
-            [i for step in self.steps for i in step.inputs], minlength=len(self.steps)
-        )
+        self.readers = np.bincount([i for step in self.steps for i in step.inputs], minlength=len(self.steps))
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -192,8 +190,7 @@ class _Builder:
             rows = int(np.prod(step.shape))
             inputs = [self.first[i] for i in step.inputs]
             self.needed.append(
-                any(self.needed[i] for i in step.inputs)
-                or any(self._learns(name) for name in step.names)
+                any(self.needed[i] for i in step.inputs) or any(self._learns(name) for name in step.names)
             )
             getattr(self, f"_{step.operation}")(index, step, rows, inputs)
         self._order_gradients()
@@ -214,7 +211,13 @@ class _Builder:
         return self.first[-1]
 
     def _emit(
-        self, code: str, out: int, read: int, rows: int, *fields: int, numbers: tuple[float, float] = (0.0, 0.0)
+        self,
+        code: str,
+        out: int,
+        read: int,
+        rows: int,
+        *fields: int,
+        numbers: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         operation = [CODES[code], out, read, rows, 0, *fields]
         self.program.operations.append(operation + [0] * (FIELDS - len(operation)))
@@ -290,7 +293,14 @@ class _Builder:
         names = step.names
         moved = -1 if names[2] is None else self.program.moved_names[names[2]][0]
         positions = 1
-        fields = self._place(names[0]), self._place(names[1]), moved, int(step.function.fixed), positions, in_all
+        fields = (
+            self._place(names[0]),
+            self._place(names[1]),
+            moved,
+            int(step.function.fixed),
+            positions,
+            in_all,
+        )
         numbers = step.function.eps, float(step.function.momentum or 0.0)
         self._emit("normalize", self._new(rows), inputs[0], rows, *fields, numbers=numbers)
         self.program.scratch = a_sample, in_all + 2 * rows

@@ -64,7 +64,7 @@ class Tables(NamedTuple):
 
 
 @compiled
-def gather(samples, width, used, order, values, stride):  # type: ignore[no-untyped-def]
+def gather(samples, width, used, order, values, stride):
     """Set the rows of used features to those of the samples in ``order``, padded with the first of them."""
     count = len(order)
     places = np.empty(stride, np.int64)
@@ -76,7 +76,7 @@ def gather(samples, width, used, order, values, stride):  # type: ignore[no-unty
 
 
 @compiled
-def forward(tables, network, values, stride, count, training, noise, scratch):  # type: ignore[no-untyped-def]
+def forward(tables, network, values, stride, count, training, noise, scratch):
     """Compute all values of a network; ``count`` of a row's samples are real."""
     operations, numbers, params = tables.operations, tables.numbers, tables.params
     number = values.dtype.type
@@ -122,7 +122,7 @@ def forward(tables, network, values, stride, count, training, noise, scratch):  
 
 
 @compiled
-def backward(tables, network, values, changes, slopes, stride, count, noise, scratch):  # type: ignore[no-untyped-def]
+def backward(tables, network, values, changes, slopes, stride, count, noise, scratch):
     """Compute the gradients by values and parameters, from those by the last value in ``changes``."""
     operations, numbers, params = tables.operations, tables.numbers, tables.params
     number = values.dtype.type
@@ -177,13 +177,15 @@ def backward(tables, network, values, changes, slopes, stride, count, noise, scr
 
 
 @compiled
-def _linear_backward(tables, index, values, changes, slopes, stride):  # type: ignore[no-untyped-def]
+def _linear_backward(tables, index, values, changes, slopes, stride):
     """Compute the gradients of a layer: by weights and biases where they learn, by inputs where needed."""
     operations, params = tables.operations, tables.params
     _, out, read, units, mode = operations[index, :5]
     at, bias_at, turned_at, inputs = operations[index, 5:9]
     if operations[index, 9]:
-        gradient_by_weights(slopes, tables.begins, at, units, tables.sources, values, read, changes, out, stride)
+        gradient_by_weights(
+            slopes, tables.begins, at, units, tables.sources, values, read, changes, out, stride
+        )
     if operations[index, 10]:
         bias_gradient(slopes, bias_at, units, changes, out, stride)
     if mode:
@@ -207,7 +209,7 @@ def _linear_backward(tables, index, values, changes, slopes, stride):  # type: i
 
 
 @compiled
-def loss_gradient(values, changes, row, classes, labels, order, stride, scratch):  # type: ignore[no-untyped-def]
+def loss_gradient(values, changes, row, classes, labels, order, stride, scratch):
     """Set ``changes`` to the gradient of the mean cross-entropy by the outputs; 0 for padding."""
     number = values.dtype.type
     count = len(order)
@@ -240,7 +242,7 @@ def loss_gradient(values, changes, row, classes, labels, order, stride, scratch)
 
 
 @compiled
-def update(params, slopes, first, second, begin, end, optimizer, rate, momentum, decay, step):  # type: ignore[no-untyped-def]
+def update(params, slopes, first, second, begin, end, optimizer, rate, momentum, decay, step):
     """Move parameters as torch's optimizers do; ``step`` counts from 1."""
     number = params.dtype.type
     lr, wd, mu = number(rate), number(decay), number(momentum)
@@ -266,7 +268,7 @@ def update(params, slopes, first, second, begin, end, optimizer, rate, momentum,
 
 
 @compiled
-def train(tables, rule, samples, labels, used, orders, rates, begin, noise, noise_rows, buffers, outputs):  # type: ignore[no-untyped-def]
+def train(tables, rule, samples, labels, used, orders, rates, begin, noise, noise_rows, buffers, outputs):
     """Train all networks for ``len(rates)`` steps, the first of which is step ``begin`` of the recipe.
 
     ``rule`` is (optimizer, momentum, weight decay); ``samples`` are ``(samples, features)``; ``orders`` are

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["BYTES", "exponential", "rows_dot", "rows_sum"]
+__all__ = ["BYTES", "exponential", "rectified_gradient", "rectify", "rows_dot", "rows_sum", "total"]
 
 # Bytes of a vector.
 BYTES = 64
@@ -116,8 +116,10 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
     return context.make_array(array_type)(context, builder, array).data
 
 
-def _loop(builder: Any, begin: Any, end: Any, step: int, carried: Sequence[Any], body: Callable[..., Any]) -> list[Any]:
-    """Build ``for k in range(begin, end, step)`` with values carried in registers; return their last values."""
+def _loop(
+    builder: Any, begin: Any, end: Any, step: int, carried: Sequence[Any], body: Callable[..., Any]
+) -> list[Any]:
+    """Build ``for k in range(begin, end, step)`` with values carried in registers; return the last ones."""
     before = builder.block
     head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
     builder.branch(head)
@@ -143,8 +145,8 @@ def _loop(builder: Any, begin: Any, end: Any, step: int, carried: Sequence[Any],
 
 def _sum_of(vectors: int) -> Callable[..., Any]:
     @intrinsic
-    def rows_sum(typing, out, at, start, weights, begin, end, rows, x, x_at, stride):  # type: ignore[no-untyped-def]
-        """Write start + Σ_k weights[k] x[x_at + rows[k] stride + s] to out[at + s] for a block of samples s."""
+    def rows_sum(typing, out, at, start, weights, begin, end, rows, x, x_at, stride):
+        """Write start + Σ_k weights[k] x[x_at + rows[k] stride + s] to out[at + s] for a block of samples."""
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = _Code(context, builder, out)
@@ -175,8 +177,8 @@ def _sum_of(vectors: int) -> Callable[..., Any]:
 
 def _dot_of(vectors: int) -> Callable[..., Any]:
     @intrinsic
-    def rows_dot(typing, out, fresh, begin, end, rows, x, x_at, stride, change, change_at):  # type: ignore[no-untyped-def]
-        """Set (fresh) or add Σ_s x[x_at + rows[k] stride + s] change[change_at + s] to out[k], k in [begin, end)."""
+    def rows_dot(typing, out, fresh, begin, end, rows, x, x_at, stride, change, change_at):
+        """Set (fresh) or add Σ_s x[x_at + rows[k] stride + s] change[change_at + s] to out[k]."""
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = _Code(context, builder, out)
@@ -200,9 +202,7 @@ def _dot_of(vectors: int) -> Callable[..., Any]:
                 place = builder.bitcast(builder.gep(into, [k]), dots.type.as_pointer())
                 old = builder.load(place)
                 old.align = code.size
-                old = builder.select(
-                    arguments[1], ir.Constant(dots.type, [0.0] * 4), old
-                )
+                old = builder.select(arguments[1], ir.Constant(dots.type, [0.0] * 4), old)
                 builder.store(builder.fadd(dots, old), place, align=code.size)
                 return []
 
@@ -229,7 +229,7 @@ def _dot_of(vectors: int) -> Callable[..., Any]:
 
 
 @intrinsic
-def exponential(typing, y, at):  # type: ignore[no-untyped-def]
+def exponential(typing, y, at):
     """Set the vector ``y[at : at + 64 bytes]`` to its exponentials."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -239,6 +239,63 @@ def exponential(typing, y, at):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(y, types.int64), build
+
+
+@intrinsic
+def rectify(typing, y, begin, end):
+    """Set numbers ``y[begin:end]``, whole vectors, to 0 where they are negative."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, y)
+        values = _pointer(context, builder, y, arguments[0])
+        zero = code.constant(0.0)
+
+        def one(at: Any) -> list[Any]:
+            value = code.load(values, at)
+            code.store(builder.select(builder.fcmp_ordered("<=", value, zero), zero, value), values, at)
+            return []
+
+        _loop(builder, arguments[1], arguments[2], code.lanes, [], one)
+        return context.get_dummy_value()
+
+    return types.void(y, types.int64, types.int64), build
+
+
+@intrinsic
+def rectified_gradient(typing, y, change, begin, end):
+    """Set numbers ``change[begin:end]``, whole vectors, to 0 where ``y`` is not positive."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, y)
+        values, changes = (_pointer(context, builder, y, array) for array in arguments[:2])
+        zero = code.constant(0.0)
+
+        def one(at: Any) -> list[Any]:
+            passes = builder.fcmp_ordered("<=", code.load(values, at), zero)
+            code.store(builder.select(passes, zero, code.load(changes, at)), changes, at)
+            return []
+
+        _loop(builder, arguments[2], arguments[3], code.lanes, [], one)
+        return context.get_dummy_value()
+
+    return types.void(y, change, types.int64, types.int64), build
+
+
+@intrinsic
+def total(typing, x, begin, end):
+    """Return the sum of numbers ``x[begin:end]``, whole vectors."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, x)
+        values = _pointer(context, builder, x, arguments[0])
+
+        def one(at: Any, so_far: Any) -> list[Any]:
+            return [builder.fadd(so_far, code.load(values, at))]
+
+        (sums,) = _loop(builder, arguments[1], arguments[2], code.lanes, [code.constant(0.0)], one)
+        return builder.extract_element(code.totals([sums] * 4), ir.Constant(ir.IntType(32), 0))
+
+    return x.dtype(x, types.int64, types.int64), build
 
 
 rows_sum = {vectors: _sum_of(vectors) for vectors in (1, 2, 4)}
