@@ -20,7 +20,7 @@ from ticketsearch.masks import Guidance, Mask, MaskSpec
 from ticketsearch.training.dropout import Noise
 from ticketsearch.training.flops import BLOCK
 from ticketsearch.training.native.names import FIELDS, OPTIMIZERS
-from ticketsearch.training.native.program import Program, program_of
+from ticketsearch.training.native.program import program_of
 from ticketsearch.training.native.steps import Tables, backward, forward, gather, train
 from ticketsearch.training.parts import State, loss_gradient
 from ticketsearch.training.recipe import Recipe
@@ -74,7 +74,10 @@ class Native:
         self.rows = max((p.rows for p in self.programs), default=0)
         self.outputs = np.array([p.output for p in self.programs], dtype=np.int64).reshape(-1, 2)
         self.noise_rows = max((p.noise_rows for p in self.programs), default=0)
-        self.used = np.unique(np.concatenate([_used(p) for p in self.programs]))
+        # First features of the lines that hold those which are used.
+        lines = np.concatenate([p.used() for p in self.programs]) // LINE * LINE
+        per_line = LINE * self.kind.itemsize // 64
+        self.used = (np.unique(lines)[:, None] + np.arange(per_line) * (LINE // per_line)).ravel()
 
     def _tables(self) -> Tables:
         """Return the programs as flat arrays, in which places are counted from the first of all."""
@@ -373,8 +376,3 @@ def _aligned(length: int, kind: np.dtype[Any]) -> NDArray[Any]:
     memory = np.zeros(int(length) * kind.itemsize + 64, dtype=np.uint8)
     begin = -memory.ctypes.data % 64
     return memory[begin : begin + int(length) * kind.itemsize].view(kind)
-
-
-def _used(program: Program) -> NDArray[np.int64]:
-    """Return the features of the samples that a network reads."""
-    return program.used()

@@ -8,9 +8,9 @@ row ``x_row + sources[k]`` by weight k.
 from __future__ import annotations
 
 from ticketsearch.compiled import compiler
-from ticketsearch.training.native.vectors import BYTES, rows_dot, rows_sum, total
+from ticketsearch.training.native.vectors import BYTES, TOGETHER, dense_sums, rows_dot, rows_sum, total
 
-__all__ = ["bias_gradient", "gradient_by_weights", "products"]
+__all__ = ["bias_gradient", "dense_products", "gradient_by_weights", "products"]
 
 compiled = compiler(__name__, "the training engine")
 _sum_1, _sum_2, _sum_4 = (rows_sum[vectors] for vectors in (1, 2, 4))
@@ -33,6 +33,25 @@ def products(out, out_row, starts, start_at, weights, begins, at, units, sources
             sample += 2 * lanes
         if sample < stride:
             _sum_1(out, to + sample, start, weights, begin, end, sources, x, x_row * stride + sample, stride)
+
+
+@compiled
+def dense_products(
+    out, out_row, starts, start_at, weights, begin, units, sources, begins, at, x, x_row, inputs, stride
+):
+    """Do what :func:`products` does, for units that read all ``inputs`` rows of ``x``."""
+    lanes = BYTES // x.itemsize
+    whole = units // TOGETHER * TOGETHER
+    for unit in range(0, whole, TOGETHER):
+        to, read = (out_row + unit) * stride, x_row * stride
+        first, weight = (start_at + unit if start_at >= 0 else -1), begin + unit * inputs
+        for sample in range(0, stride, lanes):
+            dense_sums(out, to + sample, starts, first, weights, weight, inputs, x, read + sample, stride)
+    first = start_at + whole if start_at >= 0 else -1
+    rest = units - whole
+    products(
+        out, out_row + whole, starts, first, weights, begins, at + whole, rest, sources, x, x_row, stride
+    )
 
 
 @compiled

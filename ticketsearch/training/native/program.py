@@ -25,6 +25,8 @@ from ticketsearch.wiring import BatchNormalization, Compaction, Select, Step, Su
 __all__ = ["Program", "lacking_step", "program_of"]
 
 SET, ADDED = 1, 2
+# Features of a whole vector.
+LINE = 16
 TWO_CODES = tuple(CODES[name] for name in ("add", "multiply", "maximum", "minimum"))
 
 
@@ -225,7 +227,8 @@ class _Builder:
         self.of_step.append(len(self.first) - 1)
 
     def _input(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
-        self._new(rows)
+        # Samples are padded to whole vectors, as they are in memory.
+        self._new(-(-rows // LINE) * LINE)
         self.program.features = rows
 
     def _linear(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:

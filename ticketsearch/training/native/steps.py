@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.compiled import compiler
-from ticketsearch.training.native.layers import bias_gradient, gradient_by_weights, products
+from ticketsearch.training.native.layers import (
+    bias_gradient,
+    dense_products,
+    gradient_by_weights,
+    products,
+)
 from ticketsearch.training.native.maps import exponentials, map_backward, map_forward
 from ticketsearch.training.native.names import CODES, OPTIMIZERS
 from ticketsearch.training.native.normalization import batch_norm, batch_norm_gradient
@@ -22,6 +27,7 @@ from ticketsearch.training.native.operations import (
     layer_norm,
     layer_norm_gradient,
 )
+from ticketsearch.training.native.vectors import BYTES, transpose
 
 __all__ = ["Tables", "backward", "forward", "gather", "train"]
 
@@ -65,14 +71,18 @@ class Tables(NamedTuple):
 
 @compiled
 def gather(samples, width, used, order, values, stride):
-    """Set the rows of used features to those of the samples in ``order``, padded with the first of them."""
+    """Set rows of features to those of the samples in ``order``, padded with the first of them.
+
+    ``used`` are the first features of whole vectors.
+    """
     count = len(order)
+    lanes = BYTES // values.itemsize
     places = np.empty(stride, np.int64)
     for s in range(stride):
         places[s] = order[s if s < count else 0] * width
-    for feature in used:
-        for s in range(stride):
-            values[feature * stride + s] = samples[places[s] + feature]
+    for first in used:
+        for s in range(0, stride, lanes):
+            transpose(samples, places, s, first, values, first * stride + s, stride)
 
 
 @compiled
@@ -86,10 +96,17 @@ def forward(tables, network, values, stride, count, training, noise, scratch):
         first = values[read * stride : read * stride + size]
         into = values[out * stride : out * stride + size]
         if code == LINEAR:
-            products(
-                values, out, params, operations[index, 6], params, tables.begins, operations[index, 5], rows,
-                tables.sources, values, read, stride,
-            )  # fmt: skip
+            at, bias_at, inputs = operations[index, 5], operations[index, 6], operations[index, 8]
+            if tables.begins[at + rows] - tables.begins[at] == rows * inputs:
+                dense_products(
+                    values, out, params, bias_at, params, tables.begins[at], rows, tables.sources,
+                    tables.begins, at, values, read, inputs, stride,
+                )  # fmt: skip
+            else:
+                products(
+                    values, out, params, bias_at, params, tables.begins, at, rows, tables.sources, values,
+                    read, stride,
+                )  # fmt: skip
         elif code == MAP:
             a, b = numbers[index]
             map_forward(operations[index, 5], a, b, values, read * stride, values, out * stride, size)
@@ -97,20 +114,24 @@ def forward(tables, network, values, stride, count, training, noise, scratch):
             second = operations[index, 5] * stride
             combine(code, number(numbers[index, 0]), first, values[second : second + size], into, size)
         elif code == COPY:
-            into[:] = first
+            for i in range(size):
+                into[i] = first[i]
         elif code == TAKE:
             for row in range(rows):
                 source = (read + tables.indices[operations[index, 5] + row]) * stride
-                into[row * stride : (row + 1) * stride] = values[source : source + stride]
+                for s in range(stride):
+                    into[row * stride + s] = values[source + s]
         elif code == ZEROS:
-            into[:] = number(0.0)
+            for i in range(size):
+                into[i] = number(0.0)
         elif code == DROPOUT:
             if training:
                 at = operations[index, 5] * stride
                 for i in range(size):
                     into[i] = first[i] * noise[at + i]
             else:
-                into[:] = first
+                for i in range(size):
+                    into[i] = first[i]
         elif code == NORMALIZE:
             batch_norm(tables, index, values, stride, count, training, scratch)
         else:
@@ -158,7 +179,8 @@ def backward(tables, network, values, changes, slopes, stride, count, noise, scr
         elif code == TAKE:
             if mode == 1:
                 all_rows = operations[index, 6]
-                changes[read * stride : (read + all_rows) * stride] = number(0.0)
+                for i in range(read * stride, (read + all_rows) * stride):
+                    changes[i] = number(0.0)
             for row in range(rows):
                 source = (read + tables.indices[operations[index, 5] + row]) * stride
                 for s in range(stride):
@@ -192,7 +214,12 @@ def _linear_backward(tables, index, values, changes, slopes, stride):
         begins, order, turned = tables.turned_begins, tables.turned_order, tables.turned
         for j in range(begins[turned_at], begins[turned_at + inputs]):
             turned[j] = params[order[j]]
-        if mode == 1:
+        if mode == 1 and begins[turned_at + inputs] - begins[turned_at] == units * inputs:
+            dense_products(
+                changes, read, params, -1, turned, begins[turned_at], inputs, tables.turned_sources, begins,
+                turned_at, changes, out, units, stride,
+            )  # fmt: skip
+        elif mode == 1:
             products(
                 changes, read, params, -1, turned, begins, turned_at, inputs, tables.turned_sources, changes,
                 out, stride,
@@ -247,10 +274,16 @@ def update(params, slopes, first, second, begin, end, optimizer, rate, momentum,
     number = params.dtype.type
     lr, wd, mu = number(rate), number(decay), number(momentum)
     if optimizer <= NESTEROV:
-        for i in range(begin, end):
-            slope = slopes[i] + wd * params[i]
-            first[i] = mu * first[i] + slope
-            params[i] -= lr * (slope + mu * first[i] if optimizer == NESTEROV else first[i])
+        w, g, m = params[begin:end], slopes[begin:end], first[begin:end]
+        if optimizer == SGD:
+            for i in range(len(w)):
+                m[i] = mu * m[i] + (g[i] + wd * w[i])
+                w[i] -= lr * m[i]
+        else:
+            for i in range(len(w)):
+                slope = g[i] + wd * w[i]
+                m[i] = mu * m[i] + slope
+                w[i] -= lr * (slope + mu * m[i])
         return
     b1, b2 = number(1.0 - BETA1), number(BETA2)
     rest, eps = number(1.0 - BETA2), number(EPS)

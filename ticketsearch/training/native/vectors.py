@@ -13,10 +13,21 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["BYTES", "exponential", "rectified_gradient", "rectify", "rows_dot", "rows_sum", "total"]
+__all__ = [
+    "BYTES",
+    "TOGETHER",
+    "dense_sums",
+    "exponential",
+    "rectified_gradient",
+    "rectify",
+    "rows_dot",
+    "rows_sum",
+    "total",
+    "transpose",
+]
 
-# Bytes of a vector.
-BYTES = 64
+# Bytes of a vector, and units of a dense layer whose sums are held in registers.
+BYTES, TOGETHER = 64, 6
 # exp(r) for |r| <= log(2) / 2, to rounding in float32: coefficients of r², …, r⁶ as of the Taylor series.
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693145751953125, 1.42860677e-06
@@ -239,6 +250,79 @@ def exponential(typing, y, at):
         return context.get_dummy_value()
 
     return types.void(y, types.int64), build
+
+
+@intrinsic
+def dense_sums(typing, out, at, starts, start_at, weights, begin, inputs, x, x_at, stride):
+    """Write start + Σ_k weights[begin + j inputs + k] x[x_at + k stride + s] to out[at + j stride + s].
+
+    j are ``TOGETHER`` units that share the loads of x, and s a vector of samples. A unit's sum has the order of
+    :func:`rows_sum`. Starts are 0 where start_at < 0.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, out)
+        into = _pointer(context, builder, out, arguments[0])
+        first = _pointer(context, builder, starts, arguments[2])
+        weight = _pointer(context, builder, weights, arguments[4])
+        read = _pointer(context, builder, x, arguments[7])
+        some = builder.icmp_signed(">=", arguments[3], code.index(0))
+        place = builder.select(some, arguments[3], code.index(0))
+        begun = []
+        for unit in range(TOGETHER):
+            start = builder.load(builder.gep(first, [builder.add(place, code.index(unit))]))
+            begun.append(code.splat(builder.select(some, start, ir.Constant(code.number, 0.0))))
+        firsts = [
+            builder.gep(weight, [builder.add(arguments[5], builder.mul(arguments[6], code.index(unit)))])
+            for unit in range(TOGETHER)
+        ]
+
+        def add(k: Any, *sums: Any) -> list[Any]:
+            loaded = code.load(read, builder.add(arguments[8], builder.mul(k, arguments[9])))
+            factors = [code.splat(builder.load(builder.gep(row, [k]))) for row in firsts]
+            return [code.fused(loaded, factor, total) for factor, total in zip(factors, sums, strict=True)]
+
+        sums = _loop(builder, code.index(0), arguments[6], 1, begun, add)
+        for unit, total in enumerate(sums):
+            to = builder.add(arguments[1], builder.mul(arguments[9], code.index(unit)))
+            code.store(total, into, to)
+        return context.get_dummy_value()
+
+    integers = types.int64
+    signature = types.void(
+        out, integers, starts, integers, weights, integers, integers, x, integers, integers
+    )
+    return signature, build
+
+
+@intrinsic
+def transpose(typing, samples, places, place, feature, out, at, stride):
+    """Set out[at + f stride + s] to samples[places[place + s] + feature + f], a vector of f and of s."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, out)
+        read = _pointer(context, builder, samples, arguments[0])
+        rows = _pointer(context, builder, places, arguments[1])
+        into = _pointer(context, builder, out, arguments[4])
+        vectors = []
+        for s in range(code.lanes):
+            row = builder.load(builder.gep(rows, [builder.add(arguments[2], code.index(s))]))
+            vectors.append(code.load(read, builder.add(row, arguments[3])))
+        half, lanes = code.lanes // 2, code.lanes
+        low = [lane // 2 + lanes * (lane % 2) for lane in range(lanes)]
+        while half >= 1:
+            vectors = [
+                code.part(vectors[i], [lane + part * lanes // 2 for lane in low], vectors[i + lanes // 2])
+                for i in range(lanes // 2)
+                for part in (0, 1)
+            ]
+            half //= 2
+        for f, vector in enumerate(vectors):
+            code.store(vector, into, builder.add(arguments[5], builder.mul(arguments[6], code.index(f))))
+        return context.get_dummy_value()
+
+    integers = types.int64
+    return types.void(samples, places, integers, integers, out, integers, integers), build
 
 
 @intrinsic
