@@ -34,7 +34,7 @@ from ticketsearch.training import (
     why_not_compacted,
 )
 from ticketsearch.training import matmul as products
-from ticketsearch.training.layout import Layout, layouts, networks_at_once
+from ticketsearch.training.layout import Layout, layouts, networks_at_once, why_not_native
 from ticketsearch.wiring import compact, fixed_groups, live_groups, spec_for, whole
 
 pytestmark = pytest.mark.slow
@@ -277,8 +277,13 @@ def exactly(monkeypatch):
 
 
 def engines(cases):
-    """Return every case with the engine of each network by itself (False), dense ones also stacked (True)."""
-    return [(case, stacked) for case in cases for stacked in (False, True) if case in DENSE or not stacked]
+    """Return every case with each engine that has it."""
+    found = []
+    for case in cases:
+        wiring = network(case).wiring
+        native = why_not_native(wiring, "parameter", CPU) is None
+        found += [(case, own) for own in ("native",) * native + ("stacked",) * wiring.dense + ("single",)]
+    return found
 
 
 def test_the_dense_cases_are_those_whose_networks_may_be_stacked():
@@ -291,18 +296,18 @@ OPTIMIZED = ("mlp", "resnet20", "grouped")
 
 
 @pytest.mark.parametrize(
-    ("case", "stacked", "optimizer"),
+    ("case", "engine", "optimizer"),
     every(
         [
-            (*engine, optimizer)
-            for engine in engines([case for case in CASES if case not in DROPOUT])
+            (*own, optimizer)
+            for own in engines([case for case in CASES if case not in DROPOUT])
             for optimizer in RECIPES
         ],
         default=lambda member: member[0] in OPTIMIZED or member[2] == "momentum",
     ),
 )
 @pytest.mark.usefixtures("exactly")
-def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, stacked, optimizer):
+def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(case, engine, optimizer):
     """By a plain loop: logits, live parameters and running statistics at every step."""
     recipe = RECIPES[optimizer]
     nets = [network(case, seed) for seed in range(2)]
@@ -310,7 +315,7 @@ def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(ca
     masks = np.stack([sparse(net, seed) for seed, net in enumerate(nets)])
     orders = [data_order(len(data.y_train), recipe, [seed]) for seed in range(2)]
     initial = [tensors_of(net) for net in nets]
-    cohort = Cohort(wiring, masks, initial, device=CPU, dtype=torch.float64, stacked=stacked)
+    cohort = Cohort(wiring, masks, initial, device=CPU, dtype=torch.float64, engine=engine)
     nothing = fixed_groups(wiring) >= set(range(len(wiring.spec.groups)))
     assert all(bool(own.places) is not nothing for own in compactions(cohort))
     assert all(live(mask, net.spec).sum() > 0.3 * mask.sum() for mask, net in zip(masks, nets, strict=True))
@@ -337,16 +342,17 @@ def test_a_network_without_its_dead_units_trains_as_the_whole_masked_one_does(ca
     assert steps == list(range(recipe.steps))
 
 
-@pytest.mark.parametrize(("case", "stacked"), engines(DROPOUT))
+@pytest.mark.parametrize(("case", "engine"), engines(DROPOUT))
 @pytest.mark.usefixtures("exactly")
-def test_dropout_drops_the_same_of_what_is_left(case, stacked, monkeypatch):
-    """Beside the same engine that leaves nothing out: noise is drawn for the whole network."""
+def test_dropout_drops_the_same_of_what_is_left(case, engine, monkeypatch):
+    """Beside an engine that leaves nothing out: noise is drawn for the whole network."""
     net, recipe = network(case), RECIPES["momentum"]
     data, masks = dataset(net.input_shape), np.stack([sparse(net, seed) for seed in range(3)])
     orders = [data_order(len(data.y_train), recipe, [seed]) for seed in range(3)]
-    options = {"device": CPU, "dtype": torch.float64, "stacked": stacked}
+    options = {"device": CPU, "dtype": torch.float64, "engine": engine}
     small = Cohort(net.wiring, masks, [tensors_of(net)], **options)
     monkeypatch.setattr(layout, "compacts", lambda wiring, masking: False)
+    options["engine"] = "single" if engine == "native" else engine  # the native one always leaves them out
     large = Cohort(net.wiring, masks, [tensors_of(net)], **options)
     assert all(own.places for own in compactions(small))
     assert not any(own.places for own in compactions(large))
@@ -440,7 +446,7 @@ def test_an_empty_mask_leaves_one_unit_of_each_hidden_layer_and_trains():
         **{"input": 3, "1": 1, "3": 1, "output": 3}
     }
     recipe, data = RECIPES["momentum"], dataset((3,))
-    cohort = Cohort(net.wiring, empty[None], [tensors_of(net)], device=CPU, stacked=False)
+    cohort = Cohort(net.wiring, empty[None], [tensors_of(net)], device=CPU, engine="single")
     train(cohort, data, recipe, [data_order(len(data.y_train), recipe, [0])])
     logits = outputs(cohort, data.x_validation)[0]
     assert torch.equal(logits, cohort.parameters()["5.bias"][0].expand_as(logits))
@@ -467,16 +473,16 @@ def test_a_unit_that_a_bias_keeps_alive_stays_and_one_whose_bias_is_zero_goes():
 
 
 @pytest.mark.parametrize("traced", ["kaiming_normal", "as_built"])
-@pytest.mark.parametrize("stacked", [False, True], ids=["general", "dense"])
+@pytest.mark.parametrize("engine", ["native", "stacked", "single"])
 @pytest.mark.usefixtures("exactly")
-def test_the_initialization_decides_which_units_are_dead_not_the_module_that_was_traced(traced, stacked):
+def test_the_initialization_decides_which_units_are_dead_not_the_module_that_was_traced(traced, engine):
     """Two networks of one cohort, one with biases and one without, by the wiring of either."""
     nets = [small("6", scheme) for scheme in ("kaiming_normal", "as_built")]
     wiring = next(net.wiring for net in nets if net.initialization.scheme == traced)
     initial = [tensors_of(net) for net in nets]
     assert [spec_for(wiring, own) == wiring.spec for own in initial] == [net.wiring is wiring for net in nets]
     masks = np.stack([fed_and_not(nets[0])] * 2)
-    cohort = Cohort(wiring, masks, initial, device=CPU, dtype=torch.float64, stacked=stacked)
+    cohort = Cohort(wiring, masks, initial, device=CPU, dtype=torch.float64, engine=engine)
     assert [len(own.features[1]) for own in compactions(cohort)] == [5, 6]
     recipe, data = RECIPES["momentum"], dataset((3,))
     order = data_order(len(data.y_train), recipe, [0])
@@ -695,8 +701,9 @@ def test_programs_hold_every_mask_once_and_share_the_work_among_all_workers(numb
     arguments = net.wiring, masks, [net.parameters()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "WEIGHTS", most * net.spec.size)
+        patch.setattr(layout, "engine_for", lambda *_: "stacked")
         found = batches(*arguments, masking="parameter", device=CPU, workers=workers)
-        each = layouts(*arguments, masking="parameter", stacked=True, sparse=True)
+        each = layouts(*arguments, masking="parameter", stacked=True)
         limits = {mask: networks_at_once(own, CPU) for own in each for mask in own.masks}
     weights = {name: net.parameters()[name] for name in net.spec.split(masks[0])}
     costs, own = {}, {}
@@ -704,9 +711,6 @@ def test_programs_hold_every_mask_once_and_share_the_work_among_all_workers(numb
         for mask, compaction in zip(one.masks, one.compactions, strict=True):
             costs[mask] = sum(compaction.shrunk(*weight).numel() for weight in weights.items())
             own[mask] = place
-            if one.live:
-                most = max(own.sum() for own in one.live)
-                costs[mask] = layout.SPARSE_WEIGHT * most + layout.SPARSE_UNIT * (120 + 60 + 10)
     work = [sum(costs[mask] for mask in program) for program in found]
     assert work == sorted(work, reverse=True)
     share = sum(work) / workers
@@ -744,9 +748,11 @@ class Trained(NamedTuple):
     sizes: list[int]
 
 
-def trained(net, data, masks, recipe, orders, initial=None, dtype=torch.float32):
+def trained(net, data, masks, recipe, orders, initial=None, dtype=torch.float32, engine=None):
     initial = [tensors_of(net)] if initial is None else initial
-    cohort = Cohort(net.wiring, masks, initial, device=CPU, dtype=dtype, masking=recipe.masking)
+    cohort = Cohort(
+        net.wiring, masks, initial, device=CPU, dtype=dtype, masking=recipe.masking, engine=engine
+    )
     train(cohort, data, recipe, orders)
     found = evaluate(cohort, data.x_validation, data.y_validation)
     return Trained(found.loss, cohort.parameters(), [part.size for part in cohort.parts])
@@ -760,26 +766,27 @@ def identical(found, wanted, numbers):
         assert torch.equal(own, wanted.parameters[name][numbers]), name
 
 
-COMPANIES = [(128, True, False), (45, False, False), (77, True, False), (77, True, True), (45, False, True)]
+COMPANIES = [
+    *((128, True, "stacked"), (45, False, "stacked"), (77, True, "stacked")),
+    *((77, True, "native"), (45, False, "native")),
+]
 
 
 @pytest.mark.parametrize(
-    ("batch", "shared", "sparse", "optimizer", "dtype"),
+    ("batch", "shared", "engine", "optimizer", "dtype"),
     every(
         [
             (*company, *own)
             for company in COMPANIES
             for own in itertools.product(("sgd", "adamw"), (torch.float32, torch.float64))
         ],
-        default=lambda member: member[3:] == ("sgd", torch.float32) or member[:3] == (77, True, True),
+        default=lambda member: member[3:] == ("sgd", torch.float32) or member[:3] == (77, True, "native"),
     ),
 )
 def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
-    batch, shared, sparse, optimizer, dtype, monkeypatch
+    batch, shared, engine, optimizer, dtype, monkeypatch
 ):
     """Masks of several layouts; not shared are the initialization and the data order."""
-    if not sparse:
-        monkeypatch.setattr("ticketsearch.training.cohort.runs_sparse", lambda *_: False)
     net, data = lenet(), wide()
     recipe = Recipe(4, batch, optimizer, lr=0.02, weight_decay=1e-3)
     masks = mixed(net)
@@ -791,11 +798,11 @@ def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
         def own(values):
             return values if shared else [values[number] for number in numbers]
 
-        return trained(net, data, masks[numbers], recipe, own(orders), own(initial), dtype)
+        return trained(net, data, masks[numbers], recipe, own(orders), own(initial), dtype, engine)
 
     everyone = np.arange(len(masks))
     together = company(everyone)
-    assert len(together.sizes) > (1 if sparse else 3)
+    assert (len(together.sizes) > 3) == (engine == "stacked")
     assert max(together.sizes) > 2
     assert len(set(together.loss)) == len(masks)
     for number in everyone:
@@ -803,9 +810,8 @@ def test_a_mask_trains_to_the_same_bits_alone_and_in_any_company(
     order = np.random.default_rng(1).permutation(everyone)
     for numbers in (order, order[:5], np.repeat(order[:3], 4)):
         identical(company(numbers), together, numbers)
-    for weights, at_once in ((1, 1), (40_000, 3)):
+    for weights in (1, 40_000) if engine == "stacked" else ():
         monkeypatch.setattr(layout, "WEIGHTS", weights)
-        monkeypatch.setattr(layout, "SPARSE_AT_ONCE", at_once)
         found = company(everyone)
         assert found.sizes != together.sizes
         identical(found, together, everyone)
@@ -889,7 +895,7 @@ def test_bfloat16_trains_about_as_float32_does(model, digits):
     for precision in ("float32", "bfloat16"):
         recipe = Recipe(40, 64, lr=0.05, precision=precision)
         order = data_order(len(digits.y_train), recipe, [0])
-        cohort = Cohort(net.wiring, masks, [tensors_of(net)], device=CPU)
+        cohort = Cohort(net.wiring, masks, [tensors_of(net)], device=CPU, precision=precision)
         before = evaluate(cohort, digits.x_validation, digits.y_validation)
         train(cohort, digits, recipe, [order])
         after = evaluate(cohort, digits.x_validation, digits.y_validation)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import every, refused
 from loops import Images, by_hand, masks_for, matters, recipes, relative, tensors_of
+from ticketsearch.training.csr import Sparse
 from torch import nn
 
 import ticketsearch as ts
@@ -16,7 +17,6 @@ from ticketsearch.masks import live_units
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
 from ticketsearch.training import Cohort, Recipe, Training, data_order, train
-from ticketsearch.training.csr import Sparse
 
 pytestmark = pytest.mark.slow
 

@@ -337,9 +337,7 @@ def begun(case, tiny, digits, masking, size=3):
     make, engine = CASES[case]
     dataset, network = make(tiny, digits)
     masks = masks_for(network, size, density=0.5)
-    cohort = Cohort(
-        network.wiring, masks, [tensors_of(network)], device=CPU, masking=masking, engine=engine
-    )
+    cohort = Cohort(network.wiring, masks, [tensors_of(network)], device=CPU, masking=masking, engine=engine)
     return dataset, network, masks, cohort
 
 

@@ -232,7 +232,9 @@ class Search:
         """Notes on layers that the training engine cannot compact, as sentences for the user."""
         if not isinstance(self.fitness, ShortTraining):
             return []
-        return compaction_notes(self.network.wiring, self.settings.training.masking)
+        training = self.settings.training
+        device = find_device(training.device)
+        return compaction_notes(self.network.wiring, training.masking, device, training.precision)
 
     def generations(self, run: Run, callback: Callback | None = None) -> Iterator[Generation]:
         """Evolve from where the run stands; each generation is committed to the run before it is yielded.

@@ -93,8 +93,8 @@ class Cohort:
         from ticketsearch.training.native import Native  # compiled loops
 
         if len(masks):
-            compactions = exact_compactions(self.wiring, masks, self._initial)
-            self.parts.append(Native(compactions, masks, self._initial, dtype=self.dtype))
+            compactions, live = zip(*exact_compactions(self.wiring, masks, self._initial), strict=True)
+            self.parts.append(Native(compactions, masks, live, self._initial, dtype=self.dtype))
             self.indices.append(np.arange(len(masks)))
 
     def _by_torch(self, masks: Mask) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticketsearch import compiled
-from ticketsearch.masks import Mask, MaskSpec, Piece
+from ticketsearch.masks import Mask, MaskSpec, Piece, between_live
 from ticketsearch.training.flops import (
     BLOCK,
     compacted_operations,
@@ -75,19 +75,26 @@ def why_not_compacted(wiring: Wiring, masking: str) -> str | None:
     return None
 
 
-def compaction_notes(wiring: Wiring, masking: str) -> list[str]:
-    """Return sentences that name the parts that are trained whole although masks prune them, and why."""
+def compaction_notes(
+    wiring: Wiring, masking: str, device: torch.device | None = None, precision: str = "float32"
+) -> list[str]:
+    """Return sentences on what of a network is trained whole, or by torch on the CPU, and why."""
     reason = why_not_compacted(wiring, masking)
     if reason is not None:
         return [f"Networks are trained whole: {reason}."]
+    notes = []
+    device = device or torch.device("cpu")
+    reason = why_not_native(wiring, masking, device, precision)
+    if reason is not None and device.type == "cpu":
+        notes.append(f"Trained by torch: {reason}.")
     groups = [wiring.spec.groups[index] for index in sorted(fixed_groups(wiring))]
     names = [group.name for group in groups if group.kind == "hidden"]
-    if not names:
-        return []
-    return [
-        f"Trained whole: {', '.join(names)}, which are normalised over their units or divided by grouped "
-        "convolutions."
-    ]
+    if names:
+        notes.append(
+            f"Trained whole: {', '.join(names)}, which are normalised over their units or divided by grouped "
+            "convolutions."
+        )
+    return notes
 
 
 def compacts(wiring: Wiring, masking: str) -> bool:
@@ -125,14 +132,20 @@ def why_not_native(
 
 def exact_compactions(
     wiring: Wiring, masks: Mask, initial: Sequence[Mapping[str, Tensor]]
-) -> list[Compaction]:
-    """Return the compaction of each mask ``(P, weights)`` to its live units."""
+) -> list[tuple[Compaction, Mask]]:
+    """Return for each mask ``(P, weights)`` the compaction to its live units, and the weights between them.
+
+    Such a weight is dead where it adds to a sum after the step that reads the sum; guidance sees it all the
+    same.
+    """
     specs = [spec_for(wiring, tensors) for tensors in initial]
     fixed = fixed_groups(wiring)
-    return [
-        compact(wiring, live_groups(mask, specs[index if len(specs) > 1 else 0], fixed, lambda _, live: live))
-        for index, mask in enumerate(masks)
-    ]
+    found = []
+    for index, mask in enumerate(masks):
+        spec = specs[index if len(specs) > 1 else 0]
+        units = live_groups(mask, spec, fixed, lambda _, live: live)
+        found.append((compact(wiring, units), mask & between_live(mask, spec)))
+    return found
 
 
 def layouts(

@@ -69,6 +69,11 @@ class Training:
                 f"the recipe must have the masking of its cohort, {cohort.masking!r}, but got "
                 f"{recipe.masking!r}; give both the same"
             )
+        if cohort.engine == "native" and recipe.precision != "float32":
+            raise BadInput(
+                f"a cohort must have the precision of its recipe, but got {recipe.precision!r} for one of "
+                f"float32; give Cohort precision={recipe.precision!r}"
+            )
         check_normalisation(cohort.wiring, recipe)
         if not is_integer(begin) or not 0 <= begin <= recipe.steps:
             raise BadInput(

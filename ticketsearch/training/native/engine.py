@@ -44,6 +44,7 @@ class Native:
     ----------
     compactions : kept units of each network.
     masks : ``(P, weights)`` bool.
+    live : kept weights between live units, ``(weights,)`` bool for each; the others keep their values.
     initial : initial parameters and buffers ``{name: tensor}``; one for all or one for each mask.
     dtype : precision of the training.
     """
@@ -56,6 +57,7 @@ class Native:
         self,
         compactions: Sequence[Compaction],
         masks: Mask,
+        live: Sequence[Mask],
         initial: Sequence[Mapping[str, Tensor]],
         *,
         dtype: torch.dtype,
@@ -66,7 +68,7 @@ class Native:
         self.initial = initial if len(initial) == self.size else [*initial] * self.size
         self.dtype = dtype
         self.kind: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
-        networks = zip(compactions, masks, self.initial, strict=True)
+        networks = zip(compactions, live, self.initial, strict=True)
         self.programs = [program_of(c, mask, tensors, self.kind) for c, mask, tensors in networks]
         self.param_starts = _starts([len(p.params) for p in self.programs], LINE)
         self.moved_starts = _starts([len(p.moved) for p in self.programs], LINE)
@@ -133,9 +135,12 @@ class Native:
         )
 
     def scratch(self, stride: int) -> NDArray[Any]:
+        """Return room for what operations compute of each sample."""
+        return _aligned(max(p.scratch for p in self.programs) * stride, self.kind)
+
+    def saved(self) -> NDArray[Any]:
         """Return room for what operations keep between forward and backward."""
-        a_sample = max(p.scratch[0] for p in self.programs)
-        return _aligned(max(p.scratch[1] for p in self.programs) + a_sample * stride, self.kind)
+        return _aligned(max(p.saved for p in self.programs), self.kind)
 
     def values(self, stride: int) -> NDArray[Any]:
         """Return room for the values of one network."""
@@ -152,12 +157,13 @@ class Native:
         """
         samples = x.numpy().ravel()
         logits = np.empty((self.size, int(self.outputs[0, 1]), len(x)), dtype=self.kind)
-        values, scratch, none = self.values(AT_ONCE), self.scratch(AT_ONCE), _aligned(0, self.kind)
+        values, scratch = self.values(AT_ONCE), self.scratch(AT_ONCE)
+        saved, none = self.saved(), _aligned(0, self.kind)
         for begin in range(0, len(x), AT_ONCE):
             order = np.arange(begin, min(begin + AT_ONCE, len(x)))
             gather(samples, x.shape[1], self.used, order, values, AT_ONCE)
             for network, (row, classes) in enumerate(self.outputs):
-                forward(self.tables, network, values, AT_ONCE, len(order), False, none, scratch)
+                forward(self.tables, network, values, AT_ONCE, len(order), False, none, scratch, saved)
                 of_network = values[row * AT_ONCE : (row + classes) * AT_ONCE].reshape(classes, AT_ONCE)
                 logits[network, :, begin : begin + len(order)] = of_network[:, : len(order)]
         return torch.from_numpy(logits)
@@ -173,14 +179,16 @@ class Native:
         count = len(x)
         stride = -(-count // LINE) * LINE
         values, changes, scratch = self.values(stride), self.values(stride), self.scratch(stride)
-        slopes, none = np.zeros_like(self.tables.params), _aligned(0, self.kind)
-        gather(x.numpy().ravel(), x.shape[1], self.used, np.arange(count), values, stride)
-        forward(self.tables, network, values, stride, count, False, none, scratch)
+        slopes, saved, none = np.zeros_like(self.tables.params), self.saved(), _aligned(0, self.kind)
+        # All features, since weights that are pruned have gradients too.
+        lines = np.arange(0, x.shape[1], 64 // self.kind.itemsize)
+        gather(x.numpy().ravel(), x.shape[1], lines, np.arange(count), values, stride)
+        forward(self.tables, network, values, stride, count, False, none, scratch, saved)
         row, classes = self.outputs[network]
         rows = {"values": values.reshape(-1, stride), "changes": changes.reshape(-1, stride)}
         logits = torch.from_numpy(rows["values"][row : row + classes, :count].copy())[None]
         rows["changes"][row : row + classes, :count] = gradient(logits)[0].numpy()
-        backward(self.tables, network, values, changes, slopes, stride, count, none, scratch)
+        backward(self.tables, network, values, changes, slopes, stride, count, False, none, scratch, saved)
         means, squares = {}, {}
         for name, (read, inputs, out, units) in self.programs[network].layers.items():
             change = torch.from_numpy(rows["changes"][out : out + units, :count])
@@ -261,7 +269,7 @@ class NativeTraining:
         part, length = self.part, len(self.part.tables.params)
         values, changes = part.values(self._stride), part.values(self._stride)
         slopes, scratch = _aligned(length, part.kind), part.scratch(self._stride)
-        return values, changes, slopes, self._first, self._second, scratch
+        return values, changes, slopes, self._first, self._second, scratch, part.saved()
 
     @cached_property
     def at_once(self) -> int:

@@ -12,7 +12,7 @@ compiled = compiler(__name__, "the training engine")
 
 
 @compiled
-def batch_norm(tables, index, values, stride, count, training, scratch):
+def batch_norm(tables, index, values, stride, count, training, saved):
     """Normalise each channel; in training the running statistics move."""
     operations, params, moved = tables.operations, tables.params, tables.moved
     number = values.dtype.type
@@ -43,8 +43,8 @@ def batch_norm(tables, index, values, stride, count, training, scratch):
         else:
             mean, variance = moved[moved_at + channel], moved[moved_at + channels + channel]
         inverse = number(1.0) / math.sqrt(variance + eps)
-        scratch[saved_at + channel] = mean
-        scratch[saved_at + channels + channel] = inverse
+        saved[saved_at + channel] = mean
+        saved[saved_at + channels + channel] = inverse
         factor = inverse * (params[scale_at + channel] if scale_at >= 0 else number(1.0))
         shift = (params[shift_at + channel] if shift_at >= 0 else number(0.0)) - mean * factor
         into = (out + channel * positions) * stride - begin
@@ -53,16 +53,16 @@ def batch_norm(tables, index, values, stride, count, training, scratch):
 
 
 @compiled
-def batch_norm_gradient(tables, index, values, changes, slopes, stride, count, scratch):
+def batch_norm_gradient(tables, index, values, changes, slopes, stride, count, training, saved):
     """Compute the gradients by scale, shift and, where needed, the input."""
     operations, params = tables.operations, tables.params
     number = values.dtype.type
     _, out, read, rows, mode = operations[index, :5]
     scale_at, shift_at, moved_at, fixed, positions, saved_at = operations[index, 5:11]
-    by_batch = not fixed or moved_at < 0
+    by_batch = (training and not fixed) or moved_at < 0
     channels, entries = rows // positions, number(positions * count)
     for channel in range(channels):
-        mean, inverse = scratch[saved_at + channel], scratch[saved_at + channels + channel]
+        mean, inverse = saved[saved_at + channel], saved[saved_at + channels + channel]
         by_scale, by_shift = number(0.0), number(0.0)
         for position in range(positions):
             x = (read + channel * positions + position) * stride

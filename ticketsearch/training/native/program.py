@@ -63,7 +63,7 @@ class Program:
     numbers : two numbers of each operation.
     rows : rows of all values; the samples come first.
     noise_rows : rows of dropout factors.
-    scratch : numbers of scratch for each sample, and for all.
+    scratch, saved : numbers of scratch for each sample, and numbers saved from forward to backward.
     params : parameters, those that learn first.
     learning : number of parameters that learn.
     named : for each tensor its first place in ``params`` and, for weights, unit and input of each.
@@ -79,7 +79,8 @@ class Program:
     numbers: list[tuple[float, float]] = field(default_factory=list)
     rows: int = 0
     noise_rows: int = 0
-    scratch: tuple[int, int] = (2, 0)
+    scratch: int = 2  # what the loss takes
+    saved: int = 0
     params: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     learning: int = 0
     named: dict[str, tuple[int, tuple[NDArray[np.intp], ...] | int]] = field(default_factory=dict)
@@ -191,9 +192,9 @@ class _Builder:
         for index, step in enumerate(self.steps):
             rows = int(np.prod(step.shape))
             inputs = [self.first[i] for i in step.inputs]
-            self.needed.append(
-                any(self.needed[i] for i in step.inputs) or any(self._learns(name) for name in step.names)
-            )
+            # Guidance takes gradients by the outputs of all layers, also of those without a weight.
+            learns = step.operation == "linear" or any(self._learns(name) for name in step.names)
+            self.needed.append(learns or any(self.needed[i] for i in step.inputs))
             getattr(self, f"_{step.operation}")(index, step, rows, inputs)
         self._order_gradients()
         program = self.program
@@ -292,7 +293,6 @@ class _Builder:
 
     def _normalize(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
         assert isinstance(step.function, BatchNormalization)
-        a_sample, in_all = self.program.scratch
         names = step.names
         moved = -1 if names[2] is None else self.program.moved_names[names[2]][0]
         positions = 1
@@ -302,18 +302,17 @@ class _Builder:
             moved,
             int(step.function.fixed),
             positions,
-            in_all,
+            self.program.saved,
         )
         numbers = step.function.eps, float(step.function.momentum or 0.0)
         self._emit("normalize", self._new(rows), inputs[0], rows, *fields, numbers=numbers)
-        self.program.scratch = a_sample, in_all + 2 * rows
+        self.program.saved += 2 * rows
 
     def _mix(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
         function: Any = step.function
-        a_sample, in_all = self.program.scratch
-        fields = self._place(step.names[0]), self._place(step.names[1]), a_sample
+        fields = self._place(step.names[0]), self._place(step.names[1]), self.program.scratch
         self._emit("mix", self._new(rows), inputs[0], rows, *fields, numbers=(function.eps, 0.0))
-        self.program.scratch = a_sample + 4, in_all
+        self.program.scratch += 4
 
     def _order_gradients(self) -> None:
         """Say of each operation, from the last to the first, whether its gradients are set or added."""

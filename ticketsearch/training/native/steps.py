@@ -86,7 +86,7 @@ def gather(samples, width, used, order, values, stride):
 
 
 @compiled
-def forward(tables, network, values, stride, count, training, noise, scratch):
+def forward(tables, network, values, stride, count, training, noise, scratch, saved):
     """Compute all values of a network; ``count`` of a row's samples are real."""
     operations, numbers, params = tables.operations, tables.numbers, tables.params
     number = values.dtype.type
@@ -133,9 +133,9 @@ def forward(tables, network, values, stride, count, training, noise, scratch):
                 for i in range(size):
                     into[i] = first[i]
         elif code == NORMALIZE:
-            batch_norm(tables, index, values, stride, count, training, scratch)
+            batch_norm(tables, index, values, stride, count, training, saved)
         else:
-            at = operations[index, 7]
+            at = operations[index, 7] * stride
             layer_norm(
                 first, into, rows, stride, params, operations[index, 5], operations[index, 6],
                 number(numbers[index, 0]), scratch[at : at + 4 * stride],
@@ -143,7 +143,7 @@ def forward(tables, network, values, stride, count, training, noise, scratch):
 
 
 @compiled
-def backward(tables, network, values, changes, slopes, stride, count, noise, scratch):
+def backward(tables, network, values, changes, slopes, stride, count, training, noise, scratch, saved):
     """Compute the gradients by values and parameters, from those by the last value in ``changes``."""
     operations, numbers, params = tables.operations, tables.numbers, tables.params
     number = values.dtype.type
@@ -188,11 +188,12 @@ def backward(tables, network, values, changes, slopes, stride, count, noise, scr
         elif code == DROPOUT:
             at = operations[index, 5] * stride
             for i in range(size):
-                into[i] = (into[i] if mode == 2 else number(0.0)) + change[i] * noise[at + i]
+                slope = change[i] * noise[at + i] if training else change[i]
+                into[i] = (into[i] if mode == 2 else number(0.0)) + slope
         elif code == NORMALIZE:
-            batch_norm_gradient(tables, index, values, changes, slopes, stride, count, scratch)
+            batch_norm_gradient(tables, index, values, changes, slopes, stride, count, training, saved)
         elif code == MIX:
-            at = operations[index, 7]
+            at = operations[index, 7] * stride
             places = (operations[index, 5], operations[index, 6])
             spread = scratch[at : at + 4 * stride]
             layer_norm_gradient(first, change, into, rows, stride, params, slopes, places, spread, mode)
@@ -306,10 +307,11 @@ def train(tables, rule, samples, labels, used, orders, rates, begin, noise, nois
 
     ``rule`` is (optimizer, momentum, weight decay); ``samples`` are ``(samples, features)``; ``orders`` are
     ``(1 or P, steps, batch)``, of these steps alone; ``noise`` holds the factors of dropout of each step and
-    network; ``buffers`` are values, gradients by values and by parameters, two states of the optimizer, and
-    scratch; ``outputs`` are ``(P, 2)``: first row and number of the outputs.
+    network; ``buffers`` are values, gradients by values and by parameters, two states of the optimizer,
+    scratch of each sample, and statistics that are saved from forward to backward; ``outputs`` are
+    ``(P, 2)``: first row and number of the outputs.
     """
-    values, changes, slopes, first, second, scratch = buffers
+    values, changes, slopes, first, second, scratch, saved = buffers
     optimizer, momentum, decay = rule
     count = orders.shape[2]
     stride = (count + 15) // 16 * 16
@@ -324,9 +326,9 @@ def train(tables, rule, samples, labels, used, orders, rates, begin, noise, nois
                 gather(flat, width, used, order, values, stride)
             factors = noise[(step * len(tables.networks) + network) * noise_rows * stride :]
             row, classes = outputs[network]
-            forward(tables, network, values, stride, count, True, factors, scratch)
+            forward(tables, network, values, stride, count, True, factors, scratch, saved)
             loss_gradient(values, changes, row, classes, labels, order, stride, scratch)
-            backward(tables, network, values, changes, slopes, stride, count, factors, scratch)
+            backward(tables, network, values, changes, slopes, stride, count, True, factors, scratch, saved)
             learns, last = tables.networks[network, 2], tables.networks[network, 3]
             update(
                 tables.params, slopes, first, second, learns, last, optimizer, rates[step], momentum, decay,

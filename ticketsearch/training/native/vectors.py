@@ -256,8 +256,8 @@ def exponential(typing, y, at):
 def dense_sums(typing, out, at, starts, start_at, weights, begin, inputs, x, x_at, stride):
     """Write start + Σ_k weights[begin + j inputs + k] x[x_at + k stride + s] to out[at + j stride + s].
 
-    j are ``TOGETHER`` units that share the loads of x, and s a vector of samples. A unit's sum has the order of
-    :func:`rows_sum`. Starts are 0 where start_at < 0.
+    j are ``TOGETHER`` units that share the loads of x, and s a vector of samples. A unit's sum has the order
+    of :func:`rows_sum`. Starts are 0 where start_at < 0.
     """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
