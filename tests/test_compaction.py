@@ -877,9 +877,9 @@ def test_bits_are_the_same_where_training_and_evaluation_have_unlike_precisions(
     net, recipe = initialize("mlp", data, hidden=hidden), Recipe(3, 120, precision="bfloat16")
     masks, orders = masks_for(net, 3), [data_order(len(data.y_train), recipe, [0])]
     products._same_alone.cache_clear()
-    together = trained(net, data, masks, recipe, orders)
+    together = trained(net, data, masks, recipe, orders, engine="stacked")
     for number in range(3):
-        alone = trained(net, data, masks[number : number + 1], recipe, orders)
+        alone = trained(net, data, masks[number : number + 1], recipe, orders, engine="stacked")
         identical(alone, together, np.array([number]))
 
 

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -184,7 +185,8 @@ def test_buffers_begin_as_the_tickets_initialization_has_them(digits):
 def test_the_bytes_a_cohort_may_take_change_no_score(tiny, monkeypatch):
     network = initialize("mlp:9,7", tiny)
     masks = masks_for(network, 7)
-    wanted = short(network, tiny)(masks)
+    stacked = partial(short, network, tiny, masking="forward")
+    wanted = stacked()(masks)
     for allowed in (1, network.spec.size * 3):
         monkeypatch.setattr(layout, "WEIGHTS", allowed)
         sizes = []
@@ -194,7 +196,7 @@ def test_the_bytes_a_cohort_may_take_change_no_score(tiny, monkeypatch):
             return Cohort(*arguments, **options)
 
         monkeypatch.setattr(jobs, "Cohort", counted)
-        assert np.array_equal(short(network, tiny)(masks), wanted)
+        assert np.array_equal(stacked()(masks), wanted)
         assert sizes == ([1] * 7 if allowed == 1 else [3, 2, 2])
 
 
@@ -314,8 +316,11 @@ def test_with_a_fixed_mask_forward_scores_what_parameter_scores_and_gradient_doe
     options = {"optimizer": optimizer, "lr": 0.02, "weight_decay": 0.01}
     found = {m: short(network, data, masking=m, **options)(masks) for m in MASKINGS}
     assert np.array_equal(found["parameter"], short(network, data, **options)(masks))
-    assert np.array_equal(found["forward"], found["parameter"])
-    assert (found["gradient"] != found["parameter"]).tolist() == [True, True, True, False]
+    if model == "dense":  # by two engines
+        np.testing.assert_allclose(found["forward"], found["parameter"], rtol=1e-5)
+    else:
+        assert np.array_equal(found["forward"], found["parameter"])
+    assert np.isclose(found["gradient"], found["parameter"], rtol=1e-5).tolist() == [False] * 3 + [True]
     accuracies = [found[m].measures["dense_accuracy"] for m in ("gradient", "forward")]
     assert (accuracies[0] != accuracies[1]).any()
     assert accuracies[0][3] == accuracies[1][3] == found["parameter"].measures["accuracy"][3]
@@ -367,14 +372,13 @@ def test_a_failing_cohort_stops_the_others_and_no_thread_is_left_behind(tiny, mo
     """Four cohorts for two workers: one takes long, one fails, the others are done at once."""
     network = initialize("mlp:9", tiny)
     fitness = short(network, tiny, workers=2, steps=100_000)
-    monkeypatch.setattr(layout, "WEIGHTS", 1)  # cohorts of one
     masks = np.zeros((4, network.spec.size), dtype=bool)
     for i in range(4):
         masks[i, : i + 1] = True
     long = 1 if failing == 0 else 0
 
     def fail(training, until, **options):
-        number = sum(int(part.sum()) for part in training.cohort.parts[0].whole_masks.values()) - 1
+        number = int(training.cohort.parts[0].whole_mask.sum()) - 1
         if number == failing:
             raise KeyboardInterrupt
         if number == long:

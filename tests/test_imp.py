@@ -18,6 +18,7 @@ from ticketsearch.models import initialize
 from ticketsearch.pruners import imp, obd, prune, prune_all
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.training import Recipe, Training, data_order
+from ticketsearch.training.native import engine
 
 pytestmark = pytest.mark.slow
 
@@ -305,12 +306,15 @@ def test_training_may_be_interrupted(case, monkeypatch):
     network, dataset = case
     steps = []
 
-    def step(optimizer, *arguments):
+    def step(*arguments):
         steps.append(1)
         if len(steps) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
+    # The native engine, in calls of one step.
+    monkeypatch.setattr(engine, "CALL", 1)
+    monkeypatch.setattr(engine, "train", step)
     with pytest.raises(KeyboardInterrupt):
         prune(network, "imp", density=0.5, dataset=dataset)
 

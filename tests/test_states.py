@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import every
-from loops import Images, Parts, masks_for, recipes, tensors_of
+from loops import Images, Parts, Stream, masks_for, recipes, tensors_of
 from torch import nn
 
 from ticketsearch.masks import live, live_units
@@ -45,24 +45,36 @@ class Scaled(nn.Module):
 
 
 CASES = {
-    "dense": lambda tiny, digits: (tiny, initialize("mlp", tiny, hidden="12,9"), True),
-    "dense, wide": lambda tiny, digits: (digits, initialize("mlp", digits, hidden="150,40"), True),
+    "dense": lambda tiny, digits: (tiny, initialize("mlp", tiny, hidden="12,9"), None),
+    "dense, wide": lambda tiny, digits: (digits, initialize("mlp", digits, hidden="150,40"), None),
     "dense, dropout": lambda tiny, digits: (
         tiny,
         initialize(lambda s, c: Parts(s[0], c), tiny, "as_built"),
-        True,
+        None,
     ),
-    "general": lambda tiny, digits: (tiny, initialize("mlp", tiny, hidden="12,9"), False),
+    "dense, normalised": lambda tiny, digits: (
+        tiny,
+        initialize(lambda s, c: Stream(s[0], c, True), tiny, "as_built"),
+        None,
+    ),
+    "stacked": lambda tiny, digits: (tiny, initialize("mlp", tiny, hidden="12,9"), "stacked"),
+    "stacked, wide": lambda tiny, digits: (digits, initialize("mlp", digits, hidden="150,40"), "stacked"),
+    "stacked, dropout": lambda tiny, digits: (
+        tiny,
+        initialize(lambda s, c: Parts(s[0], c), tiny, "as_built"),
+        "stacked",
+    ),
+    "general": lambda tiny, digits: (tiny, initialize("mlp", tiny, hidden="12,9"), "single"),
     "convolutions, batch normalisation, dropout": lambda tiny, digits: (
         digits,
         initialize(lambda s, c: Images(c, 0.3), digits),
-        False,
+        "single",
     ),
-    "slopes": lambda tiny, digits: (tiny, initialize(lambda s, c: sloped(s[0], c), tiny), False),
+    "slopes": lambda tiny, digits: (tiny, initialize(lambda s, c: sloped(s[0], c), tiny), "single"),
     "declared": lambda tiny, digits: (
         tiny,
         initialize(lambda s, c: Scaled(s[0], c), tiny, "as_built"),
-        False,
+        "single",
     ),
 }
 cases = pytest.mark.parametrize("case", CASES)
@@ -73,7 +85,7 @@ class Setting:
     """Masks of several densities, each with its data order: what trains in this or that company."""
 
     def __init__(self, case, tiny, digits, optimizer, masking="parameter"):
-        self.data, self.network, self.stacked = CASES[case](tiny, digits)
+        self.data, self.network, self.engine = CASES[case](tiny, digits)
         self.recipe = Recipe(**{**vars(RECIPES[optimizer]), "masking": masking})
         self.masks = np.concatenate(
             [
@@ -88,7 +100,7 @@ class Setting:
         """Return the training of the masks of these numbers, not begun."""
         cohort = Cohort(
             self.network.wiring, self.masks[numbers], [tensors_of(self.network)],
-            device=CPU, masking=self.recipe.masking, stacked=self.stacked,
+            device=CPU, masking=self.recipe.masking, engine=self.engine,
         )  # fmt: skip
         return Training(cohort, self.data, self.recipe, [self.orders[number] for number in numbers])
 
@@ -123,7 +135,9 @@ def equal(one, other):
     ("case", "optimizer", "masking"),
     every(
         list(itertools.product(CASES, RECIPES, MASKINGS)),
-        default=lambda member: member[0] in ("dense", "general") or member[1:] == ("adam", "parameter"),
+        default=lambda member: (
+            member[0] in ("dense", "stacked", "general") or member[1:] == ("adam", "parameter")
+        ),
     ),
 )
 def test_training_goes_on_in_another_cohort_to_the_same_bits(case, optimizer, masking, tiny, digits):
@@ -208,13 +222,14 @@ def test_a_state_holds_kept_weights_alone(optimizer, digits):
         assert sum(array.size for array in state.values()) == expected
 
 
+@pytest.mark.parametrize("engine", ["native", "stacked"])
 @optimizers
-def test_states_of_sparse_networks_are_small(optimizer, digits):
-    """Stacked networks are rounded up to common widths, yet what their masks leave out is not held."""
+def test_states_of_sparse_networks_are_small(optimizer, engine, digits):
+    """What their masks leave out is not held, also of networks that are rounded up to common widths."""
     network = initialize("lenet_300_100", digits)
     masks = np.random.default_rng(0).random((3, network.spec.size)) < 0.02
     recipe = Recipe(**{**vars(RECIPES[optimizer]), "steps": 2})
-    cohort = Cohort(network.wiring, masks, [network.parameters()], device=CPU)
+    cohort = Cohort(network.wiring, masks, [network.parameters()], device=CPU, engine=engine)
     training = Training(cohort, digits, recipe, [data_order(len(digits.y_train), recipe, [0])])
     training.advance(2)
     biases = 300 + 100 + 10

@@ -261,7 +261,9 @@ class NativeTraining:
         stride = -(-recipe.batch // LINE) * LINE
         length = len(part.tables.params)
         self._first, self._second = (_aligned(length, part.kind) for _ in range(2))
-        self._second_used = recipe.optimizer in ("adam", "adamw")
+        self._adaptive = recipe.optimizer in ("adam", "adamw")
+        # Steps of the optimizer, which the bias correction of Adam counts.
+        self._taken = 0
         self._stride = stride
 
     @cached_property
@@ -287,8 +289,9 @@ class NativeTraining:
             rates = np.array([recipe.rate(step) for step in range(start, end)])
             train(
                 part.tables, rule, self._samples, self._labels, part.used, self.order[:, start:end], rates,
-                start, self._noise(start, end), part.noise_rows, self._buffers, part.outputs,
+                self._taken, self._noise(start, end), part.noise_rows, self._buffers, part.outputs,
             )  # fmt: skip
+            self._taken += end - start
 
     def _noise(self, begin: int, end: int) -> NDArray[Any]:
         """Return the factors of dropout of these steps, ``(steps, P, noise rows, stride)`` flat."""
@@ -319,6 +322,8 @@ class NativeTraining:
         states: list[State] = []
         for network in range(self.part.size):
             state: State = {name: array.copy() for name, array in self._arrays(network).items()}
+            if self._adaptive:
+                state["steps"] = np.array(self._taken, dtype=np.float32)
             states.append(state)
         return states
 
@@ -327,6 +332,7 @@ class NativeTraining:
         for network, state in enumerate(states):
             for name, array in self._arrays(network).items():
                 array[:] = state[name]
+            self._taken = int(state.get("steps", 0))
 
     def _arrays(self, network: int) -> dict[str, NDArray[Any]]:
         """Return views of all that training moves."""
@@ -340,7 +346,7 @@ class NativeTraining:
             "first moments": self._first[learning],
             "buffers": tables.moved[moved],
         }
-        return arrays | ({"second moments": self._second[learning]} if self._second_used else {})
+        return arrays | ({"second moments": self._second[learning]} if self._adaptive else {})
 
     def guidance(
         self,

@@ -303,7 +303,7 @@ def update(params, slopes, first, second, begin, end, optimizer, rate, momentum,
 
 @compiled
 def train(tables, rule, samples, labels, used, orders, rates, begin, noise, noise_rows, buffers, outputs):
-    """Train all networks for ``len(rates)`` steps, the first of which is step ``begin`` of the recipe.
+    """Train all networks for ``len(rates)`` steps, after the optimizer has taken ``begin``.
 
     ``rule`` is (optimizer, momentum, weight decay); ``samples`` are ``(samples, features)``; ``orders`` are
     ``(1 or P, steps, batch)``, of these steps alone; ``noise`` holds the factors of dropout of each step and
