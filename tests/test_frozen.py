@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from conftest import every, refused
 from loops import Images, by_hand, masks_for, matters, recipes, relative, tensors_of
-from ticketsearch.training.csr import Sparse
 from torch import nn
 
 import ticketsearch as ts
@@ -17,6 +16,7 @@ from ticketsearch.masks import live_units
 from ticketsearch.models import initialize
 from ticketsearch.pruners import prune
 from ticketsearch.training import Cohort, Recipe, Training, data_order, train
+from ticketsearch.training.native import Native
 
 pytestmark = pytest.mark.slow
 
@@ -80,11 +80,11 @@ def by_plain_loop(network, mask, dataset, recipe, order):
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def check(network, dataset, masks, recipe, stacked):
+def check(network, dataset, masks, recipe, engine):
     """Compare an engine with the loop, and frozen parameters with what they were."""
     orders = [data_order(len(dataset.y_train), recipe, [7])]
     cohort = Cohort(
-        network.wiring, masks, [tensors_of(network)], device=CPU, dtype=torch.float64, stacked=stacked
+        network.wiring, masks, [tensors_of(network)], device=CPU, dtype=torch.float64, engine=engine
     )
     train(cohort, dataset, recipe, orders)
     trained = {**cohort.parameters(), **cohort.buffers()}
@@ -111,28 +111,24 @@ def check(network, dataset, masks, recipe, stacked):
         default=lambda member: member[0] == "first layer" or member[1] == "adamw",
     ),
 )
-def test_a_frozen_parameter_stays_and_the_others_train_as_in_a_plain_loop(case, recipe, digits, monkeypatch):
+def test_a_frozen_parameter_stays_and_the_others_train_as_in_a_plain_loop(case, recipe, digits):
     build, names = CASES[case]
     network = initialize(frozen(build, *names), digits, scheme="as_built", seed=2)
     assert network.wiring.frozen == set(names)
     masks = masks_for(network, 2)
-    for stacked in {network.wiring.dense, False}:
-        check(network, digits, masks, RECIPES[recipe], stacked)
+    for engine in ("stacked", "single") if network.wiring.dense else ("single",):
+        check(network, digits, masks, RECIPES[recipe], engine)
     if network.wiring.dense:
-        monkeypatch.setattr("ticketsearch.training.cohort.runs_sparse", lambda *_: True)
-        monkeypatch.setattr("ticketsearch.training.layout.SPARSE_WEIGHT", 0.0)
-        monkeypatch.setattr("ticketsearch.training.layout.SPARSE_UNIT", 0.0)
-        monkeypatch.setattr("ticketsearch.training.layout.MIN_OVERHEADS", 0.0)
         cohort = check(network, digits, masks, RECIPES[recipe], None)
-        assert all(isinstance(part, Sparse) for part in cohort.parts)
+        assert all(isinstance(part, Native) for part in cohort.parts)
         Training(
             cohort, digits, RECIPES[recipe], [data_order(len(digits.y_train), RECIPES[recipe], [7])]
         ).guidance(0.1)
 
 
 @pytest.mark.parametrize("masking", ["gradient", "forward"])
-@pytest.mark.parametrize("stacked", [True, False])
-def test_a_frozen_weight_stays_under_every_masking(masking, stacked, digits):
+@pytest.mark.parametrize("engine", ["stacked", "single"])
+def test_a_frozen_weight_stays_under_every_masking(masking, engine, digits):
     network = initialize(frozen(layers, "1.weight", "3.bias"), digits)
     recipe = Recipe(4, 16, "adamw", weight_decay=0.1, masking=masking)
     cohort = Cohort(
@@ -141,7 +137,7 @@ def test_a_frozen_weight_stays_under_every_masking(masking, stacked, digits):
         [tensors_of(network)],
         device=CPU,
         masking=masking,
-        stacked=stacked,
+        engine=engine,
     )
     train(cohort, digits, recipe, [data_order(len(digits.y_train), recipe, [1])])
     trained = cohort.parameters()

@@ -18,7 +18,7 @@ from ticketsearch.models import initialize
 from ticketsearch.pruners import imp, obd, prune, prune_all
 from ticketsearch.random_streams import Stream, seed_sequence
 from ticketsearch.training import Recipe, Training, data_order
-from ticketsearch.training.native import engine
+from ticketsearch.training.native import loop
 
 pytestmark = pytest.mark.slow
 
@@ -313,8 +313,8 @@ def test_training_may_be_interrupted(case, monkeypatch):
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     # The native engine, in calls of one step.
-    monkeypatch.setattr(engine, "CALL", 1)
-    monkeypatch.setattr(engine, "train", step)
+    monkeypatch.setattr(loop, "CALL", 1)
+    monkeypatch.setattr(loop, "train", step)
     with pytest.raises(KeyboardInterrupt):
         prune(network, "imp", density=0.5, dataset=dataset)
 

@@ -140,12 +140,12 @@ def exact_compactions(
     """
     specs = [spec_for(wiring, tensors) for tensors in initial]
     fixed = fixed_groups(wiring)
-    found = []
+    compactions = []
     for index, mask in enumerate(masks):
         spec = specs[index if len(specs) > 1 else 0]
         units = live_groups(mask, spec, fixed, lambda _, live: live)
-        found.append((compact(wiring, units), mask & between_live(mask, spec)))
-    return found
+        compactions.append((compact(wiring, units), mask & between_live(mask, spec)))
+    return compactions
 
 
 def layouts(

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 from ticketsearch import lazy
 
-if TYPE_CHECKING:
-    from ticketsearch.training.native.engine import Native, NativeTraining
-    from ticketsearch.training.native.program import lacking_step
-
 __all__ = ["Native", "NativeTraining", "lacking_step"]
 
-__getattr__ = lazy.face(__name__, {"engine": "Native NativeTraining", "program": "lacking_step"})
+_HOMES = {"engine": "Native", "loop": "NativeTraining", "program": "lacking_step"}
+
+if TYPE_CHECKING:
+    from ticketsearch.training.native.engine import Native
+    from ticketsearch.training.native.loop import NativeTraining
+    from ticketsearch.training.native.program import lacking_step
+
+__getattr__ = lazy.face(__name__, _HOMES)

@@ -19,19 +19,18 @@ from torch import Tensor
 
 from ticketsearch.masks import Mask
 from ticketsearch.training.native.known_maps import known_map
+from ticketsearch.training.native.memory import LINE
 from ticketsearch.training.native.names import CODES, FIELDS, IN_PLACE
 from ticketsearch.wiring import BatchNormalization, Compaction, Select, Step, Sum, Wiring
 
 __all__ = ["Program", "lacking_step", "program_of"]
 
 SET, ADDED = 1, 2
-# Features of a whole vector.
-LINE = 16
 TWO_CODES = tuple(CODES[name] for name in ("add", "multiply", "maximum", "minimum"))
 
 
 def lacking_step(wiring: Wiring) -> str | None:
-    """Return the step that the native engine lacks, in words; None where it has all of the network's."""
+    """Return the step that the native engine lacks, as text; None where it has all of the network's."""
     for step in wiring.steps:
         lacking = _lacking(step)
         if lacking is not None:

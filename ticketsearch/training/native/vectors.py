@@ -6,12 +6,14 @@ one order. So a value has the same bits on all processors that fuse multiplicati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
+
+from ticketsearch.training.native.instructions import BYTES, INDEX, Code, loop, pointer
 
 __all__ = [
     "BYTES",
@@ -26,132 +28,8 @@ __all__ = [
     "transpose",
 ]
 
-# Bytes of a vector, and units of a dense layer whose sums are held in registers.
-BYTES, TOGETHER = 64, 6
-# exp(r) for |r| <= log(2) / 2, to rounding in float32: coefficients of r², …, r⁶ as of the Taylor series.
-LOG2_E = 1.4426950408889634
-LN2_HIGH, LN2_LOW = 0.693145751953125, 1.42860677e-06
-LARGEST, SMALLEST = 88.3762626647949, -87.3
-
-INDEX = ir.IntType(64)
-
-
-class _Code:
-    """Instructions on vectors of one type of numbers."""
-
-    def __init__(self, context: Any, builder: Any, array_type: Any) -> None:
-        self.context, self.builder = context, builder
-        self.number = context.get_value_type(array_type.dtype)
-        self.lanes = BYTES // (array_type.dtype.bitwidth // 8)
-        self.vector = ir.VectorType(self.number, self.lanes)
-        self.size = array_type.dtype.bitwidth // 8
-
-    def index(self, value: int) -> Any:
-        return ir.Constant(INDEX, value)
-
-    def load(self, pointer: Any, offset: Any, vector: int = 0) -> Any:
-        place = self.builder.gep(pointer, [self.builder.add(offset, self.index(vector * self.lanes))])
-        loaded = self.builder.load(self.builder.bitcast(place, self.vector.as_pointer()))
-        loaded.align = self.size
-        return loaded
-
-    def store(self, value: Any, pointer: Any, offset: Any, vector: int = 0) -> None:
-        place = self.builder.gep(pointer, [self.builder.add(offset, self.index(vector * self.lanes))])
-        self.builder.store(value, self.builder.bitcast(place, value.type.as_pointer()), align=self.size)
-
-    def splat(self, number: Any, lanes: int | None = None) -> Any:
-        vector = ir.VectorType(self.number, lanes or self.lanes)
-        zero = ir.Constant(ir.IntType(32), 0)
-        single = self.builder.insert_element(ir.Constant(vector, ir.Undefined), number, zero)
-        order = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-        return self.builder.shuffle_vector(single, single, order)
-
-    def fused(self, a: Any, b: Any, c: Any) -> Any:
-        """Return a b + c, rounded once."""
-        return self.called("fma", a, b, c)
-
-    def called(self, name: str, *arguments: Any) -> Any:
-        """Return an LLVM intrinsic's result for vectors of one type."""
-        kind = arguments[0].type
-        number = "f32" if self.size == 4 else "f64"
-        function = cgutils.get_or_insert_function(
-            self.builder.module,
-            ir.FunctionType(kind, [kind] * len(arguments)),
-            f"llvm.{name}.v{kind.count}{number}",
-        )
-        return self.builder.call(function, arguments)
-
-    def constant(self, value: float) -> Any:
-        return ir.Constant(self.vector, [value] * self.lanes)
-
-    def exponential(self, x: Any) -> Any:
-        """Return exp(x) of float32 to about one unit in the last place; libm's of float64."""
-        if self.size == 8:
-            return self.called("exp", x)
-        b, constant = self.builder, self.constant
-        clipped = self.called("minnum", self.called("maxnum", x, constant(SMALLEST)), constant(LARGEST))
-        power = self.called("floor", self.fused(clipped, constant(LOG2_E), constant(0.5)))
-        rest = self.fused(power, constant(-LN2_HIGH), clipped)
-        rest = self.fused(power, constant(-LN2_LOW), rest)
-        value = constant(1 / 5040)
-        for divisor in (720, 120, 24, 6, 2, 1, 1):
-            value = self.fused(value, rest, constant(1 / divisor))
-        integers = ir.VectorType(ir.IntType(32), self.lanes)
-        shift = b.add(b.fptosi(power, integers), ir.Constant(integers, [127] * self.lanes))
-        scale = b.bitcast(b.shl(shift, ir.Constant(integers, [23] * self.lanes)), self.vector)
-        value = b.fmul(value, scale)
-        # NaN stays, and what underflows is 0.
-        value = b.select(b.fcmp_ordered("<", x, constant(SMALLEST)), constant(0.0), value)
-        return b.select(b.fcmp_unordered("uno", x, x), x, value)
-
-    def part(self, vector: Any, lanes: Sequence[int], other: Any = None) -> Any:
-        order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
-        return self.builder.shuffle_vector(vector, vector if other is None else other, order)
-
-    def totals(self, vectors: Sequence[Any]) -> Any:
-        """Return the sums of 4 vectors as a vector of 4."""
-        parts = list(vectors)
-        while parts[0].type.count > 4:
-            half = parts[0].type.count // 2
-            parts = [
-                self.builder.fadd(self.part(v, range(half)), self.part(v, range(half, 2 * half)))
-                for v in parts
-            ]
-        a, b, c, d = parts
-        ab = self.builder.fadd(self.part(a, [0, 2, 4, 6], b), self.part(a, [1, 3, 5, 7], b))
-        cd = self.builder.fadd(self.part(c, [0, 2, 4, 6], d), self.part(c, [1, 3, 5, 7], d))
-        return self.builder.fadd(self.part(ab, [0, 2, 4, 6], cd), self.part(ab, [1, 3, 5, 7], cd))
-
-
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
-    return context.make_array(array_type)(context, builder, array).data
-
-
-def _loop(
-    builder: Any, begin: Any, end: Any, step: int, carried: Sequence[Any], body: Callable[..., Any]
-) -> list[Any]:
-    """Build ``for k in range(begin, end, step)`` with values carried in registers; return the last ones."""
-    before = builder.block
-    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    k = builder.phi(INDEX)
-    k.add_incoming(begin, before)
-    phis = []
-    for value in carried:
-        phi = builder.phi(value.type)
-        phi.add_incoming(value, before)
-        phis.append(phi)
-    builder.cbranch(builder.icmp_signed("<", k, end), inside, after)
-    builder.position_at_end(inside)
-    values = body(k, *phis)
-    last = builder.block
-    k.add_incoming(builder.add(k, ir.Constant(INDEX, step)), last)
-    for phi, value in zip(phis, values, strict=True):
-        phi.add_incoming(value, last)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return phis
+# Units of a dense layer whose sums are held in registers.
+TOGETHER = 6
 
 
 def _sum_of(vectors: int) -> Callable[..., Any]:
@@ -160,11 +38,11 @@ def _sum_of(vectors: int) -> Callable[..., Any]:
         """Write start + Σ_k weights[k] x[x_at + rows[k] stride + s] to out[at + s] for a block of samples."""
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            code = _Code(context, builder, out)
-            into = _pointer(context, builder, out, arguments[0])
-            weight = _pointer(context, builder, weights, arguments[3])
-            row = _pointer(context, builder, rows, arguments[6])
-            read = _pointer(context, builder, x, arguments[7])
+            code = Code(context, builder, out)
+            into = pointer(context, builder, out, arguments[0])
+            weight = pointer(context, builder, weights, arguments[3])
+            row = pointer(context, builder, rows, arguments[6])
+            read = pointer(context, builder, x, arguments[7])
 
             def add(k: Any, *sums: Any) -> list[Any]:
                 factor = code.splat(builder.load(builder.gep(weight, [k])))
@@ -172,7 +50,7 @@ def _sum_of(vectors: int) -> Callable[..., Any]:
                 offset = builder.add(place, arguments[8])
                 return [code.fused(code.load(read, offset, v), factor, total) for v, total in enumerate(sums)]
 
-            sums = _loop(builder, arguments[4], arguments[5], 1, [code.splat(arguments[2])] * vectors, add)
+            sums = loop(builder, arguments[4], arguments[5], 1, [code.splat(arguments[2])] * vectors, add)
             for v, total in enumerate(sums):
                 code.store(total, into, arguments[1], v)
             return context.get_dummy_value()
@@ -192,11 +70,11 @@ def _dot_of(vectors: int) -> Callable[..., Any]:
         """Set (fresh) or add Σ_s x[x_at + rows[k] stride + s] change[change_at + s] to out[k]."""
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            code = _Code(context, builder, out)
-            into = _pointer(context, builder, out, arguments[0])
-            row = _pointer(context, builder, rows, arguments[4])
-            read = _pointer(context, builder, x, arguments[5])
-            changes = _pointer(context, builder, change, arguments[8])
+            code = Code(context, builder, out)
+            into = pointer(context, builder, out, arguments[0])
+            row = pointer(context, builder, rows, arguments[4])
+            read = pointer(context, builder, x, arguments[5])
+            changes = pointer(context, builder, change, arguments[8])
             held = [code.load(changes, arguments[9], v) for v in range(vectors)]
             begin, end = arguments[2], arguments[3]
 
@@ -226,8 +104,8 @@ def _dot_of(vectors: int) -> Callable[..., Any]:
                 return []
 
             whole = builder.sub(end, builder.srem(builder.sub(end, begin), code.index(4)))
-            _loop(builder, begin, whole, 4, [], four)
-            _loop(builder, whole, end, 1, [], one)
+            loop(builder, begin, whole, 4, [], four)
+            loop(builder, whole, end, 1, [], one)
             return context.get_dummy_value()
 
         integers = types.int64
@@ -244,8 +122,8 @@ def exponential(typing, y, at):
     """Set the vector ``y[at : at + 64 bytes]`` to its exponentials."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, y)
-        values = _pointer(context, builder, y, arguments[0])
+        code = Code(context, builder, y)
+        values = pointer(context, builder, y, arguments[0])
         code.store(code.exponential(code.load(values, arguments[1])), values, arguments[1])
         return context.get_dummy_value()
 
@@ -261,11 +139,11 @@ def dense_sums(typing, out, at, starts, start_at, weights, begin, inputs, x, x_a
     """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, out)
-        into = _pointer(context, builder, out, arguments[0])
-        first = _pointer(context, builder, starts, arguments[2])
-        weight = _pointer(context, builder, weights, arguments[4])
-        read = _pointer(context, builder, x, arguments[7])
+        code = Code(context, builder, out)
+        into = pointer(context, builder, out, arguments[0])
+        first = pointer(context, builder, starts, arguments[2])
+        weight = pointer(context, builder, weights, arguments[4])
+        read = pointer(context, builder, x, arguments[7])
         some = builder.icmp_signed(">=", arguments[3], code.index(0))
         place = builder.select(some, arguments[3], code.index(0))
         begun = []
@@ -282,7 +160,7 @@ def dense_sums(typing, out, at, starts, start_at, weights, begin, inputs, x, x_a
             factors = [code.splat(builder.load(builder.gep(row, [k]))) for row in firsts]
             return [code.fused(loaded, factor, total) for factor, total in zip(factors, sums, strict=True)]
 
-        sums = _loop(builder, code.index(0), arguments[6], 1, begun, add)
+        sums = loop(builder, code.index(0), arguments[6], 1, begun, add)
         for unit, total in enumerate(sums):
             to = builder.add(arguments[1], builder.mul(arguments[9], code.index(unit)))
             code.store(total, into, to)
@@ -300,10 +178,10 @@ def transpose(typing, samples, places, place, feature, out, at, stride):
     """Set out[at + f stride + s] to samples[places[place + s] + feature + f], a vector of f and of s."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, out)
-        read = _pointer(context, builder, samples, arguments[0])
-        rows = _pointer(context, builder, places, arguments[1])
-        into = _pointer(context, builder, out, arguments[4])
+        code = Code(context, builder, out)
+        read = pointer(context, builder, samples, arguments[0])
+        rows = pointer(context, builder, places, arguments[1])
+        into = pointer(context, builder, out, arguments[4])
         vectors = []
         for s in range(code.lanes):
             row = builder.load(builder.gep(rows, [builder.add(arguments[2], code.index(s))]))
@@ -330,8 +208,8 @@ def rectify(typing, y, begin, end):
     """Set numbers ``y[begin:end]``, whole vectors, to 0 where they are negative."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, y)
-        values = _pointer(context, builder, y, arguments[0])
+        code = Code(context, builder, y)
+        values = pointer(context, builder, y, arguments[0])
         zero = code.constant(0.0)
 
         def one(at: Any) -> list[Any]:
@@ -339,7 +217,7 @@ def rectify(typing, y, begin, end):
             code.store(builder.select(builder.fcmp_ordered("<=", value, zero), zero, value), values, at)
             return []
 
-        _loop(builder, arguments[1], arguments[2], code.lanes, [], one)
+        loop(builder, arguments[1], arguments[2], code.lanes, [], one)
         return context.get_dummy_value()
 
     return types.void(y, types.int64, types.int64), build
@@ -350,8 +228,8 @@ def rectified_gradient(typing, y, change, begin, end):
     """Set numbers ``change[begin:end]``, whole vectors, to 0 where ``y`` is not positive."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, y)
-        values, changes = (_pointer(context, builder, y, array) for array in arguments[:2])
+        code = Code(context, builder, y)
+        values, changes = (pointer(context, builder, y, array) for array in arguments[:2])
         zero = code.constant(0.0)
 
         def one(at: Any) -> list[Any]:
@@ -359,7 +237,7 @@ def rectified_gradient(typing, y, change, begin, end):
             code.store(builder.select(passes, zero, code.load(changes, at)), changes, at)
             return []
 
-        _loop(builder, arguments[2], arguments[3], code.lanes, [], one)
+        loop(builder, arguments[2], arguments[3], code.lanes, [], one)
         return context.get_dummy_value()
 
     return types.void(y, change, types.int64, types.int64), build
@@ -370,13 +248,13 @@ def total(typing, x, begin, end):
     """Return the sum of numbers ``x[begin:end]``, whole vectors."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        code = _Code(context, builder, x)
-        values = _pointer(context, builder, x, arguments[0])
+        code = Code(context, builder, x)
+        values = pointer(context, builder, x, arguments[0])
 
         def one(at: Any, so_far: Any) -> list[Any]:
             return [builder.fadd(so_far, code.load(values, at))]
 
-        (sums,) = _loop(builder, arguments[1], arguments[2], code.lanes, [code.constant(0.0)], one)
+        (sums,) = loop(builder, arguments[1], arguments[2], code.lanes, [code.constant(0.0)], one)
         return builder.extract_element(code.totals([sums] * 4), ir.Constant(ir.IntType(32), 0))
 
     return x.dtype(x, types.int64, types.int64), build
