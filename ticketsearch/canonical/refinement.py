@@ -115,24 +115,12 @@ def refine(graph: ResidualGraph, ranks: Indices) -> tuple[Indices, bytes]:
 
     Both depend on structure alone; equal traces are necessary for an isomorphism, not sufficient.
     """
-    ends, seen, vertices, salts = graph.incidence
-    most = int(np.bincount(ends).max()) if len(ends) else 1
-    shift = np.uint64(64 - 53 + most.bit_length())
-    cells = -1
-    while True:
-        before = cells
-        numbers = ranks.astype(np.uint64)
-        drawn = (_mix(salts + numbers[vertices]) >> shift).astype(np.float64)
-        sums = np.bincount(ends, drawn[seen], graph.size).astype(np.uint64)
-        hashes = _mix(numbers + _mix(sums))
-        order = np.lexsort((hashes, ranks))
-        hashes, old = hashes[order], ranks[order]
-        steps = (hashes[1:] != hashes[:-1]) | (old[1:] != old[:-1])
-        ranks = np.zeros(graph.size, dtype=np.intp)
-        ranks[order[1:]] = np.cumsum(steps)
-        cells = int(np.count_nonzero(steps)) + 1
-        if cells in (before, graph.size):
-            return ranks, hashes.tobytes()
+    from ticketsearch.canonical import kernels
+
+    starts, neighbours, salts, shift = graph.incidence
+    with np.errstate(over="ignore"):  # of plain Python
+        refined, hashes, _ = kernels.refined(starts, neighbours, salts, shift, ranks)
+    return refined, hashes.tobytes()
 
 
 def individualised(graph: ResidualGraph, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
