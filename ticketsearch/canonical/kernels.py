@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from ticketsearch.compiled import compiler
 from ticketsearch.typing import Indices
 
-__all__ = ["incidence", "joined", "mixed", "parted", "refined"]
+__all__ = ["joined", "mixed", "parted", "refined"]
 
 Hashes = NDArray[np.uint64]
-Parted = tuple[bool, Indices, Indices, Indices, int, Indices, int]
+Parted = tuple[Indices, Indices, Indices, Indices, Indices, Indices, Indices]
 
 compiled = compiler(__name__, "canonical forms")
 
 FACTOR, ODD = np.uint64(0xA0761D6478BD642F), np.uint64(0x9E3779B97F4A7C15)
-SECOND, HALF, REST = np.uint64(0xE7037ED1A0B428DB), np.uint64(32), np.uint64(29)
+SECOND, HALF, REST, ONE = np.uint64(0xE7037ED1A0B428DB), np.uint64(32), np.uint64(29), np.uint64(1)
 
 
 @compiled
@@ -32,48 +32,31 @@ def mixed(value: np.uint64) -> np.uint64:
 
 
 @compiled
-def incidence(size: int, tails: Indices, heads: Indices, labels: Indices) -> tuple[Indices, Indices, Hashes]:
-    """Return for each vertex its first entry, and for each entry a neighbour and a salt.
-
-    The salt encodes the label and the direction of the arc that joins the two.
-    """
-    starts = np.zeros(size + 1, dtype=np.int64)
-    for arc in range(len(tails)):
-        starts[tails[arc] + 1] += 1
-        starts[heads[arc] + 1] += 1
-    for vertex in range(size):
-        starts[vertex + 1] += starts[vertex]
-    free = starts[:-1].copy()
-    neighbours = np.empty(2 * len(tails), dtype=np.int64)
-    salts = np.empty(2 * len(tails), dtype=np.uint64)
-    for arc in range(len(tails)):
-        tail, head, way = tails[arc], heads[arc], np.uint64(2 * labels[arc])
-        neighbours[free[head]], salts[free[head]] = tail, way << HALF
-        free[head] += 1
-        neighbours[free[tail]], salts[free[tail]] = head, (way + np.uint64(1)) << HALF
-        free[tail] += 1
-    return starts, neighbours, salts
-
-
-@compiled
 def refined(
-    starts: Indices, neighbours: Indices, salts: Hashes, shift: np.uint64, ranks: Indices
+    tails: Indices, heads: Indices, labels: Indices, ranks: Indices, chosen: int
 ) -> tuple[Indices, Hashes, int]:
     """Return stable cell numbers that refine ``ranks``, the last hashes in their order, and how many cells.
 
-    The sums of :func:`incidence`'s hashes without their last ``shift`` bits are below 2^53.
+    The vertex ``chosen`` comes first in its cell; −1 is none. A colour is the hash of a vertex's cell and of
+    the sum over its arcs of the hashes of label, direction and other cell, high bits alone: sums are < 2^53.
     """
     size = len(ranks)
-    order, _ = _by_number(ranks)
+    if chosen >= 0:
+        ranks = 2 * ranks + 1
+        ranks[chosen] -= 1
+    shift = _shift(size, tails, heads)
+    order, _ = _by_number(ranks, 0)
     hashes, sorted_hashes = np.empty(size, dtype=np.uint64), np.empty(size, dtype=np.uint64)
     cells, before = -1, -2
     while cells not in (before, size):
         before = cells
+        hashes[:] = np.uint64(0)
+        for arc in range(len(tails)):
+            tail, head, way = tails[arc], heads[arc], np.uint64(2 * labels[arc])
+            hashes[head] += mixed((way << HALF) + np.uint64(ranks[tail])) >> shift
+            hashes[tail] += mixed((way + ONE << HALF) + np.uint64(ranks[head])) >> shift
         for vertex in range(size):
-            total = np.uint64(0)
-            for entry in range(starts[vertex], starts[vertex + 1]):
-                total += mixed(salts[entry] + np.uint64(ranks[neighbours[entry]])) >> shift
-            hashes[vertex] = mixed(np.uint64(ranks[vertex]) + mixed(total))
+            hashes[vertex] = mixed(np.uint64(ranks[vertex]) + mixed(hashes[vertex]))
         _sort_cells(order, ranks, hashes)
         split = np.empty(size, dtype=np.int64)
         cells = 0
@@ -88,11 +71,30 @@ def refined(
 
 
 @compiled
-def _by_number(numbers: Indices) -> tuple[Indices, Indices]:
-    """Return places in the order of their numbers, and for each number its first place in that order."""
-    most = 0
+def _shift(size: int, tails: Indices, heads: Indices) -> np.uint64:
+    """Return how many bits hashes must lose for a sum of them over any vertex's arcs to have 53."""
+    degrees = np.zeros(size, dtype=np.int64)
+    for arc in range(len(tails)):
+        degrees[tails[arc]] += 1
+        degrees[heads[arc]] += 1
+    most, shift = 1, 64 - 53 + 1
+    for degree in degrees:
+        if degree > most:
+            most = int(degree)
+    while most > 1:
+        most, shift = most // 2, shift + 1
+    return np.uint64(shift)
+
+
+@compiled
+def _by_number(numbers: Indices, most: int) -> tuple[Indices, Indices]:
+    """Return places in the order of their numbers, and where those of each number begin in that order.
+
+    Numbers go up to ``most`` at least.
+    """
     for number in numbers:
-        most = max(most, number)
+        if number > most:
+            most = int(number)
     starts = np.zeros(most + 2, dtype=np.int64)
     for number in numbers:
         starts[number + 1] += 1
@@ -142,7 +144,7 @@ def _joins(
     table = np.zeros(room, dtype=np.int64)  # numbers of joins, from 1
     join_of = np.empty(len(tails), dtype=np.int64)
     firsts, counts = np.empty(len(tails), dtype=np.int64), np.zeros(len(tails), dtype=np.int64)
-    found = 0
+    joins = 0
     for arc in range(len(tails)):
         label, tail, head = labels[arc], ranks[tails[arc]], ranks[heads[arc]]
         place = 40503 * label + 2654435761 * tail + 2246822519 * head
@@ -150,9 +152,9 @@ def _joins(
         while True:
             join = table[place] - 1
             if join < 0:
-                join, firsts[found] = found, arc
-                found += 1
-                table[place] = found
+                join, firsts[joins] = joins, arc
+                joins += 1
+                table[place] = joins
                 break
             first = firsts[join]
             if labels[first] == label and ranks[tails[first]] == tail and ranks[heads[first]] == head:
@@ -160,51 +162,65 @@ def _joins(
             place = (place + 1) & (room - 1)
         join_of[arc] = join
         counts[join] += 1
-    return join_of, firsts[:found], counts[:found]
+    return join_of, firsts[:joins], counts[:joins]
 
 
 @compiled
 def parted(tails: Indices, heads: Indices, labels: Indices, ranks: Indices) -> Parted:
-    """Return the arcs that do not follow from the cells, the target cell, and the components.
+    """Return the components of the graph without the arcs that follow from its cells.
 
     For each pair of cells and each label, the arcs are removed if they are complete, and replaced by the
     missing ones if those are fewer. Counts decide, so this is exact whether or not ``ranks`` are equitable.
-    First comes whether that changes anything. The target cell is the non-trivial one that meets most others
-    in the arcs that are left, and so splits these; ties go to the largest, then to the first. For each vertex
-    there is the number of its component, and last the number of components; they are numbered in the order of
-    their first vertices, and vertices without arcs in cells of their own have −1.
+
+    Returns tails, heads and labels by components, numbered in each, and where the arcs of each begin; the
+    vertices by components, and where those of each begin; component 0 are the vertices without arcs that have
+    cells of their own. Last comes the target cell, in the numbers of the component if there is only one: the
+    non-trivial cell that meets most others in the arcs that are left, and so splits these; ties go to the
+    largest, then to the first.
     """
     join_of, firsts, counts = _joins(tails, heads, labels, ranks)
-    _, starts = _by_number(ranks)
-    sizes = starts[1:] - starts[:-1]
-    left, meetings = counts.copy(), np.zeros(len(sizes), dtype=np.int64)
+    members, starts = _by_number(ranks, 0)
+    left, meetings = counts.copy(), np.zeros(len(starts) - 1, dtype=np.int64)
+    changed = False
     for join, first in enumerate(firsts):
         tail, head = ranks[tails[first]], ranks[heads[first]]
-        most = sizes[tail] * sizes[head]
+        most = (starts[tail + 1] - starts[tail]) * (starts[head + 1] - starts[head])
         if tail == head and labels[first] % 2 == 0:
-            most -= sizes[tail]
+            most -= starts[tail + 1] - starts[tail]
         if 2 * counts[join] > most:
             left[join] = counts[join] - most  # not positive: the number of missing arcs
+            changed = True
         if left[join] != 0:
             meetings[tail] += 1
             meetings[head] += 1
     target, most = 0, -1
-    for rank in range(len(sizes)):
-        merit = meetings[rank] * (len(ranks) + 1) + sizes[rank]
-        if sizes[rank] > 1 and merit > most:
+    for rank in range(len(meetings)):
+        size = starts[rank + 1] - starts[rank]
+        merit = meetings[rank] * (len(ranks) + 1) + size
+        if size > 1 and merit > most:
             target, most = rank, merit
-    changed = False
-    for number in left:
-        changed = changed or number <= 0
     if changed:
-        tails, heads, labels = _thinned(tails, heads, labels, ranks, join_of, left)
-    owners, components = _owners(tails, heads, ranks, sizes)
-    return changed, tails, heads, labels, target, owners, components
+        tails, heads, labels = _thinned(tails, heads, labels, join_of, left, ranks, members, starts)
+    owners = _owners(tails, heads, ranks, starts)
+    vertices, bounds = _by_number(owners, 0)
+    place = np.empty(len(ranks), dtype=np.int64)
+    for index, vertex in enumerate(vertices):
+        place[vertex] = index - bounds[owners[vertex]]
+    arcs, arc_bounds = _by_number(owners[tails], len(bounds) - 2)
+    cell = place[members[starts[target] : starts[target + 1]]]
+    return place[tails[arcs]], place[heads[arcs]], labels[arcs], arc_bounds, vertices, bounds, cell
 
 
 @compiled
 def _thinned(
-    tails: Indices, heads: Indices, labels: Indices, ranks: Indices, join_of: Indices, left: Indices
+    tails: Indices,
+    heads: Indices,
+    labels: Indices,
+    join_of: Indices,
+    left: Indices,
+    ranks: Indices,
+    members: Indices,
+    starts: Indices,
 ) -> tuple[Indices, Indices, Indices]:
     """Return tails, heads and labels without the arcs of joins that have none ``left``.
 
@@ -215,22 +231,25 @@ def _thinned(
         total += abs(number)
     new_tails, new_heads, new_labels = np.empty((3, total), dtype=np.int64)
     filled = 0
-    arcs, firsts = _by_number(join_of)
-    members, starts = _by_number(ranks)
+    arcs, firsts = _by_number(join_of, 0)
     place = np.empty(len(ranks), dtype=np.int64)
     for index, vertex in enumerate(members):
         place[vertex] = index - starts[ranks[vertex]]
     for join, number in enumerate(left):
-        own = arcs[firsts[join] : firsts[join + 1]]
+        joins_arcs = arcs[firsts[join] : firsts[join + 1]]
         if number > 0:
-            for arc in own:
+            for arc in joins_arcs:
                 new_tails[filled], new_heads[filled], new_labels[filled] = tails[arc], heads[arc], labels[arc]
                 filled += 1
         elif number < 0:
-            label, tail, head = labels[own[0]], ranks[tails[own[0]]], ranks[heads[own[0]]]
+            label, tail, head = (
+                labels[joins_arcs[0]],
+                ranks[tails[joins_arcs[0]]],
+                ranks[heads[joins_arcs[0]]],
+            )
             rows, columns = starts[tail + 1] - starts[tail], starts[head + 1] - starts[head]
             kept = np.zeros((rows, columns), dtype=np.bool_)
-            for arc in own:
+            for arc in joins_arcs:
                 kept[place[tails[arc]], place[heads[arc]]] = True
             for row in range(rows):
                 for column in range(columns):
@@ -243,23 +262,21 @@ def _thinned(
 
 
 @compiled
-def _owners(tails: Indices, heads: Indices, ranks: Indices, sizes: Indices) -> tuple[Indices, int]:
-    """Return the number of each vertex's component, and the number of components; see :func:`parted`."""
+def _owners(tails: Indices, heads: Indices, ranks: Indices, starts: Indices) -> Indices:
+    """Return the number of each vertex's component, from 1; 0 without arcs and in a cell of its own."""
     roots = joined(np.arange(len(ranks)), tails, heads)
     lone = np.ones(len(ranks), dtype=np.bool_)
     for arc in range(len(tails)):
         lone[tails[arc]] = lone[heads[arc]] = False
     components = 0
-    owners = np.empty(len(ranks), dtype=np.int64)
+    owners = np.zeros(len(ranks), dtype=np.int64)
     for vertex, root in enumerate(roots):
         if root < vertex:
             owners[vertex] = owners[root]
-        elif lone[vertex] and sizes[ranks[vertex]] == 1:
-            owners[vertex] = -1
-        else:
-            owners[vertex] = components
+        elif not lone[vertex] or starts[ranks[vertex] + 1] - starts[ranks[vertex]] > 1:
             components += 1
-    return owners, components
+            owners[vertex] = components
+    return owners
 
 
 @compiled

@@ -15,7 +15,7 @@ from ticketsearch.canonical.graph import MaskGraph, Part
 from ticketsearch.canonical.residual_graph import ResidualGraph
 from ticketsearch.typing import Floats, Indices
 
-__all__ = ["Colours", "are_discrete", "individualised", "refine", "unit_colours"]
+__all__ = ["Colours", "are_discrete", "refine", "unit_colours"]
 
 Colours = NDArray[np.uint64]
 ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -110,24 +110,17 @@ def _exact(colours: Colours, terms: int) -> Floats:
     return (colours >> np.uint64(64 - 53 + terms.bit_length())).astype(np.float64)
 
 
-def refine(graph: ResidualGraph, ranks: Indices) -> tuple[Indices, bytes]:
+def refine(graph: ResidualGraph, ranks: Indices, chosen: int = -1) -> tuple[Indices, bytes]:
     """Return stable cell numbers ``(vertices,)`` that refine ``ranks``, and their trace.
 
-    Both depend on structure alone; equal traces are necessary for an isomorphism, not sufficient.
+    The vertex ``chosen``, if any, comes first in its cell. Cells and trace depend on structure alone; equal
+    traces are necessary for an isomorphism, not sufficient.
     """
     from ticketsearch.canonical import kernels
 
-    starts, neighbours, salts, shift = graph.incidence
     with np.errstate(over="ignore"):  # of plain Python
-        refined, hashes, _ = kernels.refined(starts, neighbours, salts, shift, ranks)
+        refined, hashes, _ = kernels.refined(graph.tails, graph.heads, graph.labels, ranks, chosen)
     return refined, hashes.tobytes()
-
-
-def individualised(graph: ResidualGraph, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
-    """Return the refinement of ``ranks`` in which ``vertex`` comes first in its cell."""
-    chosen = 2 * ranks + 1
-    chosen[vertex] -= 1
-    return refine(graph, chosen)
 
 
 def _mix(values: Colours) -> Colours:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketsearch.typing import Indices
 
@@ -25,15 +25,6 @@ class ResidualGraph:
     tails: Indices
     heads: Indices
     labels: Indices
-
-    @cached_property
-    def incidence(self) -> tuple[Indices, Indices, NDArray[np.uint64], np.uint64]:
-        """The arrays of :func:`ticketsearch.canonical.kernels.incidence`, and the shift of its hashes."""
-        from ticketsearch.canonical import kernels
-
-        starts, neighbours, salts = kernels.incidence(self.size, self.tails, self.heads, self.labels)
-        most = int(np.diff(starts).max()) if len(self.tails) else 1
-        return starts, neighbours, salts, np.uint64(64 - 53 + most.bit_length())
 
     @cached_property
     def codes(self) -> Indices:
@@ -60,58 +51,38 @@ def coloured_form(graph: ResidualGraph, ranks: Indices, order: Indices) -> bytes
 
 
 class Parting(NamedTuple):
-    """A graph without the arcs that follow from its cells, and its connected components.
+    """The components of a graph without the arcs that follow from its cells.
 
     Attributes
     ----------
-    graph : the reduced graph: no two cells meet in all possible arcs of a label, nor in more than half.
-    cell : the vertices of the non-trivial cell that meets most others, and so splits most of them.
-    parts : the vertices of each component, and the graph on them.
     settled : the vertices without arcs in cells of their own, which are in no component.
+    parts : the vertices of each component, and the reduced graph on them: no two of its cells meet in more
+        than half of all possible arcs of a label.
+    cell : if there is one component, the vertices in it of the non-trivial cell that meets most other cells,
+        and so splits most of them.
     """
 
-    graph: ResidualGraph
-    cell: Indices
-    parts: list[tuple[Indices, ResidualGraph]]
     settled: Indices
+    parts: list[tuple[Indices, ResidualGraph]]
+    cell: Indices
 
 
 def parting(graph: ResidualGraph, ranks: Indices) -> Parting:
-    """Return the components of the reduced graph."""
+    """Return the components of a graph with these cells; vertices are in the order of their numbers."""
     from ticketsearch.canonical import kernels
 
-    changed, tails, heads, labels, target, owners, count = kernels.parted(
-        graph.tails, graph.heads, graph.labels, ranks
-    )
-    if changed:
-        graph = ResidualGraph(graph.size, tails, heads, labels)
-    settled = np.flatnonzero(owners < 0)
-    parts = [(np.arange(graph.size), graph)]
-    if count != 1 or len(settled):
-        parts = _split(graph, owners, count)
-    return Parting(graph, np.flatnonzero(ranks == target), parts, settled)
-
-
-def _split(graph: ResidualGraph, owners: Indices, count: int) -> list[tuple[Indices, ResidualGraph]]:
-    """Return the vertices of each component, and the graph on them."""
-    vertices = np.argsort(owners, kind="stable")
-    bounds = np.searchsorted(owners[vertices], np.arange(count + 1))
-    place = np.empty(graph.size, dtype=np.intp)
-    place[vertices] = np.arange(graph.size) - bounds[owners[vertices]]
-    arcs = np.argsort(owners[graph.tails], kind="stable")
-    tails, heads, labels = place[graph.tails[arcs]], place[graph.heads[arcs]], graph.labels[arcs]
-    ends = np.searchsorted(owners[graph.tails[arcs]], np.arange(count + 1))
+    *arcs, first_arcs, vertices, firsts, cell = kernels.parted(graph.tails, graph.heads, graph.labels, ranks)
+    settled, *members = (vertices[first:last] for first, last in pairwise(firsts.tolist()))
     parts = []
-    for component in range(count):
-        chosen = slice(ends[component], ends[component + 1])
-        members = vertices[bounds[component] : bounds[component + 1]]
-        parts.append((members, ResidualGraph(len(members), tails[chosen], heads[chosen], labels[chosen])))
-    return parts
+    for part, (first, last) in zip(members, pairwise(first_arcs[1:].tolist()), strict=True):
+        tails, heads, labels = (array[first:last] for array in arcs)
+        parts.append((part, ResidualGraph(len(part), tails, heads, labels)))
+    return Parting(settled, parts, cell)
 
 
 def components(graph: ResidualGraph, ranks: Indices) -> list[tuple[Indices, ResidualGraph]]:
-    """Return the connected components of the reduced graph: their vertices and the graph on them.
+    """Return the components of the reduced graph: their vertices and the graph on them; see :class:`Parting`.
 
-    Vertices that are settled, see :class:`Parting`, are in none.
+    Vertices that are settled are in none.
     """
     return parting(graph, ranks).parts
