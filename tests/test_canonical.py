@@ -240,6 +240,7 @@ def test_keys_are_exact_whatever_hashes_collide(name, values, monkeypatch, witho
         return (value % np.uint64(values)) << np.uint64(60)
 
     monkeypatch.setattr(refinement, "_mix", collide)
+    monkeypatch.setattr(refinement, "_numbered", lambda count: collide(np.arange(count, dtype=np.uint64)))
     monkeypatch.setattr(kernels, "mixed", collide)
     spec = TINY[name]
     table = renumberings(spec)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ticketsearch.compiled import compiler
 from ticketsearch.typing import Indices
 
-__all__ = ["joined", "mixed", "parted", "refined"]
+__all__ = ["blended", "distinct", "joined", "mixed", "parted", "refined"]
 
 Hashes = NDArray[np.uint64]
 Parted = tuple[Indices, Indices, Indices, Indices, Indices, Indices, Indices]
@@ -29,6 +29,33 @@ def mixed(value: np.uint64) -> np.uint64:
     value = value * FACTOR + ODD
     value = (value ^ (value >> HALF)) * SECOND
     return value ^ (value >> REST)
+
+
+@compiled
+def blended(colours: Hashes, sums: Hashes) -> Hashes:
+    """Return colours that follow from earlier ones and from sums over neighbours."""
+    new = np.empty_like(colours)
+    for unit in range(len(colours)):
+        new[unit] = mixed(colours[unit] * ODD + sums[unit])
+    return new
+
+
+@compiled
+def distinct(colours: Hashes) -> int:
+    """Return the number of different colours."""
+    room = 2
+    while room < 2 * len(colours):
+        room *= 2
+    table = np.zeros(room, dtype=np.int64)  # places of different colours, from 1
+    count = 0
+    for place in range(len(colours)):
+        entry = np.int64(colours[place] >> HALF) & (room - 1)
+        while table[entry] and colours[table[entry] - 1] != colours[place]:
+            entry = (entry + 1) & (room - 1)
+        if not table[entry]:
+            table[entry] = place + 1
+            count += 1
+    return count
 
 
 @compiled
