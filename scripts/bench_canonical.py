@@ -7,13 +7,16 @@ others cost them much. Each input and output has a colour of its own, hidden uni
 Weisfeiler-Lehman hash is no identity: it is here as what is often used for one.
 
 In each repetition all are timed in turn, on the same masks, each for at least 20 ms of processor time;
-medians are given. The rivals know no kernels, so VGG-16 is ours alone.
+medians are given. The rivals know no kernels, so ResNet-20 and VGG-16 are ours alone.
+
+To reach: 5 times pynauty's speed and igraph's own on graphs of live units at every density; on symmetric
+masks a tenth of pynauty's speed.
 
     python scripts/bench_canonical.py                   all, about 3 minutes
     python scripts/bench_canonical.py --only random     LeNet-300-100, random masks of nine densities
     python scripts/bench_canonical.py --only synflow    the same with what SynFlow leaves of initializations
     python scripts/bench_canonical.py --only symmetric  dense and regular masks
-    python scripts/bench_canonical.py --only vgg        VGG-16 at density 0.05
+    python scripts/bench_canonical.py --only kernels    ResNet-20 and VGG-16, random masks
 
 pynauty and igraph are left out where they are not installed (`pip install pynauty igraph`).
 """
@@ -29,7 +32,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -49,9 +52,9 @@ from ticketsearch.pruners import prune_all
 Integers = NDArray[np.intp]
 LENET = (784, 300, 100, 10)
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-# The ratios to reach, at these densities of random masks.
-TARGETS = {"pynauty": 30, "igraph": 20}
-TARGET_DENSITIES = (0.1, 0.02)
+# Times as fast as these on graphs of live units, at every density; and on symmetric masks.
+TARGETS = {"pynauty live": 5.0, "igraph live": 1.0}
+SYMMETRIC_TARGETS = {"pynauty live": 0.1}
 
 
 class Shape:
@@ -170,8 +173,14 @@ def timed(call: Callable[[Mask, MaskSpec], object], masks: Sequence[Mask], spec:
             return 1e3 * seconds / calls
 
 
-def compared(name: str, masks: Sequence[Mask], spec: MaskSpec, given: argparse.Namespace) -> dict[str, Any]:
-    """Return a row: medians in ms, and the rivals' as multiples of ours."""
+def compared(
+    name: str,
+    masks: Sequence[Mask],
+    spec: MaskSpec,
+    given: argparse.Namespace,
+    targets: Mapping[str, float] = TARGETS,
+) -> dict[str, Any]:
+    """Return a row: medians in ms, the rivals' as multiples of ours, and whether these reach ``targets``."""
     calls: dict[str, Callable[[Mask, MaskSpec], object]] = {"ours": canonical_key, **rivals(given)}
     for call in calls.values():
         call(masks[0], spec)
@@ -181,9 +190,10 @@ def compared(name: str, masks: Sequence[Mask], spec: MaskSpec, given: argparse.N
     medians = {name: statistics.median(r[name] for r in rounds) for name in calls}
     ratios = {name: ms / medians["ours"] for name, ms in medians.items() if name != "ours"}
     kept = int(np.mean([np.count_nonzero(mask) for mask in masks]))
-    cells = "".join(f"{medians[n]:>11.2f} {f'({ratio:.0f}x)':>8}" for n, ratio in ratios.items())
+    cells = "".join(f"{medians[n]:>11.2f} {f'({ratio:.3g}x)':>9}" for n, ratio in ratios.items())
+    met = {n: ratios[n] >= target for n, target in targets.items() if n in ratios}
     print(f"{name:>24}{kept:>9}{medians['ours']:>10.3f}{cells}", flush=True)
-    return {"masks": name, "live": kept, "ms": medians, "ratios": ratios, "met": {}}
+    return {"masks": name, "live": kept, "ms": medians, "ratios": ratios, "met": met}
 
 
 def random(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -191,12 +201,7 @@ def random(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     spec = chain(LENET)
     for density in DENSITIES:
         masks = [live(np.random.default_rng(seed).random(spec.size) < density, spec) for seed in range(4)]
-        row = compared(f"random {density:g}", masks, spec, given)
-        if density in TARGET_DENSITIES:
-            for rival, ratio in row["ratios"].items():
-                if rival != "networkx":
-                    row["met"][rival] = ratio >= TARGETS[rival.split()[0]]
-        yield row
+        yield compared(f"random {density:g}", masks, spec, given)
 
 
 def synflow(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -211,27 +216,32 @@ def synflow(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def symmetric(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Masks with many automorphisms; blocks lie between two hidden layers, all else is kept."""
     lenet = chain(LENET)
-    row = compared("all ones, LeNet", [np.ones(lenet.size, dtype=bool)], lenet, given)
-    yield row | {"met": {"ours under 200 ms": row["ms"]["ours"] < 200}}
+    row = compared("all ones, LeNet", [np.ones(lenet.size, dtype=bool)], lenet, given, SYMMETRIC_TARGETS)
+    yield row | {"met": row["met"] | {"ours under 200 ms": row["ms"]["ours"] < 200}}
     small = chain((100, 20, 20, 10))
-    yield compared("all ones, small", [np.ones(small.size, dtype=bool)], small, given)
-    squares = list(itertools.product(range(6), repeat=2))
-    corners = range(128)
+    yield compared("all ones, small", [np.ones(small.size, dtype=bool)], small, given, SYMMETRIC_TARGETS)
     blocks = {
-        "circulant of degree 5": circulant(100, {0, 1, 5, 12, 40}),
-        "a cycle of 200": circulant(100, {0, 1}),
-        "20 cycles of 10": np.kron(np.eye(20, dtype=bool), circulant(5, {0, 1})),
-        "5 times rook 4 x 4": np.kron(
-            np.eye(5, dtype=bool), rook(list(itertools.product(range(4), repeat=2)))
-        ),
-        "rook 6 x 6": rook(squares),
-        "hypercube of 128": np.array([[(a ^ b).bit_count() == 1 for b in corners] for a in corners]),
-        "all but a matching": ~np.eye(100, dtype=bool),
+        "circulant of degree 5": [circulant(100, {0, 1, 5, 12, 40})],
+        "a cycle of 200": [circulant(100, {0, 1})],
+        "20 cycles of 10": [np.kron(np.eye(20, dtype=bool), circulant(5, {0, 1}))],
+        "5 times rook 4 x 4": [np.kron(np.eye(5, dtype=bool), rook(4))],
+        "rook 6 x 6": [rook(6)],
+        "rook 8 x 8": [rook(8)],
+        "hypercube of 128": [hypercube(7)],
+        "hypercube of 256": [hypercube(8)],
+        "projective plane of 7": [projective_plane(7)],
+        "projective plane of 11": [projective_plane(11)],
+        "CFI pair of K4": cfi_pair(nx.complete_graph(4)),
+        "CFI pair of K5": cfi_pair(nx.complete_graph(5)),
+        "CFI pair of Petersen": cfi_pair(nx.petersen_graph()),
+        "all but a matching": [~np.eye(100, dtype=bool)],
     }
-    for name, block in blocks.items():
-        spec = chain((3, *block.shape[::-1], 2))
-        ends = np.ones(3 * block.shape[1], dtype=bool), np.ones(2 * block.shape[0], dtype=bool)
-        yield compared(name, [np.concatenate([ends[0], block.ravel(), ends[1]])], spec, given)
+    for name, pair in blocks.items():
+        rows, columns = pair[0].shape
+        spec = chain((3, columns, rows, 2))
+        ends = np.ones(3 * columns, dtype=bool), np.ones(2 * rows, dtype=bool)
+        masks = [np.concatenate([ends[0], block.ravel(), ends[1]]) for block in pair]
+        yield compared(name, masks, spec, given, SYMMETRIC_TARGETS)
 
 
 def circulant(size: int, steps: set[int]) -> Mask:
@@ -239,21 +249,57 @@ def circulant(size: int, steps: set[int]) -> Mask:
     return np.array([[(a - b) % size in steps for b in range(size)] for a in range(size)])
 
 
-def rook(squares: list[tuple[int, int]]) -> Mask:
+def rook(size: int) -> Mask:
     """Return which squares a rook reaches from which."""
+    squares = list(itertools.product(range(size), repeat=2))
     return np.array([[a != b and (a[0] == b[0] or a[1] == b[1]) for b in squares] for a in squares])
 
 
-def vgg(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """VGG-16, a random mask."""
-    spec = initialize("vgg16_bn", Shape(3, 32, 32)).spec
-    masks = [live(np.random.default_rng(0).random(spec.size) < 0.05, spec)]
+def hypercube(dimension: int) -> Mask:
+    """Return which corners of a hypercube are joined to which."""
+    corners = range(2**dimension)
+    return np.array([[(a ^ b).bit_count() == 1 for b in corners] for a in corners])
+
+
+def projective_plane(order: int) -> Mask:
+    """Return which points are on which lines of the plane over a prime field."""
+    points = [(1, a, b) for a in range(order) for b in range(order)]
+    points += [(0, 1, a) for a in range(order)] + [(0, 0, 1)]
+    return np.array([[np.dot(point, line) % order == 0 for point in points] for line in points])
+
+
+def cfi_pair(base: nx.Graph[int]) -> list[Mask]:
+    """Return the two graphs of Cai, Fürer and Immerman, which refinement cannot tell apart.
+
+    Rows are the even sets of each vertex's edges, in the second graph odd ones of one vertex; columns are the
+    two ends of each edge, one for sets with it and one for sets without.
+    """
+    edges, pair = list(base.edges), []
+    for twisted in (0, 1):
+        rows = []
+        for vertex in base:
+            own = [number for number, edge in enumerate(edges) if vertex in edge]
+            for bits in itertools.product([0, 1], repeat=len(own)):
+                if sum(bits) % 2 == (twisted if vertex == 0 else 0):
+                    row = np.zeros((len(edges), 2), dtype=bool)
+                    row[own, bits] = True
+                    rows.append(row.ravel())
+        pair.append(np.array(rows))
+    return pair
+
+
+def kernels(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """ResNet-20 and VGG-16, random masks."""
     alone = argparse.Namespace(**vars(given) | {"skip": ["pynauty", "igraph", "networkx"]})
-    row = compared("VGG-16 0.05", masks, spec, alone)
-    yield row | {"met": {"ours under 1 s": row["ms"]["ours"] < 1000}}
+    for name, model in {"ResNet-20": "resnet20", "VGG-16": "vgg16_bn"}.items():
+        spec = initialize(model, Shape(3, 32, 32)).spec
+        for density in (0.2, 0.05, 0.01):
+            masks = [live(np.random.default_rng(seed).random(spec.size) < density, spec) for seed in range(2)]
+            row = compared(f"{name} {density:g}", masks, spec, alone)
+            yield row | {"met": {"ours under 1 s": row["ms"]["ours"] < 1000}}
 
 
-PARTS = {part.__name__: part for part in (random, synflow, symmetric, vgg)}
+PARTS = {part.__name__: part for part in (random, synflow, symmetric, kernels)}
 
 
 def main() -> None:
@@ -269,7 +315,7 @@ def main() -> None:
     given = parser.parse_args()
     here = machine()
     print(f"{here['cpu']}; ms from the flat mask to the key, and times ours")
-    print(f"{'masks':>24}{'live':>9}{'ours':>10}" + "".join(f"{name:>20}" for name in rivals(given)))
+    print(f"{'masks':>24}{'live':>9}{'ours':>10}" + "".join(f"{name:>21}" for name in rivals(given)))
     rows = [row for name in ([given.only] if given.only else PARTS) for row in PARTS[name](given)]
     met = [met for row in rows for met in row["met"].values()]
     print(f"{sum(met)} of {len(met)} targets met")
@@ -281,7 +327,7 @@ def main() -> None:
         "command": " ".join(["scripts/bench_canonical.py", *sys.argv[1:]]),
         "versions": {
             name: version(name)
-            for name in ("numpy", *dict.fromkeys(name.split()[0] for name in rivals(given)))
+            for name in ("numpy", "numba", *dict.fromkeys(name.split()[0] for name in rivals(given)))
         },
         "machine": here,
         "rows": rows,

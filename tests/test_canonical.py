@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import itertools
 import json
@@ -33,11 +34,13 @@ from networks import (
     shuffled,
 )
 
+from ticketsearch import compiled
 from ticketsearch.canonical import (
     canonical_form,
     canonical_key,
     canonical_order,
     isomorphic,
+    kernels,
     refinement,
     to_networkx,
 )
@@ -134,6 +137,16 @@ def regular(size, degree, seed):
     return block
 
 
+@pytest.fixture
+def without_numba(monkeypatch):
+    """The compiled loops as plain Python."""
+    monkeypatch.setattr(compiled, "AVAILABLE", False)
+    importlib.reload(kernels)
+    yield
+    monkeypatch.undo()
+    importlib.reload(kernels)
+
+
 TINY = {
     "3+3": mlp(2, 3, 3, 2),
     "4+4": mlp(1, 4, 4, 1),
@@ -222,8 +235,13 @@ def test_relations_of_a_group_to_itself_have_their_known_number(units, known):
     "name", every(["3+3", "constant", "residual", "parallel", *PIECEWISE], quick=["3+3", "residual"])
 )
 @pytest.mark.parametrize("values", every([1, 3], default=[1]))
-def test_keys_are_exact_whatever_hashes_collide(name, values, monkeypatch):
-    monkeypatch.setattr(refinement, "_mix", lambda x: (x % np.uint64(values)) << np.uint64(60))
+def test_keys_are_exact_whatever_hashes_collide(name, values, monkeypatch, without_numba):
+    def collide(value):
+        return (value % np.uint64(values)) << np.uint64(60)
+
+    monkeypatch.setattr(refinement, "_mix", collide)
+    monkeypatch.setattr(refinement, "_numbered", lambda count: collide(np.arange(count, dtype=np.uint64)))
+    monkeypatch.setattr(kernels, "mixed", collide)
     spec = TINY[name]
     table = renumberings(spec)
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ticketsearch.masks import Group, Mask, MaskSpec, Piece
 from ticketsearch.typing import Indices
 
-__all__ = ["Merger", "merger"]
+__all__ = ["Marks", "Merger", "merger"]
 
 Part = NDArray[Any]
 # A group and the labels of its units.

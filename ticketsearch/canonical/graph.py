@@ -10,8 +10,9 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticketsearch.canonical.bundles import merger
+from ticketsearch.canonical.bundles import Marks, merger
 from ticketsearch.canonical.labels import Labels
+from ticketsearch.canonical.live_program import live_parts, live_program
 from ticketsearch.checks import checked
 from ticketsearch.masks import Ends, Mask, MaskSpec, Piece, check_mask, live_ends
 from ticketsearch.typing import Indices
@@ -61,6 +62,33 @@ def mask_graph(
     mask: Mask, spec: MaskSpec, labels: Labels | None = None, *, live_only: bool = True
 ) -> MaskGraph:
     """Return the graph of the live part of a mask, without ``live_only`` of all its weights."""
+    marks = [] if labels is None else list(labels.units.items())
+    program = live_program(spec) if live_only and not spec.bundles else None
+    if program is not None:
+        parts: list[Part]
+        members, parts = live_parts(spec.reading(mask), spec, program)
+        if labels is not None:
+            numbers = (spec.part(piece, labels.weights) for piece in spec.pieces)
+            parts = [
+                part * _among(number, piece, members)
+                for part, number, piece in zip(parts, numbers, spec.pieces, strict=True)
+            ]
+    else:
+        spec, members, parts, marks = _cropped(mask, spec, labels, marks, live_only)
+    if marks:
+        pieces = [Piece(-1, group, group, positions=a.shape[1], diagonal=True) for group, a in marks]
+        spec = dataclasses.replace(spec, pieces=(*spec.pieces, *pieces))
+        parts += [array[members[group]][:, None] for group, array in marks]
+    return MaskGraph(spec, members, parts)
+
+
+def _cropped(
+    mask: Mask, spec: MaskSpec, labels: Labels | None, marks: list[Marks], live_only: bool
+) -> tuple[MaskSpec, list[Indices], list[Part], list[Marks]]:
+    """Return the spec, members and parts of any graph, and the labels of units.
+
+    This serves bundles, whole masks, and networks without a :func:`live_program`.
+    """
     if live_only:
         mask = spec.reading(mask)
     parts: list[Part] = [spec.part(piece, mask) for piece in spec.pieces]
@@ -68,7 +96,6 @@ def mask_graph(
     if labels is not None:
         numbers = labels.weights
         parts = [part * spec.part(piece, numbers) for piece, part in zip(spec.pieces, parts, strict=True)]
-    marks = [] if labels is None else list(labels.units.items())
     if spec.bundles:
         parts = [_between(*given) for given in zip(parts, ends, spec.pieces, strict=True)]
         merging = merger(spec)
@@ -79,17 +106,19 @@ def mask_graph(
         for group, alive in zip(spec.groups, units, strict=True)
     ]
     for index, (piece, part, (targets, sources)) in enumerate(zip(spec.pieces, parts, ends, strict=True)):
-        rows, columns = members[piece.target], members[piece.source]
-        if len(rows) < len(targets):
-            part, targets = part.take(rows, axis=0), targets[rows]
-        if len(columns) < len(sources):
-            part, sources = part if piece.diagonal else part.take(columns, axis=1), sources[columns]
-        parts[index] = _between(part, Ends(targets, sources), piece)
-    if marks:
-        pieces = [Piece(-1, group, group, positions=a.shape[1], diagonal=True) for group, a in marks]
-        spec = dataclasses.replace(spec, pieces=(*spec.pieces, *pieces))
-        parts += [array[members[group]][:, None] for group, array in marks]
-    return MaskGraph(spec, members, parts)
+        end = Ends(targets[members[piece.target]], sources[members[piece.source]])
+        parts[index] = _between(_among(part, piece, members), end, piece)
+    return spec, members, parts, marks
+
+
+def _among(part: Part, piece: Piece, members: list[Indices]) -> Part:
+    """Return a part between members of its groups."""
+    rows, columns = members[piece.target], members[piece.source]
+    if len(rows) < part.shape[0]:
+        part = part.take(rows, axis=0)
+    if not piece.diagonal and len(columns) < part.shape[1]:
+        part = part.take(columns, axis=1)
+    return part
 
 
 def _everything(parts: list[Part], spec: MaskSpec) -> tuple[list[Ends], list[Mask]]:

@@ -102,6 +102,8 @@ def _same(a: MaskGraph, b: MaskGraph, budget: int) -> bool:
 
 def _matched(a: Ties, b: Ties, budget: int) -> bool:
     """Return whether the components of one residual graph are those of the other."""
+    if _joins(a.residual, a.ranks) != _joins(b.residual, b.ranks):
+        return False  # components are without the arcs that follow from cells
     rest = list(_components(b, budget))
     for part, ranks, form in _components(a, budget):
         # Isomorphism is an equivalence, so the first fitting component is as good as any.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from ticketsearch.canonical.graph import MaskGraph, Part
 from ticketsearch.canonical.residual_graph import ResidualGraph
 from ticketsearch.typing import Floats, Indices
 
-__all__ = ["Colours", "are_discrete", "individualised", "refine", "unit_colours"]
+__all__ = ["Colours", "are_discrete", "refine", "unit_colours"]
 
 Colours = NDArray[np.uint64]
 ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -28,13 +29,20 @@ def unit_colours(graph: MaskGraph) -> list[Colours]:
     layers and then back; most masks need half a sweep. Inputs and outputs have no colours: their numbers
     distinguish them.
     """
+    from ticketsearch.canonical import kernels
+
     hidden = set(graph.spec.hidden)
     colours = [np.zeros(size, dtype=np.uint64) for size in graph.sizes]
     forward, back = [], []
+
+    def blend(group: int, sums: Colours) -> None:
+        with np.errstate(over="ignore"):  # of plain Python
+            colours[group] = kernels.blended(colours[group], sums)
+
     for piece, part in zip(graph.spec.pieces, graph.parts, strict=True):
         target, source = piece.target, piece.source
         if target in hidden and (piece.diagonal or source not in hidden):
-            colours[target] = _mix(colours[target] * ODD + _contents(part))
+            blend(target, _contents(part))
         elif target in hidden:
             forward.append((target, source, part))
         if source in hidden and not piece.diagonal:
@@ -42,13 +50,13 @@ def unit_colours(graph: MaskGraph) -> list[Colours]:
     live, cells = sum(graph.sizes[group] for group in hidden), -1
     while True:
         for target, source, part in forward:
-            colours[target] = _mix(colours[target] * ODD + _gathered(part, colours[source]))
+            blend(target, _gathered(part, colours[source]))
         before, cells = cells, _cells(colours, hidden)
         if cells == live or cells <= before:
             return colours
         for target, source, part in reversed(back):
-            seen = colours[target] if target in hidden else _mix(np.arange(len(part), dtype=np.uint64))
-            colours[source] = _mix(colours[source] * ODD + _scattered(part, seen))
+            seen = colours[target] if target in hidden else _numbered(len(part))
+            blend(source, _scattered(part, seen))
         if _cells(colours, hidden) == live:
             return colours
 
@@ -60,21 +68,18 @@ def are_discrete(colours: list[Colours], graph: MaskGraph) -> bool:
 
 def _cells(colours: list[Colours], hidden: Collection[int]) -> int:
     """Return the number of different colours."""
-    cells = 0
-    for group in hidden:
-        ranked = np.sort(colours[group])
-        cells += min(len(ranked), 1) + int(np.count_nonzero(ranked[1:] != ranked[:-1]))
-    return cells
+    from ticketsearch.canonical import kernels
+
+    return sum(kernels.distinct(colours[group]) for group in hidden)
 
 
 def _contents(part: Part) -> Colours:
     """Return for each target a hash of its row; bits are hashed eight at a time."""
     rows = part.reshape(len(part), math.prod(part.shape[1:]))
     if part.dtype != np.bool_:
-        return _summed(rows, _mix(np.arange(rows.shape[1], dtype=np.uint64)))
+        return _summed(rows, _numbered(rows.shape[1]))
     bits = np.packbits(rows, axis=1)
-    count = bits.shape[1]
-    return (bits @ _exact(_mix(np.arange(count, dtype=np.uint64)), 256 * count)).astype(np.uint64)
+    return (bits @ _exact(_numbered(bits.shape[1]), 256 * bits.shape[1])).astype(np.uint64)
 
 
 def _gathered(part: Part, colours: Colours) -> Colours:
@@ -110,36 +115,23 @@ def _exact(colours: Colours, terms: int) -> Floats:
     return (colours >> np.uint64(64 - 53 + terms.bit_length())).astype(np.float64)
 
 
-def refine(graph: ResidualGraph, ranks: Indices) -> tuple[Indices, bytes]:
+def refine(graph: ResidualGraph, ranks: Indices, chosen: int = -1) -> tuple[Indices, bytes]:
     """Return stable cell numbers ``(vertices,)`` that refine ``ranks``, and their trace.
 
-    Both depend on structure alone; equal traces are necessary for an isomorphism, not sufficient.
+    The vertex ``chosen``, if any, comes first in its cell. Cells and trace depend on structure alone; equal
+    traces are necessary for an isomorphism, not sufficient.
     """
-    ends, seen, vertices, salts = graph.incidence
-    most = int(np.bincount(ends).max()) if len(ends) else 1
-    shift = np.uint64(64 - 53 + most.bit_length())
-    cells = -1
-    while True:
-        before = cells
-        numbers = ranks.astype(np.uint64)
-        drawn = (_mix(salts + numbers[vertices]) >> shift).astype(np.float64)
-        sums = np.bincount(ends, drawn[seen], graph.size).astype(np.uint64)
-        hashes = _mix(numbers + _mix(sums))
-        order = np.lexsort((hashes, ranks))
-        hashes, old = hashes[order], ranks[order]
-        steps = (hashes[1:] != hashes[:-1]) | (old[1:] != old[:-1])
-        ranks = np.zeros(graph.size, dtype=np.intp)
-        ranks[order[1:]] = np.cumsum(steps)
-        cells = int(np.count_nonzero(steps)) + 1
-        if cells in (before, graph.size):
-            return ranks, hashes.tobytes()
+    from ticketsearch.canonical import kernels
+
+    with np.errstate(over="ignore"):  # of plain Python
+        refined, hashes, _ = kernels.refined(graph.tails, graph.heads, graph.labels, ranks, chosen)
+    return refined, hashes.tobytes()
 
 
-def individualised(graph: ResidualGraph, ranks: Indices, vertex: int) -> tuple[Indices, bytes]:
-    """Return the refinement of ``ranks`` in which ``vertex`` comes first in its cell."""
-    chosen = 2 * ranks + 1
-    chosen[vertex] -= 1
-    return refine(graph, chosen)
+@lru_cache(maxsize=64)
+def _numbered(count: int) -> Colours:
+    """Return the hashes of the numbers below ``count``."""
+    return _mix(np.arange(count, dtype=np.uint64))
 
 
 def _mix(values: Colours) -> Colours:

@@ -53,11 +53,15 @@ def canonical_orders(
 
     ``tied`` are the :func:`ties`, if any. Raises :class:`Exhausted` if the budget does not suffice.
     """
+    if tied is None:
+        return [
+            np.argsort(ranked) if group.kind == "hidden" else np.arange(len(ranked))
+            for group, ranked in zip(graph.spec.groups, colours, strict=True)
+        ]
     places = [np.zeros(size, dtype=np.intp) for size in graph.sizes]
-    if tied is not None:
-        for place, vertex in enumerate(canonical_sequence(tied.residual, tied.ranks, budget).tolist()):
-            group, members = tied.twins[vertex]
-            places[group][members] = place
+    for place, vertex in enumerate(canonical_sequence(tied.residual, tied.ranks, budget).tolist()):
+        group, members = tied.twins[vertex]
+        places[group][members] = place
     hidden = set(graph.spec.hidden)
     return [
         np.lexsort((places[group], colours[group])) if group in hidden else np.arange(size)
