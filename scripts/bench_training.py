@@ -28,6 +28,8 @@ and the ratio of its time to that of this package as it is.
     scripts/bench_training.py --only processes  two workers against one
     scripts/bench_training.py --only memory     peak memory of a cohort, in a process of its own
     scripts/bench_training.py --only cuda       a cohort of 256 on a CUDA device
+
+Masks that searches trained, and other rivals, are in ``bench_searched.py``.
 """
 
 from __future__ import annotations
