@@ -1,23 +1,24 @@
 """Times training of masks that searches really train, beside other ways to train them, all in one run.
 
-Masks are those of results/masks (``record_masks.py``: last populations of searches), of SynFlow, or dense. Data are
-random numbers of the right shape. All sides train the same masks from the same weights on the same data order;
-they take turns, one after another in each round, and figures are medians over rounds, in processor milliseconds a
-mask-step (of both threads in the row of threads: seconds of the clock). Rivals are those of
-``training_rivals.py``; JAX is left out where it is not installed (``pip install '.[bench]'``), and all but
-the plain loop for networks that are not of Linear layers and ReLU alone. What is compiled is compiled before a
-round; this package's time has all that it builds.
+Masks are those of results/masks (``record_masks.py``: last populations of searches), of SynFlow, or dense.
+Data are random numbers of the right shape. All sides train the same masks from the same weights on the same
+data order. They take turns, one after another in each round, and figures are medians over rounds, in
+processor milliseconds a mask-step; the rows of threads are in seconds of the clock. Rivals are those of
+``training_rivals.py``. JAX is left out where it is not installed (``pip install '.[bench]'``), and all but
+the plain loop for networks that are not of Linear layers and ReLU alone. Compilation is not in the times;
+the building of cohorts and trainings is.
 
-floors       our time over 6 x kept weights x batch FLOPs (those of a convolution once for each position) at the
-             rate of a large float32 product in this run. Inputs need no gradient, so that a dense network may
-             get below 1.
-C++          floors of C++ loops over live weights, in another run on another machine
-difference   the largest between the first layer's weights of us and the plain loop, after CHECKED steps
+floors       our time over 6 x kept weights x batch FLOPs (those of a convolution once for each position) at
+             the rate of a large float32 product in this run. Inputs need no gradient, so that a dense
+             network may get below 1.
+C++          floors of C++ loops over live weights, measured once on another machine (AVX2, 72 GFLOP/s)
+difference   the largest between the first layer's weights of us and the plain loop, after CHECKED steps of
+             one network; convolutional networks after the steps of their row
 
     OMP_NUM_THREADS=1 python scripts/bench_searched.py [--only NAME ...]     about 10 minutes
     OMP_NUM_THREADS=1 python scripts/bench_searched.py --whole evolve study  whole processes, minutes each
 
-The table goes to the standard output, or as a Markdown file to ``--out``.
+The table goes to the standard output, and by ``--out`` into a Markdown file.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,13 +205,15 @@ def measured(row: Row, rounds: int, engine: str) -> list[list[str]]:
     sides = {"ours": ours(problem, row.batch, engine), **rivals(problem)}
     for place, size in enumerate(row.sizes):
         own = masks[:size]
-        ends = {name: side(own[:1], CHECKED) for name, side in sides.items()}
+        checked = CHECKED if problem.linear else row.steps
+        ends = {name: sides[name](own[:1], checked) for name in ("ours", "plain")}
         for side in sides.values():
             side(own, row.steps)  # compiles what is compiled
         runs = {name: [] for name in sides}
         for _ in range(rounds):
             for name, side in sides.items():
-                runs[name].append(1e3 * timed(lambda side=side: side(own, row.steps)) / size / row.steps)
+                seconds = timed(partial(side, own, row.steps))
+                runs[name].append(1e3 * seconds / size / row.steps)
         ms = {name: statistics.median(each) for name, each in runs.items()}
         best = min((name for name in ms if name != "ours"), key=ms.__getitem__)
         cpp = row.cpp[place] if row.cpp else None
@@ -282,8 +285,9 @@ def machine() -> str:
     cpu = named[1].strip() if named else platform.machine()
     jax = sys.modules.get("jax")
     return (
-        f"{cpu}, {os.cpu_count()} cores, one thread; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"{f'JAX {jax.__version__}' if jax else 'no JAX'}, ticketsearch {ticketsearch.__version__}"
+        f"{cpu}, {os.cpu_count()} cores, one thread; Python {platform.python_version()}, torch "
+        f"{torch.__version__}, {f'JAX {jax.__version__}' if jax else 'no JAX'}, ticketsearch "
+        f"{ticketsearch.__version__}"
     )
 
 
@@ -303,8 +307,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     date = datetime.now(UTC)
-    text = f"# {given.title}\n\n{date:%d %B %Y}. {machine()}. A float32 product of size 1024 runs at {rate():.0f} "
-    text += f"GFLOP/s here.\n\n    python {shlex.join(sys.argv)}\n"
+    text = f"# {given.title}\n\n{date:%d %B %Y}. {machine()}. A float32 product of size 1024 runs at "
+    text += f"{rate():.0f} GFLOP/s here.\n\n    OMP_NUM_THREADS=1 python {shlex.join(sys.argv)}\n"
     names = [] if given.whole else [name for name in given.only if name != "threads"]
     lines = [line for name in names for line in measured(ROWS[name], given.rounds, given.engine)]
     if lines:

@@ -1,7 +1,7 @@
-"""Records masks of searches, which ``scripts/bench_training.py`` trains: the last population of each.
+"""Records masks of searches, which ``scripts/bench_searched.py`` trains: the last population of each.
 
-Each file ``results/masks/NAME.bits`` has the rows of its masks as packed bits (numpy.packbits along the weights);
-``results/masks/shapes.json`` has their shapes. The command that made the files, about 10 minutes of one core:
+A file ``results/masks/NAME.bits`` has the rows of its masks as packed bits (numpy.packbits along the
+weights); ``results/masks/shapes.json`` has their shapes. The files were made in two minutes of one core by
 
     OMP_NUM_THREADS=1 python scripts/record_masks.py FOLDER_OF_MNIST [--only NAME ...]
 """

@@ -1,13 +1,14 @@
-"""Other ways to train masked networks, which ``scripts/bench_training.py`` times beside this package.
+"""Other ways to train masked networks, which ``scripts/bench_searched.py`` times beside this package.
 
 Each is a function of a problem that gives a side: a function of masks ``(P, weights)`` bool and a number of
-steps, which trains all of them from the same weights on the same data order, by SGD with momentum, and returns
+steps. It trains all of them from the same weights on the same data order, by SGD with momentum, and returns
 the weights of the first network's first layer.
 
-    plain     one network after another in torch: masks multiplied after each step, fused SGD; images channels last
+    plain     one network after another in torch: masks multiplied after each step, fused SGD; images are
+              channels last
     compile   the same, its forward pass, loss and gradients by torch.compile
     vmap      all networks together, by torch.func's vmap of grad (Linear and ReLU alone)
-    jax       all networks and all steps in one call, by JAX's jit, vmap and scan (Linear and ReLU alone)
+    jax       all networks and steps in one call, by JAX's jit, vmap and scan (Linear and ReLU alone)
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ticketsearch.models import Network
 
 LR, MOMENTUM = 0.05, 0.9
 
-# One thread; read when JAX makes its backend.
+# One thread. Read when JAX makes its backend.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 try:
     import jax
