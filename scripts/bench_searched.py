@@ -12,8 +12,8 @@ floors       our time over 6 x kept weights x batch FLOPs (those of a convolutio
              the rate of a large float32 product in this run. Inputs need no gradient, so that a dense
              network may get below 1.
 C++          floors of C++ loops over live weights, measured once on another machine (AVX2, 72 GFLOP/s)
-difference   the largest between the first layer's weights of us and the plain loop, after CHECKED steps of
-             one network; convolutional networks after the steps of their row
+difference   the largest between the first layer's kept weights of any side and the plain loop, after CHECKED
+             steps of one network; of a convolutional network after the steps of its row
 
     OMP_NUM_THREADS=1 python scripts/bench_searched.py [--only NAME ...]     about 10 minutes
     OMP_NUM_THREADS=1 python scripts/bench_searched.py --whole evolve study  whole processes, minutes each
@@ -204,25 +204,27 @@ def measured(row: Row, rounds: int, engine: str) -> list[list[str]]:
     problem, masks, lines = problem_of(row), masks_of(row), []
     sides = {"ours": ours(problem, row.batch, engine), **rivals(problem)}
     for place, size in enumerate(row.sizes):
-        own = masks[:size]
+        cohort = masks[:size]
         checked = CHECKED if problem.linear else row.steps
-        ends = {name: sides[name](own[:1], checked) for name in ("ours", "plain")}
+        ends = {name: side(cohort[:1], checked) for name, side in sides.items()}
         for side in sides.values():
-            side(own, row.steps)  # compiles what is compiled
+            side(cohort, row.steps)  # compiles what is compiled
         runs = {name: [] for name in sides}
         for _ in range(rounds):
             for name, side in sides.items():
-                seconds = timed(partial(side, own, row.steps))
+                seconds = timed(partial(side, cohort, row.steps))
                 runs[name].append(1e3 * seconds / size / row.steps)
         ms = {name: statistics.median(each) for name, each in runs.items()}
         best = min((name for name in ms if name != "ours"), key=ms.__getitem__)
         cpp = row.cpp[place] if row.cpp else None
-        difference = float((ends["ours"] - ends["plain"]).abs().max())
+        keep = problem.network.spec.split(cohort[0])[problem.network.spec.layers[0].name]
+        kept = torch.from_numpy(keep.copy())
+        difference = max(float((end - ends["plain"])[kept].abs().max()) for end in ends.values())
         kind = f"{row.masks} evolved" if isinstance(row.masks, str) else f"density {row.masks:g}"
         lines.append(
             [
-                *(row.network, kind, f"{int(own.sum(1).mean()):,}", str(size), f"{ms['ours']:.3f}"),
-                f"{ms['ours'] / floor(row, own):.1f}",
+                *(row.network, kind, f"{int(cohort.sum(1).mean()):,}", str(size), f"{ms['ours']:.3f}"),
+                f"{ms['ours'] / floor(row, cohort):.1f}",
                 "" if cpp is None else f"{cpp:.1f}",
                 *(f"{ms[name]:.3f}" if name in ms else "" for name in ("plain", "compile", "vmap", "JAX")),
                 *(f"{ms['plain'] / ms['ours']:.2f}", f"{ms[best] / ms['ours']:.2f} ({best})"),

@@ -132,9 +132,9 @@ def vmap(problem: Problem) -> Side:
         # Biases need no mask.
         weights, factors = values[::2], keeps[::2]
         for chosen in torch.from_numpy(problem.order[:steps]):
-            found = gradients(values, x.index_select(0, chosen), y.index_select(0, chosen))
+            slopes = gradients(values, x.index_select(0, chosen), y.index_select(0, chosen))
             torch._foreach_mul_(momenta, MOMENTUM)
-            torch._foreach_add_(momenta, found)
+            torch._foreach_add_(momenta, slopes)
             torch._foreach_add_(values, momenta, alpha=-LR)
             torch._foreach_mul_(weights, factors)
         return values[0][0]
@@ -158,8 +158,8 @@ def by_jax(problem: Problem) -> Side:
     def trained(values: Any, keeps: Any, x: Any, y: Any, order: Any) -> Any:
         def step(state: Any, chosen: Any) -> Any:
             values, momenta = state
-            found = gradients(values, keeps, x[chosen], y[chosen])
-            momenta = [MOMENTUM * m + g for m, g in zip(momenta, found, strict=True)]
+            slopes = gradients(values, keeps, x[chosen], y[chosen])
+            momenta = [MOMENTUM * m + g for m, g in zip(momenta, slopes, strict=True)]
             return ([v - LR * m for v, m in zip(values, momenta, strict=True)], momenta), None
 
         (values, _), _ = jax.lax.scan(step, (values, [jnp.zeros_like(v) for v in values]), order)
@@ -169,17 +169,17 @@ def by_jax(problem: Problem) -> Side:
 
     def side(masks: Mask, steps: int) -> Tensor:
         values, keeps = _linear_parts(problem, masks)
-        found = jax.block_until_ready(trained(values, keeps, x, y, problem.order[:steps]))
-        return torch.from_numpy(np.array(found[0][0]))
+        weights = jax.block_until_ready(trained(values, keeps, x, y, problem.order[:steps]))
+        return torch.from_numpy(np.array(weights[0][0]))
 
     return side
 
 
 def rivals(problem: Problem) -> dict[str, Side]:
     """Return the sides that can train a problem's network."""
-    found = {"plain": plain(problem)}
+    sides = {"plain": plain(problem)}
     if problem.linear:
-        found |= {"compile": compiled(problem), "vmap": vmap(problem)}
+        sides |= {"compile": compiled(problem), "vmap": vmap(problem)}
         if jax is not None:
-            found["JAX"] = by_jax(problem)
-    return found
+            sides["JAX"] = by_jax(problem)
+    return sides
