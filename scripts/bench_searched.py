@@ -271,7 +271,9 @@ def whole(name: str) -> list[str]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     shown = [Path(word).name if word.startswith("/") else word for word in WHOLE[name]]
-    return [f"`ticketsearch {' '.join(shown)}`", f"{seconds:.0f}"]
+    line = [f"`ticketsearch {' '.join(shown)}`", f"{seconds:.0f}"]
+    print(" | ".join(line), file=sys.stderr, flush=True)
+    return line
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
