@@ -16,9 +16,7 @@ The floor is 6 x batch x kept weights FLOPs a mask-step, those of a convolution 
 the rate of a large dense product; "of floor" is the floor over this package's time. Inputs need no gradient,
 so that a dense network may get below the floor.
 
-SynFlow's masks are narrow: few of their units live. Magnitudes of trained weights leave wide ones; beside
-them "torch engine" is this package without its native engine, and the ratio of its time to that of this
-package as it is.
+SynFlow's masks are narrow: few of their units live. Magnitudes of trained weights leave wide ones.
 
     scripts/bench_training.py                   all, about 12 minutes
     scripts/bench_training.py --only lenet      LeNet-300-100: six densities, cohorts of 1, 16 and 64
@@ -28,6 +26,8 @@ package as it is.
     scripts/bench_training.py --only processes  two workers against one
     scripts/bench_training.py --only memory     peak memory of a cohort, in a process of its own
     scripts/bench_training.py --only cuda       a cohort of 256 on a CUDA device
+
+Masks that searches trained, and other rivals, are in ``bench_searched.py``.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -55,7 +54,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ticketsearch import compiled
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Variation, evolve
@@ -346,24 +344,10 @@ def widths(masks: Mask, spec: MaskSpec) -> dict[str, list[int]]:
     return found
 
 
-@contextmanager
-def torch_engine() -> Iterator[None]:
-    """Let torch train all networks inside."""
-    before = compiled.AVAILABLE
-    compiled.AVAILABLE = False
-    try:
-        yield
-    finally:
-        compiled.AVAILABLE = before
-
-
-def compare(problem: Problem, masks: Mask, pairs: int, beside_torch: bool) -> Row:
-    """Time both sides in turn; return ms a mask-step, their ratio, and by how much the losses differ.
-
-    ``beside_torch`` times the torch engine too.
-    """
+def compare(problem: Problem, masks: Mask, pairs: int) -> Row:
+    """Time both sides in turn; return ms a mask-step, their ratio, and by how much the losses differ."""
     size, rival = len(masks), rival_of(problem)
-    plain_ms, our_ms, torch_ms, cores = [], [], [], []
+    plain_ms, our_ms, cores = [], [], []
     theirs, ours = losses(
         problem, masks, rival, min(CHECKED[problem.network.name], problem.steps)
     )  # warms up both sides
@@ -373,17 +357,10 @@ def compare(problem: Problem, masks: Mask, pairs: int, beside_torch: bool) -> Ro
         busy = time.process_time()
         seconds, _ = timed(problem, problem.trained, masks)
         cores.append((time.process_time() - busy) / seconds)
-        if beside_torch:
-            with torch_engine():
-                torch_ms.append(1e3 * timed(problem, problem.trained, masks)[0] / size / problem.steps)
         after, _ = timed(problem, plain_loop, problem, chosen[1], rival)
         plain_ms.append(1e3 * (before + after) / 2 / problem.steps)
         our_ms.append(1e3 * seconds / size / problem.steps)
     floor, median = problem.floor(masks), statistics.median(our_ms)
-    beside: Row = {}
-    if beside_torch:
-        found = spread([a / b for a, b in zip(torch_ms, our_ms, strict=True)])
-        beside = {"torch_engine": {"ms": statistics.median(torch_ms), **found}}
     return {
         "kept": int(masks.sum(1).mean()),
         "cohort": size,
@@ -395,7 +372,6 @@ def compare(problem: Problem, masks: Mask, pairs: int, beside_torch: bool) -> Ro
         "loss_difference": float(np.abs(theirs - ours).max()),
         "cores": statistics.median(cores),
         "pairs": pairs,
-        **beside,
     }
 
 
@@ -421,8 +397,6 @@ def table(
     target: Callable[[Cohort], float | None],
     pairs: int,
     of_one: int = 1,
-    *,
-    beside_torch: bool = False,
 ) -> list[Row]:
     """Time cohorts and print a line for each; a cohort of one in ``of_one`` times as many pairs."""
     rival_of(problem)
@@ -432,14 +406,13 @@ def table(
     )
     print(
         f"{'masks':<8}{'density':>7}{'cohort':>8}{'plain loop':>12}{'this package':>14}"
-        f"{'ratio':>8}  {'least-largest':<14}{'to reach':>9}{'':8}{'of floor':>9}{'losses':>9}"
-        f"{'  torch engine   ratio  least-largest' if beside_torch else ''}",
+        f"{'ratio':>8}  {'least-largest':<14}{'to reach':>9}{'':8}{'of floor':>9}{'losses':>9}",
         flush=True,
     )
     rows = []
     for cohort in cohorts:
         size = len(cohort.masks)
-        measured = compare(problem, cohort.masks, pairs * of_one if size == 1 else pairs, beside_torch)
+        measured = compare(problem, cohort.masks, pairs * of_one if size == 1 else pairs)
         row = {
             **{"model": problem.network.name, "device": problem.device, "steps": problem.steps},
             **{"masks": cohort.kind, "density": cohort.density, **measured},
@@ -453,19 +426,10 @@ def table(
         print(
             f"{cohort.kind:<8}{cohort.density:>7g}{size:>8}{row['plain_ms']:>12.3f}{row['our_ms']:>14.3f}"
             f"{row['ratio']:>8.2f}  {limits:<14}{reach:>9} {verdict(row):<7}{row['floor_share']:>9.3f}"
-            f"{row['loss_difference']:>9.0e}{beside(row)}{remark(row)}",
+            f"{row['loss_difference']:>9.0e}{remark(row)}",
             flush=True,
         )
     return rows
-
-
-def beside(row: Row) -> str:
-    """Say how long the torch engine takes, where it was timed."""
-    if "torch_engine" not in row:
-        return ""
-    own = row["torch_engine"]
-    limits = f"{own['least']:.2f}-{own['largest']:.2f}"
-    return f"{own['ms']:>14.3f}{own['ratio']:>8.2f}  {limits:<13}"
 
 
 def remark(row: Row) -> str:
@@ -495,7 +459,7 @@ def wide(given: argparse.Namespace) -> list[Row]:
     problem = problem_of("lenet_300_100", given.data, given.steps or 100)
     sizes, densities = given.cohorts or [1, 8, 16], given.densities or [0.2, 0.1, 0.05, 0.02, 0.01]
     masks = {density: wide_masks(problem, density, max(sizes)) for density in densities}
-    return table(problem, cut("wide", masks, sizes), lambda _: None, given.pairs, beside_torch=True)
+    return table(problem, cut("wide", masks, sizes), lambda _: None, given.pairs)
 
 
 def conv2(given: argparse.Namespace) -> list[Row]:
