@@ -25,6 +25,7 @@ from ticketsearch.pruners import Copies, prune
 from ticketsearch.pruners.flow import FlowNetwork
 from ticketsearch.theory.conservation import conservation, saliency_conservation
 from ticketsearch.training import Cohort, Recipe, data_order, train
+from ticketsearch.training.layout import engine_for
 from ticketsearch.wiring import trace
 
 pytestmark = pytest.mark.slow
@@ -92,14 +93,16 @@ def test_a_block_without_its_dead_units_trains_as_by_a_plain_loop(name):
     masks = np.stack([sparse(net, seed) for seed in range(2)])
     orders = [data_order(len(own.y_train), RECIPE, [seed]) for seed in range(2)]
     x = own.x_validation.double()
-    for stacked in {False, net.wiring.dense}:
+    cpu = torch.device("cpu")
+    torches = ("stacked", "single") if net.wiring.dense else ("single",)
+    for engine in sorted({engine_for(net.wiring, "parameter", cpu), *torches}):
         cohort = Cohort(
             net.wiring,
             masks,
             [tensors_of(net)],
-            device=torch.device("cpu"),
+            device=cpu,
             dtype=torch.float64,
-            stacked=stacked,
+            engine=engine,
         )
         train(cohort, own, RECIPE, orders)
         ours, logits = {**cohort.parameters(), **cohort.buffers()}, outputs(cohort, x)
@@ -287,7 +290,7 @@ def test_stochastic_depth_drops_whole_samples_and_is_known():
     orders = [data_order(len(dataset((3, 6, 6)).y_train), RECIPE, [0])] * 2
     masks = np.stack([sparse(net, 0)] * 2)
     cohort = Cohort(
-        net.wiring, masks, [tensors_of(net)], device=torch.device("cpu"), dtype=torch.float64, stacked=False
+        net.wiring, masks, [tensors_of(net)], device=torch.device("cpu"), dtype=torch.float64, engine="single"
     )
     train(cohort, dataset((3, 6, 6)), RECIPE, orders)
     first, second = cohort.parameters()["conv.weight"]
