@@ -470,6 +470,7 @@ def test_scoring_writes_neither_to_network_nor_masks_nor_data(tiny):
             for backend in ("loky", "threads")
         ),
         ({"backend": []}, ("unknown backend '[]'",)),
+        ({"backend": "aut"}, ("unknown backend 'aut' (did you mean 'auto'?)",)),
         ({"masking": []}, ("unknown masking '[]'",)),
         ({"optimizer": None}, ("unknown optimizer 'None'",)),
         ({"device": None}, ("auto, cpu, cuda or cuda:N, but got None",)),

@@ -10,7 +10,7 @@ from typing import Any
 from ticketsearch.checks import check, is_number
 from ticketsearch.errors import BadInput, unknown
 from ticketsearch.training import SALIENCIES, Recipe, find_device
-from ticketsearch.workers import check_backend
+from ticketsearch.workers import BACKENDS, check_backend
 
 __all__ = ["OPTION_NAMES", "RECIPE_NAMES", "EvaluationOptions", "recipe_and_options"]
 
@@ -58,6 +58,7 @@ class EvaluationOptions:
             "scored": SCORED,
             "saliency": SALIENCIES,
             "dtype": DTYPES,
+            "backend": ("auto", *BACKENDS),
         }
         for kind, known in names.items():
             name = getattr(self, kind)
