@@ -21,7 +21,7 @@ def _sum_of(vectors: int, positions: int) -> Callable[..., Any]:
     ):
         """Set, or add to, out[at + p across + s]: Σ_k weights[k] x[x_at + p x_across + rows[k] stride + s].
 
-        Sums begin at ``start``. ``p`` counts positions and ``s`` samples of a block; where it adds, ``start`` is left out.
+        Sums begin at ``start``, or where they add at what is there; ``p`` counts positions.
         """
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -66,7 +66,8 @@ def _dot_of(together: int) -> Callable[..., Any]:
     ):
         """Add Σ x[x_at + rows[k + i] stride + …] change[at + …] to the vector of number order[k + i].
 
-        The sum is over positions and vectors of samples; lanes of a vector stay apart. Positions are ``high`` by ``wide``; ``down`` and ``across`` are steps from one to the next.
+        The sum is over positions and vectors of samples; lanes of a vector stay apart.
+        ``down`` and ``across`` are steps from one position to the next.
         """
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -154,7 +154,8 @@ def _runs(geometry: Geometry, axis: int, turned: bool) -> list[Run]:
         ]
     else:
         reads = [{k: o * stride + s for k, s in shifts if 0 <= o * stride + s < low} for o in range(high)]
-    step, runs = stride if turned else 1, []
+    step = stride if turned else 1
+    runs: list[Run] = []
     for phase in range(min(step, len(reads))):
         first = phase
         for place in range(phase, len(reads) + step, step):
