@@ -16,9 +16,9 @@ The floor is 6 x batch x kept weights FLOPs a mask-step, those of a convolution 
 the rate of a large dense product; "of floor" is the floor over this package's time. Inputs need no gradient,
 so that a dense network may get below the floor.
 
-SynFlow's masks are narrow: few of their units live. Magnitudes of trained weights leave wide ones, and where
-their live weights are few, nothing else is computed; "dense engine" is this package with that switched off,
-and the ratio of its time to that of this package as it is.
+SynFlow's masks are narrow: few of their units live. Magnitudes of trained weights leave wide ones; beside
+them "torch engine" is this package without its native engine, and the ratio of its time to that of this
+package as it is.
 
     scripts/bench_training.py                   all, about 12 minutes
     scripts/bench_training.py --only lenet      LeNet-300-100: six densities, cohorts of 1, 16 and 64
@@ -35,7 +35,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import os
 import platform
 import re
@@ -56,6 +55,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ticketsearch import compiled
 from ticketsearch.datasets import Dataset, load_dataset
 from ticketsearch.errors import BadInput
 from ticketsearch.evolution import Variation, evolve
@@ -64,7 +64,7 @@ from ticketsearch.masks import Mask, MaskSpec, digest, live_units
 from ticketsearch.models import Network, initialize
 from ticketsearch.operators import swap_mutation, uniform_crossover
 from ticketsearch.pruners import prune_all
-from ticketsearch.training import Evaluation, Recipe, data_order, layout
+from ticketsearch.training import Evaluation, Recipe, data_order
 
 Row = dict[str, Any]
 
@@ -347,23 +347,23 @@ def widths(masks: Mask, spec: MaskSpec) -> dict[str, list[int]]:
 
 
 @contextmanager
-def dense_engine() -> Iterator[None]:
-    """Let all networks be trained densely inside."""
-    before = layout.SPARSE_UNIT
-    layout.SPARSE_UNIT = math.inf
+def torch_engine() -> Iterator[None]:
+    """Let torch train all networks inside."""
+    before = compiled.AVAILABLE
+    compiled.AVAILABLE = False
     try:
         yield
     finally:
-        layout.SPARSE_UNIT = before
+        compiled.AVAILABLE = before
 
 
-def compare(problem: Problem, masks: Mask, pairs: int, beside_dense: bool) -> Row:
+def compare(problem: Problem, masks: Mask, pairs: int, beside_torch: bool) -> Row:
     """Time both sides in turn; return ms a mask-step, their ratio, and by how much the losses differ.
 
-    ``beside_dense`` times the dense engine too.
+    ``beside_torch`` times the torch engine too.
     """
     size, rival = len(masks), rival_of(problem)
-    plain_ms, our_ms, dense_ms, cores = [], [], [], []
+    plain_ms, our_ms, torch_ms, cores = [], [], [], []
     theirs, ours = losses(
         problem, masks, rival, min(CHECKED[problem.network.name], problem.steps)
     )  # warms up both sides
@@ -373,17 +373,17 @@ def compare(problem: Problem, masks: Mask, pairs: int, beside_dense: bool) -> Ro
         busy = time.process_time()
         seconds, _ = timed(problem, problem.trained, masks)
         cores.append((time.process_time() - busy) / seconds)
-        if beside_dense:
-            with dense_engine():
-                dense_ms.append(1e3 * timed(problem, problem.trained, masks)[0] / size / problem.steps)
+        if beside_torch:
+            with torch_engine():
+                torch_ms.append(1e3 * timed(problem, problem.trained, masks)[0] / size / problem.steps)
         after, _ = timed(problem, plain_loop, problem, chosen[1], rival)
         plain_ms.append(1e3 * (before + after) / 2 / problem.steps)
         our_ms.append(1e3 * seconds / size / problem.steps)
     floor, median = problem.floor(masks), statistics.median(our_ms)
     beside: Row = {}
-    if beside_dense:
-        found = spread([a / b for a, b in zip(dense_ms, our_ms, strict=True)])
-        beside = {"dense_engine": {"ms": statistics.median(dense_ms), **found}}
+    if beside_torch:
+        found = spread([a / b for a, b in zip(torch_ms, our_ms, strict=True)])
+        beside = {"torch_engine": {"ms": statistics.median(torch_ms), **found}}
     return {
         "kept": int(masks.sum(1).mean()),
         "cohort": size,
@@ -422,7 +422,7 @@ def table(
     pairs: int,
     of_one: int = 1,
     *,
-    beside_dense: bool = False,
+    beside_torch: bool = False,
 ) -> list[Row]:
     """Time cohorts and print a line for each; a cohort of one in ``of_one`` times as many pairs."""
     rival_of(problem)
@@ -433,13 +433,13 @@ def table(
     print(
         f"{'masks':<8}{'density':>7}{'cohort':>8}{'plain loop':>12}{'this package':>14}"
         f"{'ratio':>8}  {'least-largest':<14}{'to reach':>9}{'':8}{'of floor':>9}{'losses':>9}"
-        f"{'  dense engine   ratio  least-largest' if beside_dense else ''}",
+        f"{'  torch engine   ratio  least-largest' if beside_torch else ''}",
         flush=True,
     )
     rows = []
     for cohort in cohorts:
         size = len(cohort.masks)
-        measured = compare(problem, cohort.masks, pairs * of_one if size == 1 else pairs, beside_dense)
+        measured = compare(problem, cohort.masks, pairs * of_one if size == 1 else pairs, beside_torch)
         row = {
             **{"model": problem.network.name, "device": problem.device, "steps": problem.steps},
             **{"masks": cohort.kind, "density": cohort.density, **measured},
@@ -460,10 +460,10 @@ def table(
 
 
 def beside(row: Row) -> str:
-    """Say how long the dense engine takes, where it was timed."""
-    if "dense_engine" not in row:
+    """Say how long the torch engine takes, where it was timed."""
+    if "torch_engine" not in row:
         return ""
-    own = row["dense_engine"]
+    own = row["torch_engine"]
     limits = f"{own['least']:.2f}-{own['largest']:.2f}"
     return f"{own['ms']:>14.3f}{own['ratio']:>8.2f}  {limits:<13}"
 
@@ -495,7 +495,7 @@ def wide(given: argparse.Namespace) -> list[Row]:
     problem = problem_of("lenet_300_100", given.data, given.steps or 100)
     sizes, densities = given.cohorts or [1, 8, 16], given.densities or [0.2, 0.1, 0.05, 0.02, 0.01]
     masks = {density: wide_masks(problem, density, max(sizes)) for density in densities}
-    return table(problem, cut("wide", masks, sizes), lambda _: None, given.pairs, beside_dense=True)
+    return table(problem, cut("wide", masks, sizes), lambda _: None, given.pairs, beside_torch=True)
 
 
 def conv2(given: argparse.Namespace) -> list[Row]:

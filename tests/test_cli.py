@@ -365,7 +365,7 @@ def test_the_address_of_a_dashboard_is_one_line_at_once_also_when_python_exits(t
 @pytest.mark.parametrize(
     ("arguments", "place"),
     [
-        ([], ("loky", "")),
+        ([], ("auto", "")),
         (["--scheduler", "h:1"], ("dask", "h:1")),
         (["--address", "auto"], ("ray", "auto")),
         (["--backend", "dask", "--set", "training.address=h:1"], ("dask", "h:1")),

@@ -147,6 +147,17 @@ def test_a_run_that_goes_on_elsewhere_says_so(tmp_path, monkeypatch):
     run.close()
 
 
+def test_a_run_that_goes_on_by_another_engine_says_so(tmp_path, monkeypatch):
+    prepared = experiment.Search.prepare(config.load(None, SMALL))
+    with experiment.create_run(prepared, tmp_path, "one") as run:
+        assert run.environment["engine"] == "native 1"
+    monkeypatch.setattr("ticketsearch.compiled.AVAILABLE", False)
+    with pytest.warns(UserWarning, match="began on native 1 and goes on on stacked 1: its scores will agree"):
+        search, run = experiment.resume(tmp_path / "one", {})
+    run.close()
+    assert search.remarks == ["Trained by torch: numba is not installed."]
+
+
 def test_test_data_touch_nothing_but_the_test_results(tmp_path):
     """The same search on data whose test part is another gives all the same but the test results."""
     (tmp_path / "mine.py").write_text(

@@ -34,7 +34,7 @@ def create_run(search: Search, root: Path, name: str | None = None, *, kind: typ
     Raises :class:`BadInput` for a name that is taken or would leave ``root``.
     """
     settings = search.settings
-    here = {**environment(), "device": _device_name(settings.training.device)}
+    here = {**environment(), "device": _device_name(settings.training.device), "engine": search.engine}
     cheap = cheap_contender(settings)
     content = (settings, search.network.spec, search.dataset.fingerprint, here, search.seeds, cheap)
     while name is None:
@@ -75,12 +75,14 @@ def resume(
         if not trust:
             check_word(f"run {run.name!r}", run.settings, run.origin, run.folder, assignments)
         search = prepared(run, settings, objects)
-        if run.environment.get("device") != (device := _device_name(settings.training.device)):
-            warnings.warn(
-                f"run {run.name!r} began on {run.environment.get('device')} and goes on on {device}: its "
-                "scores will agree with those of the first device to rounding, not to the bit",
-                stacklevel=2,
-            )
+        here = {"device": _device_name(settings.training.device), "engine": search.engine}
+        for kind_of, name in here.items():
+            if (first := run.environment.get(kind_of, "another engine")) != name:
+                warnings.warn(
+                    f"run {run.name!r} began on {first} and goes on on {name}: its scores will agree with "
+                    f"those of the first {kind_of} to rounding, not to the bit",
+                    stacklevel=2,
+                )
         if outside(run.settings):
             run.adopt(apply(run.settings, moved.items()))
         if wanted != run.settings.evolution.generations:

@@ -45,7 +45,7 @@ from ticketsearch.runs import Run
 from ticketsearch.seeding import fill_population, initializations, prune_copies, saved_tickets
 from ticketsearch.settings import Settings, as_list
 from ticketsearch.tickets import Seen, Ticket, Tickets, initial_weights
-from ticketsearch.training import Recipe, compaction_notes, find_device, operations_a_sample
+from ticketsearch.training import Recipe, compaction_notes, engine_name, find_device, operations_a_sample
 
 __all__ = ["Search"]
 
@@ -226,6 +226,15 @@ class Search:
             return None
         most = round(self.settings.seeding.density * spec.size)
         return LocalSearch(steps, most, self.fitness)
+
+    @property
+    def engine(self) -> str:
+        """The engine that trains masks, and its version; empty for a fitness that trains by its own means."""
+        if not isinstance(self.fitness, ShortTraining):
+            return ""
+        training = self.settings.training
+        device = find_device(training.device)
+        return engine_name(self.network.wiring, training.masking, device, training.precision)
 
     @property
     def remarks(self) -> list[str]:

@@ -35,8 +35,9 @@ class EvaluationOptions:
     dtype : type of the weights, ``float32`` or ``float64``.
     device : ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
     workers : number of cohorts that are trained side by side, one core each; changes no score.
-    backend, address : place of the workers: ``loky`` (processes of this machine), ``threads``, or the
-        ``dask`` or ``ray`` cluster at an address. See :class:`~ticketsearch.workers.Spread`.
+    backend, address : place of the workers: ``threads``, ``loky`` (processes of this machine), ``auto``
+        (threads where the native engine trains, else processes), or the ``dask`` or ``ray`` cluster at an
+        address. See :class:`~ticketsearch.workers.Spread`.
 
     Raises :class:`BadInput` for an option out of its range, or a device that this machine does not have.
     """
@@ -48,7 +49,7 @@ class EvaluationOptions:
     dtype: str = "float32"
     device: str = "auto"
     workers: int = 1
-    backend: str = "loky"
+    backend: str = "auto"
     address: str | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +68,8 @@ class EvaluationOptions:
             raise BadInput(f"candidates must be a share of the kept weights, >= 0, but got {share!r}")
         check("address", self.address, str | None)
         find_device(self.device)
-        check_backend(self.backend, self.workers, self.address)
+        # What auto stands for depends on the network; both take the same workers.
+        check_backend("loky" if self.backend == "auto" else self.backend, self.workers, self.address)
 
 
 RECIPE_NAMES = tuple(field.name for field in fields(Recipe) if field.name != "steps")

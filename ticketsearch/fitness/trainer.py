@@ -23,6 +23,7 @@ from ticketsearch.training import (
     Recipe,
     State,
     batches,
+    engine_for,
     find_device,
     reproducible,
     training_cost,
@@ -33,6 +34,8 @@ __all__ = ["Trained", "Trainer"]
 
 # Backends that share this process's memory: the trainer's own runner does their jobs.
 IN_PROCESS = ("serial", "threads")
+# Backends of engines that threads run side by side; others take processes.
+BACKEND_OF = {"native": "threads"}
 # Largest size in bytes of the masks and states that one job sends to another process.
 JOB_BYTES = 900_000
 # Runners that a worker process keeps, each with its data: more might not fit into memory.
@@ -68,8 +71,9 @@ class Trainer:
     device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     dtype : ``float32`` or ``float64``.
     workers : number of jobs side by side, one core each; changes no result.
-    backend, address : place of the workers: see :class:`ticketsearch.workers.Spread`. One worker of this
-        machine is this process.
+    backend, address : place of the workers: see :class:`ticketsearch.workers.Spread`. ``auto`` takes threads
+        where the native engine trains the network under masking ``parameter``, which they do side by side,
+        else processes. One worker of this machine is this process.
 
     Raises :class:`BadInput` for a device that is not there, a cluster that cannot be reached, or a network
     that other processes cannot build.
@@ -83,11 +87,13 @@ class Trainer:
         device: str = "auto",
         dtype: str = "float32",
         workers: int = 1,
-        backend: str = "loky",
+        backend: str = "auto",
         address: str | None = None,
     ) -> None:
         self.device = find_device(device)
         self.runner = JobRunner(network, dataset, self.device, getattr(torch, dtype))
+        if backend == "auto":
+            backend = BACKEND_OF.get(engine_for(network.wiring, "parameter", self.device), "loky")
         gpus = torch.cuda.device_count() if self.device.type == "cuda" and self.device.index is None else 0
         alone = workers == 1 and backend in ("loky", "threads") and not address
         self._spread = Spread("serial" if alone else backend, workers, address=address, gpus=gpus)

@@ -262,10 +262,10 @@ class Training(Section):
         description="Number of jobs trained side by side; 0 stands for one a core or GPU, and for 1 in a "
         "search of less than about a minute.",
     )
-    backend: Literal["loky", "threads", "dask", "ray"] = Field(
-        "loky",
-        description="Backend of the workers: loky (processes of this machine), threads, or a dask or ray "
-        "cluster.",
+    backend: Literal["auto", "threads", "loky", "dask", "ray"] = Field(
+        "auto",
+        description="Backend of the workers: auto (threads where the native engine trains, else loky), "
+        "threads, loky (processes of this machine), or a dask or ray cluster.",
     )
     address: str = Field(
         "", description="Address of the dask or ray cluster, HOST:PORT; empty for the other backends."

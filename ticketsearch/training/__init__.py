@@ -8,8 +8,8 @@ Networks (``cohort``; ``native`` trains them by their kept weights on CPUs, by c
 ``stacked`` trains networks of Linear layers as one tensor program, ``single`` all others one by one)
     Cohort, resident
 Networks that are trained together, without their dead units (``layout``), and their FLOPs (``flops``)
-    batches, why_not_compacted, compaction_notes, training_cost, live_operations, kept_operations,
-    growable_operations, operations_a_sample, BLOCK
+    batches, engine_for, engine_name, why_not_compacted, compaction_notes, training_cost,
+    live_operations, kept_operations, growable_operations, operations_a_sample, BLOCK
 Training and evaluation (``loop``; ``dropout`` draws its noise, ``cuda_graphs`` records steps on CUDA,
 ``checkpoints`` are states to go on from, ``saliency`` scores weights)
     Training, train, evaluate, Evaluation, TrainingPart, State, SALIENCIES, Noise, check_normalisation,
@@ -30,7 +30,7 @@ from ticketsearch.training.flops import (
     training_cost,
 )
 from ticketsearch.training.independence import check_independence
-from ticketsearch.training.layout import batches, compaction_notes, why_not_compacted
+from ticketsearch.training.layout import batches, compaction_notes, engine_for, engine_name, why_not_compacted
 from ticketsearch.training.loop import (
     Evaluation,
     Training,
@@ -65,6 +65,8 @@ __all__ = [
     "check_normalisation",
     "compaction_notes",
     "data_order",
+    "engine_for",
+    "engine_name",
     "evaluate",
     "find_device",
     "growable_operations",

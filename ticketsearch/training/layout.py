@@ -36,6 +36,7 @@ __all__ = [
     "compaction_notes",
     "compacts",
     "engine_for",
+    "engine_name",
     "exact_compactions",
     "layouts",
     "networks_at_once",
@@ -55,6 +56,10 @@ NARROWEST = 8
 # Weights of one batch of networks, and of each of its gradients and momenta: more saves no further overhead,
 # and leaves the caches. Changes no result.
 WEIGHTS = 2**20
+
+
+# Versions of the engines.
+VERSIONS = {"native": 1, "stacked": 1, "single": 1}
 
 
 class Layout(NamedTuple):
@@ -111,6 +116,12 @@ def engine_for(wiring: Wiring, masking: str, device: torch.device, precision: st
     if why_not_native(wiring, masking, device, precision) is None:
         return "native"
     return "stacked" if wiring.dense else "single"
+
+
+def engine_name(wiring: Wiring, masking: str, device: torch.device, precision: str = "float32") -> str:
+    """Return the engine of :func:`engine_for` and its version, which rises when a training's bits change."""
+    engine = engine_for(wiring, masking, device, precision)
+    return f"{engine} {VERSIONS[engine]}"
 
 
 def why_not_native(

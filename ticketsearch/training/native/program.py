@@ -42,7 +42,7 @@ def _lacking(step: Step) -> str | None:
     function: Any = step.function
     name = getattr(function, "__name__", None) or getattr(function, "target", None) or type(function).__name__
     if len(step.shape) != 1:
-        return "values with positions"
+        return "convolutions and feature maps"
     if step.operation == "elementwise":
         return None if not step.names and known_map(function) is not None else f"the map {name}"
     if step.operation == "spatial":
