@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loops import matters
 from torch import nn
 
+from ticketsearch.datasets import from_arrays
+from ticketsearch.models import initialize
+from ticketsearch.training import Cohort, Recipe, Training, data_order, evaluate
 from ticketsearch.training.native.convolutions import convolve, convolved_gradient
 from ticketsearch.training.native.known_poolings import Margin, Pooling, known_spatial
 from ticketsearch.training.native.memory import aligned
@@ -237,3 +241,62 @@ def test_calls_of_poolings_are_known_as_modules_are(function):
 def test_other_spatial_maps_are_not_known(module):
     y = module(torch.zeros(1, 3, 6, 6))
     assert known_spatial(Step("spatial", (0,), tuple(y.shape[1:]), module), (3, 6, 6)) is None
+
+
+class Pictures(nn.Module):
+    """Convolutions of several kinds, normalised, added, pooled by the mean and the maximum, flattened."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(shape[0], 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.second, self.third = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.Conv2d(6, 8, 3, 2, dilation=2)
+        self.pad, self.pool, self.mean = nn.ZeroPad2d(1), nn.MaxPool2d(2), nn.AvgPool2d(2, 1)
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.first(x)))
+        x = self.mean(x + torch.tanh(self.second(x)))
+        return self.head(self.pool(self.pad(self.third(x))).flatten(1))
+
+
+class Series(nn.Module):
+    """Convolutions along one axis, and the mean over positions."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.first, self.second = nn.Conv1d(shape[0], 5, 5, 2, 2), nn.Conv1d(5, 6, 3, padding="same")
+        self.head = nn.Linear(6, classes)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))).mean(2))
+
+
+@pytest.mark.parametrize(("module", "shape"), [(Pictures, (2, 8, 7)), (Series, (1, 21))])
+def test_networks_of_convolutions_train_as_by_torch_alone_and_in_company(module, shape):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((70, *shape)).astype(np.float32), rng.integers(0, 3, 70)
+    data = from_arrays("made", x, y)
+    net = initialize(lambda s, c: module(s, c), data, "as_built", 0)
+    masks = np.stack([rng.random(net.spec.size) < density for density in (0.9, 0.5, 0.2)])
+    recipe = Recipe(5, batch=13, lr=0.1, momentum=0.9)
+    order = data_order(len(data.y_train), recipe, [0])
+
+    def trained(engine, numbers):
+        initial = [{**net.parameters(), **net.buffers()}]
+        options = {"device": torch.device("cpu"), "dtype": torch.float64, "engine": engine}
+        training = Training(Cohort(net.wiring, masks[numbers], initial, **options), data, recipe, [order])
+        training.advance(recipe.steps)
+        found = evaluate(training.cohort, data.x_validation, data.y_validation)
+        return training.cohort.parameters() | {"loss": torch.from_numpy(found.loss)}
+
+    ours, theirs = (trained(engine, [0, 1, 2]) for engine in ("native", "single"))
+    begun = {name: tensor.double() for name, tensor in net.parameters().items()}
+    assert set(ours) == set(theirs)
+    for name, own in ours.items():
+        kept = torch.stack([matters(net, mask)[name] for mask in masks]) if name in begun else ...
+        torch.testing.assert_close(own[kept], theirs[name][kept], rtol=0, atol=1e-11, msg=name)
+    last = net.spec.layers[-1].name
+    assert (ours[last][0] - begun[last]).abs().max() > 1e-3
+    alone = trained("native", [1])
+    for name, own in alone.items():
+        assert torch.equal(own[0], ours[name][1]), name
