@@ -315,13 +315,12 @@ class _Builder:
         assert isinstance(step.function, BatchNormalization)
         names = step.names
         moved = -1 if names[2] is None else self.program.moved_names[names[2]][0]
-        positions = rows // step.shape[0]
         fields = (
             self._place(names[0]),
             self._place(names[1]),
             moved,
             int(step.function.fixed),
-            positions,
+            rows // step.shape[0],
             self.program.saved,
         )
         numbers = step.function.eps, float(step.function.momentum or 0.0)
