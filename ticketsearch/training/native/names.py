@@ -14,7 +14,7 @@ def _numbered(*names: str) -> dict[str, int]:
 
 CODES = _numbered(
     *("linear", "map", "add", "multiply", "maximum", "minimum", "copy", "take", "zeros", "dropout"),
-    *("normalize", "mix"),
+    *("normalize", "mix", "convolve", "largest", "average", "margin"),
 )
 MAPS = _numbered(
     *("affine", "relu", "leaky_relu", "clamp", "hardtanh", "tanh", "sigmoid", "silu", "gelu", "gelu_tanh"),

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ticketsearch.masks import Mask
+from ticketsearch.training.native.images import convolution_integers, spatial_integers
 from ticketsearch.training.native.known_maps import known_map
 from ticketsearch.training.native.memory import LINE
 from ticketsearch.training.native.names import CODES, FIELDS, IN_PLACE
-from ticketsearch.wiring import BatchNormalization, Compaction, Select, Step, Sum, Wiring
+from ticketsearch.wiring import BatchNormalization, Compaction, Reshape, Select, Step, Sum, Wiring
 
 __all__ = ["Program", "lacking_step", "program_of"]
 
@@ -104,9 +105,10 @@ class Program:
         if code == CODES["linear"]:
             shifted[5] += offsets["begins"]
             shifted[7] += offsets["turned_begins"]
-        elif code == CODES["take"]:
+        elif code == CODES["take"] or code > CODES["mix"]:
             shifted[5] += offsets["indices"]
-        for place in {CODES["linear"]: (6,), CODES["normalize"]: (5, 6), CODES["mix"]: (5, 6)}.get(code, ()):
+        places = {"linear": (6,), "normalize": (5, 6), "mix": (5, 6), "convolve": (6, 7)}
+        for place in {CODES[name]: each for name, each in places.items()}.get(code, ()):
             shifted[place] += params if shifted[place] >= 0 else 0
         if code == CODES["normalize"] and shifted[7] >= 0:
             shifted[7] += moved
@@ -237,6 +239,13 @@ class _Builder:
         out = self._new(rows)
         begin, place = program.named[str(name)]
         assert not isinstance(place, int)
+        if len(step.shape) > 1:
+            shape, kernel = self.steps[step.inputs[0]].shape, self._kept_mask(str(name)).shape
+            at = self._indexed(convolution_integers(step, shape, kernel, place))
+            learns = self._learns(name), self._learns(bias)
+            places = at, self._place(bias), begin, *learns, len(place[0])
+            self._emit("convolve", out, inputs[0], rows, *map(int, places))
+            return
         unit, source = place
         program.layers[str(name)] = inputs[0], before, out, rows
         begins_at = sum(map(len, program.begins))
@@ -251,6 +260,19 @@ class _Builder:
             program.turned_order.append(begin + order)
         fields = begins_at, self._place(bias), turned_at, before, self._learns(name), self._learns(bias)
         self._emit("linear", out, inputs[0], rows, *map(int, fields))
+
+    def _indexed(self, integers: NDArray[np.int32]) -> int:
+        """Return where integers of an operation begin among all of them."""
+        at = sum(map(len, self.program.indices))
+        self.program.indices.append(integers)
+        return at
+
+    def _spatial(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
+        if isinstance(step.function, Reshape | nn.Flatten):
+            self._emit("copy", self._new(rows), inputs[0], rows)
+            return
+        code, integers = spatial_integers(step, self.steps[step.inputs[0]].shape)
+        self._emit(code, self._new(rows), inputs[0], rows, self._indexed(integers))
 
     def _elementwise(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
         kind, first, second = known_map(step.function) or (0, 0.0, 0.0)
@@ -272,14 +294,13 @@ class _Builder:
     def _concatenate(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
         out = self._new(rows)
         for value, read in zip(step.inputs, inputs, strict=True):
-            count = self.steps[value].shape[0]
+            count = int(np.prod(self.steps[value].shape))
             self._emit("copy", out, read, count)
             out += count
 
     def _select(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
         assert isinstance(step.function, Select)
-        at = sum(map(len, self.program.indices))
-        self.program.indices.append(np.array(step.function.numbers, dtype=np.int32))
+        at = self._indexed(np.array(step.function.numbers, dtype=np.int32))
         self._emit("take", self._new(rows), inputs[0], rows, at, self.steps[step.inputs[0]].shape[0])
 
     def _zeros(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
@@ -294,18 +315,17 @@ class _Builder:
         assert isinstance(step.function, BatchNormalization)
         names = step.names
         moved = -1 if names[2] is None else self.program.moved_names[names[2]][0]
-        positions = 1
         fields = (
             self._place(names[0]),
             self._place(names[1]),
             moved,
             int(step.function.fixed),
-            positions,
+            rows // step.shape[0],
             self.program.saved,
         )
         numbers = step.function.eps, float(step.function.momentum or 0.0)
         self._emit("normalize", self._new(rows), inputs[0], rows, *fields, numbers=numbers)
-        self.program.saved += 2 * rows
+        self.program.saved += 2 * step.shape[0]
 
     def _mix(self, index: int, step: Step, rows: int, inputs: list[int]) -> None:
         function: Any = step.function

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketsearch.compiled import compiler
+from ticketsearch.training.native.image_steps import image_backward, image_forward
 from ticketsearch.training.native.layers import (
     bias_gradient,
     dense_products,
@@ -33,7 +34,9 @@ __all__ = ["Tables", "backward", "forward", "gather", "train"]
 
 compiled = compiler(__name__, "the training engine")
 
-LINEAR, MAP, ADD, MULTIPLY, MAXIMUM, MINIMUM, COPY, TAKE, ZEROS, DROPOUT, NORMALIZE, MIX = CODES.values()
+LINEAR, MAP, ADD, MULTIPLY, MAXIMUM, MINIMUM, COPY, TAKE, ZEROS, DROPOUT, NORMALIZE, MIX = list(
+    CODES.values()
+)[:12]
 SGD, NESTEROV, ADAM, ADAMW = OPTIMIZERS.values()
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
@@ -134,6 +137,8 @@ def forward(tables, network, values, stride, count, training, noise, scratch, sa
                     into[i] = first[i]
         elif code == NORMALIZE:
             batch_norm(tables, index, values, stride, count, training, saved)
+        elif code > MIX:
+            image_forward(tables, index, values, stride)
         else:
             at = operations[index, 7] * stride
             layer_norm(
@@ -197,6 +202,8 @@ def backward(tables, network, values, changes, slopes, stride, count, training, 
             places = (operations[index, 5], operations[index, 6])
             spread = scratch[at : at + 4 * stride]
             layer_norm_gradient(first, change, into, rows, stride, params, slopes, places, spread, mode)
+        elif code > MIX:
+            image_backward(tables, index, values, changes, slopes, stride)
 
 
 @compiled
