@@ -125,7 +125,7 @@ class Blocks(Networks):
                 by_inputs = self._lay_rows(np.searchsorted(source[turned], np.arange(inputs + 1)))
                 turned_at = self._lay("turned_units", unit[turned])
                 self._lay("turned_places", at + turned)
-                layers.append([row, inputs, units, at, len(unit), *[-1, *by_units, *by_inputs, turned_at]])
+                layers.append([row, inputs, units, at, len(unit), -1, *by_units, *by_inputs, turned_at])
                 row += units
             self._lay_maps(program, int(start), layers[begin:], numbers)
             networks.append((begin, len(layers)))
@@ -239,7 +239,7 @@ class BlocksTraining(NativeTraining):
         self._scratch = x.new_empty(self._blocks * rows * _samples(recipe), dtype=torch.float32)
 
     @property
-    def at_once(self) -> int:  # type: ignore[override]
+    def at_once(self) -> int:
         """Steps of one launch."""
         part, samples = self.part, _samples(self.recipe)
         cost = 3.0 * max(len(part.weights), 1) * samples
@@ -265,8 +265,9 @@ class BlocksTraining(NativeTraining):
         classes = max(16, 1 << (int(part.outputs[0, 1]) - 1).bit_length())
         train_blocks[(self._blocks,)](
             self._x, self._y, order, self._x.stride(0), part.features, recipe.batch, steps,
-            steps * recipe.batch if own else 0, gathered, part.network_table, part.size, part.layer_table, part.numbers, part.weights, *self._moments,
-            part.orders, part.bounds, part.units_of, part.columns, part.turned_units, part.turned_places,
+            steps * recipe.batch if own else 0, gathered, part.network_table, part.size,
+            part.layer_table, part.numbers, part.weights, *self._moments, part.orders,
+            part.bounds, part.units_of, part.columns, part.turned_units, part.turned_places,
             self._rates(begin, end), self._rule, self._scratch, part.hidden,
             OPTIMIZER=OPTIMIZERS[recipe.optimizer], OWN=own, CLASSES=classes, ROWS=max(1, TILE // samples),
             SAMPLES=samples, num_warps=WARPS, num_stages=1,

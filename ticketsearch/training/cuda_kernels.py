@@ -1,14 +1,15 @@
 """Triton kernels in which one block trains, or evaluates, one masked network whole.
 
 Rows of values hold one number for each sample, ``SAMPLES`` of them, of which those beyond the batch are
-padding. A layer has ``FIELDS`` integers: the first row of its outputs; its number of inputs; of outputs; first
-place and number of its weights in ``params``; place of its bias, -1 without one; first place of its outputs
-and inputs in ``orders`` and of the bounds of their weights in ``bounds``; first place of its weights by inputs
-in ``turned_places``; the map of its outputs; and whether its weights and its bias learn.
+padding. A layer has ``FIELDS`` integers: the first row of its outputs; its numbers of inputs and of outputs;
+first place and number of its weights in ``params``; place of its bias, -1 without one; first places of its
+outputs in ``orders`` and ``bounds``, of its inputs in both, and of its weights by inputs in
+``turned_places``; the map of its outputs; whether its weights and its bias learn; and one that is 0.
 """
 
-# Triton's language has no type annotations.
+# Triton's language has no types, and writes constants in capitals.
 # mypy: ignore-errors
+# ruff: noqa: N803, PLR0913
 
 from __future__ import annotations
 
@@ -233,8 +234,8 @@ def _gather(samples, width, order, batch, features, target, ROWS: tl.constexpr, 
 
 
 @triton.jit
-def train_blocks(samples, labels, order, width, features, batch, steps, own, gathered, networks, count, layers,
-                 numbers, params, firsts, seconds, orders, bounds, units_of, columns, turned_units,
+def train_blocks(samples, labels, order, width, features, batch, steps, own, gathered, networks, count,
+                 layers, numbers, params, firsts, seconds, orders, bounds, units_of, columns, turned_units,
                  turned_places, rates, rule, scratch, rows, OPTIMIZER: tl.constexpr, OWN: tl.constexpr,
                  CLASSES: tl.constexpr, ROWS: tl.constexpr, SAMPLES: tl.constexpr):  # fmt: skip
     """Train networks for ``steps`` steps, one by a block at a time.
@@ -271,8 +272,8 @@ def train_blocks(samples, labels, order, width, features, batch, steps, own, gat
 
 
 @triton.jit
-def evaluate_blocks(samples, features, total, begun, networks, layers, numbers, params, orders, bounds, columns,
-                    scratch, rows, logits, ROWS: tl.constexpr, SAMPLES: tl.constexpr):  # fmt: skip
+def evaluate_blocks(samples, features, total, begun, networks, layers, numbers, params, orders, bounds,
+                    columns, scratch, rows, logits, ROWS: tl.constexpr, SAMPLES: tl.constexpr):  # fmt: skip
     """Compute the logits ``(P, classes, total)`` of networks, a block for each and some samples.
 
     ``samples`` are ``(parts, features, SAMPLES)``, the first of which is part ``begun`` of all.
