@@ -182,3 +182,16 @@ def relative(ours: Tensor, theirs: Tensor, matter=...) -> float:
     """Return the largest difference where it matters, in terms of the largest value."""
     ours, theirs = ours[matter], theirs[matter]
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def normalised_away(wiring):
+    """Return the biases that a batch normalisation takes away, and the running means that follow them.
+
+    Their true gradient is zero. What they get is rounding, and Adam makes a step of any size of it.
+    """
+    found = set()
+    for index, step in enumerate(wiring.steps):
+        readers = [other for other in wiring.steps if index in other.inputs]
+        if step.operation == "linear" and {other.operation for other in readers} == {"normalize"}:
+            found |= {step.names[1], *(other.names[2] for other in readers)} if step.names[1] else set()
+    return found

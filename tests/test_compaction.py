@@ -12,7 +12,18 @@ import torch
 from conftest import every, examples, refusal, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loops import Images, Parts, Stream, Summed, masks_for, matters, recipes, tensors_of, torch_loop
+from loops import (
+    Images,
+    Parts,
+    Stream,
+    Summed,
+    masks_for,
+    matters,
+    normalised_away,
+    recipes,
+    tensors_of,
+    torch_loop,
+)
 from torch import nn
 
 from ticketsearch import models
@@ -243,19 +254,6 @@ def outputs(cohort, x):
     for numbers, part in cohort.placed():
         found[numbers] = part.forward(cohort.resident(x))
     return found.transpose(1, 2)
-
-
-def normalised_away(wiring):
-    """Return the biases that a batch normalisation takes away, and the running means that follow them.
-
-    Their true gradient is zero. What they get is rounding, and Adam makes a step of any size of it.
-    """
-    found = set()
-    for index, step in enumerate(wiring.steps):
-        readers = [other for other in wiring.steps if index in other.inputs]
-        if step.operation == "linear" and {other.operation for other in readers} == {"normalize"}:
-            found |= {step.names[1], *(other.names[2] for other in readers)} if step.names[1] else set()
-    return found
 
 
 def same(ours, theirs, matter, skipped=(), atol=1e-10):
