@@ -481,7 +481,7 @@ def build(input_shape, classes):
 
 
 options = dict(density=0.3, population=6, generations=1, steps=10, initializations=2, device="cpu")
-options |= {"final.steps": 20, "final.orders": 2}
+options |= {"final.steps": 20, "final.orders": 2, "training.backend": "loky"}
 run = ts.search(data=(x, y), model=build, workers=2, **options)
 print(run.finished, run.settings.model.name, run.trained()(run.standardize(x)).shape)
 """
