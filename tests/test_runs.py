@@ -363,6 +363,7 @@ def test_searches_that_begin_at_the_same_moment_count_on(run, tmp_path, monkeypa
     monkeypatch.setattr("ticketsearch.experiment.resuming.counting_name", lambda *_: next(names))
     prepared = SimpleNamespace(
         settings=run.settings,
+        engine="",
         network=SimpleNamespace(spec=SPEC),
         dataset=SimpleNamespace(fingerprint=""),
         seeds=[],
@@ -414,7 +415,7 @@ def test_tickets_whose_search_came_to_no_end_are_stored_as_such_and_compared_aft
                 crossover_rate=0.0,
                 mutation=renumbered,
                 attempts=1,
-                duplicates=Duplicates(partial(canonical_identity, budget=2)),
+                duplicates=Duplicates(partial(canonical_identity, budget=1)),
                 **options,
             ),
         )
