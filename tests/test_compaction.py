@@ -207,6 +207,8 @@ DENSE = {
     *("lenet_300_100", "mlp", "tanh", "sigmoid", "gelu", "no biases, relu", "no biases, sigmoid"),
     *("biases", "stream", "sum", "dropout"),
 }
+# And those that the native engine trains.
+NATIVE = {*DENSE, "layer normalisation", "stream, normalised"}
 
 
 @cache
@@ -276,16 +278,18 @@ def exactly(monkeypatch):
 
 def engines(cases):
     """Return every case with each engine that has it."""
-    found = []
-    for case in cases:
-        wiring = network(case).wiring
-        native = why_not_native(wiring, "parameter", CPU) is None
-        found += [(case, own) for own in ("native",) * native + ("stacked",) * wiring.dense + ("single",)]
-    return found
+    return [
+        (case, own)
+        for case in cases
+        for own in ("native",) * (case in NATIVE) + ("stacked",) * (case in DENSE) + ("single",)
+    ]
 
 
-def test_the_dense_cases_are_those_whose_networks_may_be_stacked():
-    assert {case for case in CASES if network(case).wiring.dense} == DENSE
+def test_the_cases_of_each_engine_are_those_whose_networks_it_has():
+    wirings = {case: network(case).wiring for case in CASES}
+    assert {case for case, wiring in wirings.items() if wiring.dense} == DENSE
+    native = {case for case, own in wirings.items() if why_not_native(own, "parameter", CPU) is None}
+    assert native == NATIVE
 
 
 # Whatever the network, an optimizer sees one tensor of weights after another: all of them train a dense, a
